@@ -1,0 +1,133 @@
+//! What can go wrong with a file. What can go wrong with one record is a [`Fault`], and goes into the report.
+
+use std::path::PathBuf;
+
+use crate::read::Fault;
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A file or a parameter that cannot be used.
+///
+/// A record that cannot be used is never an error of [`clean`](crate::clean): it is a
+/// [`Rejection`](crate::Rejection) in the [`Report`](crate::Report).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file does not exist or may not be read.
+    #[error("cannot open {path}: check that it exists and that you may read it")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The path is a folder.
+    #[error("{path} is a folder: name the dataset file inside it")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file holds no record at all.
+    #[error("{path} holds no record: it is empty, blank, or has a header alone")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No reader is known for the file's extension.
+    #[error("{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json or .csv")]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The extension found, possibly empty.
+        extension: String,
+    },
+    /// The system failed while the file was read.
+    #[error("cannot read {path} after line {line}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The last line that was read.
+        line: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A table has no column pair that makes a conversation.
+    #[error(
+        "{path} has the columns {found}: name them prompt and completion, instruction and output, or text"
+    )]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// The columns found, joined by commas.
+        found: String,
+    },
+    /// A table's record runs on past the limit, so that nothing after it can be told apart.
+    #[error(
+        "{path}, line {line}: a table record is longer than {limit} bytes: close its quotation mark"
+    )]
+    UnclosedQuote {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the record begins.
+        line: u64,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A line of a file that was expected to be clean is not.
+    #[error("{path}, line {line}: this record cannot be read: run `clean` on the file first")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, or the position in an array, from 1.
+        line: u64,
+        /// What is wrong with it.
+        source: Fault,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}: check that its folder exists and has room")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The clean file and the report would be the same file.
+    #[error("{path} is named both as the output and as the report: give them two names")]
+    SameOutput {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A lexicon is not a JSON object of lists of words.
+    #[error("{path} is no lexicon: expected an object of word lists, one a class")]
+    LexiconFormat {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A lexicon's entry could never match a word of a text.
+    #[error("`{word}` in the class {class} of the lexicon is not a single word of letters")]
+    LexiconWord {
+        /// The class.
+        class: String,
+        /// The entry.
+        word: String,
+    },
+    /// A lexicon puts one word into two classes.
+    #[error("`{word}` is in the classes {first} and {second} of the lexicon: keep it in one")]
+    LexiconOverlap {
+        /// The word.
+        word: String,
+        /// The class that has it.
+        first: String,
+        /// The class that claims it too.
+        second: String,
+    },
+    /// A split was asked for that is no split.
+    #[error("a validation fraction of {found} splits nothing: give one above 0 and below 1")]
+    Fraction {
+        /// The fraction given.
+        found: f64,
+    },
+}

@@ -1,0 +1,90 @@
+//! The passes: what repairs a record, what refuses it, and what judges it beside the others.
+
+mod conflicts;
+mod control_text;
+mod duplicates;
+mod lexicon;
+mod mojibake;
+mod runs_on;
+mod structure;
+mod truncated;
+mod unicode;
+
+use std::fmt::Debug;
+
+pub use conflicts::Conflicts;
+pub use control_text::ControlText;
+pub use duplicates::Duplicates;
+pub use lexicon::{OffTarget, SenseLexicon};
+pub use mojibake::Mojibake;
+pub use runs_on::{AsksAgain, RunsOn};
+pub use structure::Structure;
+pub use truncated::Truncated;
+pub use unicode::{Controls, Normalise, Trim};
+
+use crate::record::Record;
+
+/// A pass that looks at one record by itself.
+///
+/// A [`Pipeline`](crate::Pipeline) lets every pass repair, over and over, until no pass changes anything; only then it
+/// lets every pass check. So a check sees settled text, and cleaning what is clean changes nothing.
+pub trait Pass: Debug + Send + Sync {
+    /// The name under which the report counts the pass.
+    fn name(&self) -> &'static str;
+
+    /// Repairs the record in place, and says whether that changed anything.
+    fn repair(&self, _record: &mut Record) -> bool {
+        false
+    }
+
+    /// The reason to reject the record, or `None` to keep it.
+    fn check(&self, _record: &Record) -> Option<String> {
+        None
+    }
+}
+
+/// A pass that compares records with one another.
+///
+/// It sees each record once, and remembers numbers alone: a set of any size is judged in a few words of memory a record.
+pub trait SetPass: Debug + Send + Sync {
+    /// The name under which the report counts the pass.
+    fn name(&self) -> &'static str;
+
+    /// The numbers, hashes mostly, that the pass remembers of a record. They depend on nothing but the record.
+    fn sketch(&self, record: &Record) -> Vec<u64>;
+
+    /// The records to reject, given the sketches of all that are left, in their order.
+    fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding>;
+}
+
+/// What a [`SetPass`] remembers of one record.
+#[derive(Clone, Copy, Debug)]
+pub struct Sketch<'a> {
+    /// The record's place in the set. Indices ascend; those of records that earlier passes rejected are missing.
+    pub index: usize,
+    /// What [`SetPass::sketch`] made of it.
+    pub words: &'a [u64],
+}
+
+/// A record that a [`SetPass`] rejects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The index of the record to reject.
+    pub index: usize,
+    /// The indices of the records because of which it is rejected.
+    pub others: Vec<usize>,
+    /// Why, in words that make sense before the places of the others.
+    pub reason: String,
+}
+
+/// Repairs every message's text; true if any changed.
+fn repair_messages(record: &mut Record, repair: impl Fn(&str) -> Option<String>) -> bool {
+    let mut changed = false;
+    for message in &mut record.messages {
+        if let Some(repaired) = repair(&message.content) {
+            changed |= repaired != message.content;
+            message.content = repaired;
+        }
+    }
+    changed
+}

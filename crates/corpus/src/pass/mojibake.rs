@@ -1,0 +1,305 @@
+//! UTF-8 that was once read as Windows-1252 or Latin-1, turned back.
+
+use super::{Pass, repair_messages};
+use crate::record::Record;
+
+/// Repairs mojibake (`â€œ` for `“`, `Ã©` for `é`), also where it happened several times over, and rejects a record that
+/// holds U+FFFD, the mark of a character that was lost.
+///
+/// A sequence is repaired where its characters, as bytes of Windows-1252, are UTF-8 for a character that text has, and
+/// it cannot be text as it stands. `É®`, `Ã”` after capitals or `é”»` may be: a letter, then marks that follow letters.
+/// Those are repaired only where the same text holds a sequence that leaves no doubt. The approach is that of ftfy
+/// (Speer, 2019, doi:10.5281/zenodo.2591652), without its tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mojibake;
+
+/// How many times over text may have been misread. Each time makes it twice as long or longer.
+const MAX_LAYERS: usize = 16;
+
+impl Pass for Mojibake {
+    fn name(&self) -> &'static str {
+        "mojibake"
+    }
+
+    fn repair(&self, record: &mut Record) -> bool {
+        repair_messages(record, repaired)
+    }
+
+    fn check(&self, record: &Record) -> Option<String> {
+        let lost = |content: &str| content.contains('\u{fffd}');
+        let at = record.messages.iter().position(|message| lost(&message.content))?;
+        Some(format!("message {} has lost characters (U+FFFD)", at + 1))
+    }
+}
+
+/// The text repaired, or `None` where there is nothing to repair.
+fn repaired(text: &str) -> Option<String> {
+    if text.is_ascii() {
+        return None;
+    }
+    let mut current: Option<Vec<char>> = None;
+    for _ in 0..MAX_LAYERS {
+        let chars = match &current {
+            Some(chars) => chars.clone(),
+            None => text.chars().collect(),
+        };
+        match one_layer(&chars) {
+            Some(next) => current = Some(next),
+            None => break,
+        }
+    }
+    current.map(|chars| chars.into_iter().collect())
+}
+
+/// One misreading undone, or `None` where none is found.
+fn one_layer(chars: &[char]) -> Option<Vec<char>> {
+    let found = matches(chars);
+    let is_certain = |at: usize| {
+        let this: &Match = &found[at];
+        let adjoins = |other: Option<&Match>, border: fn(&Match, &Match) -> bool| {
+            other.is_some_and(|other| border(this, other))
+        };
+        !this.doubtful
+            || adjoins(at.checked_sub(1).and_then(|at| found.get(at)), |a, b| b.end == a.start)
+            || adjoins(found.get(at + 1), |a, b| a.end == b.start)
+    };
+    let any_certain = (0..found.len()).any(is_certain);
+    let mut repaired = Vec::with_capacity(chars.len());
+    let mut changed = false;
+    let mut rest = 0;
+    for this in found.iter().filter(|_| any_certain) {
+        changed |= push_c1_decoded(&mut repaired, &chars[rest..this.start]);
+        repaired.push(this.decoded);
+        changed = true;
+        rest = this.end;
+    }
+    changed |= push_c1_decoded(&mut repaired, &chars[rest..]);
+    changed.then_some(repaired)
+}
+
+/// A sequence that would decode.
+struct Match {
+    start: usize,
+    end: usize,
+    decoded: char,
+    /// It might be text as it stands.
+    doubtful: bool,
+}
+
+fn matches(chars: &[char]) -> Vec<Match> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < chars.len() {
+        match match_at(chars, at) {
+            Some(this) => {
+                at = this.end;
+                found.push(this);
+            }
+            None => at += 1,
+        }
+    }
+    found
+}
+
+fn match_at(chars: &[char], start: usize) -> Option<Match> {
+    let lead = byte(chars[start])?;
+    let length = match lead {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => return None,
+    };
+    let bytes: Vec<u8> = chars[start..].iter().take(length).map_while(|c| byte(*c)).collect();
+    let decoded = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|_| bytes.len() == length)
+        .and_then(|text| text.chars().next());
+    let Some(decoded) = decoded else {
+        return lost_quote(chars, start);
+    };
+    let end = start + length;
+    let doubtful = is_doubtful(chars, start, end);
+    is_expected(decoded).then_some(Match {
+        start,
+        end,
+        decoded,
+        doubtful,
+    })
+}
+
+/// `â€` without its third character is `”`: 0x9D is the one byte after E2 80 that Windows-1252 does not have.
+fn lost_quote(chars: &[char], start: usize) -> Option<Match> {
+    let is_lost = chars[start] == 'â' && chars.get(start + 1) == Some(&'€');
+    let end = start + 2 + usize::from(chars.get(start + 2) == Some(&'\u{fffd}'));
+    is_lost.then_some(Match {
+        start,
+        end,
+        decoded: '”',
+        doubtful: false,
+    })
+}
+
+/// Whether the sequence might be a letter and the marks after it: no letter follows, none of its marks is strange after
+/// a letter, and its first character is no capital inside a word.
+fn is_doubtful(chars: &[char], start: usize, end: usize) -> bool {
+    let follows_small = start.checked_sub(1).is_some_and(|at| chars[at].is_lowercase());
+    let precedes_letter = chars.get(end).is_some_and(|c| c.is_alphabetic());
+    let marks = &chars[start + 1..end];
+    if chars[start] == '×' {
+        return true;
+    }
+    if chars[start] == 'Â' && marks == ['\u{a0}'] {
+        return false;
+    }
+    let inside_word = follows_small && chars[start].is_uppercase();
+    marks.iter().all(|c| may_follow_letter(*c)) && !precedes_letter && !inside_word
+}
+
+fn may_follow_letter(c: char) -> bool {
+    matches!(
+        c,
+        '»' | '›' | '’' | '”' | '“' | '‘' | '…' | '–' | '—' | '™' | '®' | '°' | '·' | '\u{a0}' | '²' | '³'
+            | '¹' | 'ª' | 'º' | '†' | '‡' | '•'
+    )
+}
+
+/// Whether text has such characters: the scripts, punctuation and symbols of UTF-8 files, not its remote corners, into
+/// which accidental sequences fall.
+fn is_expected(c: char) -> bool {
+    matches!(
+        u32::from(c),
+        0xA0..=0x17F
+            | 0x218..=0x21B
+            | 0x2B0..=0x4FF
+            | 0x590..=0x6FF
+            | 0x900..=0xEFF
+            | 0x10A0..=0x11FF
+            | 0x1E00..=0x2BFF
+            | 0x3000..=0x9FFF
+            | 0xAC00..=0xD7A3
+            | 0xFB00..=0xFB4F
+            | 0xFE00..=0xFE0F
+            | 0xFEFF..=0xFFEF
+            | 0xFFFD
+            | 0x1F000..=0x1FAFF
+            | 0x20000..=0x323AF
+            | 0xE0020..=0xE007F
+    )
+}
+
+/// Copies characters, the C1 controls as what Windows-1252 has in their places; true if there was one.
+fn push_c1_decoded(to: &mut Vec<char>, chars: &[char]) -> bool {
+    let start = to.len();
+    to.extend(chars.iter().map(|c| c1_decoded(*c)));
+    to[start..] != *chars
+}
+
+fn c1_decoded(c: char) -> char {
+    match u32::from(c) {
+        code @ 0x80..=0x9F => HIGH[code as usize - 0x80],
+        _ => c,
+    }
+}
+
+/// The byte of Windows-1252 or Latin-1 from 0x80 on that was read as this character.
+fn byte(c: char) -> Option<u8> {
+    match u32::from(c) {
+        code @ 0x80..=0xFF => u8::try_from(code).ok(),
+        code if code > 0xFF => {
+            let at = HIGH.iter().position(|high| *high == c)?;
+            u8::try_from(0x80 + at).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Windows-1252 from 0x80 to 0x9F, with the C1 controls where it has no character (WHATWG Encoding, index windows-1252).
+const HIGH: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', //
+    '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a program shows that reads UTF-8 as Windows-1252.
+    fn misread(text: &str) -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                0x80..=0x9F => HIGH[usize::from(byte) - 0x80],
+                _ => char::from(byte),
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(repaired(text).as_deref().unwrap_or(text), expected);
+    }
+
+    #[test]
+    fn misread_text_is_turned_back() {
+        for text in [
+            "“Rain”, she said — it’s ‘late’…",
+            "café crème à la carte, naïve façade, 20 °C, £5",
+            "Größe Übung Straße ÄÖÜ",
+            "Zażółć gęślą jaźń",
+            "Привет, мир",
+            "Καλημέρα κόσμε",
+            "שלום עולם",
+            "日本語のテキスト",
+            "한국어",
+            "नमस्ते",
+            "😀 🎻",
+            "100 € – 50 ™",
+        ] {
+            let once = misread(text);
+            check(&once, text);
+            check(&misread(&once), text);
+            check(&misread(&misread(&once)), text);
+        }
+    }
+
+    #[test]
+    fn sound_text_is_left_alone() {
+        for text in [
+            "NESTLÉ®",
+            "MANHÃ”,",
+            "« CAFÉ » «CAFÉ»",
+            "voilà\u{a0}»",
+            "‘…café’” „Spaß“ «le café»…",
+            "Â l'ombre",
+            "BLÅ… SMÅ – RÅ™",
+            "2×¼ and 3×°",
+            "El Niño, São Paulo, Ærø, þú",
+            "å ø æ",
+        ] {
+            check(text, text);
+        }
+    }
+
+    #[test]
+    fn damaged_sequences_are_still_read() {
+        check("â€œRainâ€ she said", "“Rain” she said");
+        check("â€œRainâ€\u{fffd}", "“Rain”");
+        check("\u{93}Rain\u{94} it\u{92}s", "“Rain” it’s");
+    }
+
+    proptest! {
+        #[test]
+        fn repair_is_idempotent(text in "[aÃÂâ€œ™©»\u{a0}\u{9d}ðŸ˜é…É ]{0,24}") {
+            let once = repaired(&text).unwrap_or(text);
+            prop_assert_eq!(repaired(&once), None);
+        }
+
+        #[test]
+        fn misread_words_come_back(text in "[a-zàâçéèêëîïôùûüœ’“”—– ]{0,40}") {
+            let misread = misread(&text);
+            let back = repaired(&misread).unwrap_or(misread);
+            prop_assert_eq!(back, text);
+        }
+    }
+}

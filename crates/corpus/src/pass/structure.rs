@@ -1,0 +1,115 @@
+//! Who speaks when.
+
+use super::Pass;
+use crate::record::{Record, Role};
+
+/// Rejects a conversation that no chat template can train on: it has to be an optional system message, then user and
+/// assistant in turn, the assistant last, no message empty, and at least one turn trained on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Structure {
+    /// Keep a record of one assistant message: plain text, for continued pre-training.
+    pub plain_text: bool,
+}
+
+impl Pass for Structure {
+    fn name(&self) -> &'static str {
+        "structure"
+    }
+
+    fn check(&self, record: &Record) -> Option<String> {
+        let messages = &record.messages;
+        if let Some(at) = messages.iter().position(|message| message.content.trim().is_empty()) {
+            return Some(format!("message {} is empty", at + 1));
+        }
+        if let [only] = messages.as_slice()
+            && only.role == Role::Assistant
+        {
+            return (!self.plain_text).then(|| "plain text without a user's turn".to_owned());
+        }
+        let start = messages.iter().take(1).filter(|message| message.role == Role::System).count();
+        for (at, message) in messages.iter().enumerate().skip(start) {
+            let expected = if (at - start).is_multiple_of(2) {
+                Role::User
+            } else {
+                Role::Assistant
+            };
+            if message.role != expected {
+                let (found, expected) = (name(message.role), name(expected));
+                return Some(format!("message {} is the {found}'s, expected the {expected}'s", at + 1));
+            }
+        }
+        match messages.last().map(|message| message.role) {
+            None => Some("no messages".to_owned()),
+            Some(Role::Assistant) if !messages.iter().any(|message| message.is_trained()) => {
+                Some("no assistant message has a weight other than 0".to_owned())
+            }
+            Some(Role::Assistant) => None,
+            Some(last) => Some(format!("the last message is the {}'s, expected the assistant's", name(last))),
+        }
+    }
+}
+
+fn name(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Message;
+
+    #[track_caller]
+    fn check(turns: &str, expected: Option<&str>) {
+        let messages = turns
+            .chars()
+            .map(|turn| match turn {
+                's' => Message::new(Role::System, "x"),
+                'u' => Message::new(Role::User, "x"),
+                'a' => Message::new(Role::Assistant, "x"),
+                '0' => Message {
+                    weight: Some(0),
+                    ..Message::new(Role::Assistant, "x")
+                },
+                _ => Message::new(Role::User, " \n"),
+            })
+            .collect();
+        let record = Record {
+            id: None,
+            messages,
+            metadata: serde_json::Map::new(),
+            group: None,
+        };
+        assert_eq!(Structure::default().check(&record).as_deref(), expected, "{turns}");
+    }
+
+    #[test]
+    fn turns_alternate_and_end_with_the_assistant() {
+        for sound in ["ua", "sua", "uaua", "u0ua"] {
+            check(sound, None);
+        }
+        check("", Some("no messages"));
+        check("a", Some("plain text without a user's turn"));
+        check("au", Some("message 1 is the assistant's, expected the user's"));
+        check("uua", Some("message 2 is the user's, expected the assistant's"));
+        check("usa", Some("message 2 is the system's, expected the assistant's"));
+        check("uau", Some("the last message is the user's, expected the assistant's"));
+        check("s", Some("the last message is the system's, expected the assistant's"));
+        check("u ua", Some("message 2 is empty"));
+        check("u0", Some("no assistant message has a weight other than 0"));
+    }
+
+    #[test]
+    fn plain_text_is_kept_on_request() {
+        let record = Record {
+            id: None,
+            messages: vec![Message::new(Role::Assistant, "once")],
+            metadata: serde_json::Map::new(),
+            group: None,
+        };
+        assert_eq!(Structure { plain_text: true }.check(&record), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! One way to write each text: normal form, line endings, and no character that nobody sees.
+
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+use super::{Pass, repair_messages};
+use crate::record::Record;
+
+/// Writes text in Unicode's normal form C with `\n` as its line ending, and removes characters of no width.
+///
+/// Removed are the byte-order mark, zero-width spaces, word joiners, soft hyphens, and the controls that turn the
+/// direction of text (Boucher and Anderson, "Trojan Source", 2021). A zero-width joiner or non-joiner stays between two characters that are not ASCII, where scripts
+/// and emoji need it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Normalise;
+
+impl Pass for Normalise {
+    fn name(&self) -> &'static str {
+        "normalise"
+    }
+
+    fn repair(&self, record: &mut Record) -> bool {
+        repair_messages(record, |text| {
+            if text.is_ascii() && !text.contains('\r') {
+                return None;
+            }
+            let visible = without_invisible(text);
+            Some(if is_nfc(&visible) {
+                visible
+            } else {
+                visible.nfc().collect()
+            })
+        })
+    }
+}
+
+/// Removes control characters other than the line break and the tab, and the terminal sequences that ESC opens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Controls;
+
+impl Pass for Controls {
+    fn name(&self) -> &'static str {
+        "controls"
+    }
+
+    fn repair(&self, record: &mut Record) -> bool {
+        repair_messages(record, |text| {
+            text.contains(is_unwanted_control).then(|| without_controls(text))
+        })
+    }
+}
+
+/// Removes white space at both ends of every message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trim;
+
+impl Pass for Trim {
+    fn name(&self) -> &'static str {
+        "trim"
+    }
+
+    fn repair(&self, record: &mut Record) -> bool {
+        repair_messages(record, |text| {
+            let trimmed = text.trim();
+            (trimmed.len() < text.len()).then(|| trimmed.to_owned())
+        })
+    }
+}
+
+fn without_invisible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {
+                chars.next_if_eq(&'\n');
+                visible.push('\n');
+            }
+            '\u{2028}' | '\u{2029}' => visible.push('\n'),
+            '\u{feff}' | '\u{200b}' | '\u{2060}' | '\u{ad}' => {}
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            '\u{200c}' | '\u{200d}' => {
+                let joins = |c: Option<char>| c.is_some_and(|c| !c.is_ascii() && !c.is_whitespace());
+                if joins(visible.chars().next_back()) && joins(chars.peek().copied()) {
+                    visible.push(c);
+                }
+            }
+            _ => visible.push(c),
+        }
+    }
+    visible
+}
+
+fn without_controls(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        // A control sequence of ECMA-48, section 5.4: ESC [ parameters intermediates final.
+        if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
+            while chars.next_if(|c| matches!(c, ' '..='?')).is_some() {}
+            chars.next_if(|c| matches!(c, '@'..='~'));
+        } else if !is_unwanted_control(c) {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+fn is_unwanted_control(c: char) -> bool {
+    c.is_control() && c != '\n' && c != '\t'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Message, Role};
+
+    #[track_caller]
+    fn check(pass: &dyn Pass, text: &str, expected: &str) {
+        let mut record = Record {
+            id: None,
+            messages: vec![Message::new(Role::User, text)],
+            metadata: serde_json::Map::new(),
+            group: None,
+        };
+        let changed = pass.repair(&mut record);
+        assert_eq!(record.messages[0].content, expected);
+        assert_eq!(changed, text != expected, "{text:?}");
+    }
+
+    #[test]
+    fn text_is_written_one_way() {
+        check(&Normalise, "plain\ttext\n", "plain\ttext\n");
+        check(&Normalise, "a\r\nb\rc\u{2028}d", "a\nb\nc\nd");
+        check(&Normalise, "cafe\u{301}", "café");
+        check(&Normalise, "\u{feff}a\u{200b}b\u{ad}c\u{202e}d", "abcd");
+        check(&Normalise, "a\u{200d}b", "ab");
+        check(&Normalise, "👩\u{200d}🚀", "👩\u{200d}🚀");
+        check(&Normalise, "می\u{200c}خواهم", "می\u{200c}خواهم");
+    }
+
+    #[test]
+    fn controls_and_their_sequences_go() {
+        check(&Controls, "a\tb\nc", "a\tb\nc");
+        check(&Controls, "a\0b\u{7}c\u{85}d", "abcd");
+        check(&Controls, "\u{1b}[1;31mred\u{1b}[0m", "red");
+    }
+
+    #[test]
+    fn ends_are_trimmed() {
+        check(&Trim, " \n a  b\u{a0}\n", "a  b");
+        check(&Trim, "", "");
+    }
+}

@@ -1,0 +1,85 @@
+//! Why one record cannot be read.
+
+/// The reason that a line, an array element or a table row gives no [`Record`](crate::Record).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The bytes are not UTF-8.
+    #[error("invalid UTF-8 after byte {valid_up_to}")]
+    NotUtf8 {
+        /// How many bytes are valid before the first that is not.
+        valid_up_to: usize,
+    },
+    /// The record is longer than a record may be.
+    #[error("longer than {limit} bytes")]
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The text is not JSON, or nests too deeply.
+    #[error("not JSON: {source}")]
+    Json {
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// The array's closing bracket is missing after this element.
+    #[error("the array is not closed after this element")]
+    Unclosed,
+    /// Something follows the array's closing bracket.
+    #[error("text after the end of the array")]
+    TrailingText,
+    /// The value is JSON, but no object.
+    #[error("expected an object, found {found}")]
+    NotAnObject {
+        /// The kind of the value.
+        found: &'static str,
+    },
+    /// No known set of keys makes a conversation of the object.
+    #[error(
+        "no messages, conversations, instruction and output, prompt and completion, or text among the keys {keys}"
+    )]
+    UnknownShape {
+        /// The keys found, joined by commas.
+        keys: String,
+    },
+    /// A field is missing.
+    #[error("the field `{field}` is missing")]
+    MissingField {
+        /// The field, as a path from the record.
+        field: String,
+    },
+    /// A field has a value of another kind.
+    #[error("the field `{field}` should be {expected}, found {found}")]
+    WrongKind {
+        /// The field, as a path from the record.
+        field: String,
+        /// The kind expected.
+        expected: &'static str,
+        /// The kind found.
+        found: &'static str,
+    },
+    /// A message is spoken by nobody known.
+    #[error("message {message} has the unknown role `{role}`")]
+    UnknownRole {
+        /// The message, from 1.
+        message: usize,
+        /// The role found.
+        role: String,
+    },
+    /// A message's weight is neither 0 nor 1.
+    #[error("message {message} has the weight {found}, expected 0 or 1")]
+    Weight {
+        /// The message, from 1.
+        message: usize,
+        /// The value found, as JSON.
+        found: String,
+    },
+    /// A table row has more or fewer cells than the header.
+    #[error("expected {expected} columns, found {found}")]
+    Cells {
+        /// The header's columns.
+        expected: usize,
+        /// The row's cells.
+        found: usize,
+    },
+}

@@ -1,0 +1,317 @@
+//! One JSON object of any known dataset format to one [`Record`].
+//!
+//! - `messages`: a list of `{role, content, weight?}`, as in OpenAI's and mistral-finetune's files.
+//! - `conversations`: a list of `{from, value}`, as in ShareGPT's.
+//! - `instruction`, `output`, and perhaps `input`, `system` and `history`: Alpaca's columns, joined as LLaMA-Factory's
+//!   `data/README.md` joins them (`instruction` and `input` with a line break between).
+//! - `prompt`, `completion`: two texts, or two lists of messages as in TRL's conversational format.
+//! - `text`: plain text, which becomes one assistant message.
+
+use serde_json::{Map, Value};
+
+use super::Fault;
+use crate::record::{Message, Record, Role};
+
+type Result<T> = std::result::Result<T, Fault>;
+
+/// The keys that, present together, make an object a record, in order of precedence.
+const SHAPES: [&[&str]; 5] = [
+    &["messages"],
+    &["conversations"],
+    &["instruction", "output"],
+    &["prompt", "completion"],
+    &["text"],
+];
+
+/// Whether objects with these keys are records.
+pub(super) fn is_known(has: impl Fn(&str) -> bool) -> bool {
+    SHAPES.iter().any(|keys| keys.iter().all(|key| has(key)))
+}
+
+/// Reads a record out of an object; the keys that do not belong to the conversation become its metadata.
+pub(super) fn record(mut object: Map<String, Value>) -> Result<Record> {
+    let has = |key: &str| object.contains_key(key);
+    let shape = SHAPES
+        .iter()
+        .find(|keys| keys.iter().any(|key| has(key)))
+        .ok_or_else(|| Fault::UnknownShape {
+            keys: keys(&object),
+        })?;
+    let id = name(&mut object, "id")?;
+    let group = name(&mut object, "group")?;
+    let messages = match shape[0] {
+        "messages" => turns(take(&mut object, "messages")?, "messages")?,
+        "conversations" => conversations(&mut object)?,
+        "instruction" => alpaca(&mut object)?,
+        "prompt" => pair(&mut object)?,
+        _ => vec![Message::new(Role::Assistant, text(&mut object, "text")?)],
+    };
+    Ok(Record {
+        id,
+        messages,
+        metadata: object,
+        group,
+    })
+}
+
+/// The kind of a value, with its article.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The object's own name for the record, where it has one; a number is taken as text.
+pub(super) fn id(object: &Map<String, Value>) -> Option<String> {
+    match object.get("id")? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn name(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> {
+    match object.shift_remove(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(other) => Err(wrong_kind(field, "text", &other)),
+    }
+}
+
+fn conversations(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
+    let mut messages = system(object)?;
+    messages.extend(turns(take(object, "conversations")?, "conversations")?);
+    Ok(messages)
+}
+
+fn alpaca(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
+    let mut messages = system(object)?;
+    match object.shift_remove("history") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(rounds)) => {
+            for round in rounds {
+                let Ok([question, answer]) = serde_json::from_value::<[String; 2]>(round) else {
+                    return Err(Fault::WrongKind {
+                        field: "history".into(),
+                        expected: "a list of pairs of texts",
+                        found: "another list",
+                    });
+                };
+                messages.push(Message::new(Role::User, question));
+                messages.push(Message::new(Role::Assistant, answer));
+            }
+        }
+        Some(other) => return Err(wrong_kind("history", "a list of pairs of texts", &other)),
+    }
+    let mut prompt = text(object, "instruction")?;
+    if let Some(input) = optional_text(object, "input")? {
+        if !prompt.is_empty() {
+            prompt.push('\n');
+        }
+        prompt.push_str(&input);
+    }
+    messages.push(Message::new(Role::User, prompt));
+    messages.push(Message::new(Role::Assistant, text(object, "output")?));
+    Ok(messages)
+}
+
+fn pair(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
+    let mut messages = Vec::new();
+    for (field, role) in [("prompt", Role::User), ("completion", Role::Assistant)] {
+        match take(object, field)? {
+            Value::String(content) => messages.push(Message::new(role, content)),
+            list @ Value::Array(_) => messages.extend(turns(list, field)?),
+            other => return Err(wrong_kind(field, "text", &other)),
+        }
+    }
+    Ok(messages)
+}
+
+fn system(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
+    let content = optional_text(object, "system")?;
+    Ok(content
+        .map(|content| Message::new(Role::System, content))
+        .into_iter()
+        .collect())
+}
+
+fn turns(list: Value, field: &str) -> Result<Vec<Message>> {
+    match list {
+        Value::Array(turns) => turns
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| turn(value, field, index + 1))
+            .collect(),
+        other => Err(wrong_kind(field, "a list", &other)),
+    }
+}
+
+/// Reads one `{role, content, weight?}` or `{from, value, weight?}`.
+fn turn(value: Value, field: &str, message: usize) -> Result<Message> {
+    let path = |key: &str| format!("{field}[{message}].{key}");
+    let mut turn = match value {
+        Value::Object(turn) => turn,
+        other => return Err(wrong_kind(&format!("{field}[{message}]"), "an object", &other)),
+    };
+    let mut either = |first: &str, second: &str| {
+        let key = if turn.contains_key(first) || !turn.contains_key(second) {
+            first
+        } else {
+            second
+        };
+        match turn.shift_remove(key) {
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(wrong_kind(&path(key), "text", &other)),
+            None => Err(Fault::MissingField { field: path(key) }),
+        }
+    };
+    let (role_key, content_key) = match field {
+        "conversations" => (("from", "role"), ("value", "content")),
+        _ => (("role", "from"), ("content", "value")),
+    };
+    let role = either(role_key.0, role_key.1)?;
+    let content = either(content_key.0, content_key.1)?;
+    let role = match role.trim().to_ascii_lowercase().as_str() {
+        "system" => Role::System,
+        "user" | "human" => Role::User,
+        "assistant" | "gpt" => Role::Assistant,
+        _ => return Err(Fault::UnknownRole { message, role }),
+    };
+    let weight = match turn.get("weight") {
+        None | Some(Value::Null) => None,
+        Some(value) => match value.as_f64() {
+            Some(0.0) => Some(0),
+            Some(1.0) => Some(1),
+            _ => {
+                let found = value.to_string();
+                return Err(Fault::Weight { message, found });
+            }
+        },
+    };
+    Ok(Message {
+        role,
+        content,
+        weight,
+    })
+}
+
+fn take(object: &mut Map<String, Value>, field: &str) -> Result<Value> {
+    object
+        .shift_remove(field)
+        .ok_or_else(|| Fault::MissingField {
+            field: field.into(),
+        })
+}
+
+fn text(object: &mut Map<String, Value>, field: &str) -> Result<String> {
+    match take(object, field)? {
+        Value::String(text) => Ok(text),
+        other => Err(wrong_kind(field, "text", &other)),
+    }
+}
+
+/// A text that may be absent, null or empty, all of which mean that there is none.
+fn optional_text(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> {
+    match object.shift_remove(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
+        Some(other) => Err(wrong_kind(field, "text", &other)),
+    }
+}
+
+fn wrong_kind(field: &str, expected: &'static str, found: &Value) -> Fault {
+    Fault::WrongKind {
+        field: field.into(),
+        expected,
+        found: kind(found),
+    }
+}
+
+fn keys(object: &Map<String, Value>) -> String {
+    let keys: Vec<&str> = object.keys().take(12).map(String::as_str).collect();
+    format!("[{}]", keys.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Record> {
+        record(serde_json::from_str(json).expect("the test's own JSON"))
+    }
+
+    #[track_caller]
+    fn check(json: &str, expected: &str) {
+        let found = match read(json) {
+            Ok(record) => serde_json::to_string(&record).expect("a record is JSON"),
+            Err(fault) => fault.to_string(),
+        };
+        assert_eq!(found, expected, "{json}");
+    }
+
+    #[test]
+    fn every_format_becomes_messages() {
+        let pair = r#"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]}"#;
+        for json in [
+            pair,
+            r#"{"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}]}"#,
+            r#"{"conversations":[{"role":"User","content":"q"},{"role":"assistant","content":"a"}]}"#,
+            r#"{"instruction":"q","input":"","output":"a","system":null,"history":[]}"#,
+            r#"{"instruction":"","input":"q","output":"a"}"#,
+            r#"{"prompt":"q","completion":"a"}"#,
+            r#"{"prompt":[{"role":"user","content":"q"}],"completion":[{"role":"assistant","content":"a"}]}"#,
+        ] {
+            check(json, pair);
+        }
+        check(
+            r#"{"instruction":"i","input":"x","output":"a","system":"s","history":[["q0","a0"]]}"#,
+            r#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":"q0"},{"role":"assistant","content":"a0"},{"role":"user","content":"i\nx"},{"role":"assistant","content":"a"}]}"#,
+        );
+        check(
+            r#"{"text":"once"}"#,
+            r#"{"messages":[{"role":"assistant","content":"once"}]}"#,
+        );
+    }
+
+    #[test]
+    fn metadata_keeps_its_order_and_the_group_comes_last() {
+        check(
+            r#"{"z":1,"group":"g","prompt":"q","a":{"k":0.1},"completion":"a","id":7,"m":null}"#,
+            r#"{"id":"7","messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],"z":1,"a":{"k":0.1},"m":null,"group":"g"}"#,
+        );
+    }
+
+    #[test]
+    fn weights_are_0_or_1() {
+        for (weight, kept) in [("0", Some(0)), ("1.0", Some(1)), ("null", None)] {
+            let json = format!(
+                r#"{{"messages":[{{"role":"assistant","content":"a","weight":{weight}}}]}}"#
+            );
+            assert_eq!(read(&json).expect("readable").messages[0].weight, kept);
+        }
+    }
+
+    #[test]
+    fn faults_say_where_and_what() {
+        for (json, fault) in [
+            (r#"{"question":"q"}"#, "no messages, conversations, instruction and output, prompt and completion, or text among the keys [question]"),
+            (r#"{"prompt":"q"}"#, "the field `completion` is missing"),
+            (r#"{"messages":"q"}"#, "the field `messages` should be a list, found text"),
+            (r#"{"messages":[7]}"#, "the field `messages[1]` should be an object, found a number"),
+            (r#"{"messages":[{"role":"user"}]}"#, "the field `messages[1].content` is missing"),
+            (r#"{"messages":[{"role":"tool","content":""}]}"#, "message 1 has the unknown role `tool`"),
+            (r#"{"messages":[{"role":"user","content":null}]}"#, "the field `messages[1].content` should be text, found null"),
+            (r#"{"messages":[{"role":"user","content":"","weight":2}]}"#, "message 1 has the weight 2, expected 0 or 1"),
+            (r#"{"instruction":"i","output":"o","history":[["q"]]}"#, "the field `history` should be a list of pairs of texts, found another list"),
+            (r#"{"text":"t","id":[]}"#, "the field `id` should be text, found a list"),
+        ] {
+            check(json, fault);
+        }
+    }
+}

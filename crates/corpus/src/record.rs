@@ -1,0 +1,68 @@
+//! One conversation and what is known of it.
+
+use serde::{Deserialize, Serialize};
+
+/// Who speaks a [`Message`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions that precede the conversation.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+    /// Whether an assistant turn is trained on: 1 (the default) or 0, as in mistral-finetune.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u8>,
+}
+
+impl Message {
+    /// A message with no weight of its own.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            weight: None,
+        }
+    }
+
+    /// Whether the loss covers this message: an assistant turn whose weight is not 0.
+    pub fn is_trained(&self) -> bool {
+        self.role == Role::Assistant && self.weight != Some(0)
+    }
+}
+
+/// A conversation with its identity, its group, and every other field of its line.
+///
+/// It is written as one JSON object in the order of the fields here: `id`, `messages`, the metadata, `group`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The author's name for the record, unique in a file where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The turns, in order.
+    pub messages: Vec<Message>,
+    /// Every other key of the input object (`task`, `modality`, `source`, …), in its order.
+    #[serde(flatten)]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// What the record was made from (a scene, a sentence): splits never cut through a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+impl Record {
+    /// The text of a metadata key, where there is one and it is text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).and_then(serde_json::Value::as_str)
+    }
+}

@@ -1,0 +1,1 @@
+//! Suites, scoring, statistics, reports.

@@ -1,0 +1,1 @@
+//! The training loop: recipe, step, schedule, checkpoint, resume, metrics.

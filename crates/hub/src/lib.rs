@@ -1,0 +1,1 @@
+//! A model's name to the files on this disk.

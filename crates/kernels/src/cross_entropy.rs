@@ -1,0 +1,103 @@
+//! The loss over given rows: the vocabulary projection is computed for supervised rows alone.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// How many rows' logits exist at once where no gradient is asked for.
+const CHUNK: usize = 128;
+
+/// What the loss covers: target `i` says that row `rows[i]` should predict `ids[i]`, and counts `weights[i]` times.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// The distinct rows of the targets, in order.
+    distinct: Vec<u32>,
+    /// For each target, its row's place in `distinct`.
+    place: Vec<u32>,
+    ids: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl Targets {
+    /// Targets as `(row, id, weight)`, in any order; a row may have several.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn new(targets: impl IntoIterator<Item = (u32, u32, f32)>) -> Self {
+        let targets: Vec<_> = targets.into_iter().collect();
+        assert!(!targets.is_empty(), "targets: there is none");
+        let mut distinct: Vec<u32> = targets.iter().map(|target| target.0).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let place = targets
+            .iter()
+            .map(|target| distinct.partition_point(|&row| row < target.0) as u32)
+            .collect();
+        Self {
+            distinct,
+            place,
+            ids: targets.iter().map(|target| target.1).collect(),
+            weights: targets.iter().map(|target| target.2).collect(),
+        }
+    }
+}
+
+/// `Σ weight · −log softmax(hidden[row]·Wᵀ)[id]` over the targets, as a tensor of one element.
+///
+/// # Shapes
+/// - hidden: `[rows, d_model]`, after the last norm
+/// - weight: `[vocab, d_model]`
+///
+/// # Panics
+/// When the shapes do not fit together, or a target's row or id is out of range.
+pub fn linear_cross_entropy(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets) -> Tensor<1> {
+    let device = hidden.device().without_autodiff();
+    let weights = Tensor::<1>::from_data(TensorData::from(targets.weights.as_slice()), &device);
+    negative_log_probs(hidden, weight, targets, &device).mul(weights).sum()
+}
+
+/// `log softmax(hidden[row]·Wᵀ)[id]` of each target, in the targets' order. Records no gradient.
+///
+/// # Shapes
+/// As [`linear_cross_entropy`].
+///
+/// # Panics
+/// As [`linear_cross_entropy`].
+pub fn token_log_probs(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets) -> Vec<f32> {
+    let hidden = hidden.without_autodiff();
+    let device = hidden.device();
+    negative_log_probs(hidden, weight, targets, &device)
+        .neg()
+        .into_data()
+        .into_vec()
+        .expect("a float tensor of this crate is f32")
+}
+
+fn negative_log_probs(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets, device: &Device) -> Tensor<1> {
+    assert_eq!(hidden.dims()[1], weight.dims()[1], "cross-entropy: hidden and weight differ in d_model");
+    let hidden = hidden.select(0, index(&targets.distinct, device));
+    let tracked = hidden.is_autodiff();
+    let chunk = if tracked { targets.distinct.len() } else { CHUNK };
+    let log_sums: Vec<Tensor<1>> = hidden
+        .clone()
+        .split(chunk, 0)
+        .into_iter()
+        .map(|rows| log_sum_exp(rows.matmul(weight.clone().transpose())))
+        .collect();
+    let place = index(&targets.place, device);
+    let log_sum = Tensor::cat(log_sums, 0).select(0, place.clone());
+    // The target's logit is a dot product of its own: gathering it would keep all the logits for the backward pass.
+    let target = weight.select(0, index(&targets.ids, device));
+    let logit = hidden.select(0, place).mul(target).sum_dim(1).squeeze_dim::<1>(1);
+    log_sum.sub(logit)
+}
+
+/// `log Σ exp` of each row: `[rows, vocab]` to `[rows]`.
+fn log_sum_exp(logits: Tensor<2>) -> Tensor<1> {
+    let max = logits.clone().detach().max_dim(1);
+    let sum = logits.sub(max.clone()).exp().sum_dim(1);
+    sum.log().add(max).squeeze_dim::<1>(1)
+}
+
+fn index(values: &[u32], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
+    Tensor::from_data(TensorData::from(values.as_slice()), device)
+}

@@ -1,0 +1,29 @@
+//! The numeric operations of the model, each with a reference in Burn ops that runs on every device.
+//!
+//! Shapes use one legend, that of `foehn-mistral`: `batch` sequences computed side by side, `rows` tokens of a packed
+//! sequence, `d_model` (Hugging Face's `hidden_size`), `heads`, `kv_heads`, `head_dim`, `vocab`.
+//!
+//! A function here takes tensors with or without autodiff: where no argument is tracked, nothing is recorded.
+//!
+//! ```
+//! use burn::tensor::Tensor;
+//!
+//! /// RMSNorm keeps a row whose root mean square is one.
+//! fn keeps(row: Tensor<2>, ones: Tensor<1>) -> Tensor<2> {
+//!     foehn_kernels::rms_norm(row, ones, 1e-6)
+//! }
+//! ```
+
+mod attention;
+mod cross_entropy;
+mod norm;
+mod projection;
+mod rotary;
+mod swiglu;
+
+pub use attention::{Visibility, attention};
+pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
+pub use norm::rms_norm;
+pub use projection::{Dropout, LowRank, projection};
+pub use rotary::Rotary;
+pub use swiglu::swiglu;

@@ -1,0 +1,87 @@
+//! The one place where a base weight meets an adapter.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// A low-rank adapter of one projection: `s·(x·Aᵀ)·Bᵀ`.
+///
+/// Source: Hu et al. 2021, "LoRA".
+#[derive(Module, Debug)]
+pub struct LowRank {
+    /// `[r, in]`
+    pub a: Param<Tensor<2>>,
+    /// `[out, r]`
+    pub b: Param<Tensor<2>>,
+    /// What the product is multiplied by: `alpha / r`, or `alpha / sqrt(r)` with rsLoRA.
+    #[module(skip)]
+    pub scale: f64,
+    /// Dropout of the adapter's input, drawn anew for every forward pass of training.
+    #[module(skip)]
+    pub dropout: Option<Dropout>,
+}
+
+/// Inverted dropout whose mask is a pure function of its seed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The probability that an element becomes zero, in `[0, 1)`.
+    pub probability: f32,
+    /// What the mask is drawn from.
+    pub seed: u64,
+}
+
+/// A linear layer without bias over a frozen weight: `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`.
+///
+/// No `W + s·B·A` is ever formed, and no gradient for `W`.
+///
+/// # Shapes
+/// - x: `[rows, in]`
+/// - weight: `[out, in]`, as checkpoints store it
+/// - output: `[rows, out]`
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn projection(x: Tensor<2>, weight: Tensor<2>, adapter: Option<&LowRank>) -> Tensor<2> {
+    let [_, d_in] = x.dims();
+    assert_eq!(weight.dims()[1], d_in, "projection: weight does not take x");
+    let base = x.clone().matmul(weight.transpose());
+    match adapter {
+        None => base,
+        Some(adapter) => base.add(adapter.forward(x)),
+    }
+}
+
+impl LowRank {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = match self.dropout {
+            Some(dropout) if dropout.probability > 0.0 => {
+                let mask = dropout.mask(x.dims(), &x.device());
+                x.mul(mask)
+            }
+            _ => x,
+        };
+        let low = x.matmul(self.a.val().transpose()).mul_scalar(self.scale);
+        low.matmul(self.b.val().transpose())
+    }
+}
+
+impl Dropout {
+    /// 0 with the dropout's probability, else `1 / (1 - probability)`.
+    fn mask(&self, shape: [usize; 2], device: &Device) -> Tensor<2> {
+        let keep = 1.0 / (1.0 - self.probability);
+        let threshold = (f64::from(self.probability) * 2f64.powi(64)) as u64;
+        let values: Vec<f32> = (0..(shape[0] * shape[1]) as u64)
+            .map(|i| if mix(self.seed.wrapping_add(i.wrapping_mul(GOLDEN))) < threshold { 0.0 } else { keep })
+            .collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}
+
+/// 2^64 divided by the golden ratio: SplitMix64's increment.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// SplitMix64's output function (Steele, Lea and Flood 2014).
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,69 @@
+//! Rotary position embedding, half-split as Hugging Face stores it.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// The cosines and sines of a run of rows, made once a forward pass and shared by all layers.
+///
+/// Pair `i` of a head is `(x[i], x[i + head_dim/2])` (half-split), turned by `position · theta^(-2i/head_dim)`.
+/// Checkpoints in interleaved layout (Mistral's own, GGUF) are permuted when they are loaded.
+///
+/// Source: Su et al. 2021, "RoFormer"; `apply_rotary_pos_emb` of transformers.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+}
+
+impl Rotary {
+    /// Tables for rows at the given positions, which are laid out `[batch, rows]`.
+    ///
+    /// # Panics
+    /// When `head_dim` is odd, or `position_ids` does not divide into `batch` equal runs.
+    pub fn new(position_ids: &[u32], batch: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
+        assert_eq!(head_dim % 2, 0, "rotary: head_dim is odd");
+        assert_eq!(position_ids.len() % batch, 0, "rotary: rows do not divide into the batch");
+        let half = head_dim / 2;
+        // PyTorch computes the frequencies and the angles in f32; the golden files hold us to the same.
+        let frequencies: Vec<f32> = (0..half)
+            .map(|i| 1.0 / (rope_theta as f32).powf((2 * i) as f32 / head_dim as f32))
+            .collect();
+        let angles = || {
+            position_ids
+                .iter()
+                .flat_map(|&position| frequencies.iter().map(move |&frequency| position as f32 * frequency))
+        };
+        let shape = [batch, 1, position_ids.len() / batch, half];
+        let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
+        Self {
+            cos: table(angles().map(f32::cos).collect()),
+            sin: table(angles().map(f32::sin).collect()),
+        }
+    }
+
+    /// Turns queries or keys.
+    ///
+    /// # Shapes
+    /// - x, output: `[batch, heads, rows, head_dim]`
+    ///
+    /// # Panics
+    /// When `rows` or `head_dim` are not those of the tables.
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, _, rows, head_dim] = x.dims();
+        let [table_batch, _, table_rows, half] = self.cos.dims();
+        assert_eq!(
+            [batch, rows, head_dim],
+            [table_batch, table_rows, 2 * half],
+            "rotary: the tables were made for other rows"
+        );
+        let first = x.clone().narrow(3, 0, half);
+        let second = x.narrow(3, half, half);
+        let (cos, sin) = (self.cos.clone(), self.sin.clone());
+        Tensor::cat(
+            vec![
+                first.clone().mul(cos.clone()).sub(second.clone().mul(sin.clone())),
+                second.mul(cos).add(first.mul(sin)),
+            ],
+            3,
+        )
+    }
+}

@@ -1,0 +1,209 @@
+//! What an adapter is made of, under PEFT's names.
+
+use std::collections::BTreeMap;
+
+use fancy_regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The settings of `adapter_config.json` that the computation depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// The rank.
+    pub r: usize,
+    /// The numerator of the scale.
+    pub lora_alpha: f64,
+    /// Dropout of the adapter's input in training, in `[0, 1)`.
+    pub lora_dropout: f32,
+    /// Scale by `alpha / sqrt(r)` in place of `alpha / r` (Kalajdzievski 2023, "rsLoRA").
+    pub use_rslora: bool,
+    /// The layers that get an adapter.
+    pub target_modules: TargetModules,
+    /// Ranks of modules whose name ends in a pattern.
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// Alphas of modules whose name ends in a pattern.
+    pub alpha_pattern: BTreeMap<String, f64>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            r: 8,
+            lora_alpha: 16.0,
+            lora_dropout: 0.0,
+            use_rslora: false,
+            target_modules: TargetModules::AllLinear,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+        }
+    }
+}
+
+impl LoraConfig {
+    /// The rank of a module's adapter.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] where a key of `rank_pattern` is not a regular expression.
+    pub fn rank(&self, module: &str) -> Result<usize, Error> {
+        Ok(by_pattern(&self.rank_pattern, module)?.unwrap_or(self.r))
+    }
+
+    /// What a module's low-rank product is multiplied by.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] where a key of `rank_pattern` or `alpha_pattern` is not a regular expression.
+    pub fn scale(&self, module: &str) -> Result<f64, Error> {
+        let alpha = by_pattern(&self.alpha_pattern, module)?.unwrap_or(self.lora_alpha);
+        let r = self.rank(module)? as f64;
+        Ok(alpha / if self.use_rslora { r.sqrt() } else { r })
+    }
+
+    /// Checks the ranges of the settings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the first setting that is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        let setting = |field, found: String, expected| Err(Error::Setting { field, found, expected });
+        if let Some(&r) = std::iter::once(&self.r).chain(self.rank_pattern.values()).find(|&&r| r == 0) {
+            return setting("r", r.to_string(), "at least 1");
+        }
+        if let Some(alpha) = std::iter::once(&self.lora_alpha)
+            .chain(self.alpha_pattern.values())
+            .find(|alpha| !(alpha.is_finite() && **alpha > 0.0))
+        {
+            return setting("lora_alpha", alpha.to_string(), "a positive number");
+        }
+        if !(0.0..1.0).contains(&self.lora_dropout) {
+            return setting("lora_dropout", self.lora_dropout.to_string(), "at least 0 and below 1");
+        }
+        Ok(())
+    }
+}
+
+/// Which linear layers get an adapter, as PEFT means it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Raw", into = "Raw")]
+pub enum TargetModules {
+    /// Every linear layer but the head: `"all-linear"`.
+    AllLinear,
+    /// Layers whose full name is in the list, or ends in a dot and an entry.
+    Suffixes(Vec<String>),
+    /// Layers whose full name matches the whole regular expression.
+    Regex(String),
+}
+
+impl TargetModules {
+    /// Whether a layer is a target, by its full name (`model.layers.0.self_attn.q_proj`).
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] where the regular expression does not compile or runs away.
+    pub fn matches(&self, module: &str) -> Result<bool, Error> {
+        match self {
+            Self::AllLinear => Ok(true),
+            Self::Suffixes(list) => Ok(list.iter().any(|suffix| {
+                module.strip_suffix(suffix.as_str()).is_some_and(|head| head.is_empty() || head.ends_with('.'))
+            })),
+            Self::Regex(pattern) => is_match(pattern, &format!("^(?:{pattern})$"), module),
+        }
+    }
+}
+
+/// `adapter_config.json`'s form of [`TargetModules`]: a list, or a string.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Raw {
+    List(Vec<String>),
+    Text(String),
+}
+
+impl From<Raw> for TargetModules {
+    fn from(raw: Raw) -> Self {
+        match raw {
+            Raw::List(list) => Self::Suffixes(list),
+            Raw::Text(text) if text == "all-linear" => Self::AllLinear,
+            Raw::Text(text) => Self::Regex(text),
+        }
+    }
+}
+
+impl From<TargetModules> for Raw {
+    fn from(targets: TargetModules) -> Self {
+        match targets {
+            TargetModules::Suffixes(list) => Self::List(list),
+            TargetModules::AllLinear => Self::Text("all-linear".into()),
+            TargetModules::Regex(pattern) => Self::Text(pattern),
+        }
+    }
+}
+
+/// The value of the first key that matches the end of a module's name (PEFT's `get_pattern_key`).
+fn by_pattern<T: Copy>(patterns: &BTreeMap<String, T>, module: &str) -> Result<Option<T>, Error> {
+    for (pattern, &value) in patterns {
+        if is_match(pattern, &format!(r"^(.*\.)?({pattern})$"), module)? {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+fn is_match(pattern: &str, anchored: &str, module: &str) -> Result<bool, Error> {
+    let failed = |source| Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) };
+    Regex::new(anchored).and_then(|regex| regex.is_match(module)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_match_as_peft_means_them() {
+        let check = |targets: &str, module: &str, expected: bool| {
+            let targets: TargetModules = serde_json::from_str(targets).unwrap();
+            assert_eq!(targets.matches(module).unwrap(), expected, "{targets:?} {module}");
+        };
+        let q0 = "model.layers.0.self_attn.q_proj";
+        check(r#""all-linear""#, q0, true);
+        check(r#"["q_proj", "v_proj"]"#, q0, true);
+        check(r#"["proj"]"#, q0, false);
+        check(r#"["self_attn.q_proj"]"#, q0, true);
+        check(r#"["model.layers.0.self_attn.q_proj"]"#, q0, true);
+        check(r#"[]"#, q0, false);
+        check(r#"".*q_proj""#, q0, true);
+        check(r#""q_proj""#, q0, false);
+        check(r#"".*layers\\.[12]\\..*q_proj""#, q0, false);
+        check(r#"".*(?<!self_attn\\.)q_proj""#, q0, false);
+        check(r#""a|.*q_proj""#, q0, true);
+    }
+
+    #[test]
+    fn patterns_set_rank_and_scale() {
+        let config: LoraConfig = serde_json::from_str(
+            r#"{"r": 8, "lora_alpha": 16, "rank_pattern": {"q_proj": 4, "layers.1.mlp.up_proj": 2}, "alpha_pattern": {"up_proj": 32}}"#,
+        )
+        .unwrap();
+        let check = |module: &str, rank: usize, scale: f64| {
+            assert_eq!((config.rank(module).unwrap(), config.scale(module).unwrap()), (rank, scale), "{module}");
+        };
+        check("model.layers.0.self_attn.q_proj", 4, 4.0);
+        check("model.layers.1.mlp.up_proj", 2, 16.0);
+        check("model.layers.11.mlp.up_proj", 8, 4.0);
+        check("model.layers.0.mlp.down_proj", 8, 2.0);
+        let rs = LoraConfig { r: 16, lora_alpha: 8.0, use_rslora: true, ..LoraConfig::default() };
+        assert_eq!(rs.scale("x").unwrap(), 2.0);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let check = |config: LoraConfig, name: &str| match config.check() {
+            Err(Error::Setting { field, .. }) => assert_eq!(field, name),
+            other => panic!("{name}: {other:?}"),
+        };
+        check(LoraConfig { r: 0, ..LoraConfig::default() }, "r");
+        check(LoraConfig { lora_alpha: f64::NAN, ..LoraConfig::default() }, "lora_alpha");
+        check(LoraConfig { lora_dropout: 1.0, ..LoraConfig::default() }, "lora_dropout");
+        let broken = TargetModules::Regex("(".into());
+        assert!(matches!(broken.matches("x"), Err(Error::Pattern { .. })));
+    }
+}

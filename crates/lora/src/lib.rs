@@ -1,0 +1,26 @@
+//! Low-rank adapters: attach, train, detach, merge; PEFT's files in and out.
+//!
+//! An [`Adapter`] is a set of matrices by module name, apart from any model. [`attach`] puts it onto a
+//! [`Mistral`](foehn_mistral::Mistral), [`detach`] takes it off again, [`merge`] folds it into the weights.
+//!
+//! ```
+//! use foehn_lora::{LoraConfig, TargetModules};
+//!
+//! let config = LoraConfig { r: 8, lora_alpha: 16.0, ..LoraConfig::default() };
+//! assert_eq!(config.scale("model.layers.0.self_attn.q_proj")?, 2.0);
+//! assert!(TargetModules::AllLinear.matches("model.layers.0.mlp.up_proj")?);
+//! # Ok::<(), foehn_lora::Error>(())
+//! ```
+
+mod adapter;
+mod attach;
+mod config;
+mod error;
+mod files;
+mod manifest;
+
+pub use adapter::{Adapter, Matrices};
+pub use attach::{Parameter, attach, attach_trainable, detach, merge, parameters, set_dropout, set_parameters};
+pub use config::{LoraConfig, TargetModules};
+pub use error::Error;
+pub use manifest::Manifest;

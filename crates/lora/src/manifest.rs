@@ -1,0 +1,62 @@
+//! Where an adapter comes from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// What an adapter was made from, written beside it as `foehn.json`.
+///
+/// All hashes are SHA-256 in lower-case hexadecimal.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manifest {
+    /// The version of Foehn.
+    pub foehn: String,
+    /// The base model as it was asked for: a path, a repository or a short name.
+    pub base_name: String,
+    /// Hash of the base's weights.
+    pub base_sha256: String,
+    /// Hash of the tokenizer.
+    pub tokenizer_sha256: String,
+    /// Hash of the chat template.
+    pub template_sha256: String,
+    /// Hash of the training data.
+    pub data_sha256: String,
+    /// The seed of all randomness.
+    pub seed: u64,
+    /// The whole recipe.
+    pub recipe: serde_json::Value,
+}
+
+impl Manifest {
+    /// Compares the hashes that decide whether the adapter belongs to a model. An empty hash is not compared.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the first that differs.
+    pub fn check(&self, base_sha256: &str, tokenizer_sha256: &str, template_sha256: &str) -> Result<(), Error> {
+        let pairs = [
+            ("base", &self.base_sha256, base_sha256),
+            ("tokenizer", &self.tokenizer_sha256, tokenizer_sha256),
+            ("template", &self.template_sha256, template_sha256),
+        ];
+        for (what, expected, found) in pairs {
+            if !expected.is_empty() && !found.is_empty() && expected != found {
+                return Err(Error::Mismatch { what, expected: expected.clone(), found: found.to_owned() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_hash_is_refused_by_name() {
+        let manifest = Manifest { base_sha256: "aa".into(), template_sha256: "cc".into(), ..Manifest::default() };
+        assert!(manifest.check("aa", "any", "cc").is_ok());
+        assert!(matches!(manifest.check("ab", "", "cc"), Err(Error::Mismatch { what: "base", .. })));
+        assert!(matches!(manifest.check("aa", "", "cd"), Err(Error::Mismatch { what: "template", .. })));
+    }
+}

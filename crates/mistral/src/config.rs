@@ -1,0 +1,343 @@
+//! The shape of a Mistral-family network, from `config.json` or from a GGUF's metadata.
+
+use foehn_weights::Gguf;
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+
+/// The fields of `config.json` that the computation depends on, under their names there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MistralConfig {
+    /// Width of the residual stream (`d_model`).
+    pub hidden_size: usize,
+    /// Width of the feed-forward block.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key/value heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head; not always `hidden_size / num_attention_heads`.
+    pub head_dim: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// The longest sequence that the model was made for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f64,
+    /// A query sees itself and the `sliding_window - 1` tokens before it; `None` sees all.
+    pub sliding_window: Option<usize>,
+    /// Whether the head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// The first token of a sequence.
+    pub bos_token_id: Option<u32>,
+    /// Every token that ends a generation.
+    pub eos_token_id: Vec<u32>,
+}
+
+impl MistralConfig {
+    /// Reads a `config.json` as transformers 4 or 5 writes it.
+    ///
+    /// A `llama` config with default RoPE and no biases is the same network and is accepted.
+    ///
+    /// # Errors
+    /// [`Error::ConfigSyntax`], and [`Error::ConfigField`] naming a field that is missing or asks for something that
+    /// this implementation does not compute (scaled RoPE, biases, another activation or `model_type`).
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        let value: Value = serde_json::from_str(text).map_err(|source| Error::ConfigSyntax { source })?;
+        let Value::Object(map) = value else {
+            return Err(field("config.json", "a list or a scalar", "an object"));
+        };
+        let json = Json(&map);
+        let model_type = json.text("model_type")?.unwrap_or_default();
+        if !["mistral", "llama"].contains(&model_type) {
+            return Err(field("model_type", show(map.get("model_type")), "mistral or llama"));
+        }
+        json.refuse_unsupported()?;
+        let heads = json.required("num_attention_heads")?;
+        let hidden_size = json.required("hidden_size")?;
+        let window = match map.get("sliding_window") {
+            None if model_type == "mistral" => Some(4096),
+            None => None,
+            Some(_) => json.count("sliding_window")?,
+        };
+        Self {
+            hidden_size,
+            intermediate_size: json.required("intermediate_size")?,
+            num_hidden_layers: json.required("num_hidden_layers")?,
+            num_attention_heads: heads,
+            num_key_value_heads: json.count("num_key_value_heads")?.unwrap_or(match model_type {
+                "mistral" => 8,
+                _ => heads,
+            }),
+            head_dim: json.count("head_dim")?.unwrap_or(hidden_size / heads.max(1)),
+            vocab_size: json.required("vocab_size")?,
+            max_position_embeddings: json.count("max_position_embeddings")?.unwrap_or(match model_type {
+                "mistral" => 4096 * 32,
+                _ => 2048,
+            }),
+            rope_theta: json.rope_theta()?,
+            rms_norm_eps: json.number("rms_norm_eps")?.unwrap_or(1e-6),
+            sliding_window: window.filter(|_| json.flag("use_sliding_window") != Some(false)),
+            tie_word_embeddings: json.flag("tie_word_embeddings").unwrap_or(false),
+            bos_token_id: json.ids("bos_token_id")?.first().copied(),
+            eos_token_id: json.ids("eos_token_id")?,
+        }
+        .checked()
+    }
+
+    /// Reads the metadata of a GGUF of architecture `llama` (llama.cpp's name for Mistral too).
+    ///
+    /// # Errors
+    /// [`Error::ConfigField`] naming the key that is missing or not supported, [`Error::Weights`] where one has another
+    /// type than the format gives it.
+    pub fn from_gguf(gguf: &Gguf, tied: bool, vocab_size: usize) -> Result<Self, Error> {
+        let architecture = gguf.get_str("general.architecture")?.unwrap_or("nothing");
+        if architecture != "llama" {
+            return Err(field("general.architecture", architecture, "llama"));
+        }
+        if let Some(scaling) = gguf.get_str("llama.rope.scaling.type")?.filter(|kind| *kind != "none") {
+            return Err(field("llama.rope.scaling.type", scaling, "none"));
+        }
+        let count = |key: &str| gguf.get_u32(key).map(|value| value.map(|value| value as usize));
+        let required = |key: &str| count(key)?.ok_or_else(|| field(key, "nothing", "a number"));
+        let heads = required("llama.attention.head_count")?;
+        let hidden_size = required("llama.embedding_length")?;
+        let head_dim = count("llama.attention.key_length")?.unwrap_or(hidden_size / heads.max(1));
+        if let Some(rotated) = count("llama.rope.dimension_count")?.filter(|&rotated| rotated != head_dim) {
+            return Err(field("llama.rope.dimension_count", rotated, head_dim));
+        }
+        Self {
+            hidden_size,
+            intermediate_size: required("llama.feed_forward_length")?,
+            num_hidden_layers: required("llama.block_count")?,
+            num_attention_heads: heads,
+            num_key_value_heads: count("llama.attention.head_count_kv")?.unwrap_or(heads),
+            head_dim,
+            vocab_size,
+            max_position_embeddings: required("llama.context_length")?,
+            // The file stores an f32; its shortest decimal is what the author's config said.
+            rope_theta: gguf.get_f32("llama.rope.freq_base")?.map_or(1e4, decimal),
+            rms_norm_eps: gguf.get_f32("llama.attention.layer_norm_rms_epsilon")?.map_or(1e-6, decimal),
+            sliding_window: count("llama.attention.sliding_window")?.filter(|&window| window > 0),
+            tie_word_embeddings: tied,
+            bos_token_id: gguf.get_u32("tokenizer.ggml.bos_token_id")?,
+            eos_token_id: gguf.get_u32("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
+        }
+        .checked()
+    }
+
+    /// The config as a `config.json` of f32 weights that transformers reads back to the same network.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "architectures": ["MistralForCausalLM"],
+            "model_type": "mistral",
+            "hidden_act": "silu",
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "vocab_size": self.vocab_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "rope_theta": self.rope_theta,
+            "rms_norm_eps": self.rms_norm_eps,
+            "sliding_window": self.sliding_window,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": self.eos_token_id,
+            "torch_dtype": "float32",
+        })
+    }
+
+    /// Checks once what every later line relies on.
+    fn checked(self) -> Result<Self, Error> {
+        let counts = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("sliding_window", self.sliding_window.unwrap_or(1)),
+        ];
+        for (name, value) in counts {
+            if value == 0 || value > 1 << 30 {
+                return Err(field(name, value, "a number from 1 to 2^30"));
+            }
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let expected = format!("a divisor of num_attention_heads = {}", self.num_attention_heads);
+            return Err(field("num_key_value_heads", self.num_key_value_heads, expected));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(field("head_dim", self.head_dim, "an even number"));
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return Err(field("rope_theta", self.rope_theta, "a positive number"));
+        }
+        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
+            return Err(field("rms_norm_eps", self.rms_norm_eps, "a number of at least 0"));
+        }
+        Ok(self)
+    }
+}
+
+/// A JSON object whose fields are read with errors that name them. `null` counts as absent.
+struct Json<'a>(&'a Map<String, Value>);
+
+impl<'a> Json<'a> {
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn count(&self, name: &str) -> Result<Option<usize>, Error> {
+        self.get(name)
+            .map(|value| value.as_u64().map(|n| n as usize).ok_or_else(|| field(name, value, "a whole number")))
+            .transpose()
+    }
+
+    fn required(&self, name: &str) -> Result<usize, Error> {
+        self.count(name)?.ok_or_else(|| field(name, "nothing", "a whole number"))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>, Error> {
+        self.get(name).map(|value| value.as_f64().ok_or_else(|| field(name, value, "a number"))).transpose()
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
+        self.get(name).map(|value| value.as_str().ok_or_else(|| field(name, value, "a string"))).transpose()
+    }
+
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.get(name).and_then(Value::as_bool)
+    }
+
+    /// An id or a list of ids.
+    fn ids(&self, name: &str) -> Result<Vec<u32>, Error> {
+        let Some(value) = self.get(name) else { return Ok(Vec::new()) };
+        let one = |value: &Value| {
+            value
+                .as_u64()
+                .and_then(|id| u32::try_from(id).ok())
+                .ok_or_else(|| field(name, value, "a token id or a list of them"))
+        };
+        match value {
+            Value::Array(list) => list.iter().map(one).collect(),
+            single => Ok(vec![one(single)?]),
+        }
+    }
+
+    /// transformers 5 writes `rope_parameters: {rope_theta, rope_type}`, transformers 4 wrote `rope_theta`.
+    fn rope_theta(&self) -> Result<f64, Error> {
+        let nested = self.get("rope_parameters").and_then(Value::as_object).map(Json);
+        let theta = match nested {
+            Some(rope) => rope.number("rope_theta")?,
+            None => None,
+        };
+        Ok(theta.or(self.number("rope_theta")?).unwrap_or(1e4))
+    }
+
+    fn refuse_unsupported(&self) -> Result<(), Error> {
+        let activation = self.text("hidden_act")?.unwrap_or("silu");
+        if activation != "silu" {
+            return Err(field("hidden_act", activation, "silu"));
+        }
+        for name in ["attention_bias", "mlp_bias"] {
+            if self.flag(name) == Some(true) {
+                return Err(field(name, true, false));
+            }
+        }
+        for name in ["rope_scaling", "rope_parameters"] {
+            let Some(value) = self.get(name) else { continue };
+            let Some(rope) = value.as_object() else {
+                return Err(field(name, value, "an object"));
+            };
+            let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str);
+            if let Some(kind) = kind.filter(|kind| *kind != "default") {
+                return Err(field(format!("{name}.rope_type"), kind, "default"));
+            }
+        }
+        for name in ["quantization_config", "partial_rotary_factor"] {
+            if let Some(value) = self.get(name).filter(|value| value.as_f64() != Some(1.0)) {
+                return Err(field(name, value, "nothing"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show(value: Option<&Value>) -> String {
+    value.map_or_else(|| "nothing".into(), Value::to_string)
+}
+
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+fn field(name: impl Into<String>, found: impl ToString, expected: impl ToString) -> Error {
+    Error::ConfigField { field: name.into(), found: found.to_string(), expected: expected.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of published configs: what each says, and what it must mean.
+    const BASE: &str = r#""hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8"#;
+
+    fn parse(rest: &str) -> Result<MistralConfig, Error> {
+        MistralConfig::from_json(&format!("{{{BASE}, {rest}}}"))
+    }
+
+    #[test]
+    fn published_configs() {
+        let check = |rest: &str, head_dim, window: Option<usize>, theta: f64| {
+            let config = parse(rest).unwrap();
+            assert_eq!((config.head_dim, config.sliding_window, config.rope_theta), (head_dim, window, theta), "{rest}");
+            assert_eq!(MistralConfig::from_json(&config.to_json().to_string()).unwrap(), config, "{rest}");
+        };
+        let v01 = r#""model_type": "mistral", "vocab_size": 32000, "rope_theta": 10000.0"#;
+        check(&format!(r#"{v01}, "sliding_window": 4096"#), 128, Some(4096), 1e4);
+        check(v01, 128, Some(4096), 1e4);
+        check(&format!(r#"{v01}, "sliding_window": null"#), 128, None, 1e4);
+        check(
+            r#""model_type": "mistral", "vocab_size": 131072, "head_dim": 160, "sliding_window": 32768,
+               "rope_parameters": {"rope_theta": 1e8, "rope_type": "default"}, "eos_token_id": [2, 4]"#,
+            160,
+            Some(32768),
+            1e8,
+        );
+        check(r#""model_type": "llama", "vocab_size": 49152, "rope_theta": 100000, "bos_token_id": 1"#, 128, None, 1e5);
+    }
+
+    #[test]
+    fn unsupported_fields_are_named() {
+        let check = |rest: &str, name: &str| match parse(rest) {
+            Err(Error::ConfigField { field, .. }) => assert_eq!(field, name, "{rest}"),
+            other => panic!("{rest}: {other:?}"),
+        };
+        let good = r#""model_type": "mistral", "vocab_size": 9"#;
+        check(r#""model_type": "ministral3", "vocab_size": 9"#, "model_type");
+        check(r#""vocab_size": 9"#, "model_type");
+        check(r#""model_type": "mistral""#, "vocab_size");
+        check(&format!(r#"{good}, "hidden_act": "gelu""#), "hidden_act");
+        check(&format!(r#"{good}, "attention_bias": true"#), "attention_bias");
+        check(&format!(r#"{good}, "mlp_bias": true"#), "mlp_bias");
+        check(&format!(r#"{good}, "rope_scaling": {{"rope_type": "yarn"}}"#), "rope_scaling.rope_type");
+        check(&format!(r#"{good}, "rope_parameters": {{"rope_type": "llama3"}}"#), "rope_parameters.rope_type");
+        check(&format!(r#"{good}, "head_dim": 15"#), "head_dim");
+        check(&format!(r#"{good}, "head_dim": "16""#), "head_dim");
+        check(&format!(r#"{good}, "sliding_window": 0"#), "sliding_window");
+        check(&format!(r#"{good}, "eos_token_id": "x""#), "eos_token_id");
+        assert!(matches!(MistralConfig::from_json("{"), Err(Error::ConfigSyntax { .. })));
+        assert!(matches!(MistralConfig::from_json("[]"), Err(Error::ConfigField { .. })));
+    }
+}

@@ -1,0 +1,41 @@
+//! What can go wrong between a checkpoint and a model.
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The config is not a JSON object.
+    #[error("the model's config is not valid JSON")]
+    ConfigSyntax {
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A field of the config is absent or has a value that this implementation does not compute.
+    #[error("the model's config has `{field}` = {found}, expected {expected}")]
+    ConfigField {
+        /// The field's name in `config.json` or in the GGUF's metadata.
+        field: String,
+        /// Its value, or `nothing`.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A tensor has another shape than the config says.
+    #[error("tensor `{name}` has shape {found:?}, the config asks for {expected:?}")]
+    Shape {
+        /// The tensor's name in its file.
+        name: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape that the config implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor could not be read.
+    #[error("the weights could not be read")]
+    Weights {
+        /// What the file's reader said.
+        #[from]
+        source: foehn_weights::Error,
+    },
+}

@@ -1,0 +1,35 @@
+//! The Mistral family: config, modules, forward pass, KV cache. Knows no text, no file format, no training.
+//!
+//! One legend for every shape in this workspace: `batch` sequences side by side, `rows` tokens of one pass (all
+//! sequences of a batch, one after the other), `d_model` (Hugging Face's `hidden_size`), `heads`
+//! (`num_attention_heads`), `kv_heads` (`num_key_value_heads`), `head_dim`, `vocab` (`vocab_size`).
+//!
+//! ```
+//! use foehn_mistral::MistralConfig;
+//!
+//! let config = MistralConfig::from_json(
+//!     r#"{"model_type": "mistral", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+//!         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "sliding_window": null}"#,
+//! )?;
+//! assert_eq!(config.head_dim, 16);
+//! # Ok::<(), foehn_mistral::Error>(())
+//! ```
+
+mod attention;
+mod block;
+mod cache;
+mod config;
+mod error;
+mod load;
+mod mlp;
+mod model;
+mod projection;
+
+pub use attention::SelfAttention;
+pub use block::DecoderLayer;
+pub use cache::KvCache;
+pub use config::MistralConfig;
+pub use error::Error;
+pub use mlp::Mlp;
+pub use model::{Mistral, Packed};
+pub use projection::Projection;

@@ -1,0 +1,184 @@
+//! Named tensors to modules.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use foehn_weights::Weights;
+
+use crate::projection::frozen;
+use crate::{DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, SelfAttention};
+
+impl Mistral {
+    /// Loads the weights of a checkpoint, in f32, onto a device.
+    ///
+    /// Takes Hugging Face's names, and those of a GGUF (whose q and k are permuted back to half-split).
+    ///
+    /// # Errors
+    /// [`Error::Weights`] where a tensor is missing or broken, [`Error::Shape`] where one does not fit the config.
+    pub fn load(config: &MistralConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
+        let source = Source { weights, gguf: weights.gguf().is_some(), device };
+        let MistralConfig { hidden_size, vocab_size, .. } = *config;
+        let layers = (0..config.num_hidden_layers).map(|index| source.layer(config, index)).collect::<Result<_, _>>()?;
+        let lm_head = match config.tie_word_embeddings {
+            true => None,
+            false => Some(frozen(source.tensor("lm_head", [vocab_size, hidden_size])?)),
+        };
+        Ok(Self {
+            embed_tokens: frozen(source.tensor("model.embed_tokens", [vocab_size, hidden_size])?),
+            layers,
+            norm: frozen(source.tensor("model.norm", [hidden_size])?),
+            lm_head,
+            config: config.clone(),
+        })
+    }
+
+    /// The config of a checkpoint: a GGUF's metadata, or the text of the `config.json` beside safetensors.
+    ///
+    /// # Errors
+    /// Those of [`MistralConfig::from_gguf`] and [`MistralConfig::from_json`].
+    pub fn config_of(weights: &Weights, config_json: Option<&str>) -> Result<MistralConfig, Error> {
+        match (weights.gguf(), config_json) {
+            (Some(gguf), _) => {
+                let rows = weights.info("token_embd.weight").and_then(|info| info.shape.first().copied());
+                MistralConfig::from_gguf(gguf, weights.info("output.weight").is_none(), rows.unwrap_or(0))
+            }
+            (None, Some(text)) => MistralConfig::from_json(text),
+            (None, None) => Err(Error::ConfigField {
+                field: "config.json".into(),
+                found: "nothing".into(),
+                expected: "a file beside the weights".into(),
+            }),
+        }
+    }
+
+    /// Every weight under its name in Hugging Face's checkpoints, in the order of the forward pass.
+    pub fn named_weights(&self) -> Vec<(String, Vec<usize>, TensorData)> {
+        fn entry<const D: usize>(name: String, tensor: Tensor<D>) -> (String, Vec<usize>, TensorData) {
+            (name, tensor.dims().to_vec(), tensor.into_data())
+        }
+        let mut all = vec![entry("model.embed_tokens.weight".into(), self.embed_tokens.val())];
+        let projections = self.projections();
+        for (index, (layer, linears)) in self.layers.iter().zip(projections.chunks_exact(7)).enumerate() {
+            let norms = [
+                ("input_layernorm", &layer.input_layernorm),
+                ("post_attention_layernorm", &layer.post_attention_layernorm),
+            ];
+            all.extend(norms.map(|(name, norm)| entry(format!("model.layers.{index}.{name}.weight"), norm.val())));
+            all.extend(linears.iter().map(|(name, linear)| entry(format!("{name}.weight"), linear.weight())));
+        }
+        all.push(entry("model.norm.weight".into(), self.norm.val()));
+        all.extend(self.lm_head.iter().map(|head| entry("lm_head.weight".into(), head.val())));
+        all
+    }
+}
+
+struct Source<'a> {
+    weights: &'a Weights,
+    gguf: bool,
+    device: &'a Device,
+}
+
+impl Source<'_> {
+    fn layer(&self, config: &MistralConfig, index: usize) -> Result<DecoderLayer, Error> {
+        let d_model = config.hidden_size;
+        let queries = config.num_attention_heads * config.head_dim;
+        let keys = config.num_key_value_heads * config.head_dim;
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let linear = |part: &str, out: usize, input: usize| {
+            self.tensor::<2>(&name(part), [out, input]).map(Projection::new)
+        };
+        let norm = |part: &str| self.tensor::<1>(&name(part), [d_model]).map(frozen);
+        Ok(DecoderLayer {
+            input_layernorm: norm("input_layernorm")?,
+            self_attn: SelfAttention {
+                q_proj: self.rotated(&name("self_attn.q_proj"), [queries, d_model], config.head_dim)?,
+                k_proj: self.rotated(&name("self_attn.k_proj"), [keys, d_model], config.head_dim)?,
+                v_proj: linear("self_attn.v_proj", keys, d_model)?,
+                o_proj: linear("self_attn.o_proj", d_model, queries)?,
+                head_dim: config.head_dim,
+            },
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            mlp: Mlp {
+                gate_proj: linear("mlp.gate_proj", config.intermediate_size, d_model)?,
+                up_proj: linear("mlp.up_proj", config.intermediate_size, d_model)?,
+                down_proj: linear("mlp.down_proj", d_model, config.intermediate_size)?,
+            },
+            rms_norm_eps: config.rms_norm_eps,
+        })
+    }
+
+    /// A projection whose output is turned by the rotary embedding: interleaved in a GGUF, half-split here.
+    fn rotated(&self, name: &str, shape: [usize; 2], head_dim: usize) -> Result<Projection, Error> {
+        let mut values = self.values(name, &shape)?;
+        if self.gguf {
+            values = half_split(&values, shape[1], head_dim);
+        }
+        Ok(Projection::new(Tensor::from_data(TensorData::new(values, shape), self.device)))
+    }
+
+    fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, Error> {
+        let values = self.values(name, &shape)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+
+    fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
+        let name = if self.gguf { gguf_name(name) } else { format!("{name}.weight") };
+        if let Some(info) = self.weights.info(&name)
+            && info.shape != expected
+        {
+            return Err(Error::Shape { name, found: info.shape.to_vec(), expected: expected.to_vec() });
+        }
+        Ok(self.weights.load_f32(&name)?.0)
+    }
+}
+
+/// Rows of each head from interleaved pairs `(0, 1), (2, 3), …` to half-split pairs `(0, half), (1, half + 1), …`.
+fn half_split(values: &[f32], columns: usize, head_dim: usize) -> Vec<f32> {
+    let half = head_dim / 2;
+    values
+        .chunks_exact(head_dim * columns)
+        .flat_map(|head| {
+            (0..head_dim).flat_map(move |row| {
+                let from = 2 * (row % half) + row / half;
+                head[from * columns..(from + 1) * columns].iter().copied()
+            })
+        })
+        .collect()
+}
+
+/// llama.cpp's name for a tensor of Hugging Face's.
+fn gguf_name(name: &str) -> String {
+    let renamed = match name {
+        "model.embed_tokens" => "token_embd".to_owned(),
+        "model.norm" => "output_norm".to_owned(),
+        "lm_head" => "output".to_owned(),
+        layered => {
+            let rest = layered.strip_prefix("model.layers.").unwrap_or(layered);
+            let (index, part) = rest.split_once('.').unwrap_or((rest, ""));
+            let part = match part {
+                "input_layernorm" => "attn_norm",
+                "post_attention_layernorm" => "ffn_norm",
+                "self_attn.q_proj" => "attn_q",
+                "self_attn.k_proj" => "attn_k",
+                "self_attn.v_proj" => "attn_v",
+                "self_attn.o_proj" => "attn_output",
+                "mlp.gate_proj" => "ffn_gate",
+                "mlp.up_proj" => "ffn_up",
+                "mlp.down_proj" => "ffn_down",
+                other => other,
+            };
+            format!("blk.{index}.{part}")
+        }
+    };
+    renamed + ".weight"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_split_undoes_the_interleaving() {
+        // Two heads of four rows and one column: row r of a head holds 10·head + r in half-split order.
+        let interleaved = [0., 2., 1., 3., 10., 12., 11., 13.];
+        assert_eq!(half_split(&interleaved, 1, 4), [0., 1., 2., 3., 10., 11., 12., 13.]);
+    }
+}

@@ -1,0 +1,177 @@
+//! The whole network.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use foehn_kernels::{Rotary, Visibility, rms_norm};
+
+use crate::attention::Pass;
+use crate::{DecoderLayer, KvCache, MistralConfig, Projection};
+
+/// A Mistral-family language model with frozen weights.
+#[derive(Module, Debug)]
+pub struct Mistral {
+    pub(crate) embed_tokens: Param<Tensor<2>>,
+    pub(crate) layers: Vec<DecoderLayer>,
+    pub(crate) norm: Param<Tensor<1>>,
+    /// Absent where the head is tied to the embedding.
+    pub(crate) lm_head: Option<Param<Tensor<2>>>,
+    #[module(skip)]
+    pub(crate) config: MistralConfig,
+}
+
+/// A packed batch: segments in depth-first order, as `foehn-tokens` lays them out.
+///
+/// Row `k` is visible from row `q` when `k <= q < subtree_ends[k]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    /// The token of each row.
+    pub input_ids: &'a [u32],
+    /// The position of each row along its path.
+    pub position_ids: &'a [u32],
+    /// The exclusive end of the rows that descend from each row.
+    pub subtree_ends: &'a [u32],
+}
+
+impl Mistral {
+    /// The configuration.
+    pub fn config(&self) -> &MistralConfig {
+        &self.config
+    }
+
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.embed_tokens.val().device()
+    }
+
+    /// The output head, `[vocab, d_model]`: the embedding where the two are tied.
+    pub fn head(&self) -> Tensor<2> {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens).val()
+    }
+
+    /// The hidden state of every row of a packed batch, after the last norm: `[rows, d_model]`.
+    ///
+    /// # Panics
+    /// When the three slices differ in length or are empty, or an id is not below `vocab_size`.
+    pub fn forward(&self, packed: Packed<'_>) -> Tensor<2> {
+        let hidden = self.forward_blocks(packed).pop().expect("the embedding at least");
+        self.normed(hidden)
+    }
+
+    /// The hidden states after the embedding and after each block, `[rows, d_model]` each: for comparing with other
+    /// implementations layer by layer.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_blocks(&self, packed: Packed<'_>) -> Vec<Tensor<2>> {
+        let rows = packed.input_ids.len();
+        assert_eq!(packed.position_ids.len(), rows, "forward: positions and ids differ in length");
+        let device = self.device();
+        let window = self.config.sliding_window;
+        let pass = Pass {
+            batch: 1,
+            rotary: self.rotary(packed.position_ids, 1, &device),
+            visibility: Visibility::segments(packed.position_ids, packed.subtree_ends, window, &device),
+        };
+        let mut states = vec![self.embed(packed.input_ids, &device)];
+        for layer in &self.layers {
+            let hidden = layer.forward(states[states.len() - 1].clone(), &pass, None);
+            states.push(hidden);
+        }
+        states
+    }
+
+    /// Appends tokens to each sequence of a cache: `input_ids[b]` continues sequence `b`. Returns the hidden state of
+    /// each sequence's last new token, after the last norm: `[batch, d_model]`.
+    ///
+    /// The sequences may bring different numbers of tokens; shorter ones are padded, which costs time and changes
+    /// nothing else.
+    ///
+    /// # Panics
+    /// When the number of sequences is not the cache's, one brings no token, or one does not fit.
+    pub fn forward_cached(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
+        let batch = input_ids.len();
+        assert_eq!(batch, cache.lengths().len(), "forward_cached: another number of sequences than the cache's");
+        assert!(input_ids.iter().all(|ids| !ids.is_empty()), "forward_cached: a sequence brings no token");
+        let device = self.device();
+        let new = input_ids.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let past = cache.lengths().to_vec();
+        let padded: Vec<u32> = input_ids
+            .iter()
+            .flat_map(|ids| ids.iter().copied().chain(std::iter::repeat_n(0, new - ids.len())))
+            .collect();
+        let positions: Vec<u32> =
+            past.iter().flat_map(|&past| (past..past + new).map(|position| position as u32)).collect();
+        let pass = Pass {
+            batch,
+            rotary: self.rotary(&positions, batch, &device),
+            visibility: Visibility::cached(&past, new, cache.used(new), self.config.sliding_window, &device),
+        };
+        let mut hidden = self.embed(&padded, &device);
+        for (index, layer) in self.layers.iter().enumerate() {
+            hidden = layer.forward(hidden, &pass, Some(cache.layer(index)));
+        }
+        let counts: Vec<usize> = input_ids.iter().map(|ids| ids.len()).collect();
+        cache.advance(&counts);
+        let last: Vec<i32> = counts.iter().enumerate().map(|(b, count)| (b * new + count - 1) as i32).collect();
+        let last = Tensor::<1, Int>::from_data(TensorData::from(last.as_slice()), &device);
+        self.normed(hidden.select(0, last))
+    }
+
+    /// Next-token logits of hidden states: `[rows, d_model]` to `[rows, vocab]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden.matmul(self.head().transpose())
+    }
+
+    /// Every projection but the head, with its name in Hugging Face's checkpoints (`model.layers.0.self_attn.q_proj`),
+    /// in the order of the forward pass.
+    pub fn projections(&self) -> Vec<(String, &Projection)> {
+        let named = |(index, layer): (usize, _)| {
+            let DecoderLayer { self_attn, mlp, .. }: &DecoderLayer = layer;
+            [
+                ("self_attn.q_proj", &self_attn.q_proj),
+                ("self_attn.k_proj", &self_attn.k_proj),
+                ("self_attn.v_proj", &self_attn.v_proj),
+                ("self_attn.o_proj", &self_attn.o_proj),
+                ("mlp.gate_proj", &mlp.gate_proj),
+                ("mlp.up_proj", &mlp.up_proj),
+                ("mlp.down_proj", &mlp.down_proj),
+            ]
+            .map(|(name, projection)| (format!("model.layers.{index}.{name}"), projection))
+        };
+        self.layers.iter().enumerate().flat_map(named).collect()
+    }
+
+    /// As [`projections`](Self::projections), to attach and detach adapters.
+    pub fn projections_mut(&mut self) -> Vec<(String, &mut Projection)> {
+        let named = |(index, layer): (usize, _)| {
+            let DecoderLayer { self_attn, mlp, .. }: &mut DecoderLayer = layer;
+            [
+                ("self_attn.q_proj", &mut self_attn.q_proj),
+                ("self_attn.k_proj", &mut self_attn.k_proj),
+                ("self_attn.v_proj", &mut self_attn.v_proj),
+                ("self_attn.o_proj", &mut self_attn.o_proj),
+                ("mlp.gate_proj", &mut mlp.gate_proj),
+                ("mlp.up_proj", &mut mlp.up_proj),
+                ("mlp.down_proj", &mut mlp.down_proj),
+            ]
+            .map(|(name, projection)| (format!("model.layers.{index}.{name}"), projection))
+        };
+        self.layers.iter_mut().enumerate().flat_map(named).collect()
+    }
+
+    fn normed(&self, hidden: Tensor<2>) -> Tensor<2> {
+        rms_norm(hidden, self.norm.val(), self.config.rms_norm_eps)
+    }
+
+    fn rotary(&self, position_ids: &[u32], batch: usize, device: &Device) -> Rotary {
+        Rotary::new(position_ids, batch, self.config.head_dim, self.config.rope_theta, device)
+    }
+
+    fn embed(&self, input_ids: &[u32], device: &Device) -> Tensor<2> {
+        let vocab = self.config.vocab_size as u32;
+        assert!(input_ids.iter().all(|&id| id < vocab), "embed: an id is not below vocab_size");
+        let ids: Vec<i32> = input_ids.iter().map(|&id| id as i32).collect();
+        let ids = Tensor::<1, Int>::from_data(TensorData::from(ids.as_slice()), device);
+        self.embed_tokens.val().select(0, ids)
+    }
+}

@@ -1,0 +1,74 @@
+//! A linear layer over a frozen weight, with or without an adapter.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use foehn_kernels::LowRank;
+
+/// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`: the base is frozen, and nobody above can tell whether an adapter is attached.
+#[derive(Module, Debug)]
+pub struct Projection {
+    /// `[out, in]`
+    pub(crate) weight: Param<Tensor<2>>,
+    adapter: Option<LowRank>,
+}
+
+impl Projection {
+    /// A projection over `weight`, `[out, in]`, with no adapter.
+    pub fn new(weight: Tensor<2>) -> Self {
+        Self { weight: frozen(weight), adapter: None }
+    }
+
+    /// The projection of each row.
+    ///
+    /// # Shapes
+    /// - x: `[rows, in]`
+    /// - output: `[rows, out]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        foehn_kernels::projection(x, self.weight.val(), self.adapter.as_ref())
+    }
+
+    /// The frozen weight, `[out, in]`.
+    pub fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
+    /// The attached adapter.
+    pub fn adapter(&self) -> Option<&LowRank> {
+        self.adapter.as_ref()
+    }
+
+    /// Attaches an adapter, or with `None` detaches it; returns what was attached before.
+    ///
+    /// # Panics
+    /// When the adapter's shapes are not `[r, in]` and `[out, r]`.
+    pub fn attach(&mut self, adapter: Option<LowRank>) -> Option<LowRank> {
+        if let Some(adapter) = &adapter {
+            let [out, input] = self.weight.dims();
+            let [r, a_in] = adapter.a.dims();
+            assert_eq!(a_in, input, "attach: lora_A does not take the projection's input");
+            assert_eq!(adapter.b.dims(), [out, r], "attach: lora_B is not [out, r]");
+        }
+        std::mem::replace(&mut self.adapter, adapter)
+    }
+
+    /// Sets the dropout of the attached adapter's input, if there is an adapter.
+    pub fn set_dropout(&mut self, dropout: Option<foehn_kernels::Dropout>) {
+        if let Some(adapter) = &mut self.adapter {
+            adapter.dropout = dropout;
+        }
+    }
+
+    /// Replaces the weight, for instance by the weight with its adapter merged.
+    ///
+    /// # Panics
+    /// When the shape changes.
+    pub fn set_weight(&mut self, weight: Tensor<2>) {
+        assert_eq!(weight.dims(), self.weight.dims(), "set_weight: another shape");
+        self.weight = frozen(weight);
+    }
+}
+
+/// A parameter that `Module::train` leaves without a gradient.
+pub(crate) fn frozen<const D: usize>(tensor: Tensor<D>) -> Param<Tensor<D>> {
+    Param::from_tensor(tensor).set_require_grad(false)
+}

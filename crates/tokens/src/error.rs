@@ -1,0 +1,197 @@
+//! The one error of this crate.
+
+use std::path::PathBuf;
+
+use foehn_corpus::Role;
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong between a tokenizer's files and a packed batch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not the JSON that it should be.
+    #[error("{}:{line}:{column}: not the JSON that is expected here", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A GGUF file could not be read, or a key of its metadata is missing or has another type.
+    #[error("the GGUF metadata does not give a tokenizer")]
+    Gguf {
+        /// What the reader said.
+        #[from]
+        source: foehn_weights::Error,
+    },
+    /// A SentencePiece model is damaged.
+    #[error("{}: byte {offset}: {reason}", path.display())]
+    Protobuf {
+        /// The file.
+        path: PathBuf,
+        /// Where reading stopped.
+        offset: usize,
+        /// What is wrong there.
+        reason: &'static str,
+    },
+    /// A field of a tokenizer's file contradicts another or cannot be used.
+    #[error("{}: {place}: {reason}", path.display())]
+    BadTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tokenizer asks for something that Foehn does not do.
+    #[error("{}: {place} is {found}, which is not supported (supported: {supported})", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        place: String,
+        /// Its value.
+        found: String,
+        /// The values that would do.
+        supported: &'static str,
+    },
+    /// A folder holds no tokenizer.
+    #[error(
+        "{} holds no tokenizer: expected tokenizer.json, tokenizer.model or a GGUF file",
+        path.display()
+    )]
+    NoTokenizer {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// A model comes without a chat template.
+    #[error(
+        "{} brings no chat template: choose one, a Jinja file or one of Mistral's versions",
+        path.display()
+    )]
+    NoTemplate {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// A template needs a control token that the tokenizer lacks.
+    #[error("the {template} template needs the control token {name}, which this tokenizer lacks")]
+    MissingControl {
+        /// The template.
+        template: &'static str,
+        /// The token's text.
+        name: &'static str,
+    },
+    /// A chat template is not valid Jinja.
+    #[error("the chat template is not valid at line {line}")]
+    TemplateSyntax {
+        /// The line, from 1; 0 where it is not known.
+        line: usize,
+        /// What the engine said.
+        source: minijinja::Error,
+    },
+    /// A chat template failed on a conversation, or refused it with `raise_exception`.
+    #[error("the chat template failed at line {line}")]
+    TemplateRender {
+        /// The line, from 1; 0 where it is not known.
+        line: usize,
+        /// What the engine, or the template, said.
+        source: minijinja::Error,
+    },
+    /// A chat template cut, repeated or reordered the inside of a message.
+    #[error(
+        "the chat template does not render message {index} ({role:?}) exactly once and whole: \
+         its loss mask cannot be known"
+    )]
+    ContentAltered {
+        /// The message, from 0.
+        index: usize,
+        /// Who speaks it.
+        role: Role,
+    },
+    /// A sample does not begin with the prompt that generation would give the model.
+    #[error(
+        "the generation prompt is not a prefix of the training sample: \
+         token {at} is {prompt} in the prompt and {sample:?} in the sample"
+    )]
+    PromptNotPrefix {
+        /// The first position that differs.
+        at: usize,
+        /// The prompt's token there.
+        prompt: u32,
+        /// The sample's token there, if it is that long.
+        sample: Option<u32>,
+    },
+    /// A trained turn does not end in a stop token, so the model would never learn to stop.
+    #[error(
+        "message {index} is trained but does not end in a stop token of the tokenizer \
+         ({stop_tokens:?}): the template and the tokenizer do not belong together"
+    )]
+    StopTokenUntrained {
+        /// The message, from 0.
+        index: usize,
+        /// The tokens that generation stops on.
+        stop_tokens: Vec<u32>,
+    },
+    /// A message stands where its role may not.
+    #[error("message {index} ({role:?}) is out of place: {rule}")]
+    RoleOrder {
+        /// The message, from 0.
+        index: usize,
+        /// Its role.
+        role: Role,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// An assistant turn says nothing.
+    #[error("message {index} (Assistant) is blank: there is nothing to learn but to stop")]
+    EmptyAnswer {
+        /// The message, from 0.
+        index: usize,
+    },
+    /// A conversation has no message.
+    #[error("the conversation has no message")]
+    EmptyConversation,
+    /// Token ids and loss mask differ in length.
+    #[error("{ids} token ids but {mask} loss mask entries")]
+    MaskLength {
+        /// The number of ids.
+        ids: usize,
+        /// The number of mask entries.
+        mask: usize,
+    },
+    /// No token of a sample is trained on.
+    #[error("no token of the sample is in the loss mask: nothing would be learnt from it")]
+    NothingSupervised,
+    /// The first token of a sample is in the loss mask, but nothing precedes it.
+    #[error("the first token is in the loss mask: no token precedes it that could predict it")]
+    FirstTokenSupervised,
+    /// A sample does not fit.
+    #[error("a sample of {length} tokens does not fit a context of {context}: split it or raise the limit")]
+    TooLong {
+        /// The sample's tokens.
+        length: usize,
+        /// The tokens that fit.
+        context: usize,
+    },
+    /// A batch would have more rows than an index can name.
+    #[error("a batch of {rows} rows is too large: pack fewer samples")]
+    BatchTooLarge {
+        /// The rows.
+        rows: usize,
+    },
+}

@@ -1,0 +1,1 @@
+//! Tokenizer and chat template: conversations to masked samples to packed batches.

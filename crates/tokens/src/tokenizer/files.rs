@@ -1,0 +1,95 @@
+//! Which file holds what: a path to a tokenizer or a template, and reading with errors that name the place.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Result};
+
+/// A path, recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Model {
+    /// Hugging Face's `tokenizer.json`, with its configuration beside it.
+    Json(PathBuf),
+    /// SentencePiece's `tokenizer.model`, perhaps with a version after it.
+    SentencePiece(PathBuf),
+    /// A GGUF file.
+    Gguf(PathBuf),
+}
+
+impl Model {
+    /// The folder that the file stands in.
+    pub fn folder(&self) -> &Path {
+        let (Self::Json(file) | Self::SentencePiece(file) | Self::Gguf(file)) = self;
+        file.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// The version at the end of `tokenizer.model.v3` (or `.v7m1`).
+pub(crate) fn sentencepiece_version(file: &Path) -> Option<u32> {
+    let name = file.file_name()?.to_str()?;
+    let (_, version) = name.rsplit_once(".model.v")?;
+    version.split('m').next()?.parse().ok()
+}
+
+/// Finds the tokenizer's file for a folder, or recognises a file by its name.
+pub(crate) fn locate(path: &Path) -> Result<Model> {
+    if path.is_dir() {
+        return locate_in(path);
+    }
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if name.ends_with(".json") {
+        Ok(Model::Json(path.to_owned()))
+    } else if name.ends_with(".gguf") {
+        Ok(Model::Gguf(path.to_owned()))
+    } else if name.ends_with(".model") || sentencepiece_version(path).is_some() {
+        Ok(Model::SentencePiece(path.to_owned()))
+    } else {
+        Err(Error::NoTokenizer { path: path.to_owned() })
+    }
+}
+
+fn locate_in(folder: &Path) -> Result<Model> {
+    let json = folder.join("tokenizer.json");
+    if json.is_file() {
+        return Ok(Model::Json(json));
+    }
+    let read = |source| Error::Read { path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        files.push(entry.map_err(read)?.path());
+    }
+    // A folder's order is the file system's; the highest version is the model's own, the others its predecessors'.
+    files.sort_by_key(|file| (sentencepiece_version(file), file.clone()));
+    let is_model = |file: &&PathBuf| {
+        file.file_name().is_some_and(|name| name == "tokenizer.model") || sentencepiece_version(file).is_some()
+    };
+    let is_gguf = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "gguf");
+    if let Some(file) = files.iter().rev().find(is_model) {
+        return Ok(Model::SentencePiece(file.clone()));
+    }
+    match files.iter().find(is_gguf) {
+        Some(file) => Ok(Model::Gguf(file.clone())),
+        None => Err(Error::NoTokenizer { path: folder.to_owned() }),
+    }
+}
+
+/// Reads a whole file of text.
+pub(crate) fn read_to_string(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// Reads a JSON file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    parse_json(path, &read_to_string(path)?)
+}
+
+/// Parses the text of a JSON file.
+pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|source| Error::Json {
+        path: path.to_owned(),
+        line: source.line(),
+        column: source.column(),
+        source,
+    })
+}

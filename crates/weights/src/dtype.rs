@@ -1,0 +1,160 @@
+//! How a tensor's elements are stored: plain numbers, or blocks of quantised ones.
+
+use std::fmt;
+
+/// The storage type of a tensor.
+///
+/// The quantised types are GGML's
+/// ([`ggml-common.h`](https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h)): a block of 32 or 256 consecutive
+/// elements of a row shares its scales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DType {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// bfloat16, the upper half of an `F32`.
+    BF16,
+    /// 4 bits, one scale per 32.
+    Q4_0,
+    /// 4 bits, one scale and one minimum per 32.
+    Q4_1,
+    /// 5 bits, one scale per 32.
+    Q5_0,
+    /// 5 bits, one scale and one minimum per 32.
+    Q5_1,
+    /// 8 bits, one scale per 32.
+    Q8_0,
+    /// 4 bits, a super-block of 256 with eight 6-bit scales and minima.
+    Q4K,
+    /// 5 bits, a super-block of 256 with eight 6-bit scales and minima.
+    Q5K,
+    /// 6 bits, a super-block of 256 with sixteen 8-bit scales.
+    Q6K,
+    /// A type that is known by name, whose bytes can be read but not turned into `f32` (integers, `F64`, `F8_E4M3`, …).
+    Other(&'static str),
+}
+
+/// A block's elements and its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub elements: usize,
+    pub bytes: usize,
+}
+
+/// What safetensors has beside the three float types (its `Dtype` enum, version 0.8).
+const OTHERS: [(&str, Block); 19] = [
+    ("BOOL", Block::new(1, 1)),
+    ("F4", Block::new(2, 1)),
+    ("F6_E2M3", Block::new(4, 3)),
+    ("F6_E3M2", Block::new(4, 3)),
+    ("U8", Block::new(1, 1)),
+    ("I8", Block::new(1, 1)),
+    ("F8_E5M2", Block::new(1, 1)),
+    ("F8_E4M3", Block::new(1, 1)),
+    ("F8_E8M0", Block::new(1, 1)),
+    ("F8_E4M3FNUZ", Block::new(1, 1)),
+    ("F8_E5M2FNUZ", Block::new(1, 1)),
+    ("I16", Block::new(1, 2)),
+    ("U16", Block::new(1, 2)),
+    ("I32", Block::new(1, 4)),
+    ("U32", Block::new(1, 4)),
+    ("C64", Block::new(1, 8)),
+    ("F64", Block::new(1, 8)),
+    ("I64", Block::new(1, 8)),
+    ("U64", Block::new(1, 8)),
+];
+
+impl Block {
+    const fn new(elements: usize, bytes: usize) -> Self {
+        Self { elements, bytes }
+    }
+}
+
+impl DType {
+    /// The name as safetensors and GGML write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Elements that share one block: 1 for plain types, 32 or 256 for quantised ones.
+    pub fn block_elements(self) -> usize {
+        self.block().elements
+    }
+
+    /// Bytes of one block: `block_bytes() / block_elements()` is the size of an element.
+    pub fn block_bytes(self) -> usize {
+        self.block().bytes
+    }
+
+    pub(crate) fn block(self) -> Block {
+        match self {
+            Self::F32 => Block::new(1, 4),
+            Self::F16 | Self::BF16 => Block::new(1, 2),
+            Self::Q4_0 => Block::new(32, 18),
+            Self::Q4_1 => Block::new(32, 20),
+            Self::Q5_0 => Block::new(32, 22),
+            Self::Q5_1 => Block::new(32, 24),
+            Self::Q8_0 => Block::new(32, 34),
+            Self::Q4K => Block::new(256, 144),
+            Self::Q5K => Block::new(256, 176),
+            Self::Q6K => Block::new(256, 210),
+            Self::Other(name) => {
+                OTHERS.iter().find(|(other, _)| *other == name).map_or(Block::new(1, 1), |(_, block)| *block)
+            }
+        }
+    }
+
+    /// The type that a safetensors header calls `name`.
+    pub(crate) fn from_safetensors(name: &str) -> Option<Self> {
+        match name {
+            "F32" => Some(Self::F32),
+            "F16" => Some(Self::F16),
+            "BF16" => Some(Self::BF16),
+            _ => OTHERS.iter().find(|(other, _)| *other == name).map(|(other, _)| Self::Other(other)),
+        }
+    }
+
+    /// The type with GGML's number `id` (`enum ggml_type`).
+    pub(crate) fn from_ggml(id: u32) -> Option<Self> {
+        Some(match id {
+            0 => Self::F32,
+            1 => Self::F16,
+            2 => Self::Q4_0,
+            3 => Self::Q4_1,
+            6 => Self::Q5_0,
+            7 => Self::Q5_1,
+            8 => Self::Q8_0,
+            12 => Self::Q4K,
+            13 => Self::Q5K,
+            14 => Self::Q6K,
+            24 => Self::Other("I8"),
+            25 => Self::Other("I16"),
+            26 => Self::Other("I32"),
+            27 => Self::Other("I64"),
+            28 => Self::Other("F64"),
+            30 => Self::BF16,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,38 @@
+//! `model.safetensors.index.json`: which shard holds which tensor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+
+use crate::{Error, Result};
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Shards in byte order of their names, each with the tensors that the index places there.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Json`], or [`Error::ShardName`] for a shard that isn't a plain file name: shards lie beside
+/// their index, so anything else would let a downloaded file point elsewhere on the disk.
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let text = fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+    let index: Index = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, shard) in index.weight_map {
+        if !is_plain(&shard) {
+            return Err(Error::ShardName { path: path.to_owned(), name, shard });
+        }
+        shards.entry(shard).or_default().push(name);
+    }
+    Ok(shards)
+}
+
+fn is_plain(shard: &str) -> bool {
+    let mut parts = Path::new(shard).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == shard)
+        && !shard.contains(['/', '\\'])
+}

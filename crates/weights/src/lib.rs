@@ -1,0 +1,43 @@
+//! Tensor files to named tensors, lazily.
+//!
+//! [`Weights::open`] takes a safetensors file, a folder with a (sharded) safetensors model, or a GGUF file, maps it into
+//! memory, and checks every header before it answers anything: a file that opens has no tensor out of its bounds.
+//! [`Weights::load_f32`] then reads one tensor, dequantised if need be. [`save_safetensors`] writes.
+//!
+//! The crate knows names, shapes and bytes. It knows no layer, no model and no tensor library.
+//!
+//! ```
+//! use foehn_weights::{Tensor, Weights, save_safetensors};
+//!
+//! # fn main() -> Result<(), foehn_weights::Error> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let path = folder.path().join("adapter_model.safetensors");
+//! let tensors = [Tensor::f32("lora_A.weight", vec![2, 3], vec![1., 2., 3., 4., 5., 6.])];
+//! save_safetensors(&path, &tensors, &[("format".into(), "pt".into())].into())?;
+//!
+//! let weights = Weights::open(&path)?;
+//! assert_eq!(weights.names().collect::<Vec<_>>(), ["lora_A.weight"]);
+//! let (data, shape) = weights.load_f32("lora_A.weight")?;
+//! assert_eq!((data[5], shape), (6.0, vec![2, 3]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Formats: [safetensors](https://github.com/huggingface/safetensors#format) and
+//! [GGUF](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), versions 2 and 3.
+
+mod dequant;
+mod dtype;
+mod error;
+mod gguf;
+mod index;
+mod map;
+mod safetensors;
+mod save;
+mod weights;
+
+pub use dtype::DType;
+pub use error::{Error, Result};
+pub use gguf::Gguf;
+pub use save::{FloatType, Tensor, TensorSpec, save_safetensors, save_safetensors_with};
+pub use weights::{TensorInfo, Weights};

@@ -1,0 +1,216 @@
+//! Writing safetensors: all or nothing, and the same bytes for the same tensors.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use half::{bf16, f16};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::safetensors::{MAX_HEADER, METADATA};
+use crate::{Error, Result};
+
+/// The float types that can be written. `f32` values are rounded to the nearest, ties to even.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FloatType {
+    /// IEEE 754 half precision.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// IEEE 754 single precision.
+    F32,
+}
+
+/// A tensor's name, shape and the type that it is to be stored as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// The name, unique in its file.
+    pub name: String,
+    /// Row-major, outermost dimension first.
+    pub shape: Vec<usize>,
+    /// How the values are stored.
+    pub dtype: FloatType,
+}
+
+/// A tensor to be saved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor<'a> {
+    /// Name, shape and type.
+    pub spec: TensorSpec,
+    /// The values, row-major: as many as the product of the shape.
+    pub data: Cow<'a, [f32]>,
+}
+
+impl<'a> Tensor<'a> {
+    /// A tensor that is stored as `f32`.
+    pub fn f32(name: impl Into<String>, shape: Vec<usize>, data: impl Into<Cow<'a, [f32]>>) -> Self {
+        Self { spec: TensorSpec { name: name.into(), shape, dtype: FloatType::F32 }, data: data.into() }
+    }
+}
+
+/// Writes `tensors` and `metadata` to `path`: into a file beside it, synced, then renamed, so that a crash or a full disk
+/// leaves the old file or none. Tensors lie by type, widest first, then by name, as the reference implementation lays them.
+///
+/// # Errors
+/// [`Error::Io`] (a full disk is one, and nothing is left behind), [`Error::Duplicate`], [`Error::ReservedName`],
+/// [`Error::ShapeMismatch`].
+pub fn save_safetensors(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let by_name: BTreeMap<&str, &Tensor<'_>> =
+        tensors.iter().map(|tensor| (tensor.spec.name.as_str(), tensor)).collect();
+    let specs: Vec<TensorSpec> = tensors.iter().map(|tensor| tensor.spec.clone()).collect();
+    save_safetensors_with(path, &specs, metadata, |spec| match by_name.get(spec.name.as_str()) {
+        Some(tensor) => Ok(Cow::Borrowed(&*tensor.data)),
+        None => Err(Error::NoSuchTensor { path: path.to_owned(), name: spec.name.clone() }),
+    })
+}
+
+/// As [`save_safetensors`], for a model that doesn't fit into memory: `values` is asked for one tensor after another, in
+/// the order of the file, and can drop each before it makes the next.
+///
+/// # Errors
+/// Those of [`save_safetensors`], and whatever `values` returns; nothing is left behind then either.
+pub fn save_safetensors_with<'a, E: From<Error>>(
+    path: &Path,
+    specs: &[TensorSpec],
+    metadata: &BTreeMap<String, String>,
+    mut values: impl FnMut(&TensorSpec) -> Result<Cow<'a, [f32]>, E>,
+) -> Result<(), E> {
+    let mut specs: Vec<&TensorSpec> = specs.iter().collect();
+    specs.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+    let header = header(path, &specs, metadata)?;
+    atomically(path, |file| {
+        let mut writer = BufWriter::with_capacity(1 << 20, file);
+        let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
+        writer.write_all(&header).map_err(io)?;
+        for spec in &specs {
+            let values = values(spec)?;
+            if spec.elements() != Some(values.len()) {
+                let (name, shape, found) = (spec.name.clone(), spec.shape.clone(), values.len());
+                return Err(Error::ShapeMismatch { path: path.to_owned(), name, shape, found }.into());
+            }
+            write_values(&mut writer, spec.dtype, &values).map_err(io)?;
+        }
+        writer.flush().map_err(io)?;
+        Ok(())
+    })
+}
+
+/// Runs `write` on a new file in `path`'s folder, then syncs it and renames it to `path`. On any error the file is removed.
+fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&File) -> Result<(), E>) -> Result<(), E> {
+    let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".foehn-").suffix(".partial");
+    // A temporary file is private by default; a model file should be as readable as any other that its owner writes.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder).map_err(io("create"))?;
+    write(file.as_file())?;
+    file.as_file().sync_all().map_err(io("sync"))?;
+    file.persist(path).map_err(|error| io("rename to")(error.error))?;
+    // The rename itself is only on disk once the folder is. Windows can't open a folder and needs no sync of it.
+    #[cfg(unix)]
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))?;
+    Ok(())
+}
+
+fn write_values(writer: &mut impl Write, dtype: FloatType, values: &[f32]) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(4 * 4096);
+    for values in values.chunks(4096) {
+        buffer.clear();
+        match dtype {
+            FloatType::F32 => values.iter().for_each(|value| buffer.extend_from_slice(&value.to_le_bytes())),
+            FloatType::F16 => values.iter().for_each(|&value| buffer.extend(f16::from_f32(value).to_le_bytes())),
+            FloatType::BF16 => values.iter().for_each(|&value| buffer.extend(bf16::from_f32(value).to_le_bytes())),
+        }
+        writer.write_all(&buffer)?;
+    }
+    Ok(())
+}
+
+/// The length and the JSON, padded with spaces so that the data is aligned to eight bytes.
+fn header(path: &Path, specs: &[&TensorSpec], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::Duplicate { path: path.to_owned(), name: pair[0].to_owned() });
+    }
+    if names.binary_search(&METADATA).is_ok() {
+        return Err(Error::ReservedName { path: path.to_owned(), name: METADATA.to_owned() });
+    }
+    let mut entries = Vec::with_capacity(specs.len());
+    let mut begin = 0;
+    for spec in specs {
+        let length = spec.elements().and_then(|elements| elements.checked_mul(spec.dtype.bytes()));
+        let end = length.and_then(|length| length.checked_add(begin)).ok_or_else(|| Error::ShapeOverflow {
+            path: path.to_owned(),
+            name: spec.name.clone(),
+            shape: spec.shape.iter().map(|&size| size as u64).collect(),
+        })?;
+        entries.push((
+            &*spec.name,
+            Described { dtype: spec.dtype.name(), shape: &spec.shape, data_offsets: (begin, end) },
+        ));
+        begin = end;
+    }
+    let mut json = serde_json::to_vec(&HeaderJson { metadata, entries })
+        .map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let length = json.len() as u64;
+    if length > MAX_HEADER {
+        return Err(Error::HeaderTooLarge { path: path.to_owned(), found: length, limit: MAX_HEADER });
+    }
+    Ok([&length.to_le_bytes()[..], &json].concat())
+}
+
+impl TensorSpec {
+    fn elements(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))
+    }
+}
+
+impl FloatType {
+    fn bytes(self) -> usize {
+        match self {
+            Self::F16 | Self::BF16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::F32 => "F32",
+        }
+    }
+}
+
+/// The header in the order in which it is written: `serde_json`'s own maps would sort or keep it by a feature's whim.
+struct HeaderJson<'a> {
+    metadata: &'a BTreeMap<String, String>,
+    entries: Vec<(&'a str, Described<'a>)>,
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    dtype: &'static str,
+    shape: &'a [usize],
+    data_offsets: (usize, usize),
+}
+
+impl Serialize for HeaderJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry(METADATA, self.metadata)?;
+        }
+        for (name, entry) in &self.entries {
+            map.serialize_entry(name, entry)?;
+        }
+        map.end()
+    }
+}

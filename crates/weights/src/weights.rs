@@ -1,0 +1,187 @@
+//! [`Weights`]: named tensors, wherever they lie.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::map::MappedFile;
+use crate::{DType, Error, Gguf, Result, dequant, gguf, index, safetensors};
+
+const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
+
+/// A tensor's shape and storage type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Row-major, outermost dimension first: a linear layer is `[out, in]`. GGUF's reversed dimensions are turned round.
+    pub shape: Vec<usize>,
+    /// How the elements are stored.
+    pub dtype: DType,
+}
+
+/// Where a tensor lies in one file. The range has been checked against the file's length.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub info: TensorInfo,
+    pub range: Range<usize>,
+}
+
+/// What one file's header says.
+#[derive(Debug, Default)]
+pub(crate) struct Header {
+    pub tensors: BTreeMap<String, Entry>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// An opened model file or folder: all headers read and checked, no tensor read yet.
+///
+/// It is `Send` and `Sync`: tensors can be loaded from several threads at once.
+#[derive(Debug)]
+pub struct Weights {
+    path: PathBuf,
+    files: Vec<Arc<MappedFile>>,
+    tensors: BTreeMap<String, (usize, Entry)>,
+    metadata: BTreeMap<String, String>,
+    gguf: Option<Gguf>,
+}
+
+impl Weights {
+    /// Opens a `.safetensors` file, a GGUF file (known by its first four bytes), or a folder.
+    ///
+    /// In a folder, `model.safetensors.index.json` is followed if it is there, and `model.safetensors` is read otherwise;
+    /// nothing is globbed, since Mistral's folders hold a second copy of the weights under another name.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a header, a shard or the index, as the [`Error`] that names the file and the place.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            return Self::open_folder(path);
+        }
+        let file = Arc::new(MappedFile::open(path)?);
+        if file.bytes().starts_with(gguf::MAGIC) {
+            let (tensors, gguf) = gguf::open(file.clone())?;
+            let header = Header { tensors, metadata: BTreeMap::new() };
+            return Ok(Self::single(path, file, header, Some(gguf)));
+        }
+        if path.extension().is_none_or(|extension| extension != "safetensors") {
+            return Err(Error::UnknownFormat { path: path.to_owned() });
+        }
+        let header = safetensors::read_header(&file)?;
+        Ok(Self::single(path, file, header, None))
+    }
+
+    /// The names of all tensors, in byte order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Shape and type of a tensor, or `None` if there is none of that name.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name).map(|(_, entry)| &entry.info)
+    }
+
+    /// A tensor's values, dequantised if need be, and its shape (see [`TensorInfo::shape`]).
+    ///
+    /// Quantised blocks are turned into exactly the numbers that the Python package `gguf` gives.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`], or [`Error::NotFloat`] for a type that has no `f32` form here.
+    pub fn load_f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+        let (file, entry) = self.entry(name)?;
+        let TensorInfo { shape, dtype } = &entry.info;
+        let bytes = file.slice(entry.range.clone(), || format!("tensor {name:?}"))?;
+        let block = dtype.block();
+        let mut values = vec![0.0; bytes.len() / block.bytes * block.elements];
+        if !dequant::dequantize(*dtype, bytes, &mut values) {
+            return Err(Error::NotFloat { path: file.path().to_owned(), name: name.to_owned(), dtype: *dtype });
+        }
+        Ok((values, shape.clone()))
+    }
+
+    /// A tensor's bytes as they lie in the file: little-endian, row-major, blocks unopened. Nothing is copied, and no
+    /// alignment is promised.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`].
+    pub fn bytes(&self, name: &str) -> Result<&[u8]> {
+        let (file, entry) = self.entry(name)?;
+        file.slice(entry.range.clone(), || format!("tensor {name:?}"))
+    }
+
+    /// The text that a safetensors header carries under `__metadata__`; of all shards, where there are several.
+    /// Empty for a GGUF file, whose metadata is in [`Weights::gguf`].
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The metadata of a GGUF file, `None` for safetensors.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        self.gguf.as_ref()
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self> {
+        let index = folder.join(INDEX);
+        if index.is_file() {
+            return Self::open_shards(folder, &index);
+        }
+        let single = folder.join(SINGLE);
+        if !single.is_file() {
+            return Err(Error::NoWeights { path: folder.to_owned() });
+        }
+        let file = Arc::new(MappedFile::open(&single)?);
+        let header = safetensors::read_header(&file)?;
+        Ok(Self::single(folder, file, header, None))
+    }
+
+    fn open_shards(folder: &Path, index: &Path) -> Result<Self> {
+        let mut weights = Self::empty(folder);
+        for (shard, names) in index::read(index)? {
+            let path = folder.join(&shard);
+            if !path.is_file() {
+                return Err(Error::MissingShard { path: index.to_owned(), shard: path });
+            }
+            let file = MappedFile::open(&path)?;
+            let mut header = safetensors::read_header(&file)?;
+            for name in names {
+                let Some(entry) = header.tensors.remove(&name) else {
+                    return Err(Error::NotInShard { path: index.to_owned(), shard: path, name });
+                };
+                weights.tensors.insert(name, (weights.files.len(), entry));
+            }
+            weights.metadata.append(&mut header.metadata);
+            weights.files.push(Arc::new(file));
+        }
+        Ok(weights)
+    }
+
+    fn single(path: &Path, file: Arc<MappedFile>, header: Header, gguf: Option<Gguf>) -> Self {
+        let mut weights = Self::empty(path);
+        weights.files.push(file);
+        weights.tensors = header.tensors.into_iter().map(|(name, entry)| (name, (0, entry))).collect();
+        weights.metadata = header.metadata;
+        weights.gguf = gguf;
+        weights
+    }
+
+    fn empty(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            gguf: None,
+        }
+    }
+
+    fn entry(&self, name: &str) -> Result<(&MappedFile, &Entry)> {
+        let found = self.tensors.get(name).and_then(|(file, entry)| Some((self.files.get(*file)?.as_ref(), entry)));
+        found.ok_or_else(|| Error::NoSuchTensor { path: self.path.clone(), name: name.to_owned() })
+    }
+}
