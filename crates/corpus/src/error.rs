@@ -53,9 +53,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A table has no column pair that makes a conversation.
-    #[error(
-        "{path} has the columns {found}: name them prompt and completion, instruction and output, or text"
-    )]
+    #[error("{path} has the columns {found}: name them prompt and completion, instruction and output, or text")]
     Columns {
         /// The file.
         path: PathBuf,
@@ -63,9 +61,7 @@ pub enum Error {
         found: String,
     },
     /// A table's record runs on past the limit, so that nothing after it can be told apart.
-    #[error(
-        "{path}, line {line}: a table record is longer than {limit} bytes: close its quotation mark"
-    )]
+    #[error("{path}, line {line}: a table record is longer than {limit} bytes: close its quotation mark")]
     UnclosedQuote {
         /// The file.
         path: PathBuf,

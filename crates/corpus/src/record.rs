@@ -29,11 +29,7 @@ pub struct Message {
 impl Message {
     /// A message with no weight of its own.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-            weight: None,
-        }
+        Self { role, content: content.into(), weight: None }
     }
 
     /// Whether the loss covers this message: an assistant turn whose weight is not 0.

@@ -1,1 +1,43 @@
 //! Sampling, streaming, stopping, sessions.
+//!
+//! [`generate`] continues a batch of prompts and streams text; [`continue_ids`] is the loop below it, which knows no
+//! text; a [`Session`] keeps a conversation and its cache. None of them can tell whether an adapter is attached.
+//!
+//! A model that trains must not generate as it is: autodiff would record every pass. Attach the adapter without
+//! tracking first.
+//!
+//! ```
+//! use foehn_generate::{GenerateConfig, SamplingConfig, StopMatcher};
+//!
+//! let config = GenerateConfig {
+//!     max_new_tokens: 64,
+//!     stop: vec!["\nUser:".to_owned()],
+//!     sampling: SamplingConfig { temperature: 0.8, top_p: Some(0.95), ..SamplingConfig::default() },
+//! };
+//! config.check()?;
+//!
+//! // What a stream may show at once: text that could begin a stop string is held back.
+//! let mut matcher = StopMatcher::new(&config.stop);
+//! assert_eq!(matcher.push("Visual\nUs"), ("Visual".to_owned(), false));
+//! assert_eq!(matcher.push("ed to it"), ("\nUsed to it".to_owned(), false));
+//! assert_eq!(matcher.push("\nUser: and"), (String::new(), true));
+//! # Ok::<(), foehn_generate::Error>(())
+//! ```
+
+mod config;
+mod decode;
+mod error;
+mod generate;
+mod sample;
+mod session;
+mod stop;
+
+pub use config::{GenerateConfig, SamplingConfig};
+pub use decode::{Continuation, Limits, StopReason, continue_ids};
+pub use error::{Error, Result};
+pub use generate::{Generation, generate};
+pub use sample::{
+    Sampler, apply_repetition_penalty, apply_temperature, argmax, draw, keep_min_p, keep_top_k, keep_top_p,
+};
+pub use session::Session;
+pub use stop::StopMatcher;

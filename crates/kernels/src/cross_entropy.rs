@@ -67,7 +67,7 @@ pub fn token_log_probs(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets) 
     negative_log_probs(hidden, weight, targets, &device)
         .neg()
         .into_data()
-        .into_vec()
+        .try_into_vec()
         .expect("a float tensor of this crate is f32")
 }
 

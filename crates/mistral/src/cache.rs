@@ -35,6 +35,19 @@ impl KvCache {
         self.capacity
     }
 
+    /// Forgets the last tokens of each sequence, so that sequence `b` holds `lengths[b]`.
+    ///
+    /// # Panics
+    /// When the number of lengths is not that of the sequences, or one is more than the sequence holds.
+    pub fn truncate(&mut self, lengths: &[usize]) {
+        assert_eq!(lengths.len(), self.lengths.len(), "truncate: another number of sequences than the cache's");
+        assert!(
+            lengths.iter().zip(&self.lengths).all(|(new, old)| new <= old),
+            "truncate: a sequence would grow"
+        );
+        self.lengths.copy_from_slice(lengths);
+    }
+
     /// The device that the keys and values are on.
     pub fn device(&self) -> Device {
         self.layers[0].0.device()

@@ -31,10 +31,19 @@ pub enum Error {
         /// The shape that the config implies.
         expected: Vec<usize>,
     },
-    /// A tensor could not be read.
-    #[error("the weights could not be read")]
+    /// A file other than the weights could not be written.
+    #[error("cannot write {path}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A tensor could not be read or written.
+    #[error("cannot use the weights")]
     Weights {
-        /// What the file's reader said.
+        /// What the file's reader or writer said.
         #[from]
         source: foehn_weights::Error,
     },

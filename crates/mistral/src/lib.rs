@@ -24,6 +24,7 @@ mod load;
 mod mlp;
 mod model;
 mod projection;
+mod save;
 
 pub use attention::SelfAttention;
 pub use block::DecoderLayer;

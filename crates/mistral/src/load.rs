@@ -48,26 +48,6 @@ impl Mistral {
             }),
         }
     }
-
-    /// Every weight under its name in Hugging Face's checkpoints, in the order of the forward pass.
-    pub fn named_weights(&self) -> Vec<(String, Vec<usize>, TensorData)> {
-        fn entry<const D: usize>(name: String, tensor: Tensor<D>) -> (String, Vec<usize>, TensorData) {
-            (name, tensor.dims().to_vec(), tensor.into_data())
-        }
-        let mut all = vec![entry("model.embed_tokens.weight".into(), self.embed_tokens.val())];
-        let projections = self.projections();
-        for (index, (layer, linears)) in self.layers.iter().zip(projections.chunks_exact(7)).enumerate() {
-            let norms = [
-                ("input_layernorm", &layer.input_layernorm),
-                ("post_attention_layernorm", &layer.post_attention_layernorm),
-            ];
-            all.extend(norms.map(|(name, norm)| entry(format!("model.layers.{index}.{name}.weight"), norm.val())));
-            all.extend(linears.iter().map(|(name, linear)| entry(format!("{name}.weight"), linear.weight())));
-        }
-        all.push(entry("model.norm.weight".into(), self.norm.val()));
-        all.extend(self.lm_head.iter().map(|head| entry("lm_head.weight".into(), head.val())));
-        all
-    }
 }
 
 struct Source<'a> {

@@ -32,7 +32,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A GGUF file could not be read, or a key of its metadata is missing or has another type.
-    #[error("the GGUF metadata does not give a tokenizer")]
+    #[error("the GGUF file cannot be read")]
     Gguf {
         /// What the reader said.
         #[from]
@@ -163,6 +163,22 @@ pub enum Error {
         /// The message, from 0.
         index: usize,
     },
+    /// A template is used with another tokenizer than the one that it was made for.
+    #[error("the template was made for tokenizer {expected}, not {found}: make it anew for this one")]
+    WrongTokenizer {
+        /// The fingerprint of the one that it was made for.
+        expected: String,
+        /// That of the one that it is used with.
+        found: String,
+    },
+    /// A conversation has more messages than there are characters to mark them with.
+    #[error("a conversation of {messages} messages is too long for a Jinja template: at most {limit} can be told apart")]
+    TooManyMessages {
+        /// The messages.
+        messages: usize,
+        /// How many would do.
+        limit: usize,
+    },
     /// A conversation has no message.
     #[error("the conversation has no message")]
     EmptyConversation,
@@ -187,11 +203,5 @@ pub enum Error {
         length: usize,
         /// The tokens that fit.
         context: usize,
-    },
-    /// A batch would have more rows than an index can name.
-    #[error("a batch of {rows} rows is too large: pack fewer samples")]
-    BatchTooLarge {
-        /// The rows.
-        rows: usize,
     },
 }

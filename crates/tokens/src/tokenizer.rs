@@ -23,19 +23,23 @@ use crate::{Error, Result};
 use bpe::Bpe;
 use sentencepiece::SentencePiece;
 pub use stream::TextStream;
+pub(crate) use vocab::Strips;
 use vocab::Vocab;
 
-pub(crate) use files::{Model, locate, read_json, read_to_string};
+pub(crate) use files::{Model, locate, read_json, read_to_string, sentencepiece_version};
 
 /// A tokenizer: a vocabulary of text and control tokens, and the rule that cuts text into the former.
 ///
-/// Every tokenizer that loads can encode every text, and decoding gives the text back (but for what a normaliser in its
-/// file changes), since one that does not cover all 256 bytes is refused.
+/// Decoding gives an encoded text back, but for what its file changes: a normaliser; `▁`, which SentencePiece can't tell from
+/// a space; and bytes that a byte-level vocabulary lacks, which are left out as in transformers (of ASCII, SmolLM2's lacks
+/// six control characters).
 #[derive(Debug)]
 pub struct Tokenizer {
     encoder: Encoder,
     vocab: Vocab,
     bos: Option<u32>,
+    /// What templates call `eos_token`.
+    eos_token: Option<u32>,
     eos: Vec<u32>,
     add_bos: bool,
     fingerprint: String,
@@ -62,6 +66,7 @@ enum Encoder {
 #[derive(Debug, Default)]
 struct Specials {
     bos: Option<u32>,
+    /// The one that templates call `eos_token` first.
     eos: Vec<u32>,
     add_bos: bool,
 }
@@ -163,18 +168,24 @@ impl Tokenizer {
         }
     }
 
-    /// The texts and ids of all control tokens, in byte order of the texts.
-    pub(crate) fn controls(&self) -> impl Iterator<Item = (&str, u32)> {
+    /// The texts, ids and white space rules of all control tokens, in byte order of the texts.
+    pub(crate) fn controls(&self) -> impl Iterator<Item = (&str, u32, Strips)> {
         self.vocab.controls()
+    }
+
+    /// The stop token that templates call `eos_token`.
+    pub(crate) fn eos_token(&self) -> Option<u32> {
+        self.eos_token
     }
 
     fn assemble(encoder: Encoder, vocab: Vocab, specials: Specials, mut hash: Sha256) -> Self {
         let Specials { bos, mut eos, add_bos } = specials;
+        let eos_token = eos.first().copied();
         eos.sort_unstable();
         eos.dedup();
         vocab.digest(&mut hash);
-        hash.update(format!("{bos:?} {eos:?} {add_bos}"));
+        hash.update(format!("{bos:?} {eos_token:?} {eos:?} {add_bos}"));
         let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { encoder, vocab, bos, eos, add_bos: add_bos && bos.is_some(), fingerprint }
+        Self { encoder, vocab, bos, eos_token, eos, add_bos: add_bos && bos.is_some(), fingerprint }
     }
 }

@@ -1,6 +1,7 @@
 //! A GGUF file's metadata, typed.
 
 mod parse;
+mod reader;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -52,12 +52,10 @@ impl Pass for ControlText {
 /// The first control text in a text.
 fn find(text: &str) -> Option<&str> {
     let candidates = text.char_indices().filter(|(_, c)| matches!(c, '<' | '['));
-    candidates
-        .map(|(at, _)| &text[at..])
-        .find_map(|rest| {
-            let exact = EXACT.into_iter().find(|exact| rest.starts_with(exact));
-            exact.or_else(|| piped(rest))
-        })
+    candidates.map(|(at, _)| &text[at..]).find_map(|rest| {
+        let exact = EXACT.into_iter().find(|exact| rest.starts_with(exact));
+        exact.or_else(|| piped(rest))
+    })
 }
 
 /// `<|name|>` at the start of a text, or DeepSeek's `<｜name｜>`.

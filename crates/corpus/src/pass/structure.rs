@@ -28,11 +28,7 @@ impl Pass for Structure {
         }
         let start = messages.iter().take(1).filter(|message| message.role == Role::System).count();
         for (at, message) in messages.iter().enumerate().skip(start) {
-            let expected = if (at - start).is_multiple_of(2) {
-                Role::User
-            } else {
-                Role::Assistant
-            };
+            let expected = if (at - start).is_multiple_of(2) { Role::User } else { Role::Assistant };
             if message.role != expected {
                 let (found, expected) = (name(message.role), name(expected));
                 return Some(format!("message {} is the {found}'s, expected the {expected}'s", at + 1));
@@ -70,19 +66,11 @@ mod tests {
                 's' => Message::new(Role::System, "x"),
                 'u' => Message::new(Role::User, "x"),
                 'a' => Message::new(Role::Assistant, "x"),
-                '0' => Message {
-                    weight: Some(0),
-                    ..Message::new(Role::Assistant, "x")
-                },
+                '0' => Message { weight: Some(0), ..Message::new(Role::Assistant, "x") },
                 _ => Message::new(Role::User, " \n"),
             })
             .collect();
-        let record = Record {
-            id: None,
-            messages,
-            metadata: serde_json::Map::new(),
-            group: None,
-        };
+        let record = Record { id: None, messages, metadata: serde_json::Map::new(), group: None };
         assert_eq!(Structure::default().check(&record).as_deref(), expected, "{turns}");
     }
 

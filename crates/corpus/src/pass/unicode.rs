@@ -24,11 +24,7 @@ impl Pass for Normalise {
                 return None;
             }
             let visible = without_invisible(text);
-            Some(if is_nfc(&visible) {
-                visible
-            } else {
-                visible.nfc().collect()
-            })
+            Some(if is_nfc(&visible) { visible } else { visible.nfc().collect() })
         })
     }
 }
@@ -43,9 +39,7 @@ impl Pass for Controls {
     }
 
     fn repair(&self, record: &mut Record) -> bool {
-        repair_messages(record, |text| {
-            text.contains(is_unwanted_control).then(|| without_controls(text))
-        })
+        repair_messages(record, |text| text.contains(is_unwanted_control).then(|| without_controls(text)))
     }
 }
 

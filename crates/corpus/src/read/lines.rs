@@ -89,11 +89,7 @@ enum State {
 
 impl<R: BufRead> Elements<R> {
     pub fn new(input: R) -> Self {
-        Self {
-            input,
-            number: 0,
-            state: State::Before,
-        }
+        Self { input, number: 0, state: State::Before }
     }
 
     /// The last element that was read.
@@ -214,11 +210,7 @@ impl Bounded {
     }
 
     fn into_chunk(self, number: u64) -> Chunk {
-        Chunk {
-            number,
-            bytes: self.kept,
-            fault: self.long.then_some(Fault::TooLong { limit: LIMIT }),
-        }
+        Chunk { number, bytes: self.kept, fault: self.long.then_some(Fault::TooLong { limit: LIMIT }) }
     }
 }
 
@@ -252,10 +244,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &[(u64, &str, Option<&str>)]) {
         let found = elements(text);
-        let found: Vec<_> = found
-            .iter()
-            .map(|(number, text, fault)| (*number, text.as_str(), fault.as_deref()))
-            .collect();
+        let found: Vec<_> =
+            found.iter().map(|(number, text, fault)| (*number, text.as_str(), fault.as_deref())).collect();
         assert_eq!(found, expected, "{text}");
     }
 
@@ -264,10 +254,7 @@ mod tests {
         check("[]", &[]);
         check(" [ 1 ] \n", &[(1, "1", None)]);
         check("[1, 2,]", &[(1, "1", None), (2, "2", None)]);
-        check(
-            r#"[{"a":"],\"}"},[[1,2],3]]"#,
-            &[(1, r#"{"a":"],\"}"}"#, None), (2, "[[1,2],3]", None)],
-        );
+        check(r#"[{"a":"],\"}"},[[1,2],3]]"#, &[(1, r#"{"a":"],\"}"}"#, None), (2, "[[1,2],3]", None)]);
         check("[1,,2]", &[(1, "1", None), (2, "", None), (3, "2", None)]);
     }
 
@@ -276,13 +263,7 @@ mod tests {
         let unclosed = Some("the array is not closed after this element");
         check("[1, {\"a\"", &[(1, "1", None), (2, "{\"a\"", unclosed)]);
         check("[", &[(1, "", unclosed)]);
-        check(
-            "[1] [2]",
-            &[
-                (1, "1", None),
-                (2, "", Some("text after the end of the array")),
-            ],
-        );
+        check("[1] [2]", &[(1, "1", None), (2, "", Some("text after the end of the array"))]);
     }
 
     #[test]

@@ -75,10 +75,7 @@ enum Source {
 /// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], and [`Error::Empty`] for a file of
 /// no bytes. The iterator gives [`Error::Read`], [`Error::UnclosedQuote`], and [`Error::Empty`] where no record came.
 pub fn read(path: &Path) -> Result<Reader> {
-    let open_error = |source| Error::Open {
-        path: path.into(),
-        source,
-    };
+    let open_error = |source| Error::Open { path: path.into(), source };
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     let extension = extension.to_ascii_lowercase();
     let file = File::open(path).map_err(open_error)?;
@@ -99,12 +96,7 @@ pub fn read(path: &Path) -> Result<Reader> {
             return Err(Error::UnknownFormat { path, extension });
         }
     };
-    Ok(Reader {
-        file: path.into(),
-        source,
-        is_empty: true,
-        is_done: false,
-    })
+    Ok(Reader { file: path.into(), source, is_empty: true, is_done: false })
 }
 
 /// Reads a file in which every record has to be readable, such as one that [`clean`](crate::clean) wrote.
@@ -114,11 +106,7 @@ pub fn read(path: &Path) -> Result<Reader> {
 pub fn read_clean(path: &Path) -> Result<Vec<Record>> {
     let record = |line: Result<Line>| {
         let Line { place, record } = line?;
-        record.map_err(|unreadable| Error::Line {
-            path: path.into(),
-            line: place.line,
-            source: unreadable.fault,
-        })
+        record.map_err(|unreadable| Error::Line { path: path.into(), line: place.line, source: unreadable.fault })
     };
     read(path)?.map(record).collect()
 }
@@ -163,10 +151,7 @@ impl Reader {
                 Err(source) => return Err(table_error(&self.file, table, source)),
             },
         };
-        let place = Place {
-            file: Arc::clone(&self.file),
-            line: number,
-        };
+        let place = Place { file: Arc::clone(&self.file), line: number };
         Ok(Some(Line { place, record }))
     }
 }
@@ -185,10 +170,7 @@ fn open_table(path: &Path, input: BufReader<File>) -> Result<Table<BufReader<Fil
     let table = Table::new(input).map_err(|source| read_error(path, 0, source))?;
     let columns = table.columns();
     if !shape::is_known(|key| columns.iter().any(|column| column == key)) {
-        return Err(Error::Columns {
-            path: path.into(),
-            found: columns.join(", "),
-        });
+        return Err(Error::Columns { path: path.into(), found: columns.join(", ") });
     }
     Ok(table)
 }
@@ -197,53 +179,33 @@ fn parse(chunk: Chunk) -> (u64, std::result::Result<Record, Unreadable>) {
     let value = match chunk.fault {
         Some(fault) => Err(fault),
         None => std::str::from_utf8(&chunk.bytes)
-            .map_err(|error| Fault::NotUtf8 {
-                valid_up_to: error.valid_up_to(),
-            })
-            .and_then(|text| {
-                serde_json::from_str(text).map_err(|source| Fault::Json { source })
-            }),
+            .map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })
+            .and_then(|text| serde_json::from_str(text).map_err(|source| Fault::Json { source })),
     };
     (chunk.number, shaped(value, &chunk.bytes))
 }
 
-fn shaped(
-    value: std::result::Result<Value, Fault>,
-    raw: &[u8],
-) -> std::result::Result<Record, Unreadable> {
+fn shaped(value: std::result::Result<Value, Fault>, raw: &[u8]) -> std::result::Result<Record, Unreadable> {
     let mut own_id = None;
     let record = value.and_then(|value| match value {
         Value::Object(object) => {
             own_id = shape::id(&object);
             shape::record(object)
         }
-        other => Err(Fault::NotAnObject {
-            found: shape::kind(&other),
-        }),
+        other => Err(Fault::NotAnObject { found: shape::kind(&other) }),
     });
-    record.map_err(|fault| Unreadable {
-        id: own_id.unwrap_or_else(|| content_id(raw)),
-        fault,
-    })
+    record.map_err(|fault| Unreadable { id: own_id.unwrap_or_else(|| content_id(raw)), fault })
 }
 
 fn table_error(path: &Path, table: &Table<BufReader<File>>, source: io::Error) -> Error {
     if table.is_exhausted() {
-        return Error::UnclosedQuote {
-            path: path.into(),
-            line: table.line(),
-            limit: LIMIT,
-        };
+        return Error::UnclosedQuote { path: path.into(), line: table.line(), limit: LIMIT };
     }
     read_error(path, table.line(), source)
 }
 
 fn read_error(path: &Path, line: u64, source: io::Error) -> Error {
-    Error::Read {
-        path: path.into(),
-        line,
-        source,
-    }
+    Error::Read { path: path.into(), line, source }
 }
 
 fn as_text<S: Serializer>(path: &Arc<Path>, serializer: S) -> std::result::Result<S::Ok, S::Error> {

@@ -15,13 +15,8 @@ use crate::record::{Message, Record, Role};
 type Result<T> = std::result::Result<T, Fault>;
 
 /// The keys that, present together, make an object a record, in order of precedence.
-const SHAPES: [&[&str]; 5] = [
-    &["messages"],
-    &["conversations"],
-    &["instruction", "output"],
-    &["prompt", "completion"],
-    &["text"],
-];
+const SHAPES: [&[&str]; 5] =
+    [&["messages"], &["conversations"], &["instruction", "output"], &["prompt", "completion"], &["text"]];
 
 /// Whether objects with these keys are records.
 pub(super) fn is_known(has: impl Fn(&str) -> bool) -> bool {
@@ -34,9 +29,7 @@ pub(super) fn record(mut object: Map<String, Value>) -> Result<Record> {
     let shape = SHAPES
         .iter()
         .find(|keys| keys.iter().any(|key| has(key)))
-        .ok_or_else(|| Fault::UnknownShape {
-            keys: keys(&object),
-        })?;
+        .ok_or_else(|| Fault::UnknownShape { keys: keys(&object) })?;
     let id = name(&mut object, "id")?;
     let group = name(&mut object, "group")?;
     let messages = match shape[0] {
@@ -46,12 +39,7 @@ pub(super) fn record(mut object: Map<String, Value>) -> Result<Record> {
         "prompt" => pair(&mut object)?,
         _ => vec![Message::new(Role::Assistant, text(&mut object, "text")?)],
     };
-    Ok(Record {
-        id,
-        messages,
-        metadata: object,
-        group,
-    })
+    Ok(Record { id, messages, metadata: object, group })
 }
 
 /// The kind of a value, with its article.
@@ -135,19 +123,14 @@ fn pair(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
 
 fn system(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
     let content = optional_text(object, "system")?;
-    Ok(content
-        .map(|content| Message::new(Role::System, content))
-        .into_iter()
-        .collect())
+    Ok(content.map(|content| Message::new(Role::System, content)).into_iter().collect())
 }
 
 fn turns(list: Value, field: &str) -> Result<Vec<Message>> {
     match list {
-        Value::Array(turns) => turns
-            .into_iter()
-            .enumerate()
-            .map(|(index, value)| turn(value, field, index + 1))
-            .collect(),
+        Value::Array(turns) => {
+            turns.into_iter().enumerate().map(|(index, value)| turn(value, field, index + 1)).collect()
+        }
         other => Err(wrong_kind(field, "a list", &other)),
     }
 }
@@ -160,11 +143,7 @@ fn turn(value: Value, field: &str, message: usize) -> Result<Message> {
         other => return Err(wrong_kind(&format!("{field}[{message}]"), "an object", &other)),
     };
     let mut either = |first: &str, second: &str| {
-        let key = if turn.contains_key(first) || !turn.contains_key(second) {
-            first
-        } else {
-            second
-        };
+        let key = if turn.contains_key(first) || !turn.contains_key(second) { first } else { second };
         match turn.shift_remove(key) {
             Some(Value::String(text)) => Ok(text),
             Some(other) => Err(wrong_kind(&path(key), "text", &other)),
@@ -194,19 +173,11 @@ fn turn(value: Value, field: &str, message: usize) -> Result<Message> {
             }
         },
     };
-    Ok(Message {
-        role,
-        content,
-        weight,
-    })
+    Ok(Message { role, content, weight })
 }
 
 fn take(object: &mut Map<String, Value>, field: &str) -> Result<Value> {
-    object
-        .shift_remove(field)
-        .ok_or_else(|| Fault::MissingField {
-            field: field.into(),
-        })
+    object.shift_remove(field).ok_or_else(|| Fault::MissingField { field: field.into() })
 }
 
 fn text(object: &mut Map<String, Value>, field: &str) -> Result<String> {
@@ -226,11 +197,7 @@ fn optional_text(object: &mut Map<String, Value>, field: &str) -> Result<Option<
 }
 
 fn wrong_kind(field: &str, expected: &'static str, found: &Value) -> Fault {
-    Fault::WrongKind {
-        field: field.into(),
-        expected,
-        found: kind(found),
-    }
+    Fault::WrongKind { field: field.into(), expected, found: kind(found) }
 }
 
 fn keys(object: &Map<String, Value>) -> String {
@@ -273,10 +240,7 @@ mod tests {
             r#"{"instruction":"i","input":"x","output":"a","system":"s","history":[["q0","a0"]]}"#,
             r#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":"q0"},{"role":"assistant","content":"a0"},{"role":"user","content":"i\nx"},{"role":"assistant","content":"a"}]}"#,
         );
-        check(
-            r#"{"text":"once"}"#,
-            r#"{"messages":[{"role":"assistant","content":"once"}]}"#,
-        );
+        check(r#"{"text":"once"}"#, r#"{"messages":[{"role":"assistant","content":"once"}]}"#);
     }
 
     #[test]
@@ -290,9 +254,7 @@ mod tests {
     #[test]
     fn weights_are_0_or_1() {
         for (weight, kept) in [("0", Some(0)), ("1.0", Some(1)), ("null", None)] {
-            let json = format!(
-                r#"{{"messages":[{{"role":"assistant","content":"a","weight":{weight}}}]}}"#
-            );
+            let json = format!(r#"{{"messages":[{{"role":"assistant","content":"a","weight":{weight}}}]}}"#);
             assert_eq!(read(&json).expect("readable").messages[0].weight, kept);
         }
     }
@@ -300,15 +262,27 @@ mod tests {
     #[test]
     fn faults_say_where_and_what() {
         for (json, fault) in [
-            (r#"{"question":"q"}"#, "no messages, conversations, instruction and output, prompt and completion, or text among the keys [question]"),
+            (
+                r#"{"question":"q"}"#,
+                "no messages, conversations, instruction and output, prompt and completion, or text among the keys [question]",
+            ),
             (r#"{"prompt":"q"}"#, "the field `completion` is missing"),
             (r#"{"messages":"q"}"#, "the field `messages` should be a list, found text"),
             (r#"{"messages":[7]}"#, "the field `messages[1]` should be an object, found a number"),
             (r#"{"messages":[{"role":"user"}]}"#, "the field `messages[1].content` is missing"),
             (r#"{"messages":[{"role":"tool","content":""}]}"#, "message 1 has the unknown role `tool`"),
-            (r#"{"messages":[{"role":"user","content":null}]}"#, "the field `messages[1].content` should be text, found null"),
-            (r#"{"messages":[{"role":"user","content":"","weight":2}]}"#, "message 1 has the weight 2, expected 0 or 1"),
-            (r#"{"instruction":"i","output":"o","history":[["q"]]}"#, "the field `history` should be a list of pairs of texts, found another list"),
+            (
+                r#"{"messages":[{"role":"user","content":null}]}"#,
+                "the field `messages[1].content` should be text, found null",
+            ),
+            (
+                r#"{"messages":[{"role":"user","content":"","weight":2}]}"#,
+                "message 1 has the weight 2, expected 0 or 1",
+            ),
+            (
+                r#"{"instruction":"i","output":"o","history":[["q"]]}"#,
+                "the field `history` should be a list of pairs of texts, found another list",
+            ),
             (r#"{"text":"t","id":[]}"#, "the field `id` should be text, found a list"),
         ] {
             check(json, fault);

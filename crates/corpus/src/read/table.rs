@@ -27,23 +27,15 @@ impl<R: Read> Table<R> {
     /// Reads the header. A name that is not UTF-8 is kept with its bytes replaced: it matches no known column.
     pub fn new(input: R) -> io::Result<Self> {
         let room = Arc::new(AtomicUsize::new(LIMIT));
-        let mut reader = csv::ReaderBuilder::new()
-            .flexible(true)
-            .from_reader(Metered {
-                input,
-                room: Arc::clone(&room),
-            });
+        let mut reader =
+            csv::ReaderBuilder::new().flexible(true).from_reader(Metered { input, room: Arc::clone(&room) });
         let columns = reader
             .byte_headers()
             .map_err(io::Error::from)?
             .iter()
             .map(|name| String::from_utf8_lossy(name).trim().to_owned())
             .collect();
-        Ok(Self {
-            reader,
-            columns,
-            room,
-        })
+        Ok(Self { reader, columns, room })
     }
 
     pub fn columns(&self) -> &[String] {
@@ -77,16 +69,12 @@ impl<R: Read> Table<R> {
     /// The row's cells that are not empty, under their columns' names.
     fn object(&self, cells: &csv::ByteRecord) -> Result<Map<String, Value>, Fault> {
         if cells.len() != self.columns.len() {
-            return Err(Fault::Cells {
-                expected: self.columns.len(),
-                found: cells.len(),
-            });
+            return Err(Fault::Cells { expected: self.columns.len(), found: cells.len() });
         }
         let mut object = Map::new();
         for (column, cell) in self.columns.iter().zip(cells) {
-            let text = std::str::from_utf8(cell).map_err(|error| Fault::NotUtf8 {
-                valid_up_to: error.valid_up_to(),
-            })?;
+            let text =
+                std::str::from_utf8(cell).map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })?;
             // An empty cell of the conversation is a message that says nothing; any other is no value.
             if !text.is_empty() || is_message(column) {
                 object.insert(column.clone(), Value::from(text));

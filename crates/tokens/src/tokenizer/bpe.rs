@@ -3,17 +3,17 @@
 //! The crate is the reference implementation of `tokenizer.json`, normalisers and pre-tokenizers included. It is given a
 //! vocabulary without control tokens, so that no text can reach one, neither as an added token nor by merges.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokenizers::models::bpe::{BPE, Merges};
+use tokenizers::models::bpe::{self, BPE, Merges};
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
 use crate::{Error, Result};
 
-use super::vocab::{Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
+use super::vocab::{Strips, Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
 use super::{Encoder, Position, Specials, Tokenizer, gpt2_bytes};
 
 /// The encoder.
@@ -35,7 +35,7 @@ pub(crate) struct Parts {
     pub tokens: Vec<(u32, String)>,
     pub merges: Merges,
     /// The ids that no text may reach.
-    pub control: BTreeSet<u32>,
+    pub control: BTreeMap<u32, Strips>,
     /// Text tokens that are matched whole before anything else.
     pub added: Vec<AddedToken>,
     pub normalizer: Value,
@@ -62,13 +62,15 @@ impl Parts {
         Ok(Tokenizer::assemble(Encoder::Bpe(Box::new(encoder)), vocab, self.specials, hash))
     }
 
-    /// Refuses a vocabulary that leaves a byte without a token: it could not encode every text.
+    /// Refuses a vocabulary that leaves an ordinary byte without a token: it could not encode every text. Byte-level
+    /// vocabularies may lack those that their training data lacked (SmolLM2's lacks most control characters).
     fn check_coverage(&self) -> Result<()> {
         let texts: BTreeSet<&str> = self.text_tokens().map(|(_, text)| text).collect();
         for byte in 0..=255_u8 {
             let token =
                 if self.byte_level { gpt2_bytes::char_of(byte).to_string() } else { format!("<0x{byte:02X}>") };
-            if !texts.contains(token.as_str()) {
+            let needed = !self.byte_level || matches!(byte, b' '..=b'~' | b'\n');
+            if needed && !texts.contains(token.as_str()) {
                 let reason = format!("no token {token:?} for byte {byte}: some texts could not be encoded");
                 return Err(self.bad("model.vocab", reason));
             }
@@ -84,15 +86,16 @@ impl Parts {
                 false if added.contains(text.as_str()) => text.as_bytes().to_vec(),
                 false => fallback_byte(text).map_or_else(|| metaspace_bytes(text), |byte| vec![byte]),
             };
-            (*id, Token { text: text.clone(), bytes, control: self.control.contains(id) })
+            let strips = self.control.get(id).copied();
+            (*id, Token { text: text.clone(), bytes, control: strips.is_some(), strips: strips.unwrap_or_default() })
         });
         Vocab::new(&self.path, tokens, self.drops_first_space)
     }
 
     fn tokenizer(&self, normalizer: &Value, pre_tokenizer: &Value) -> Result<tokenizers::Tokenizer> {
         let control: BTreeSet<&str> =
-            self.tokens.iter().filter(|(id, _)| self.control.contains(id)).map(|(_, text)| text.as_str()).collect();
-        let vocab: Vec<(String, u32)> = self.text_tokens().map(|(id, text)| (text.to_owned(), id)).collect();
+            self.tokens.iter().filter(|(id, _)| self.control.contains_key(id)).map(|(_, text)| text.as_str()).collect();
+        let vocab: bpe::Vocab = self.text_tokens().map(|(id, text)| (text.to_owned(), id)).collect();
         let reachable = |(left, right): &&(String, String)| {
             !control.contains(left.as_str())
                 && !control.contains(right.as_str())
@@ -100,7 +103,7 @@ impl Parts {
         };
         let merges: Merges = self.merges.iter().filter(reachable).cloned().collect();
         let model = BPE::builder()
-            .vocab_and_merges(vocab.into_iter().collect::<std::collections::HashMap<_, _>>(), merges)
+            .vocab_and_merges(vocab, merges)
             .byte_fallback(!self.byte_level)
             .ignore_merges(self.ignore_merges)
             .build()
@@ -130,7 +133,7 @@ impl Parts {
     }
 
     fn text_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.tokens.iter().filter(|(id, _)| !self.control.contains(id)).map(|(id, text)| (*id, text.as_str()))
+        self.tokens.iter().filter(|(id, _)| !self.control.contains_key(id)).map(|(id, text)| (*id, text.as_str()))
     }
 
     fn digest(&self, hash: &mut Sha256) {

@@ -3,7 +3,7 @@
 //! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer>; the pre-tokenizers as `llama-vocab.cpp` of
 //! <https://github.com/ggml-org/llama.cpp> names them, written out as the `tokenizer.json` that they were made from.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use foehn_weights::Gguf;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use crate::{Error, Result};
 
 use super::bpe::{self, bad};
 use super::sentencepiece::{self, Kind, Piece};
+use super::vocab::Strips;
 use super::{Specials, Tokenizer};
 
 /// The patterns that cut text before merging, where GPT-2's own is not meant.
@@ -40,10 +41,11 @@ fn byte_level(gguf: &Gguf) -> Result<Tokenizer> {
     })?;
     let tokens = tokens(gguf)?;
     let specials = specials(gguf, is_tiktoken)?;
-    let mut control: BTreeSet<u32> = specials.eos.iter().chain(&specials.bos).copied().collect();
     let is_control = |kind: Kind| matches!(kind, Kind::Control | Kind::Unknown);
-    control.extend((0..).zip(&tokens).filter(|(_, (_, kind))| is_control(*kind)).map(|(id, _)| id));
-    let added = (0..).zip(&tokens).filter(|(id, (_, kind))| *kind == Kind::UserDefined && !control.contains(id));
+    let controls = (0..).zip(&tokens).filter(|(_, (_, kind))| is_control(*kind)).map(|(id, _)| id);
+    let control: BTreeMap<u32, Strips> =
+        controls.chain(specials.eos.iter().chain(&specials.bos).copied()).map(|id| (id, Strips::default())).collect();
+    let added = (0..).zip(&tokens).filter(|(id, (_, kind))| *kind == Kind::UserDefined && !control.contains_key(id));
     let added = added.map(|(_, (text, _))| AddedToken::from(*text, false).normalized(false)).collect();
     let merges = gguf.get_strings("tokenizer.ggml.merges")?.ok_or_else(|| missing(gguf, "tokenizer.ggml.merges"))?;
     let split = |(index, merge): (usize, &str)| {

@@ -13,6 +13,7 @@ use crate::{Error, Result};
 
 use super::bpe::{Parts, bad, contains};
 use super::files::{parse_json, read_json, read_to_string};
+use super::vocab::Strips;
 use super::{Specials, Tokenizer};
 
 /// Read first, so that another model gives a better error than its unknown fields.
@@ -120,11 +121,15 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
         }
     }
     let specials = specials(path, &file, &ids)?;
-    let mut control: BTreeSet<u32> = specials.eos.iter().chain(&specials.bos).copied().collect();
-    control.extend(file.added_tokens.iter().filter(|added| added.token.special).map(|added| added.id));
-    control.extend(file.model.unk_token.as_ref().and_then(|unknown| ids.get(unknown)));
-
-    let added = file.added_tokens.into_iter().filter(|added| !control.contains(&added.id));
+    let unknown = file.model.unk_token.as_ref().and_then(|unknown| ids.get(unknown));
+    let named = specials.eos.iter().chain(&specials.bos).chain(unknown);
+    let mut control: BTreeMap<u32, Strips> = named.map(|id| (*id, Strips::default())).collect();
+    for Added { id, token } in &file.added_tokens {
+        if token.special || control.contains_key(id) {
+            control.insert(*id, Strips { before: token.lstrip, after: token.rstrip });
+        }
+    }
+    let added = file.added_tokens.into_iter().filter(|added| !control.contains_key(&added.id));
     Parts {
         path: path.to_owned(),
         tokens: ids.into_iter().map(|(text, id)| (id, text)).collect(),
@@ -194,13 +199,14 @@ fn specials(path: &Path, file: &File, ids: &BTreeMap<String, u32>) -> Result<Spe
         Some(name) => Some(find("bos_token", name)?),
         None => template_bos.or(model.bos_token_id),
     };
-    let mut eos = match model.eos_token_id {
-        Some(OneOrMore::One(id)) => vec![id],
-        Some(OneOrMore::More(ids)) => ids,
-        None => Vec::new(),
-    };
+    let mut eos = Vec::new();
     if let Some(name) = config.eos_token {
         eos.push(find("eos_token", name)?);
+    }
+    match model.eos_token_id {
+        Some(OneOrMore::One(id)) => eos.push(id),
+        Some(OneOrMore::More(ids)) => eos.extend(ids),
+        None => {}
     }
     let known: BTreeSet<u32> = ids.values().copied().collect();
     if let Some(id) = bos.iter().chain(&eos).find(|id| !known.contains(id)) {

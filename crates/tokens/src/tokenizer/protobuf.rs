@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
     fn varint(&mut self) -> Result<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
-            let [byte] = *self.take(1)? else { break };
+            let &[byte] = self.take(1)? else { break };
             number |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 return Ok(number);

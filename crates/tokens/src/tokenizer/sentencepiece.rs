@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::{Error, Result};
 
 use super::bpe::bad;
-use super::vocab::{Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
+use super::vocab::{Strips, Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
 use super::{Encoder, Position, Specials, Tokenizer};
 
 /// The mark of a space.
@@ -113,7 +113,7 @@ impl Parts {
                 _ => metaspace_bytes(&piece.text),
             };
             let control = matches!(piece.kind, Kind::Control | Kind::Unknown);
-            (id, Token { text: piece.text.clone(), bytes, control })
+            (id, Token { text: piece.text.clone(), bytes, control, strips: Strips::default() })
         });
         Vocab::new(&self.path, tokens, self.add_dummy_prefix)
     }

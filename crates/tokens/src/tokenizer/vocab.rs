@@ -28,6 +28,15 @@ pub(crate) struct Token {
     pub bytes: Vec<u8>,
     /// Whether only a template may give it.
     pub control: bool,
+    /// For control tokens.
+    pub strips: Strips,
+}
+
+/// Whether a control token swallows the white space around it, as Hugging Face's added tokens may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Strips {
+    pub before: bool,
+    pub after: bool,
 }
 
 impl Vocab {
@@ -77,8 +86,9 @@ impl Vocab {
         self.control.get(text).copied()
     }
 
-    pub fn controls(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.control.iter().map(|(text, id)| (text.as_str(), *id))
+    pub fn controls(&self) -> impl Iterator<Item = (&str, u32, Strips)> {
+        let strips = |id: u32| self.get(id).map_or(Strips::default(), |token| token.strips);
+        self.control.iter().map(move |(text, id)| (text.as_str(), *id, strips(*id)))
     }
 
     pub fn len(&self) -> usize {
@@ -96,7 +106,7 @@ impl Vocab {
             match token {
                 None => hash.update([2]),
                 Some(token) => {
-                    hash.update([u8::from(token.control)]);
+                    hash.update([token.control, token.strips.before, token.strips.after].map(u8::from));
                     digest_bytes(hash, token.text.as_bytes());
                     digest_bytes(hash, &token.bytes);
                 }

@@ -25,12 +25,15 @@ pub(super) fn q5_k(bytes: &[u8; 176], values: &mut [f32; SUPER]) {
 /// of 32: groups 0 and 2 share a byte of low bits, groups 1 and 3 another, and all four one byte of high bits.
 pub(super) fn q6_k(bytes: &[u8; 210], values: &mut [f32; SUPER]) {
     let d = f16_at(bytes, 208);
-    for (at, value) in values.iter_mut().enumerate() {
-        let (half, group, i) = (at / 128, at % 128 / 32, at % 32);
-        let low = bytes[half * 64 + group % 2 * 32 + i] >> (group / 2 * 4) & 0x0f;
-        let high = bytes[128 + half * 32 + i] >> (group * 2) & 0x03;
-        let scale = f32::from(bytes[192 + at / 16].cast_signed());
-        *value = (d * scale) * (f32::from(low | high << 4) - 32.0);
+    for (at, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let (half, group, first) = (at / 8, at / 2 % 4, at % 2 * 16);
+        let lows = &bytes[half * 64 + group % 2 * 32 + first..][..16];
+        let highs = &bytes[128 + half * 32 + first..][..16];
+        let scale = d * f32::from(bytes[192 + at].cast_signed());
+        for ((value, low), high) in values.iter_mut().zip(lows).zip(highs) {
+            let (low, high) = (low >> (group / 2 * 4) & 0x0f, high >> (group * 2) & 0x03);
+            *value = scale * (f32::from(low | high << 4) - 32.0);
+        }
     }
 }
 

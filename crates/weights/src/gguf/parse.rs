@@ -5,10 +5,9 @@
 //! never trusted with an allocation: it must fit into the bytes that are left.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::str;
 use std::sync::Arc;
 
+use super::reader::Reader;
 use super::{Gguf, Kind, Value};
 use crate::map::MappedFile;
 use crate::weights::Entry;
@@ -33,8 +32,8 @@ pub(crate) fn open(file: Arc<MappedFile>) -> Result<(BTreeMap<String, Entry>, Gg
     if !(2..=3).contains(&version) {
         return Err(Error::GgufVersion { path: file.path().to_owned(), found: version });
     }
-    let tensor_count = reader.count("a tensor count of", MIN_TENSOR)?;
-    let pair_count = reader.count("a key count of", MIN_PAIR)?;
+    let tensor_count = reader.count_of("the list of tensors", "a tensor count of", MIN_TENSOR)?;
+    let pair_count = reader.count_of("the list of keys", "a key count of", MIN_PAIR)?;
     let mut values = BTreeMap::new();
     for _ in 0..pair_count {
         let key = reader.string("a key")?;
@@ -100,12 +99,7 @@ fn place(
     Ok(placed)
 }
 
-struct Reader<'a> {
-    file: &'a MappedFile,
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     fn value(&mut self, key: &str) -> Result<Value> {
         let kind = self.kind()?;
         Ok(match kind {
@@ -188,112 +182,6 @@ impl<'a> Reader<'a> {
         match (length, sizes) {
             (Some(length), Ok(shape)) => Ok(Described { name, info: TensorInfo { shape, dtype }, offset, length }),
             _ => Err(Error::ShapeOverflow { path: path(), name, shape }),
-        }
-    }
-
-    fn kind(&mut self) -> Result<Kind> {
-        let id = self.u32("a value's type")?;
-        Kind::from_id(id).ok_or_else(|| self.bad("the value type", u64::from(id)))
-    }
-
-    fn string(&mut self, what: &str) -> Result<String> {
-        let range = self.string_range(what)?;
-        let offset = range.start as u64;
-        let bytes = self.file.slice(range, || what.to_owned())?;
-        let text = str::from_utf8(bytes).map_err(|source| Error::GgufUtf8 {
-            path: self.file.path().to_owned(),
-            what: what.to_owned(),
-            offset,
-            source,
-        })?;
-        Ok(text.to_owned())
-    }
-
-    fn string_range(&mut self, what: &str) -> Result<Range<usize>> {
-        let length = self.count_of(what, "a string length of", 1)?;
-        let start = self.at;
-        self.take(length, what)?;
-        Ok(start..self.at)
-    }
-
-    fn count(&mut self, what: &'static str, smallest: u64) -> Result<usize> {
-        self.count_of(what, what, smallest)
-    }
-
-    /// A 64-bit count of things that take at least `smallest` bytes each and so must fit into the rest of the file.
-    fn count_of(&mut self, what: &str, field: &'static str, smallest: u64) -> Result<usize> {
-        let count = self.u64(what)?;
-        let left = self.file.len() - self.at as u64;
-        match count.checked_mul(smallest) {
-            Some(needed) if needed <= left => Ok(count as usize),
-            Some(needed) if needed <= i64::MAX as u64 => Err(Error::Truncated {
-                path: self.file.path().to_owned(),
-                what: what.to_owned(),
-                offset: self.at as u64,
-                needed,
-                available: left,
-            }),
-            _ => Err(self.bad(field, count)),
-        }
-    }
-
-    fn u8(&mut self, what: &str) -> Result<u8> {
-        self.array(what).map(|[byte]: [u8; 1]| byte)
-    }
-
-    fn u32(&mut self, what: &str) -> Result<u32> {
-        self.array(what).map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self, what: &str) -> Result<u64> {
-        self.array(what).map(u64::from_le_bytes)
-    }
-
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(self.take(N, what)?);
-        Ok(bytes)
-    }
-
-    fn take(&mut self, length: usize, what: &str) -> Result<&'a [u8]> {
-        let bytes = self.file.slice(self.at..self.at.saturating_add(length), || what.to_owned())?;
-        self.at += length;
-        Ok(bytes)
-    }
-
-    fn bad(&self, what: &'static str, found: u64) -> Error {
-        Error::GgufValue { path: self.file.path().to_owned(), what, found, offset: self.at as u64 }
-    }
-}
-
-impl Kind {
-    fn from_id(id: u32) -> Option<Self> {
-        const ALL: [Kind; 13] = [
-            Kind::U8,
-            Kind::I8,
-            Kind::U16,
-            Kind::I16,
-            Kind::U32,
-            Kind::I32,
-            Kind::F32,
-            Kind::Bool,
-            Kind::Str,
-            Kind::Array,
-            Kind::U64,
-            Kind::I64,
-            Kind::F64,
-        ];
-        ALL.into_iter().find(|kind| *kind as u32 == id)
-    }
-
-    /// Bytes of a value, `None` for the two kinds of varying length.
-    fn size(self) -> Option<usize> {
-        match self {
-            Self::U8 | Self::I8 | Self::Bool => Some(1),
-            Self::U16 | Self::I16 => Some(2),
-            Self::U32 | Self::I32 | Self::F32 => Some(4),
-            Self::U64 | Self::I64 | Self::F64 => Some(8),
-            Self::Str | Self::Array => None,
         }
     }
 }

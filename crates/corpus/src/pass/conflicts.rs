@@ -1,0 +1,163 @@
+//! One question under two labels.
+
+use std::collections::BTreeMap;
+
+use super::duplicates::hash_prefixes;
+use super::{Finding, SetPass, Sketch};
+use crate::record::{Record, Role};
+use crate::text::{hash, normalised, quoted_span};
+
+/// Rejects all the records that answer the same question with different short answers: nobody knows which is right.
+///
+/// The question is the conversation before the answer, in its normal form. In a record whose `task` is
+/// [`span_task`](Self::span_task), it is the sentence that the prompt quotes as well, however the prompt puts the question.
+#[derive(Clone, Debug)]
+pub struct Conflicts {
+    /// The most words of an answer that counts as a label. Two longer answers may both be right.
+    pub max_words: usize,
+    /// The task whose prompts quote a sentence and ask for its label.
+    pub span_task: String,
+}
+
+impl Default for Conflicts {
+    fn default() -> Self {
+        Self { max_words: 4, span_task: "recognise".to_owned() }
+    }
+}
+
+/// How many of the records on the other sides a rejection names.
+const MAX_OTHERS: usize = 8;
+
+impl SetPass for Conflicts {
+    fn name(&self) -> &'static str {
+        "conflict"
+    }
+
+    /// Two words of a question and one of its answer, for every question that has a short answer.
+    fn sketch(&self, record: &Record) -> Vec<u64> {
+        let mut sketch = Vec::new();
+        for (at, (message, [high, low])) in record.messages.iter().zip(hash_prefixes(record)).enumerate() {
+            if message.role != Role::Assistant {
+                continue;
+            }
+            let answer = normalised(&message.content);
+            if answer.split(' ').count() > self.max_words {
+                continue;
+            }
+            let [answer, _] = hash(&[&answer]);
+            sketch.extend([high, low, answer]);
+            if let Some([high, low]) = self.span(record, at) {
+                sketch.extend([high, low, answer]);
+            }
+        }
+        sketch
+    }
+
+    fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
+        let mut answers: BTreeMap<[u64; 2], Vec<(usize, u64)>> = BTreeMap::new();
+        for sketch in sketches {
+            for (question, answer) in questions(sketch) {
+                answers.entry(question).or_default().push((sketch.index, answer));
+            }
+        }
+        answers.retain(|_, given| given.iter().any(|(_, answer)| *answer != given[0].1));
+        let findings = sketches.iter().filter_map(|sketch| {
+            let mut others: Vec<usize> = questions(sketch)
+                .filter_map(|(question, answer)| Some((answers.get(&question)?, answer)))
+                .flat_map(|(given, answer)| {
+                    let against = given.iter().filter(move |(_, other)| *other != answer);
+                    against.take(MAX_OTHERS).map(|(index, _)| *index)
+                })
+                .collect();
+            others.sort_unstable();
+            others.dedup();
+            others.truncate(MAX_OTHERS);
+            (!others.is_empty()).then(|| Finding {
+                index: sketch.index,
+                others,
+                reason: "the same question has another answer elsewhere".to_owned(),
+            })
+        });
+        findings.collect()
+    }
+}
+
+impl Conflicts {
+    /// The hash of the sentence that the user's turn before the first answer quotes.
+    fn span(&self, record: &Record, answer: usize) -> Option<[u64; 2]> {
+        let is_first = record.messages[..answer].iter().all(|message| message.role != Role::Assistant);
+        if !is_first || record.text("task") != Some(self.span_task.as_str()) {
+            return None;
+        }
+        let prompt = record.messages[..answer].last()?;
+        let span = normalised(quoted_span(&prompt.content)?);
+        Some(hash(&["span", &self.span_task, &span]))
+    }
+}
+
+/// The questions of a sketch with their answers.
+fn questions<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = ([u64; 2], u64)> + use<'a> {
+    let (triples, _) = sketch.words.as_chunks::<3>();
+    triples.iter().map(|[high, low, answer]| ([*high, *low], *answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Message;
+
+    fn record(task: &str, prompt: &str, answer: &str) -> Record {
+        Record {
+            id: None,
+            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            metadata: [("task".to_owned(), task.into())].into_iter().collect(),
+            group: None,
+        }
+    }
+
+    #[track_caller]
+    fn check(records: &[Record], expected: &[(usize, &[usize])]) {
+        let pass = Conflicts::default();
+        let sketches: Vec<_> = records.iter().map(|record| pass.sketch(record)).collect();
+        let sketches: Vec<_> = sketches.iter().enumerate().map(|(index, words)| Sketch { index, words }).collect();
+        let found = pass.judge(&sketches);
+        let found: Vec<_> = found.iter().map(|finding| (finding.index, finding.others.as_slice())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_side_of_a_conflict_goes() {
+        check(
+            &[
+                record("x", "What modality is: 'rain'?", "Auditory"),
+                record("x", "what modality is: \"Rain\"", "Visual."),
+                record("x", "What modality is: 'rain'?", "auditory."),
+                record("x", "What modality is: 'snow'?", "Visual"),
+            ],
+            &[(0, &[1]), (1, &[0, 2]), (2, &[1])],
+        );
+    }
+
+    #[test]
+    fn a_quoted_sentence_is_one_question_however_it_is_put() {
+        let other = |task: &str| {
+            [
+                record(task, "What modality is: 'That's it'?", "Visual"),
+                record(task, "Name the modality of 'that's it'.", "Auditory"),
+            ]
+        };
+        check(&other("recognise"), &[(0, &[1]), (1, &[0])]);
+        check(&other("rewrite"), &[]);
+    }
+
+    #[test]
+    fn long_answers_may_differ() {
+        check(
+            &[
+                record("x", "Describe rain.", "Grey threads slide down the glass."),
+                record("x", "Describe rain.", "Silver needles cross the dark yard."),
+            ],
+            &[],
+        );
+    }
+}

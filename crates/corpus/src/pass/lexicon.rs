@@ -1,0 +1,176 @@
+//! Words of one sense in a text about another.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use super::Pass;
+use crate::error::{Error, Result};
+use crate::record::{Record, Role};
+use crate::text::words;
+
+/// Words and the one class, such as a sense, that each belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SenseLexicon {
+    classes: Vec<String>,
+    class_of: BTreeMap<String, usize>,
+}
+
+impl SenseLexicon {
+    /// Reads `{"Visual": ["bright", …], …}`.
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::LexiconFormat`], and as [`new`](Self::new).
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|source| Error::Open { path: path.into(), source })?;
+        let lists: BTreeMap<String, Vec<String>> = serde_json::from_reader(BufReader::new(file))
+            .map_err(|source| Error::LexiconFormat { path: path.into(), source })?;
+        Self::new(lists)
+    }
+
+    /// A lexicon of the word forms of each class; case does not count.
+    ///
+    /// # Errors
+    /// [`Error::LexiconWord`] for an entry that is not one run of letters, which no text could match, and
+    /// [`Error::LexiconOverlap`] for a word in two classes.
+    pub fn new(lists: BTreeMap<String, Vec<String>>) -> Result<Self> {
+        let mut lexicon = Self::default();
+        for (class, entries) in lists {
+            let number = lexicon.classes.len();
+            for entry in entries {
+                let folded = words(&entry);
+                let [word] = folded.as_slice() else {
+                    return Err(Error::LexiconWord { class, word: entry });
+                };
+                if entry.chars().any(|c| !c.is_alphabetic()) {
+                    return Err(Error::LexiconWord { class, word: entry });
+                }
+                if let Some(first) = lexicon.class_of.insert(word.clone(), number)
+                    && first != number
+                {
+                    return Err(Error::LexiconOverlap {
+                        word: word.clone(),
+                        first: lexicon.classes[first].clone(),
+                        second: class,
+                    });
+                }
+            }
+            lexicon.classes.push(class);
+        }
+        Ok(lexicon)
+    }
+
+    /// The classes, sorted.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The words of a text that the lexicon has, case-folded and in their order, each with its class.
+    pub fn senses(&self, text: &str) -> Vec<(String, &str)> {
+        let class = |word: &String| {
+            let number = self.class_of.get(word)?;
+            self.classes.get(*number).map(String::as_str)
+        };
+        let found = words(text).into_iter();
+        found.filter_map(|word| class(&word).map(|class| (word, class))).collect()
+    }
+}
+
+/// Rejects a record with an answer that holds a word of a sense other than the record's `modality`.
+///
+/// It looks at records whose `task` is one of [`tasks`](Self::tasks), and rejects one of those with no modality that the
+/// lexicon knows as well, since nobody can say what is off its target.
+#[derive(Clone, Debug)]
+pub struct OffTarget {
+    /// The words of the senses.
+    pub lexicon: SenseLexicon,
+    /// The tasks whose answers keep to one sense.
+    pub tasks: Vec<String>,
+}
+
+impl OffTarget {
+    /// The pass for the tasks `describe` and `rewrite`.
+    pub fn new(lexicon: SenseLexicon) -> Self {
+        Self { lexicon, tasks: vec!["describe".to_owned(), "rewrite".to_owned()] }
+    }
+}
+
+impl Pass for OffTarget {
+    fn name(&self) -> &'static str {
+        "off-target"
+    }
+
+    fn check(&self, record: &Record) -> Option<String> {
+        let task = record.text("task")?;
+        if !self.tasks.iter().any(|kept| kept == task) {
+            return None;
+        }
+        let modality = record.text("modality").unwrap_or_default();
+        if !self.lexicon.classes.iter().any(|class| class == modality) {
+            return Some(format!("the modality `{modality}` is no class of the lexicon"));
+        }
+        let answers = record.messages.iter().filter(|message| message.role == Role::Assistant);
+        answers.into_iter().find_map(|answer| {
+            let senses = self.lexicon.senses(&answer.content);
+            let (word, class) = senses.into_iter().find(|(_, class)| *class != modality)?;
+            Some(format!("`{word}` is {class} in an answer that should be {modality}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Message;
+
+    fn lexicon(lists: &[(&str, &[&str])]) -> Result<SenseLexicon> {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        SenseLexicon::new(lists.iter().map(|(class, words)| ((*class).to_owned(), owned(words))).collect())
+    }
+
+    fn small() -> SenseLexicon {
+        lexicon(&[("Visual", &["glow", "Bright"]), ("Auditory", &["creaks"])]).expect("a sound lexicon")
+    }
+
+    #[track_caller]
+    fn check(task: &str, modality: &str, answer: &str, expected: Option<&str>) {
+        let record = Record {
+            id: None,
+            messages: vec![Message::new(Role::User, "q"), Message::new(Role::Assistant, answer)],
+            metadata: [("task", task), ("modality", modality)]
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.into()))
+                .collect(),
+            group: None,
+        };
+        assert_eq!(OffTarget::new(small()).check(&record).as_deref(), expected);
+    }
+
+    #[test]
+    fn whole_words_of_other_senses_are_off_target() {
+        check("describe", "Visual", "A bright-eyed glow.", None);
+        check("describe", "Visual", "It CREAKS.", Some("`creaks` is Auditory in an answer that should be Visual"));
+        check("describe", "Visual", "A creaksome brightness.", None);
+        check("explain", "Visual", "It creaks.", None);
+        check("rewrite", "Smell", "It creaks.", Some("the modality `Smell` is no class of the lexicon"));
+    }
+
+    #[test]
+    fn a_lexicon_of_no_use_is_refused() {
+        assert!(matches!(lexicon(&[("Visual", &["two words"])]), Err(Error::LexiconWord { .. })));
+        assert!(matches!(lexicon(&[("Visual", &[""])]), Err(Error::LexiconWord { .. })));
+        assert!(matches!(
+            lexicon(&[("Visual", &["loud"]), ("Auditory", &["LOUD"])]),
+            Err(Error::LexiconOverlap { .. })
+        ));
+    }
+
+    #[test]
+    fn senses_come_in_the_order_of_the_text() {
+        assert_eq!(
+            small().senses("Creaks, then glow"),
+            [("creaks".to_owned(), "Auditory"), ("glow".to_owned(), "Visual")]
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! A folder to clean in.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::path::PathBuf;
+
+use foehn_corpus::{Pipeline, Report, clean};
+
+pub struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).expect("the folder is writable");
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).expect("the file is there, and UTF-8")
+    }
+
+    /// Cleans one file of the folder into another.
+    pub fn clean(&self, from: &str, to: &str, pipeline: &Pipeline) -> Report {
+        clean(&[self.path(from)], &self.path(to), &self.path("report.json"), pipeline).expect("the input can be read")
+    }
+}

@@ -1,0 +1,116 @@
+//! Every file format, every fault of a file, through the public readers.
+
+mod common;
+
+use common::Bench;
+use foehn_corpus::{Error, read, read_clean};
+
+/// The lines of a file as text: its place and its first prompt, or what is wrong.
+fn lines(bench: &Bench, name: &str) -> Vec<String> {
+    let describe = |line: foehn_corpus::Result<foehn_corpus::Line>| match line {
+        Ok(line) => match line.record {
+            Ok(record) => format!("{} {}", line.place.line, record.messages[0].content),
+            Err(unreadable) => format!("{} {}", line.place.line, unreadable.fault),
+        },
+        Err(error) => format!("{error:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+    };
+    match read(&bench.path(name)) {
+        Ok(reader) => reader.map(describe).collect(),
+        Err(error) => vec![describe(Err(error))],
+    }
+}
+
+#[track_caller]
+fn check(name: &str, bytes: impl AsRef<[u8]>, expected: &[&str]) {
+    let bench = Bench::new();
+    bench.write(name, bytes);
+    assert_eq!(lines(&bench, name), expected);
+}
+
+#[test]
+fn a_bad_line_leaves_the_others() {
+    let mut bytes = b"\xEF\xBB\xBF{\"prompt\":\"a\",\"completion\":\"x\"}\r\n\n".to_vec();
+    bytes.extend_from_slice(b"{\"prompt\":\"\xFF\"}\n{\"prompt\":\n[]\n{\"text\":\"last\"}");
+    check(
+        "x.jsonl",
+        bytes,
+        &[
+            "1 a",
+            "3 invalid UTF-8 after byte 11",
+            "4 not JSON: EOF while parsing a value at line 1 column 10",
+            "5 expected an object, found a list",
+            "6 last",
+        ],
+    );
+}
+
+#[test]
+fn an_array_is_read_by_element() {
+    check(
+        "x.json",
+        r#" [{"text":"a"}, {"text":}, {"text":"c"}] "#,
+        &["1 a", "2 not JSON: expected value at line 1 column 10", "3 c"],
+    );
+    check("lines.json", "{\"text\":\"a\"}\n{\"text\":\"b\"}\n", &["1 a", "2 b"]);
+}
+
+#[test]
+fn a_table_is_read_by_its_columns() {
+    check(
+        "x.csv",
+        "id,prompt,completion\n1,\"two\nlines\",a\n2,one\n3,last,a\n",
+        &["2 two\nlines", "4 expected 3 columns, found 2", "5 last"],
+    );
+    check("alpaca.csv", "\u{feff}instruction,input,output\nName it,,ok\nName,it,ok\n", &["2 Name it", "3 Name\nit"]);
+    check("bad.csv", b"text\na\n\xFF\nb\n", &["2 a", "3 invalid UTF-8 after byte 0", "4 b"]);
+    check("columns.csv", "question,answer\na,b\n", &["Columns"]);
+}
+
+#[test]
+fn files_of_no_use_are_errors() {
+    check("empty.jsonl", "", &["Empty"]);
+    check("blank.jsonl", " \n\n", &["Empty"]);
+    check("none.json", "[]", &["Empty"]);
+    check("header.csv", "prompt,completion\n", &["Empty"]);
+    check("x.xml", "<a/>", &["UnknownFormat"]);
+    let bench = Bench::new();
+    assert_eq!(lines(&bench, "absent.jsonl"), ["Open"]);
+    assert_eq!(lines(&bench, "."), ["Folder"]);
+}
+
+#[test]
+fn depth_and_length_are_bounded() {
+    let deep = format!("{{\"text\":{}1{}}}\n{{\"text\":\"b\"}}\n", "[".repeat(1 << 20), "]".repeat(1 << 20));
+    let deep_array = format!("[{},{{\"text\":\"b\"}}]", "[".repeat(1 << 20) + &"]".repeat(1 << 20));
+    for (name, text) in [("deep.jsonl", deep), ("deep.json", deep_array)] {
+        let bench = Bench::new();
+        bench.write(name, text);
+        let found = lines(&bench, name);
+        assert!(found[0].starts_with("1 not JSON: recursion limit exceeded"), "{}", found[0]);
+        assert_eq!(found[1], "2 b");
+    }
+    let long = "x".repeat(17 << 20);
+    check(
+        "long.jsonl",
+        format!("{{\"text\":\"{long}\"}}\n{{\"text\":\"b\"}}"),
+        &["1 longer than 16777216 bytes", "2 b"],
+    );
+    check(
+        "long.json",
+        format!("[{{\"text\":\"{long}\"}},{{\"text\":\"b\"}}]"),
+        &["1 longer than 16777216 bytes", "2 b"],
+    );
+    check("open.csv", format!("text\na\n\"{long}"), &["2 a", "UnclosedQuote"]);
+}
+
+#[test]
+fn a_clean_file_has_no_bad_line() {
+    let bench = Bench::new();
+    let path = bench.write("x.jsonl", "{\"text\":\"a\"}\n{\"text\":1}\n");
+    match read_clean(&path) {
+        Err(Error::Line { line, source, .. }) => {
+            assert_eq!((line, source.to_string().as_str()), (2, "the field `text` should be text, found a number"));
+        }
+        other => panic!("expected the second line's error, found {other:?}"),
+    }
+}

@@ -1,0 +1,75 @@
+//! Records to masked samples, checked once.
+
+use foehn_corpus::Record;
+use foehn_mistral::MistralConfig;
+use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
+
+use crate::Error;
+
+/// Samples that fit the model, in which every trained turn ends in a token that generation stops on.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub(crate) samples: Vec<Sample>,
+    /// The id of each sample's record, or its number where it has none: for errors.
+    pub(crate) names: Vec<String>,
+}
+
+impl Dataset {
+    /// Renders records through a template.
+    ///
+    /// `max_length` is the longest sample that is accepted, in tokens; 0 is the model's own limit.
+    ///
+    /// # Errors
+    /// [`Error::NoData`] for no records, [`Error::Record`] where one cannot be rendered, is too long, or does not train
+    /// its stop token, and those of [`from_samples`](Self::from_samples).
+    pub fn new(
+        records: &[Record],
+        template: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        config: &MistralConfig,
+        max_length: usize,
+    ) -> Result<Self, Error> {
+        let limit = config.max_position_embeddings;
+        let limit = if max_length == 0 { limit } else { limit.min(max_length) };
+        let sample = |(number, record): (usize, &Record)| {
+            let name = record.id.clone().unwrap_or_else(|| (number + 1).to_string());
+            let sample = template
+                .sample(tokenizer, &record.messages)
+                .and_then(|sample| sample.check_length(limit).map(|()| sample))
+                .map_err(|source| Error::Record { record: name.clone(), source })?;
+            Ok((name, sample))
+        };
+        let named = records.iter().enumerate().map(sample).collect::<Result<Vec<_>, Error>>()?;
+        let mut stop_ids = tokenizer.eos_ids().to_vec();
+        stop_ids.extend(&config.eos_token_id);
+        Self::from_samples(named, &stop_ids, config.vocab_size)
+    }
+
+    /// Takes samples as they are, each with a name for errors.
+    ///
+    /// # Errors
+    /// [`Error::NoData`] for none, [`Error::StopTokenUntrained`] where the last trained token is not in `stop_ids`,
+    /// [`Error::TokenOutOfVocabulary`] where an id has no embedding.
+    pub fn from_samples(named: Vec<(String, Sample)>, stop_ids: &[u32], vocab_size: usize) -> Result<Self, Error> {
+        if named.is_empty() {
+            return Err(Error::NoData { reason: "it is empty".into() });
+        }
+        for (record, sample) in &named {
+            let trained = sample.input_ids().iter().zip(sample.loss_mask()).filter(|(_, trained)| **trained);
+            if let Some((&found, _)) = trained.last().filter(|(id, _)| !stop_ids.contains(id)) {
+                let expected = stop_ids.to_vec();
+                return Err(Error::StopTokenUntrained { record: record.clone(), found, expected });
+            }
+            if let Some(&id) = sample.input_ids().iter().find(|id| **id as usize >= vocab_size) {
+                return Err(Error::TokenOutOfVocabulary { record: record.clone(), id, vocab_size });
+            }
+        }
+        let (names, samples) = named.into_iter().unzip();
+        Ok(Self { samples, names })
+    }
+
+    /// The samples, in the order of their records.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+}

@@ -1,0 +1,92 @@
+//! What a run reports: one JSON object a line in `metrics.jsonl`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// One optimiser step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// The step, from 1.
+    pub step: usize,
+    /// The epoch that the step belongs to, from 1.
+    pub epoch: usize,
+    /// Mean negative log-likelihood of the step's supervised tokens, in nats, before the update.
+    pub loss: f64,
+    /// The learning rate of the update.
+    pub learning_rate: f64,
+    /// Norm of all gradients together, before clipping.
+    pub grad_norm: f64,
+    /// Examples in the step.
+    pub examples: usize,
+    /// Supervised tokens in the step.
+    pub supervised_tokens: usize,
+    /// Tokens of the step's samples, had each been computed by itself.
+    pub tokens: usize,
+    /// Tokens that were computed: shared prefixes count once.
+    pub rows: usize,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// One pass over the validation set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationMetrics {
+    /// The steps taken before.
+    pub step: usize,
+    /// Mean negative log-likelihood of the validation set's supervised tokens, in nats.
+    pub validation_loss: f64,
+}
+
+/// `metrics.jsonl`, open for appending.
+pub(crate) struct MetricsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsFile {
+    /// Opens the file; lines of steps after `step` (from a run that was interrupted) are dropped.
+    pub fn open(path: PathBuf, step: usize) -> Result<Self, Error> {
+        let failed = |source| Error::File { path: path.clone(), source };
+        if path.exists() {
+            let text = fs::read_to_string(&path).map_err(failed)?;
+            let kept: String = text.lines().filter(|line| step_of(line) <= step).map(|line| format!("{line}\n")).collect();
+            crate::checkpoint::write_file(&path, kept.as_bytes())?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        Ok(Self { path, file })
+    }
+
+    pub fn append(&mut self, metrics: &impl Serialize) -> Result<(), Error> {
+        let failed = |source| Error::File { path: self.path.clone(), source };
+        let mut line = serde_json::to_vec(metrics).map_err(|source| failed(source.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(failed)
+    }
+}
+
+/// The step losses and validation losses of a `metrics.jsonl`, as `(step, loss)`.
+pub(crate) fn losses(path: &Path) -> Result<[Vec<(usize, f64)>; 2], Error> {
+    let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let mut curves = [Vec::new(), Vec::new()];
+    for line in text.lines() {
+        if let Ok(step) = serde_json::from_str::<StepMetrics>(line) {
+            curves[0].push((step.step, step.loss));
+        } else if let Ok(validation) = serde_json::from_str::<ValidationMetrics>(line) {
+            curves[1].push((validation.step, validation.validation_loss));
+        }
+    }
+    Ok(curves)
+}
+
+/// A line that was cut off by a crash belongs to no step that a checkpoint knows.
+fn step_of(line: &str) -> usize {
+    serde_json::from_str::<serde_json::Value>(line)
+        .ok()
+        .and_then(|value| value["step"].as_u64())
+        .map_or(usize::MAX, |step| step as usize)
+}

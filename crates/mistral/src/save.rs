@@ -1,0 +1,89 @@
+//! Modules to a checkpoint in Hugging Face's layout.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use foehn_weights::{FloatType, TensorSpec, save_safetensors_with};
+
+use crate::{Error, Mistral};
+
+impl Mistral {
+    /// Writes `config.json` and `model.safetensors` (f32) into a folder, each as a whole. Attached adapters are not
+    /// part of it: merge them before.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::Weights`] where the disk refuses.
+    pub fn save(&self, folder: &Path) -> Result<(), Error> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::File { path, source }
+        };
+        fs::create_dir_all(folder).map_err(failed(folder))?;
+        let weights = self.named_weights();
+        let dtype = FloatType::F32;
+        let specs: Vec<TensorSpec> = weights
+            .iter()
+            .map(|(name, weight)| TensorSpec { name: name.clone(), shape: weight.shape(), dtype })
+            .collect();
+        let weights: BTreeMap<String, Weight> = weights.into_iter().collect();
+        let values = |spec: &TensorSpec| -> Result<Cow<'_, [f32]>, foehn_weights::Error> {
+            Ok(Cow::Owned(weights[&spec.name].values()))
+        };
+        let metadata = [("format".into(), "pt".into())].into();
+        save_safetensors_with(&folder.join("model.safetensors"), &specs, &metadata, values)?;
+        let path = folder.join("config.json");
+        let text = format!("{:#}\n", self.config.to_json());
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed(&path))?;
+        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed(&path))?;
+        file.persist(&path).map_err(|error| failed(&path)(error.error))?;
+        Ok(())
+    }
+
+    /// Every weight under its name in Hugging Face's checkpoints.
+    fn named_weights(&self) -> Vec<(String, Weight)> {
+        let mut all = vec![
+            ("model.embed_tokens.weight".to_owned(), Weight::Matrix(self.embed_tokens.val())),
+            ("model.norm.weight".to_owned(), Weight::Vector(self.norm.val())),
+        ];
+        for (name, projection) in self.projections() {
+            all.push((format!("{name}.weight"), Weight::Matrix(projection.weight())));
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            let norms = [
+                ("input_layernorm", &layer.input_layernorm),
+                ("post_attention_layernorm", &layer.post_attention_layernorm),
+            ];
+            all.extend(norms.map(|(name, norm)| {
+                (format!("model.layers.{index}.{name}.weight"), Weight::Vector(norm.val()))
+            }));
+        }
+        all.extend(self.lm_head.iter().map(|head| ("lm_head.weight".to_owned(), Weight::Matrix(head.val()))));
+        all
+    }
+}
+
+enum Weight {
+    Vector(Tensor<1>),
+    Matrix(Tensor<2>),
+}
+
+impl Weight {
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Vector(tensor) => tensor.dims().to_vec(),
+            Self::Matrix(tensor) => tensor.dims().to_vec(),
+        }
+    }
+
+    fn values(&self) -> Vec<f32> {
+        let data = match self {
+            Self::Vector(tensor) => tensor.to_data(),
+            Self::Matrix(tensor) => tensor.to_data(),
+        };
+        data.try_into_vec().expect("the weights are f32")
+    }
+}

@@ -1,0 +1,133 @@
+//! One conversation as token ids, with what is learnt from it.
+
+use crate::{Error, Result};
+
+/// Token ids and a loss mask, checked where they are made: of one length, with something to learn, and nothing to learn
+/// that has no token before it.
+///
+/// The mask marks *targets*, as PEFT's labels do: `loss_mask[i]` says that the model is to predict `input_ids[i]` from
+/// `input_ids[..i]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    input_ids: Vec<u32>,
+    loss_mask: Vec<bool>,
+}
+
+impl Sample {
+    /// A sample of ids and their mask.
+    ///
+    /// # Errors
+    /// [`Error::MaskLength`], [`Error::NothingSupervised`] or [`Error::FirstTokenSupervised`].
+    pub fn new(input_ids: Vec<u32>, loss_mask: Vec<bool>) -> Result<Self> {
+        if input_ids.len() != loss_mask.len() {
+            return Err(Error::MaskLength { ids: input_ids.len(), mask: loss_mask.len() });
+        }
+        if loss_mask.first() == Some(&true) {
+            return Err(Error::FirstTokenSupervised);
+        }
+        if !loss_mask.contains(&true) {
+            return Err(Error::NothingSupervised);
+        }
+        Ok(Self { input_ids, loss_mask })
+    }
+
+    /// A prompt that is given and an answer that is learnt, or scored.
+    ///
+    /// # Errors
+    /// [`Error::FirstTokenSupervised`] for an empty prompt, [`Error::NothingSupervised`] for an empty answer.
+    pub fn from_prompt(prompt: &[u32], answer: &[u32]) -> Result<Self> {
+        let mut loss_mask = vec![false; prompt.len()];
+        loss_mask.resize(prompt.len() + answer.len(), true);
+        Self::new([prompt, answer].concat(), loss_mask)
+    }
+
+    /// A text of which every token but the first is learnt, or scored: perplexity, and training without turns.
+    ///
+    /// # Errors
+    /// [`Error::NothingSupervised`] for fewer than two ids.
+    pub fn from_text(input_ids: Vec<u32>) -> Result<Self> {
+        let mut loss_mask = vec![true; input_ids.len()];
+        if let Some(first) = loss_mask.first_mut() {
+            *first = false;
+        }
+        Self::new(input_ids, loss_mask)
+    }
+
+    /// The ids.
+    pub fn input_ids(&self) -> &[u32] {
+        &self.input_ids
+    }
+
+    /// Which ids are targets, one entry an id.
+    pub fn loss_mask(&self) -> &[bool] {
+        &self.loss_mask
+    }
+
+    /// The number of ids.
+    #[allow(clippy::len_without_is_empty, reason = "a sample is never empty")]
+    pub fn len(&self) -> usize {
+        self.input_ids.len()
+    }
+
+    /// The number of targets.
+    pub fn supervised(&self) -> usize {
+        self.loss_mask.iter().filter(|masked| **masked).count()
+    }
+
+    /// Refuses a sample that does not fit a context: nothing is ever cut off in silence.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], with both lengths.
+    pub fn check_length(&self, context: usize) -> Result<()> {
+        if self.len() > context {
+            return Err(Error::TooLong { length: self.len(), context });
+        }
+        Ok(())
+    }
+
+    /// The ids that have to be computed: those with a target after them. What follows the last target teaches nothing.
+    pub(crate) fn computed(&self) -> &[u32] {
+        let last = self.loss_mask.iter().rposition(|masked| *masked).unwrap_or(0);
+        self.input_ids.get(..last).unwrap_or_default()
+    }
+
+    /// The target that the id at a position predicts.
+    pub(crate) fn target_after(&self, position: usize) -> Option<u32> {
+        let next = position + 1;
+        self.loss_mask.get(next).filter(|masked| **masked)?;
+        self.input_ids.get(next).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_that_teaches_nothing_is_refused() {
+        let refused = |ids: &[u32], mask: &[bool]| Sample::new(ids.to_vec(), mask.to_vec()).unwrap_err();
+        assert!(matches!(refused(&[1, 2], &[false]), Error::MaskLength { ids: 2, mask: 1 }));
+        assert!(matches!(refused(&[], &[]), Error::NothingSupervised));
+        assert!(matches!(refused(&[1, 2], &[false, false]), Error::NothingSupervised));
+        assert!(matches!(refused(&[1, 2], &[true, false]), Error::FirstTokenSupervised));
+        assert!(matches!(Sample::from_text(vec![1]), Err(Error::NothingSupervised)));
+        assert!(matches!(Sample::from_prompt(&[], &[1]), Err(Error::FirstTokenSupervised)));
+        assert!(matches!(Sample::from_prompt(&[1], &[]), Err(Error::NothingSupervised)));
+    }
+
+    #[test]
+    fn a_sample_that_does_not_fit_names_both_lengths() {
+        let sample = Sample::from_prompt(&[1, 2], &[3, 4]).unwrap();
+        assert!(sample.check_length(4).is_ok());
+        let error = sample.check_length(3).unwrap_err();
+        assert!(matches!(error, Error::TooLong { length: 4, context: 3 }));
+        assert!(error.to_string().contains("4 tokens does not fit a context of 3"));
+    }
+
+    #[test]
+    fn what_follows_the_last_target_is_not_computed() {
+        let sample = Sample::new(vec![1, 2, 3, 4], vec![false, true, true, false]).unwrap();
+        assert_eq!((sample.computed(), sample.supervised(), sample.len()), (&[1, 2][..], 2, 4));
+        assert_eq!([0, 1, 2, 3, 9].map(|at| sample.target_after(at)), [Some(2), Some(3), None, None, None]);
+    }
+}

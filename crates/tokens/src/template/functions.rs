@@ -1,0 +1,182 @@
+//! What chat templates expect of their engine, as transformers gives it to them.
+//!
+//! Source: `render_jinja_template` in `utils/chat_template_utils.py` of <https://github.com/huggingface/transformers>.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind};
+use serde::Serialize;
+
+/// The name under which the template is kept.
+pub(super) const NAME: &str = "chat_template";
+
+const MONTHS: [&str; 12] = [
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+];
+const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+
+/// The day on which every template renders: year, month, day, weekday from Sunday, day of the year.
+const TODAY: (u32, usize, u32, usize, u32) = (2024, 7, 26, 5, 208);
+
+/// An engine with one template.
+pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment.add_filter("tojson", tojson);
+    environment.add_template_owned(NAME, without_generation_tags(source))?;
+    Ok(environment)
+}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// Python's `strftime`, in English, at midnight of [`TODAY`].
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let (year, month, day, weekday, day_of_year) = TODAY;
+    let month_name = MONTHS.get(month - 1).copied().unwrap_or_default();
+    let day_name = DAYS.get(weekday).copied().unwrap_or_default();
+    let short = |name: &str| name.chars().take(3).collect::<String>();
+    let mut text = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            text.push(letter);
+            continue;
+        }
+        text.push_str(&match letters.next() {
+            Some('Y') => year.to_string(),
+            Some('y') => format!("{:02}", year % 100),
+            Some('m') => format!("{month:02}"),
+            Some('B') => month_name.to_owned(),
+            Some('b' | 'h') => short(month_name),
+            Some('d') => format!("{day:02}"),
+            Some('e') => format!("{day:2}"),
+            Some('j') => format!("{day_of_year:03}"),
+            Some('A') => day_name.to_owned(),
+            Some('a') => short(day_name),
+            Some('w') => weekday.to_string(),
+            Some('H' | 'M' | 'S') => "00".to_owned(),
+            Some('I') => "12".to_owned(),
+            Some('p') => "AM".to_owned(),
+            Some('F') => format!("{year}-{month:02}-{day:02}"),
+            Some('T') => "00:00:00".to_owned(),
+            Some('%') => "%".to_owned(),
+            other => {
+                let message = format!("strftime_now does not know %{}", other.map_or(String::new(), String::from));
+                return Err(Error::new(ErrorKind::InvalidOperation, message));
+            }
+        });
+    }
+    Ok(text)
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`. The engine's own filter escapes for HTML.
+fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let ascii: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    if ascii == Some(true) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "tojson does not escape to ASCII here"));
+    }
+    let failed = |error: serde_json::Error| {
+        Error::new(ErrorKind::BadSerialization, "the value has no JSON form").with_source(error)
+    };
+    let mut bytes = Vec::new();
+    match indent {
+        Some(width) => {
+            let spaces = " ".repeat(width);
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter)).map_err(failed)?;
+        }
+        None => {
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Spaced)).map_err(failed)?;
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Python's separators: a space after a comma and after a colon.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// Turns `{% generation %}` blocks, which mark answers for transformers, into blocks that do nothing.
+fn without_generation_tags(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some((before, after)) = rest.split_once("{%") {
+        text.push_str(before);
+        text.push_str("{%");
+        let Some((inside, behind)) = after.split_once("%}") else {
+            rest = after;
+            continue;
+        };
+        let word = inside.trim_matches(|letter: char| letter.is_whitespace() || matches!(letter, '-' | '+'));
+        let replacement = match word {
+            "generation" => Some("if true"),
+            "endgeneration" => Some("endif"),
+            _ => None,
+        };
+        match replacement {
+            Some(replacement) => {
+                text.push_str(&inside.replacen(word, replacement, 1));
+                text.push_str("%}");
+                rest = behind;
+            }
+            // A string inside the tag may hold a "%}" of its own, so only the opening is passed.
+            None => rest = after,
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(source: &str, expected: &str) {
+        let environment = environment(source).unwrap();
+        let context = minijinja::context! {
+            user => minijinja::context! { name => "<Zoë & 'co'>", tags => vec![1, 2] }
+        };
+        assert_eq!(environment.get_template(NAME).unwrap().render(context).unwrap(), expected, "{source}");
+    }
+
+    #[test]
+    fn templates_render_as_in_jinja2() {
+        check("{{ user | tojson }}", r#"{"name": "<Zoë & 'co'>", "tags": [1, 2]}"#);
+        check("{{ user.tags | tojson(indent=2) }}", "[\n  1,\n  2\n]");
+        check("{{ user.name }}", "<Zoë & 'co'>");
+        check("{{ strftime_now('%d %b %Y, %A') }}", "26 Jul 2024, Friday");
+        check("{% if true %}\n  yes\n{% endif %}\nend\n", "  yes\nend");
+        check("{{ ' a '.strip() + 'b'.upper() }}", "aB");
+        check("{% for x in user.tags %}{{ x }}{% if x == 1 %}{% break %}{% endif %}{% endfor %}", "1");
+        check("{%- generation -%} a {%- endgeneration %}{{ '{% generation %}' }}", "a{% if true %}");
+    }
+
+    #[test]
+    fn a_template_can_refuse() {
+        let environment = environment("{{ raise_exception('roles must alternate') }}").unwrap();
+        let error = environment.get_template(NAME).unwrap().render(()).unwrap_err();
+        assert!(error.to_string().contains("roles must alternate"));
+    }
+}

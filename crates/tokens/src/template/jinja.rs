@@ -1,0 +1,242 @@
+//! Hugging Face's chat templates: Jinja to text, text to ids.
+//!
+//! The rendered text is cut at the template's control tokens and where generation begins; each stretch between is tokenised
+//! as a whole. On texts that spell no control token the ids are those of transformers' `apply_chat_template`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use foehn_corpus::{Message, Role};
+use minijinja::{Environment, context};
+
+use crate::tokenizer::{Position, Strips};
+use crate::{Error, Result, Tokenizer};
+
+use super::Rendered;
+use super::functions::{NAME, environment};
+use super::marks::{Marks, Region, Unmarked};
+
+/// A compiled template.
+#[derive(Debug)]
+pub(super) struct Jinja {
+    source: String,
+    environment: Environment<'static>,
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+    /// By first byte, the longest first.
+    controls: Vec<Vec<Control>>,
+}
+
+#[derive(Debug)]
+struct Control {
+    text: String,
+    id: u32,
+    strips: Strips,
+}
+
+/// A stretch of rendered text.
+#[derive(Debug)]
+struct Piece {
+    range: Range<usize>,
+    /// A control token, or text.
+    control: Option<(u32, Strips)>,
+}
+
+impl Jinja {
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        let environment = environment(source)
+            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
+        let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
+        for (text, id, strips) in tokenizer.controls() {
+            // White space next to a message may be the message's own, so a token that has some is left to text.
+            let slot = text.bytes().next().and_then(|first| controls.get_mut(usize::from(first)));
+            if let Some(slot) = slot.filter(|_| text.trim() == text) {
+                slot.push(Control { text: text.to_owned(), id, strips });
+            }
+        }
+        for slot in &mut controls {
+            slot.sort_by_key(|control| std::cmp::Reverse(control.text.len()));
+        }
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).map(str::to_owned);
+        Ok(Self {
+            source: source.to_owned(),
+            environment,
+            bos_token: text(tokenizer.bos_id()),
+            eos_token: text(tokenizer.eos_token()),
+            controls,
+        })
+    }
+
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub fn render(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Rendered> {
+        let unmarked = self.text(tokenizer, messages, false)?;
+        let pieces = self.pieces(&unmarked);
+        let (input_ids, starts) = tokenize(tokenizer, &unmarked.text, &pieces);
+        let mut trained = Vec::new();
+        for (at, region) in unmarked.regions.iter().enumerate() {
+            if messages.get(region.message).is_some_and(Message::is_trained) {
+                let next = unmarked.regions.get(at + 1);
+                let turn = self.turn(tokenizer, &pieces, &starts, region, next)?;
+                trained.push((region.message, turn));
+            }
+        }
+        Ok(Rendered { input_ids, trained })
+    }
+
+    pub fn prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
+        let unmarked = self.text(tokenizer, messages, true)?;
+        Ok(tokenize(tokenizer, &unmarked.text, &self.pieces(&unmarked)).0)
+    }
+
+    /// Renders to text, and finds the messages and the places where generation begins.
+    fn text(&self, tokenizer: &Tokenizer, messages: &[Message], prompt: bool) -> Result<Unmarked> {
+        let marks = Marks::new(&self.source, messages)?;
+        let marked = marks.mark(tokenizer, messages);
+        let mut rendered = self.run(messages, &marked, prompt)?;
+        for (index, message) in messages.iter().enumerate() {
+            if message.role == Role::Assistant {
+                // Some templates refuse to begin with an answer; then there is no prompt to compare with.
+                let before = messages.get(..index).unwrap_or_default();
+                let opening = self.run(before, &marked, true).ok();
+                marks.cut(&mut rendered, index, opening.as_deref());
+            }
+        }
+        marks.unmark(&rendered, messages)
+    }
+
+    fn run(&self, messages: &[Message], marked: &[String], prompt: bool) -> Result<String> {
+        let failed = |source: minijinja::Error| Error::TemplateRender { line: source.line().unwrap_or(0), source };
+        let turn = |(message, content): (&Message, &String)| {
+            let role = match message.role {
+                Role::System => "system",
+                Role::User => "user",
+                Role::Assistant => "assistant",
+            };
+            context! { role, content }
+        };
+        let messages: Vec<minijinja::Value> = messages.iter().zip(marked).map(turn).collect();
+        let nothing = minijinja::Value::from(());
+        let variables = context! {
+            messages,
+            add_generation_prompt => prompt,
+            tools => &nothing,
+            documents => &nothing,
+            ..self.token_names()
+        };
+        self.environment.get_template(NAME).and_then(|template| template.render(variables)).map_err(failed)
+    }
+
+    /// `bos_token` and `eos_token`, undefined where the tokenizer has none.
+    fn token_names(&self) -> minijinja::Value {
+        let names = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
+        let known = names.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
+        known.collect::<BTreeMap<_, _>>().into()
+    }
+
+    /// Cuts at control tokens outside of messages, and where generation begins.
+    fn pieces(&self, unmarked: &Unmarked) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut text_start = 0;
+        let mut cuts = unmarked.regions.iter().filter_map(|region| region.cut).peekable();
+        let mut regions = unmarked.regions.iter().peekable();
+        let mut at = 0;
+        while at <= unmarked.text.len() {
+            while cuts.next_if(|cut| *cut <= at).is_some() {
+                pieces.push(Piece { range: text_start..at, control: None });
+                text_start = at;
+            }
+            if let Some(region) = regions.next_if(|region| region.range.start <= at) {
+                at = region.range.end.max(at);
+                continue;
+            }
+            let limit = regions.peek().map_or(unmarked.text.len(), |region| region.range.start);
+            let limit = cuts.peek().map_or(limit, |cut| limit.min(*cut));
+            let rest = unmarked.text.get(at..limit).unwrap_or_default();
+            if let Some(control) = self.control_at(rest) {
+                let end = at + control.text.len();
+                pieces.push(Piece { range: text_start..at, control: None });
+                pieces.push(Piece { range: at..end, control: Some((control.id, control.strips)) });
+                (text_start, at) = (end, end);
+            } else {
+                at += rest.chars().next().map_or(1, char::len_utf8);
+            }
+        }
+        pieces.push(Piece { range: text_start..unmarked.text.len(), control: None });
+        pieces.retain(|piece| !piece.range.is_empty());
+        strip(&unmarked.text, &mut pieces);
+        pieces
+    }
+
+    fn control_at(&self, text: &str) -> Option<&Control> {
+        let slot = self.controls.get(usize::from(*text.as_bytes().first()?))?;
+        slot.iter().find(|control| text.starts_with(&control.text))
+    }
+
+    /// The ids of an answer, from where generation begins to the first stop token after its text.
+    fn turn(
+        &self,
+        tokenizer: &Tokenizer,
+        pieces: &[Piece],
+        starts: &[usize],
+        region: &Region,
+        next: Option<&Region>,
+    ) -> Result<Range<usize>> {
+        let untrained =
+            || Error::StopTokenUntrained { index: region.message, stop_tokens: tokenizer.eos_ids().to_vec() };
+        let first = pieces.iter().position(|piece| Some(piece.range.start) >= region.cut).ok_or_else(untrained)?;
+        let limit = next.map_or(usize::MAX, |next| next.range.start);
+        let stop = pieces.iter().position(|piece| {
+            let is_stop = piece.control.is_some_and(|(id, _)| tokenizer.eos_ids().contains(&id));
+            is_stop && piece.range.start >= region.range.end && piece.range.start < limit
+        });
+        let stop = stop.ok_or_else(untrained)?;
+        match (starts.get(first), starts.get(stop)) {
+            (Some(first), Some(stop)) => Ok(*first..*stop + 1),
+            _ => Err(untrained()),
+        }
+    }
+}
+
+/// Lets control tokens swallow the white space that they ask for.
+fn strip(text: &str, pieces: &mut [Piece]) {
+    for index in 0..pieces.len() {
+        let before = index.checked_sub(1).and_then(|before| pieces.get(before)?.control);
+        let after = pieces.get(index + 1).and_then(|after| after.control);
+        let Some(piece) = pieces.get_mut(index).filter(|piece| piece.control.is_none()) else { continue };
+        let inner = text.get(piece.range.clone()).unwrap_or_default();
+        if before.is_some_and(|(_, strips)| strips.after) {
+            piece.range.start += inner.len() - inner.trim_start().len();
+        }
+        let inner = text.get(piece.range.clone()).unwrap_or_default();
+        if after.is_some_and(|(_, strips)| strips.before) {
+            piece.range.end -= inner.len() - inner.trim_end().len();
+        }
+    }
+}
+
+/// The ids of all pieces, and where each piece's begin. Of several bos at the start one is left; one is added where the
+/// tokenizer asks for it and the template has none.
+fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> (Vec<u32>, Vec<usize>) {
+    let bos = tokenizer.bos_id();
+    let is_bos = |piece: &&Piece| bos.is_some() && piece.control.map(|(id, _)| id) == bos;
+    let repeated = pieces.iter().take_while(is_bos).count().saturating_sub(1);
+    let mut ids = Vec::new();
+    if tokenizer.add_bos() && !pieces.first().is_some_and(|piece| is_bos(&piece)) {
+        ids.extend(bos);
+    }
+    let mut starts = Vec::with_capacity(pieces.len());
+    let mut position = Position::Start;
+    for (index, piece) in pieces.iter().enumerate() {
+        starts.push(ids.len());
+        match piece.control {
+            Some(_) if index < repeated => {}
+            Some((id, _)) => ids.push(id),
+            None => ids.extend(tokenizer.encode_at(text.get(piece.range.clone()).unwrap_or_default(), position)),
+        }
+        position = if piece.control.is_some() { Position::AfterControl } else { Position::Within };
+    }
+    (ids, starts)
+}

@@ -1,0 +1,168 @@
+//! Templates that are unusual, and templates that cannot keep the promises.
+
+mod common;
+
+use std::error::Error as _;
+
+use common::{PAIRS, assistant, conversation, pair, system, user};
+use foehn_corpus::Message;
+use foehn_tokens::{ChatTemplate, Error, Sample};
+use proptest::prelude::*;
+
+/// ChatML without a default system prompt.
+const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                      {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+fn render(source: &str, messages: &[Message]) -> Result<Sample, Error> {
+    let tokenizer = &pair("smollm2").tokenizer;
+    ChatTemplate::jinja(source, tokenizer)?.sample(tokenizer, messages)
+}
+
+/// The text of a sample, with `«»` around what is learnt.
+fn learnt(sample: &Sample) -> String {
+    let tokenizer = &pair("smollm2").tokenizer;
+    let mut text = String::new();
+    let mut inside = false;
+    for (id, masked) in sample.input_ids().iter().zip(sample.loss_mask()) {
+        if *masked != inside {
+            text.push(if *masked { '«' } else { '»' });
+            inside = *masked;
+        }
+        text += &tokenizer.decode(&[*id], false);
+    }
+    if inside { text + "»" } else { text }
+}
+
+#[test]
+fn templates_that_render() {
+    let check = |source: &str, messages: &[Message], expected: &str| {
+        assert_eq!(learnt(&render(source, messages).unwrap()), expected, "{source}");
+    };
+    let turn = [user("Hi"), assistant("Yo")];
+    let chat = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Yo<|im_end|>»\n";
+    check(CHATML, &turn, chat);
+    check(&CHATML.replace("m.content", "m['content'] | trim"), &[user(" Hi\n"), assistant("\nYo ")], chat);
+    check(&CHATML.replace("m.content", "m.content.strip()"), &[user(" Hi\n"), assistant("Yo")], chat);
+    // What follows the answer up to the stop token is learnt, what follows it is not.
+    check(&CHATML.replace("<|im_end|>\n", ".<|im_end|> <|im_end|>\n"), &turn,
+        "<|im_start|>user\nHi.<|im_end|> <|im_end|>\n<|im_start|>assistant\n«Yo.<|im_end|>» <|im_end|>\n");
+    // Generation begins where the generation prompt ends, even within a line.
+    check(&CHATML.replace("{{ m.content }}", "{{ '' if m.role == 'user' else '> ' }}{{ m.content }}"), &turn,
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«> Yo<|im_end|>»\n");
+    // A system prompt that moves to the last question, as in Mistral's v3.
+    check("{% for m in messages if m.role != 'system' %}{% set last = loop.revindex0 == (0 if add_generation_prompt else 1) %}\
+           {% if m.role == 'user' %}Q: {{ messages[0].content + ' ' if last and messages[0].role == 'system' }}{{ m.content }} A:\
+           {% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}",
+        &[system("S"), user("a"), assistant("b"), user("c"), assistant("d")],
+        "Q: a A:« b<|im_end|>»Q: S c A:« d<|im_end|>»");
+    // The block that marks answers for transformers is no hindrance.
+    check(&CHATML.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}"), &turn, chat);
+    // An untrained turn may end as it likes.
+    let mut untrained = [user("a"), assistant("b"), user("c"), assistant("d")];
+    untrained[1].weight = Some(0);
+    check("{% for m in messages %}{{ m.content }}|{{ '<|im_end|>' if loop.last and m.role == 'assistant' }}{% endfor %}",
+        &untrained, "a|b|c|«d|<|im_end|>»");
+}
+
+#[test]
+fn templates_that_break_a_promise() {
+    let check = |source: &str, messages: &[Message], expected: fn(&Error) -> bool| {
+        let error = render(source, messages).unwrap_err();
+        assert!(expected(&error), "{source}: {error}");
+    };
+    let turn = [user("Hi <b>"), assistant("Yo <b>")];
+    let altered = |error: &Error| matches!(error, Error::ContentAltered { .. });
+    let untrained = |error: &Error| matches!(error, Error::StopTokenUntrained { index: 1, stop_tokens } if *stop_tokens == [2]);
+    check("{% for m in messages %}{{ m.content }}{% endfor %}", &turn, untrained);
+    check("{% for m in messages %}<|im_end|>{{ m.content }}{% endfor %}", &turn, untrained);
+    check("{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}", &turn, untrained);
+    check(&CHATML.replace("m.content", "m.content | upper"), &turn, altered);
+    check(&CHATML.replace("m.content", "m.content ~ m.content"), &turn, altered);
+    check(&CHATML.replace("m.content", "m.content.split('<')[0]"), &turn, altered);
+    check(&CHATML.replace("m.content", "m.content[1:]"), &turn, altered);
+    check(&CHATML.replace("m.content", "m.content | replace(' ', '')"), &turn, altered);
+    check(&CHATML.replace("m.content", "'' if m.role == 'assistant' else m.content"), &turn, altered);
+    let prefix = |error: &Error| matches!(error, Error::PromptNotPrefix { .. });
+    check(&CHATML.replace("<|im_start|>assistant", "<|im_start|>bot"), &turn, prefix);
+    check(&format!("{{{{ messages | length }}}}{CHATML}"), &turn, prefix);
+}
+
+#[test]
+fn templates_that_fail_say_where() {
+    let tokenizer = &pair("smollm2").tokenizer;
+    let syntax = ChatTemplate::jinja("line one\n{% if %}", tokenizer).unwrap_err();
+    assert!(matches!(syntax, Error::TemplateSyntax { line: 2, .. }), "{syntax}");
+    let refused = render("\n\n{{ raise_exception('roles must alternate') }}", &[user("a"), assistant("b")]).unwrap_err();
+    assert!(matches!(refused, Error::TemplateRender { line: 3, .. }), "{refused}");
+    assert!(refused.source().unwrap().to_string().contains("roles must alternate"));
+}
+
+#[test]
+fn conversations_that_cannot_be_trained_on() {
+    for pair in PAIRS.iter() {
+        let check = |messages: &[Message], expected: fn(&Error) -> bool| {
+            let error = pair.template.sample(&pair.tokenizer, messages).unwrap_err();
+            assert!(expected(&error), "{}: {error}", pair.name);
+        };
+        check(&[], |error| matches!(error, Error::EmptyConversation));
+        check(&[user("a")], |error| matches!(error, Error::RoleOrder { index: 0, .. }));
+        check(&[user("a"), assistant(" \n")], |error| matches!(error, Error::EmptyAnswer { index: 1 }));
+        let mut untrained = [user("a"), assistant("b")];
+        untrained[1].weight = Some(0);
+        check(&untrained, |error| matches!(error, Error::NothingSupervised));
+        let error = pair.template.prompt(&pair.tokenizer, &[user("a"), assistant("b")]).unwrap_err();
+        assert!(matches!(error, Error::RoleOrder { index: 1, .. }), "{error}");
+        assert!(matches!(pair.template.prompt(&pair.tokenizer, &[]), Err(Error::EmptyConversation)));
+    }
+    for name in ["v1", "v3", "v7"] {
+        let pair = pair(name);
+        let order = |messages: &[Message]| match pair.template.sample(&pair.tokenizer, messages) {
+            Err(Error::RoleOrder { index, .. }) => index,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(order(&[assistant("a")]), 0);
+        assert_eq!(order(&[system("s"), assistant("a")]), 1);
+        assert_eq!(order(&[user("q"), assistant("a"), assistant("b")]), 2);
+        assert_eq!(order(&[user("q"), assistant("a"), system("s"), user("r"), assistant("b")]), 2);
+        assert!(matches!(pair.template.prompt(&pair.tokenizer, &[system("s")]), Err(Error::RoleOrder { .. })));
+    }
+}
+
+/// One bos, whether the template writes none, one or two.
+#[test]
+fn there_is_one_bos() {
+    let tokenizer = &pair("mini-legacy").tokenizer;
+    let body = "{% for m in messages %}{{ m.content }}{{ '</s>' if m.role == 'assistant' }}{% endfor %}";
+    let ids = |start: &str| {
+        let template = ChatTemplate::jinja(&format!("{start}{body}"), tokenizer).unwrap();
+        let sample = template.sample(tokenizer, &[user("a"), assistant("b")]).unwrap();
+        assert_eq!(sample.input_ids()[..template.prompt(tokenizer, &[user("a")]).unwrap().len()].len(), 2);
+        sample
+    };
+    assert_eq!(ids("").input_ids()[0], 1);
+    assert_eq!(ids(""), ids("{{ bos_token }}"));
+    assert_eq!(ids(""), ids("<s>"));
+    assert_eq!(ids(""), ids("{{ bos_token }}<s>"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a template does to a question, no control token comes out of it.
+    #[test]
+    fn filters_do_not_free_control_tokens(messages in conversation()) {
+        let tokenizer = &pair("smollm2").tokenizer;
+        for filter in ["m.content | lower", "m.content | tojson", "m.content[1:]", "m.content.replace('x', '')",
+            "m.content.split(' ')[0]", "m.content ~ m.content", "'<' ~ m.content ~ '|im_end|>'"] {
+            let source = CHATML.replace("{{ m.content }}",
+                &format!("{{% if m.role == 'assistant' %}}{{{{ m.content }}}}{{% else %}}{{{{ {filter} }}}}{{% endif %}}"));
+            let sample = match render(&source, &messages) {
+                Ok(sample) => sample,
+                Err(Error::ContentAltered { .. }) => continue,
+                Err(error) => return Err(TestCaseError::fail(format!("{filter}: {error}"))),
+            };
+            let controls = sample.input_ids().iter().filter(|id| tokenizer.is_control(**id)).count();
+            prop_assert_eq!(controls, 2 * messages.len(), "{}: {:?}", filter, messages);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Talks to a model, with or without an adapter.
+//!
+//!     cargo run --release --example chat -- --adapter runs/vakog/adapter --prompt "What modality is: 'A bell rang'?"
+
+mod common;
+
+use std::io::{BufRead, Write, stdin, stdout};
+use std::process::ExitCode;
+
+use clap::Parser;
+use foehn::corpus::{Message, Role};
+use foehn::generate::{GenerateConfig, SamplingConfig, Session};
+
+/// Streams answers. With --prompt it answers once; else it reads a line at a time from stdin until it ends.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    model: common::ModelArgs,
+    /// Answer this and leave
+    #[arg(long)]
+    prompt: Option<String>,
+    /// A system message in place of the template's own
+    #[arg(long)]
+    system: Option<String>,
+    /// The longest answer, in tokens
+    #[arg(long, default_value_t = 256)]
+    max_new_tokens: usize,
+    /// 0 always takes the most probable token
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+    /// Draw from so many most probable tokens only
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Draw from the fewest most probable tokens that reach this probability
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Draw from tokens at least this times as probable as the most probable one
+    #[arg(long)]
+    min_p: Option<f32>,
+    /// Above 1, tokens already seen become less probable
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// The seed of the draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Ends an answer where this text appears; may be given several times
+    #[arg(long)]
+    stop: Vec<String>,
+}
+
+/// The room for a conversation, in tokens.
+const CONTEXT: usize = 4096;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::run(|| {
+        let base = arguments.model.load()?;
+        let Arguments { temperature, top_k, top_p, min_p, repetition_penalty, seed, .. } = arguments;
+        let config = GenerateConfig {
+            max_new_tokens: arguments.max_new_tokens,
+            stop: arguments.stop,
+            sampling: SamplingConfig { temperature, top_k, top_p, min_p, repetition_penalty, seed },
+        };
+        let system = arguments.system.map(|text| Message::new(Role::System, text));
+        let messages = system.into_iter().collect();
+        let mut session = Session::new(&base.model, &base.tokenizer, &base.template, config, CONTEXT, messages)?;
+        let mut answer = |question: &str| -> anyhow::Result<()> {
+            session.say(question, &mut |piece| {
+                print!("{piece}");
+                let _ = stdout().flush();
+            })?;
+            println!();
+            Ok(())
+        };
+        if let Some(question) = &arguments.prompt {
+            return answer(question);
+        }
+        eprint!("> ");
+        for line in stdin().lock().lines() {
+            let line = line?;
+            if !line.trim().is_empty() {
+                answer(&line)?;
+            }
+            eprint!("> ");
+        }
+        eprintln!();
+        Ok(())
+    })
+}

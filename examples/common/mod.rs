@@ -1,0 +1,94 @@
+//! The argument style and the progress lines that all examples share.
+#![allow(dead_code)] // Each example uses its own part.
+
+use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use foehn::burn::tensor::Device;
+use foehn::hub::Progress;
+use foehn::{Network, Pretrained};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Which model, on which device.
+#[derive(Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// A folder, a .gguf file, a Hugging Face repository (org/name) or a short name
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    pub model: String,
+    /// The folder of a LoRA adapter (Foehn's or PEFT's)
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// Load the adapter even if it was trained on another base, tokenizer or template
+    #[arg(long)]
+    pub allow_mismatch: bool,
+    /// flex, ndarray, wgpu or cuda, where the build has it
+    #[arg(long, default_value = "flex")]
+    pub device: String,
+}
+
+impl ModelArgs {
+    pub fn device(&self) -> Result<Device> {
+        Ok(foehn::device(&self.device)?)
+    }
+
+    /// The model with its tokenizer, template and adapter.
+    pub fn load(&self) -> Result<Pretrained> {
+        let mut base = Pretrained::load(&self.model, &self.device()?, &mut show_fetch())?;
+        if let Some(folder) = &self.adapter {
+            base.attach(folder, self.allow_mismatch)?;
+        }
+        Ok(base)
+    }
+
+    /// The network with its adapter.
+    pub fn load_network(&self) -> Result<Network> {
+        let mut network = Network::load(&self.model, &self.device()?, &mut show_fetch())?;
+        if let Some(folder) = &self.adapter {
+            network.attach(folder, self.allow_mismatch)?;
+        }
+        Ok(network)
+    }
+}
+
+/// Shows on stderr what a model's files are fetched from; nothing where they are on this disk already.
+pub fn show_fetch() -> impl FnMut(Progress<'_>) {
+    let mut bar: Option<ProgressBar> = None;
+    move |event| match event {
+        Progress::Trying { source } => eprintln!("fetching the model from {source}"),
+        Progress::Failed { source, reason } => eprintln!("  {source}: {reason}"),
+        Progress::Waiting { folder } => eprintln!("waiting for another process that fetches into {}", folder.display()),
+        Progress::Bytes { file, done, total } => {
+            let bar = bar.get_or_insert_with(|| progress("fetching", total.unwrap_or(0)));
+            bar.set_message(file.to_owned());
+            bar.set_position(done);
+            if Some(done) == total {
+                bar.finish_and_clear();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A progress bar with an ETA on stderr; where stderr is not a terminal, nothing is drawn.
+pub fn progress(what: &str, total: u64) -> ProgressBar {
+    let target = if stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    let style = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {pos}/{len} {msg} (ETA {eta})");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar.set_prefix(what.to_owned());
+    bar
+}
+
+/// Runs an example: an error is printed with its causes, and the exit status is 1.
+pub fn run(main: impl FnOnce() -> Result<()>) -> ExitCode {
+    match main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Shows conversations as the model sees them, with the trained tokens marked.
+//!
+//!     cargo run --release --example tokenize -- --data datasets/vakog/vakog_clean.jsonl --limit 2
+
+mod common;
+
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use foehn::corpus::{Record, read_clean};
+use foehn::tokens::{Sample, Tokenizer};
+use serde_json::json;
+
+/// Renders conversations through the model's chat template and shows their tokens; trained ones are marked.
+#[derive(Parser)]
+struct Arguments {
+    /// A folder, a .gguf file, a Hugging Face repository (org/name) or a short name
+    #[arg(long, default_value = "smollm2-135m-instruct")]
+    model: String,
+    /// A dataset file
+    #[arg(long, default_value = "datasets/vakog/vakog_clean.jsonl")]
+    data: PathBuf,
+    /// Shows so many records; 0 shows all
+    #[arg(long, default_value_t = 3)]
+    limit: usize,
+    /// Prints one JSON object a record: input_ids, loss_mask, text
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::run(|| {
+        let (tokenizer, template) = foehn::load_text(&arguments.model, &mut common::show_fetch())?;
+        let records = read_clean(&arguments.data)?;
+        let limit = if arguments.limit == 0 { records.len() } else { arguments.limit };
+        for (number, record) in records.iter().take(limit).enumerate() {
+            let name = record.id.clone().unwrap_or_else(|| (number + 1).to_string());
+            let sample = template
+                .sample(&tokenizer, &record.messages)
+                .with_context(|| format!("{}, record {name}", arguments.data.display()))?;
+            if arguments.json {
+                println!("{}", as_json(&sample, &tokenizer));
+            } else {
+                print_marked(&name, record, &sample, &tokenizer);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn as_json(sample: &Sample, tokenizer: &Tokenizer) -> serde_json::Value {
+    let mask: Vec<u8> = sample.loss_mask().iter().map(|&trained| u8::from(trained)).collect();
+    let text = tokenizer.decode(sample.input_ids(), false);
+    json!({"input_ids": sample.input_ids(), "loss_mask": mask, "text": text})
+}
+
+fn print_marked(name: &str, record: &Record, sample: &Sample, tokenizer: &Tokenizer) {
+    let (turns, supervised) = (record.messages.len(), sample.supervised());
+    println!("{name}: {turns} turns, {} tokens, {supervised} trained (marked)", sample.len());
+    let (on, off) = if stdout().is_terminal() { ("\x1b[7m", "\x1b[0m") } else { ("[", "]") };
+    let mut line = String::new();
+    for (&id, &trained) in sample.input_ids().iter().zip(sample.loss_mask()) {
+        let text = tokenizer.decode(&[id], false);
+        line += &if trained { format!("{on}{text}{off}") } else { text };
+    }
+    println!("{line}\n  ids {:?}\n", sample.input_ids());
+}

@@ -1,0 +1,229 @@
+//! A model by name, with everything that belongs to it.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use foehn_hub::{Hub, Progress};
+use foehn_lora::{Adapter, Manifest};
+use foehn_mistral::{Mistral, MistralConfig};
+use foehn_tokens::{ChatTemplate, Tokenizer};
+use foehn_weights::Weights;
+use sha2::{Digest, Sha256};
+
+/// A base model on a device, with its tokenizer and its chat template.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// The name that was asked for.
+    pub name: String,
+    /// The network.
+    pub model: Mistral,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The chat template.
+    pub template: ChatTemplate,
+    /// SHA-256 of all tensors of the checkpoint, in lower-case hexadecimal.
+    pub base_sha256: String,
+}
+
+/// Why a model or its adapter cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The model's files cannot be had.
+    #[error(transparent)]
+    Hub(#[from] foehn_hub::Error),
+    /// A file beside the weights cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The weights' files.
+    #[error(transparent)]
+    Weights(#[from] foehn_weights::Error),
+    /// The network.
+    #[error("cannot load the model in {path}")]
+    Model {
+        /// The weights.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: foehn_mistral::Error,
+    },
+    /// The tokenizer or the template.
+    #[error(transparent)]
+    Tokens(#[from] foehn_tokens::Error),
+    /// The tokenizer has ids that the network has no embedding for.
+    #[error("the tokenizer of {path} has {tokens} tokens, the model's vocabulary has {vocab_size}: they do not belong together")]
+    Vocabulary {
+        /// The tokenizer's file or the GGUF.
+        path: PathBuf,
+        /// The tokenizer's size.
+        tokens: usize,
+        /// The embedding's rows.
+        vocab_size: usize,
+    },
+    /// The adapter.
+    #[error("cannot use the adapter in {path}")]
+    Adapter {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: foehn_lora::Error,
+    },
+}
+
+/// A network without its text side.
+#[derive(Debug)]
+pub struct Network {
+    /// The network.
+    pub model: Mistral,
+    /// SHA-256 of all tensors of the checkpoint, in lower-case hexadecimal.
+    pub base_sha256: String,
+    files: foehn_hub::ModelFiles,
+}
+
+impl Network {
+    /// Finds a model's files (see [`Hub::resolve`] for what a name can be) and loads the weights onto a device.
+    ///
+    /// # Errors
+    /// [`LoadError`], with the file and the place.
+    pub fn load(name: &str, device: &Device, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, LoadError> {
+        let files = Hub::from_env().resolve(name, progress)?;
+        let weights = Weights::open(&files.weights)?;
+        let config = config(&files, &weights)?;
+        let failed = |source| LoadError::Model { path: files.weights.clone(), source };
+        let model = Mistral::load(&config, &weights, device).map_err(failed)?;
+        Ok(Self { model, base_sha256: hash_of(&weights)?, files })
+    }
+
+    /// Attaches an adapter for inference. Unless `allow_mismatch`, one that was trained on another base is refused.
+    ///
+    /// # Errors
+    /// [`LoadError::Adapter`].
+    pub fn attach(&mut self, folder: &Path, allow_mismatch: bool) -> Result<Adapter, LoadError> {
+        attach(&mut self.model, folder, allow_mismatch, [&self.base_sha256, "", ""])
+    }
+}
+
+impl Pretrained {
+    /// Loads a model with its tokenizer and its chat template.
+    ///
+    /// # Errors
+    /// [`LoadError`], with the file and the place.
+    pub fn load(name: &str, device: &Device, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, LoadError> {
+        let Network { model, base_sha256, files } = Network::load(name, device, progress)?;
+        let (tokenizer, template) = text_side(&files)?;
+        let (tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
+        if tokens > vocab_size {
+            return Err(LoadError::Vocabulary { path: text_path(&files), tokens, vocab_size });
+        }
+        Ok(Self { name: name.to_owned(), model, tokenizer, template, base_sha256 })
+    }
+
+    /// Attaches an adapter for inference. Unless `allow_mismatch`, one that was trained on another base, tokenizer or
+    /// template is refused.
+    ///
+    /// # Errors
+    /// [`LoadError::Adapter`].
+    pub fn attach(&mut self, folder: &Path, allow_mismatch: bool) -> Result<Adapter, LoadError> {
+        let template = self.template.fingerprint();
+        let hashes = [self.base_sha256.as_str(), self.tokenizer.fingerprint(), &template];
+        attach(&mut self.model, folder, allow_mismatch, hashes)
+    }
+
+    /// The part of an adapter's manifest that the model decides; the data's hash is the caller's.
+    pub fn manifest(&self, data_sha256: String) -> Manifest {
+        Manifest {
+            foehn: env!("CARGO_PKG_VERSION").into(),
+            base_name: self.name.clone(),
+            base_sha256: self.base_sha256.clone(),
+            tokenizer_sha256: self.tokenizer.fingerprint().to_owned(),
+            template_sha256: self.template.fingerprint(),
+            data_sha256,
+            ..Manifest::default()
+        }
+    }
+}
+
+/// A model's tokenizer and chat template, without its weights.
+///
+/// # Errors
+/// [`LoadError`], with the file and the place.
+pub fn load_text(
+    name: &str,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Tokenizer, ChatTemplate), LoadError> {
+    text_side(&Hub::from_env().resolve(name, progress)?)
+}
+
+/// SHA-256 of a file's bytes, in lower-case hexadecimal.
+///
+/// # Errors
+/// [`LoadError::File`].
+pub fn sha256_of_file(path: &Path) -> Result<String, LoadError> {
+    let failed = |source| LoadError::File { path: path.to_owned(), source };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer).map_err(failed)? {
+            0 => return Ok(hexadecimal(&hasher.finalize())),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+fn text_side(files: &foehn_hub::ModelFiles) -> Result<(Tokenizer, ChatTemplate), LoadError> {
+    let path = text_path(files);
+    let tokenizer = Tokenizer::open(&path)?;
+    let template = ChatTemplate::open(files.tokenizer_config.as_deref().and_then(Path::parent).unwrap_or(&path), &tokenizer)?;
+    Ok((tokenizer, template))
+}
+
+fn text_path(files: &foehn_hub::ModelFiles) -> PathBuf {
+    files.tokenizer.clone().unwrap_or_else(|| files.weights.clone())
+}
+
+fn config(files: &foehn_hub::ModelFiles, weights: &Weights) -> Result<MistralConfig, LoadError> {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|source| LoadError::File { path: path.clone(), source })
+    };
+    let text = files.config.as_ref().map(read).transpose()?;
+    let path = files.config.clone().unwrap_or_else(|| files.weights.clone());
+    Mistral::config_of(weights, text.as_deref()).map_err(|source| LoadError::Model { path, source })
+}
+
+fn attach(
+    model: &mut Mistral,
+    folder: &Path,
+    allow_mismatch: bool,
+    [base, tokenizer, template]: [&str; 3],
+) -> Result<Adapter, LoadError> {
+    let failed = |source| LoadError::Adapter { path: folder.to_owned(), source };
+    let adapter = Adapter::load(folder).map_err(failed)?;
+    if let Some(manifest) = adapter.manifest.as_ref().filter(|_| !allow_mismatch) {
+        manifest.check(base, tokenizer, template).map_err(failed)?;
+    }
+    foehn_lora::attach(model, &adapter).map_err(failed)?;
+    Ok(adapter)
+}
+
+/// Hashes names, shapes and bytes of all tensors: the same for one file as for the same tensors in shards.
+fn hash_of(weights: &Weights) -> Result<String, LoadError> {
+    let mut hasher = Sha256::new();
+    for name in weights.names() {
+        let info = weights.info(name).map(|info| format!("{name} {:?} {}\n", info.shape, info.dtype.name()));
+        hasher.update(info.unwrap_or_default());
+        hasher.update(weights.bytes(name)?);
+    }
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

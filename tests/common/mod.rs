@@ -1,0 +1,108 @@
+//! What the integration tests share: the golden fixtures and comparisons.
+#![allow(dead_code)] // Each test binary uses its own part.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use foehn_kernels::Targets;
+use foehn_mistral::{Mistral, Packed};
+use foehn_weights::Weights;
+use serde_json::Value;
+
+/// One of the models under `tests/golden/model`.
+pub struct Golden {
+    pub folder: PathBuf,
+    pub json: Value,
+    weights: Weights,
+    device: Device,
+}
+
+impl Golden {
+    pub fn open(name: &str) -> Self {
+        Self::on(name, foehn::device("flex").unwrap())
+    }
+
+    pub fn on(name: &str, device: Device) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model").join(name);
+        let json = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+        let weights = Weights::open(folder.join("expected.safetensors")).unwrap();
+        Self { json: serde_json::from_str(&json).unwrap(), folder, weights, device }
+    }
+
+    pub fn model(&self) -> Mistral {
+        let config = std::fs::read_to_string(self.folder.join("config.json")).unwrap();
+        let weights = Weights::open(&self.folder).unwrap();
+        let config = Mistral::config_of(&weights, Some(&config)).unwrap();
+        Mistral::load(&config, &weights, &self.device).unwrap()
+    }
+
+    pub fn expected(&self, key: &str) -> Vec<f32> {
+        self.weights.load_f32(key).unwrap().0
+    }
+
+    pub fn loss(&self) -> f32 {
+        self.json["loss"].as_f64().unwrap() as f32
+    }
+
+    pub fn supervised(&self) -> f64 {
+        self.json["supervised_targets"].as_f64().unwrap()
+    }
+
+    /// Ids and loss mask of a sample.
+    pub fn sample(&self, index: usize) -> (Vec<u32>, Vec<bool>) {
+        let sample = &self.json["samples"][index];
+        let numbers = |key: &str| sample[key].as_array().unwrap().iter().map(|value| value.as_u64().unwrap());
+        (numbers("input_ids").map(|id| id as u32).collect(), numbers("loss_mask").map(|mask| mask == 1).collect())
+    }
+
+    /// Samples one after the other, each a segment of its own.
+    pub fn rows(&self, samples: &[usize]) -> Rows {
+        let mut rows = Rows::default();
+        for &index in samples {
+            let (ids, mask) = self.sample(index);
+            let start = rows.input_ids.len() as u32;
+            for (position, &id) in ids.iter().enumerate() {
+                if position > 0 && mask[position] {
+                    rows.targets.push((start + position as u32 - 1, id, 1.0));
+                }
+                rows.input_ids.push(id);
+                rows.position_ids.push(position as u32);
+                rows.subtree_ends.push(start + ids.len() as u32);
+            }
+        }
+        rows
+    }
+}
+
+/// A packed batch without a tokenizer.
+#[derive(Default)]
+pub struct Rows {
+    pub input_ids: Vec<u32>,
+    pub position_ids: Vec<u32>,
+    pub subtree_ends: Vec<u32>,
+    pub targets: Vec<(u32, u32, f32)>,
+}
+
+impl Rows {
+    pub fn packed(&self) -> Packed<'_> {
+        Packed { input_ids: &self.input_ids, position_ids: &self.position_ids, subtree_ends: &self.subtree_ends }
+    }
+
+    pub fn targets(&self) -> Targets {
+        Targets::new(self.targets.iter().copied())
+    }
+}
+
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+/// `|found - expected| <= absolute + relative · |expected|`, element by element.
+pub fn assert_close<const D: usize>(what: &str, found: Tensor<D>, expected: &[f32], absolute: f32, relative: f32) {
+    let found = values(found);
+    assert_eq!(found.len(), expected.len(), "{what}: another number of elements");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs();
+        assert!(error <= absolute + relative * expected.abs(), "{what}[{index}]: {found}, expected {expected}");
+    }
+}

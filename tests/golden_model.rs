@@ -1,0 +1,61 @@
+//! The model, its adapters' gradients and ten steps of training against transformers and PEFT.
+//!
+//! The fixtures are made by `tests/golden/model.py`; the method is that of llm.c's `test_gpt2.c`.
+
+mod common;
+
+use common::{Golden, assert_close};
+use burn::tensor::Tensor;
+use foehn_kernels::linear_cross_entropy;
+use foehn_lora::Adapter;
+
+const MODELS: [&str; 2] = ["gqa", "window"];
+
+#[test]
+fn hidden_states_and_logits() {
+    for name in MODELS {
+        let golden = Golden::open(name);
+        for (prefix, adapted) in [("base", false), ("lora", true)] {
+            let mut model = golden.model();
+            if adapted {
+                let adapter = Adapter::load(&golden.folder.join("adapter_init")).unwrap();
+                foehn_lora::attach(&mut model, &adapter).unwrap();
+            }
+            let batch = golden.rows(&[0]);
+            let blocks = model.forward_blocks(batch.packed());
+            for (index, hidden) in blocks.into_iter().enumerate() {
+                let key = match index {
+                    0 => format!("{prefix}.hidden.embed"),
+                    index => format!("{prefix}.hidden.block.{}", index - 1),
+                };
+                assert_close(&key, hidden, &golden.expected(&key), 1e-4, 1e-5);
+            }
+            let hidden = model.forward(batch.packed());
+            let key = format!("{prefix}.hidden.norm");
+            assert_close(&key, hidden.clone(), &golden.expected(&key), 1e-4, 1e-5);
+            let key = format!("{prefix}.logits");
+            assert_close(&key, model.logits(hidden), &golden.expected(&key), 1e-4, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn loss_and_every_gradient() {
+    for name in MODELS {
+        let golden = Golden::open(name);
+        let mut model = golden.model();
+        let adapter = Adapter::load(&golden.folder.join("adapter_init")).unwrap();
+        foehn_lora::attach_trainable(&mut model, &adapter).unwrap();
+        let batch = golden.rows(&[0, 1, 2]);
+        let hidden = model.forward(batch.packed());
+        let loss = linear_cross_entropy(hidden, model.head(), &batch.targets()).div_scalar(golden.supervised());
+        let gradients = loss.backward();
+        assert_close("loss", loss, &[golden.loss()], 1e-4, 0.0);
+        for parameter in foehn_lora::parameters(&model) {
+            let gradient: Tensor<2> = parameter.tensor.grad(&gradients).unwrap();
+            let expected = golden.expected(&format!("grad.{}", parameter.name));
+            let scale = expected.iter().fold(0.0f32, |max, value| max.max(value.abs()));
+            assert_close(&parameter.name, gradient, &expected, 1e-4 * scale, 1e-4);
+        }
+    }
+}
