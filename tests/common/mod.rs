@@ -106,3 +106,15 @@ pub fn assert_close<const D: usize>(what: &str, found: Tensor<D>, expected: &[f3
         assert!(error <= absolute + relative * expected.abs(), "{what}[{index}]: {found}, expected {expected}");
     }
 }
+
+/// The devices that this build and this machine have, by name. A name in `FOEHN_REQUIRE_DEVICES` (separated by commas)
+/// has to be among them: CI names those that it has installed, so that a missing driver can't pass for a passed test.
+pub fn devices() -> Vec<(&'static str, Device)> {
+    let found: Vec<_> =
+        foehn::available().into_iter().filter_map(|name| Some((name, foehn::device(name).ok()?))).collect();
+    let required = std::env::var("FOEHN_REQUIRE_DEVICES").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        assert!(found.iter().any(|(found, _)| *found == name), "device {name} is required and not there");
+    }
+    found
+}

@@ -15,7 +15,11 @@ const MAX_SPAN: usize = 1000;
 /// Marks that carry meaning stay: symbols, and a point, comma or hyphen beside a digit. A text of nothing but prose
 /// punctuation is its own normal form, so that `?` and `!` differ.
 pub(crate) fn normalised(text: &str) -> String {
-    let folded: Vec<char> = text.nfkc().default_case_fold().nfkc().collect();
+    let folded: Vec<char> = if text.is_ascii() {
+        text.to_ascii_lowercase().chars().collect()
+    } else {
+        text.nfkc().default_case_fold().nfkc().collect()
+    };
     let mut normal = String::with_capacity(text.len());
     for (at, &c) in folded.iter().enumerate() {
         let digit = |index: Option<usize>| index.and_then(|index| folded.get(index)).is_some_and(|c| c.is_numeric());

@@ -118,7 +118,7 @@ fn planted() -> Vec<(&'static str, Value)> {
     );
     answers(
         "asks-again",
-        &["Yes.\nWhat modality is: 'a drum'?\nAuditory", "Yes. Describe a forge using the Kinesthetic modality. Heat."],
+        &["Yes.\nWhat modality is: 'a drum'?\nAuditory", "Yes. Describe a fair using the Kinesthetic modality. Heat."],
     );
     plants.push(("control-text", record("other", "Visual", "Is this [/INST] a painting?", "Yes.")));
     for place in ["a cellar", "a tent"] {

@@ -117,13 +117,6 @@ pub enum Error {
         /// What the plotting library said.
         reason: String,
     },
-    /// The samples do not make a batch.
-    #[error("the samples do not make a batch")]
-    Batch {
-        /// What is wrong.
-        #[source]
-        source: foehn_tokens::Error,
-    },
     /// The adapter.
     #[error(transparent)]
     Lora(#[from] foehn_lora::Error),

@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn every_epoch_sees_every_sample_once() {
-        for (count, batch_size) in [(1, 1), (7, 3), (16, 16), (33, 16)] {
+        for (count, batch_size) in [(1usize, 1usize), (7, 3), (16, 16), (33, 16)] {
             let per_epoch = count.div_ceil(batch_size);
             let mut orders = Vec::new();
             for epoch in 0..3 {

@@ -15,6 +15,9 @@ pub struct Recipe {
     pub model: String,
     /// The training data: a file of any format that `foehn-corpus` reads.
     pub data: PathBuf,
+    /// A sense lexicon, `{class: [words]}`: a description with words of another class than its `modality` is rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lexicon: Option<PathBuf>,
     /// The seed of all randomness.
     pub seed: u64,
     /// How often the training set is seen.
@@ -64,6 +67,7 @@ impl Default for Recipe {
         Self {
             model: "smollm2-135m-instruct".into(),
             data: PathBuf::new(),
+            lexicon: None,
             seed: 0,
             epochs: 3,
             max_steps: 0,

@@ -7,8 +7,6 @@ use foehn_lora::{parameters, set_dropout};
 use foehn_mistral::{Mistral, Packed};
 use foehn_tokens::{Batch, Sample};
 
-use crate::Error;
-
 /// What one step's forward and backward passes give.
 #[derive(Debug)]
 pub struct StepGradients {
@@ -30,9 +28,6 @@ pub struct StepGradients {
 /// `dropout` is the probability and the seed of the adapters' dropout; each micro-batch draws its own masks, and a
 /// prefix that samples share draws one.
 ///
-/// # Errors
-/// [`Error::Batch`] where the samples make no batch.
-///
 /// # Panics
 /// When there is no sample, or the model has no trainable adapter.
 pub fn gradients(
@@ -40,10 +35,10 @@ pub fn gradients(
     samples: &[&Sample],
     max_rows: usize,
     dropout: (f32, u64),
-) -> Result<StepGradients, Error> {
+) -> StepGradients {
     let supervised: usize = samples.iter().map(|sample| sample.supervised()).sum();
     let mut step = StepGradients { loss: 0.0, gradients: Vec::new(), supervised, tokens: 0, rows: 0 };
-    for (index, batch) in micro_batches(samples, max_rows)?.iter().enumerate() {
+    for (index, batch) in micro_batches(samples, max_rows).iter().enumerate() {
         set_dropout(model, dropout.0, dropout.1.wrapping_add(index as u64));
         let hidden = model.forward(packed(batch));
         let loss = linear_cross_entropy(hidden, model.head(), &targets(batch)).div_scalar(supervised as f64);
@@ -60,47 +55,34 @@ pub fn gradients(
         step.rows += batch.rows();
     }
     set_dropout(model, 0.0, 0);
-    Ok(step)
+    step
 }
 
 /// Mean negative log-likelihood over all supervised tokens of the samples, in nats, without dropout.
 ///
-/// `progress` is called with the samples done.
-///
-/// # Errors
-/// [`Error::Batch`] where the samples make no batch.
-pub fn validation_loss(
-    model: &Mistral,
-    samples: &[&Sample],
-    max_rows: usize,
-    mut progress: impl FnMut(usize),
-) -> Result<f64, Error> {
+/// `max_rows` is as for [`gradients`].
+pub fn validation_loss(model: &Mistral, samples: &[&Sample], max_rows: usize) -> f64 {
     let model = model.valid();
-    let (mut sum, mut count, mut done) = (0.0, 0.0, 0);
-    for batch in micro_batches(samples, max_rows)? {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for batch in micro_batches(samples, max_rows) {
         let hidden = model.forward(packed(&batch));
         let log_probs = token_log_probs(hidden, model.head(), &targets(&batch));
         for (log_prob, target) in log_probs.iter().zip(batch.targets()) {
             sum -= f64::from(*log_prob) * f64::from(target.weight);
             count += f64::from(target.weight);
         }
-        done += batch.samples();
-        progress(done);
     }
-    Ok(sum / f64::max(count, 1.0))
+    sum / f64::max(count, 1.0)
 }
 
 /// Cuts samples into runs that share what they can within `max_rows` rows each.
-fn micro_batches(samples: &[&Sample], max_rows: usize) -> Result<Vec<Batch>, Error> {
-    let pack = |samples: &[&Sample]| Batch::pack(samples).map_err(|source| Error::Batch { source });
-    let whole = pack(samples)?;
+fn micro_batches(samples: &[&Sample], max_rows: usize) -> Vec<Batch> {
+    let whole = Batch::pack(samples);
     if whole.rows() <= max_rows || samples.len() == 1 {
-        return Ok(vec![whole]);
+        return vec![whole];
     }
     let (first, second) = samples.split_at(samples.len() / 2);
-    let mut batches = micro_batches(first, max_rows)?;
-    batches.extend(micro_batches(second, max_rows)?);
-    Ok(batches)
+    [micro_batches(first, max_rows), micro_batches(second, max_rows)].concat()
 }
 
 fn packed(batch: &Batch) -> Packed<'_> {

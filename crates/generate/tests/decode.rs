@@ -57,19 +57,10 @@ fn prefill_and_decode_are_the_packed_pass() {
                 break;
             }
             let next: Vec<[u32; 1]> = sequences.iter().zip(&held).map(|(ids, &at)| [*ids.get(at).unwrap_or(&3)]).collect();
-            hidden = model.forward_cached(&next.each_slice(), &mut cache);
+            let next: Vec<&[u32]> = next.iter().map(|id| &id[..]).collect();
+            hidden = model.forward_cached(&next, &mut cache);
             held.iter_mut().for_each(|held| *held += 1);
         }
-    }
-}
-
-trait EachSlice {
-    fn each_slice(&self) -> Vec<&[u32]>;
-}
-
-impl EachSlice for Vec<[u32; 1]> {
-    fn each_slice(&self) -> Vec<&[u32]> {
-        self.iter().map(|id| &id[..]).collect()
     }
 }
 
@@ -150,20 +141,21 @@ fn limits_end_a_sequence() {
 #[test]
 fn prompts_that_do_not_fit_are_refused() {
     let model = common::golden("gqa");
-    let attempt = |prompts: &[Vec<u32>], held: usize, sequences: usize| {
-        let mut cache = KvCache::new(model.config(), sequences, 20, &model.device());
-        if held > 0 {
-            model.forward_cached(&vec![&vec![1; held][..]; sequences], &mut cache);
-        }
+    let attempt = |prompts: &[Vec<u32>], held: &[usize]| {
+        let mut cache = KvCache::new(model.config(), held.len(), 20, &model.device());
+        let longest = vec![1; held.iter().max().map_or(1, |longest| longest + 1)];
+        model.forward_cached(&vec![&longest[..]; held.len()], &mut cache);
+        cache.truncate(held);
         let limits = Limits { max_new_tokens: 2, eos_ids: &[] };
         let sampling = SamplingConfig::default();
         continue_ids(&model, &mut cache, prompts, limits, &sampling, &mut |_, _| ControlFlow::Continue(())).unwrap_err()
     };
-    assert!(matches!(attempt(&[vec![1], vec![]], 0, 2), Error::EmptyPrompt { sequence: 1 }));
-    assert!(matches!(attempt(&[vec![1; 21]], 0, 1), Error::PromptTooLong { sequence: 0, tokens: 21, context: 20 }));
-    assert!(matches!(attempt(&[vec![1, 97]], 0, 1), Error::UnknownToken { sequence: 0, id: 97, vocab_size: 97 }));
-    assert!(matches!(attempt(&[vec![1; 2]], 0, 2), Error::CacheMismatch { .. }));
-    assert!(matches!(attempt(&[vec![1; 2]], 2, 1), Error::CacheMismatch { .. }));
+    assert!(matches!(attempt(&[vec![1], vec![]], &[0, 0]), Error::EmptyPrompt { sequence: 1 }));
+    assert!(matches!(attempt(&[vec![1; 21]], &[0]), Error::PromptTooLong { sequence: 0, tokens: 21, context: 20 }));
+    assert!(matches!(attempt(&[vec![1, 97]], &[0]), Error::UnknownToken { sequence: 0, id: 97, vocab_size: 97 }));
+    assert!(matches!(attempt(&[vec![1; 2]], &[0, 0]), Error::CacheMismatch { .. }));
+    assert!(matches!(attempt(&[vec![1; 2]], &[2]), Error::CacheMismatch { .. }));
     // The first sequence would be padded beyond the cache.
-    assert!(matches!(attempt(&[vec![1; 12], vec![1; 20]], 10, 2), Error::CacheMismatch { .. } ));
+    let error = attempt(&[vec![1; 16], vec![1; 19]], &[15, 2]);
+    assert!(matches!(&error, Error::CacheMismatch { cached, capacity: 20, .. } if cached == &[15, 2]), "{error}");
 }

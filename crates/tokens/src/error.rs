@@ -172,7 +172,9 @@ pub enum Error {
         found: String,
     },
     /// A conversation has more messages than there are characters to mark them with.
-    #[error("a conversation of {messages} messages is too long for a Jinja template: at most {limit} can be told apart")]
+    #[error(
+        "a conversation of {messages} messages is too long for a Jinja template: at most {limit} can be told apart"
+    )]
     TooManyMessages {
         /// The messages.
         messages: usize,

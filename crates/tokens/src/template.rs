@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::{Error, Result, Sample, Tokenizer};
 
 use jinja::Jinja;
-pub use mistral::MistralVersion;
 use mistral::Mistral;
+pub use mistral::MistralVersion;
 
 /// A chat template: either Jinja, as Hugging Face's models bring it, or one of Mistral's own, which have none.
 ///

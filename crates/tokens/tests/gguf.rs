@@ -9,8 +9,10 @@ use common::{assistant, fixture, pair, user};
 use foehn_tokens::{ChatTemplate, Error, Tokenizer};
 use tempfile::TempDir;
 
+type Metadata = Vec<(&'static str, Value)>;
+
 /// SmolLM2's tokenizer.json, as llama.cpp converts it.
-fn byte_level() -> Vec<(&'static str, Value)> {
+fn byte_level() -> Metadata {
     let text = std::fs::read_to_string(fixture("smollm2").join("tokenizer.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let vocab = json["model"]["vocab"].as_object().unwrap();
@@ -25,7 +27,10 @@ fn byte_level() -> Vec<(&'static str, Value)> {
         ("tokenizer.ggml.pre", Value::Str("smollm".to_owned())),
         ("tokenizer.ggml.tokens", Value::Strings(tokens.into_iter().map(|(_, text)| text).collect())),
         ("tokenizer.ggml.token_type", Value::I32s(kinds)),
-        ("tokenizer.ggml.merges", Value::Strings(merges.iter().map(|line| line.as_str().unwrap().to_owned()).collect())),
+        (
+            "tokenizer.ggml.merges",
+            Value::Strings(merges.iter().map(|line| line.as_str().unwrap().to_owned()).collect()),
+        ),
         ("tokenizer.ggml.bos_token_id", Value::U32(1)),
         ("tokenizer.ggml.eos_token_id", Value::U32(2)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
@@ -34,7 +39,7 @@ fn byte_level() -> Vec<(&'static str, Value)> {
 }
 
 /// One of Mistral's SentencePiece models, as llama.cpp converts it.
-fn sentencepiece(name: &str) -> Vec<(&'static str, Value)> {
+fn sentencepiece(name: &str) -> Metadata {
     llama(&pieces(&std::fs::read(fixture(name)).unwrap()))
 }
 
@@ -89,7 +94,7 @@ fn unused_pieces_are_taken_apart_again() {
 
 #[test]
 fn a_contradiction_is_named() {
-    let check = |change: &dyn Fn(&mut Vec<(&'static str, Value)>), message: &str| {
+    let check = |change: &dyn Fn(&mut Metadata), message: &str| {
         let mut metadata = byte_level();
         change(&mut metadata);
         let (_folder, path): (TempDir, PathBuf) = write(&metadata);
@@ -98,24 +103,30 @@ fn a_contradiction_is_named() {
         assert!(error.contains("model.gguf") || message.contains("GGUF"), "{error}");
     };
     let set = |key: &'static str, value: fn() -> Value| {
-        move |metadata: &mut Vec<(&'static str, Value)>| {
+        move |metadata: &mut Metadata| {
             metadata.retain(|(other, _)| *other != key);
             metadata.push((key, value()));
         }
     };
     check(&set("tokenizer.ggml.model", || Value::Str("bert".to_owned())), "tokenizer.ggml.model is bert");
     check(&set("tokenizer.ggml.model", || Value::U32(1)), "the GGUF file cannot be read");
-    check(&set("tokenizer.ggml.pre", || Value::Str("dbrx".to_owned())), "tokenizer.ggml.pre is dbrx, which is not supported");
+    check(
+        &set("tokenizer.ggml.pre", || Value::Str("dbrx".to_owned())),
+        "tokenizer.ggml.pre is dbrx, which is not supported",
+    );
     check(&set("tokenizer.ggml.token_type", || Value::I32s(vec![1])), "1 types for 49152 tokens");
     check(&set("tokenizer.ggml.token_type", || Value::I32s(vec![7; 49152])), "7 is no token type");
     check(&set("tokenizer.ggml.eos_token_id", || Value::U32(49152)), "eos_token_id: there is no token 49152");
-    check(&set("tokenizer.ggml.merges", || Value::Strings(vec!["Ġt".to_owned()])), "merges[0]: \"Ġt\" is not two tokens");
+    check(
+        &set("tokenizer.ggml.merges", || Value::Strings(vec!["Ġt".to_owned()])),
+        "merges[0]: \"Ġt\" is not two tokens",
+    );
     check(&set("tokenizer.ggml.merges", || Value::Strings(vec!["Ġ ☃".to_owned()])), "model.merges: ");
     check(&|metadata| metadata.retain(|(key, _)| *key != "tokenizer.ggml.merges"), "merges: the key is missing");
     check(&|metadata| metadata.retain(|(key, _)| *key != "tokenizer.ggml.model"), "holds no tokenizer");
 }
 
-fn llama(pieces: &[Piece]) -> Vec<(&'static str, Value)> {
+fn llama(pieces: &[Piece]) -> Metadata {
     vec![
         ("tokenizer.ggml.model", Value::Str("llama".to_owned())),
         ("tokenizer.ggml.tokens", Value::Strings(pieces.iter().map(|piece| piece.0.clone()).collect())),

@@ -90,8 +90,7 @@ fn conversations_have_the_ids_of_the_references() {
 /// The ids that `docs` and mistral-common's own documentation give.
 #[test]
 fn mistrals_templates_by_hand() {
-    let messages =
-        [system("SYS"), user("Hi there"), assistant("Hello."), user("Bye"), assistant("See you.")];
+    let messages = [system("SYS"), user("Hi there"), assistant("Hello."), user("Bye"), assistant("See you.")];
     let check = |name: &str, prefix: &[u32], text: &str| {
         let Pair { tokenizer, template, .. } = pair(name);
         let sample = template.sample(tokenizer, &messages).unwrap();

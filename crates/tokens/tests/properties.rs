@@ -139,8 +139,15 @@ fn incomplete_characters_decode_as_the_standard_library_does() {
     let tokenizer = &common::pair("v3").tokenizer;
     let byte = |byte: u8| (0..1100).find(|id| tokenizer.token_text(*id) == Some(&format!("<0x{byte:02X}>"))).unwrap();
     for bytes in [
-        &b"\xe2\x82\xac"[..], b"\xe2\x82a", b"\xe2\x82", b"\xff\xfe", b"\xf0\x9f\x98\x80\xf0\x9f", b"\xed\xa0\x80", b"\xc0\xafz",
-        b"\xe2\xe2\x82\xac", b"a\x80b",
+        &b"\xe2\x82\xac"[..],
+        b"\xe2\x82a",
+        b"\xe2\x82",
+        b"\xff\xfe",
+        b"\xf0\x9f\x98\x80\xf0\x9f",
+        b"\xed\xa0\x80",
+        b"\xc0\xafz",
+        b"\xe2\xe2\x82\xac",
+        b"a\x80b",
     ] {
         let ids: Vec<u32> = bytes.iter().map(|b| byte(*b)).collect();
         assert_eq!(tokenizer.decode(&ids, true), String::from_utf8_lossy(bytes), "{bytes:x?}");
@@ -159,4 +166,14 @@ fn weights_of_zero_leave_the_ids_alone() {
         assert!(both.supervised() > second.supervised());
         assert_eq!(messages[3].role, Role::Assistant);
     }
+}
+
+/// Samples may be rendered on all cores.
+#[test]
+fn everything_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<foehn_tokens::Tokenizer>();
+    shared::<foehn_tokens::ChatTemplate>();
+    shared::<foehn_tokens::Batch>();
+    shared::<foehn_tokens::Error>();
 }

@@ -44,24 +44,35 @@ fn templates_that_render() {
     check(&CHATML.replace("m.content", "m['content'] | trim"), &[user(" Hi\n"), assistant("\nYo ")], chat);
     check(&CHATML.replace("m.content", "m.content.strip()"), &[user(" Hi\n"), assistant("Yo")], chat);
     // What follows the answer up to the stop token is learnt, what follows it is not.
-    check(&CHATML.replace("<|im_end|>\n", ".<|im_end|> <|im_end|>\n"), &turn,
-        "<|im_start|>user\nHi.<|im_end|> <|im_end|>\n<|im_start|>assistant\n«Yo.<|im_end|>» <|im_end|>\n");
+    check(
+        &CHATML.replace("<|im_end|>\n", ".<|im_end|> <|im_end|>\n"),
+        &turn,
+        "<|im_start|>user\nHi.<|im_end|> <|im_end|>\n<|im_start|>assistant\n«Yo.<|im_end|>» <|im_end|>\n",
+    );
     // Generation begins where the generation prompt ends, even within a line.
-    check(&CHATML.replace("{{ m.content }}", "{{ '' if m.role == 'user' else '> ' }}{{ m.content }}"), &turn,
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«> Yo<|im_end|>»\n");
+    check(
+        &CHATML.replace("{{ m.content }}", "{{ '' if m.role == 'user' else '> ' }}{{ m.content }}"),
+        &turn,
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«> Yo<|im_end|>»\n",
+    );
     // A system prompt that moves to the last question, as in Mistral's v3.
-    check("{% for m in messages if m.role != 'system' %}{% set last = loop.revindex0 == (0 if add_generation_prompt else 1) %}\
+    check(
+        "{% for m in messages if m.role != 'system' %}{% set last = loop.revindex0 == (0 if add_generation_prompt else 1) %}\
            {% if m.role == 'user' %}Q: {{ messages[0].content + ' ' if last and messages[0].role == 'system' }}{{ m.content }} A:\
            {% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}",
         &[system("S"), user("a"), assistant("b"), user("c"), assistant("d")],
-        "Q: a A:« b<|im_end|>»Q: S c A:« d<|im_end|>»");
+        "Q: a A:« b<|im_end|>»Q: S c A:« d<|im_end|>»",
+    );
     // The block that marks answers for transformers is no hindrance.
     check(&CHATML.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}"), &turn, chat);
     // An untrained turn may end as it likes.
     let mut untrained = [user("a"), assistant("b"), user("c"), assistant("d")];
     untrained[1].weight = Some(0);
-    check("{% for m in messages %}{{ m.content }}|{{ '<|im_end|>' if loop.last and m.role == 'assistant' }}{% endfor %}",
-        &untrained, "a|b|c|«d|<|im_end|>»");
+    check(
+        "{% for m in messages %}{{ m.content }}|{{ '<|im_end|>' if loop.last and m.role == 'assistant' }}{% endfor %}",
+        &untrained,
+        "a|b|c|«d|<|im_end|>»",
+    );
 }
 
 #[test]
@@ -72,7 +83,8 @@ fn templates_that_break_a_promise() {
     };
     let turn = [user("Hi <b>"), assistant("Yo <b>")];
     let altered = |error: &Error| matches!(error, Error::ContentAltered { .. });
-    let untrained = |error: &Error| matches!(error, Error::StopTokenUntrained { index: 1, stop_tokens } if *stop_tokens == [2]);
+    let untrained =
+        |error: &Error| matches!(error, Error::StopTokenUntrained { index: 1, stop_tokens } if *stop_tokens == [2]);
     check("{% for m in messages %}{{ m.content }}{% endfor %}", &turn, untrained);
     check("{% for m in messages %}<|im_end|>{{ m.content }}{% endfor %}", &turn, untrained);
     check("{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}", &turn, untrained);
@@ -92,7 +104,8 @@ fn templates_that_fail_say_where() {
     let tokenizer = &pair("smollm2").tokenizer;
     let syntax = ChatTemplate::jinja("line one\n{% if %}", tokenizer).unwrap_err();
     assert!(matches!(syntax, Error::TemplateSyntax { line: 2, .. }), "{syntax}");
-    let refused = render("\n\n{{ raise_exception('roles must alternate') }}", &[user("a"), assistant("b")]).unwrap_err();
+    let refused =
+        render("\n\n{{ raise_exception('roles must alternate') }}", &[user("a"), assistant("b")]).unwrap_err();
     assert!(matches!(refused, Error::TemplateRender { line: 3, .. }), "{refused}");
     assert!(refused.source().unwrap().to_string().contains("roles must alternate"));
 }

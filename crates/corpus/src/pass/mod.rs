@@ -1,23 +1,26 @@
 //! The passes: what repairs a record, what refuses it, and what judges it beside the others.
 
+mod asks_again;
 mod conflicts;
 mod control_text;
 mod duplicates;
 mod lexicon;
 mod mojibake;
 mod runs_on;
+mod skeleton;
 mod structure;
 mod truncated;
 mod unicode;
 
 use std::fmt::Debug;
 
+pub use asks_again::AsksAgain;
 pub use conflicts::Conflicts;
 pub use control_text::ControlText;
 pub use duplicates::Duplicates;
 pub use lexicon::{OffTarget, SenseLexicon};
 pub use mojibake::Mojibake;
-pub use runs_on::{AsksAgain, RunsOn};
+pub use runs_on::RunsOn;
 pub use structure::Structure;
 pub use truncated::Truncated;
 pub use unicode::{Controls, Normalise, Trim};

@@ -14,8 +14,10 @@ use crate::text::sentences;
 pub struct Truncated;
 
 /// Words that end no phrase.
-const DANGLING: [&str; 14] =
-    ["the", "a", "an", "of", "and", "or", "with", "into", "because", "my", "your", "their", "whose", "than"];
+const DANGLING: [&str; 28] = [
+    "the", "a", "an", "of", "and", "or", "with", "into", "because", "my", "your", "their", "whose", "than", "as",
+    "which", "while", "if", "when", "very", "every", "i'm", "you're", "he's", "she's", "it's", "we're", "they're",
+];
 
 /// The fewest words that make an unfinished sentence out of a phrase.
 const SENTENCE: usize = 6;
@@ -56,7 +58,7 @@ fn cut(text: &str) -> Option<String> {
     if !end.is_alphabetic() || is_address(last_word) {
         return None;
     }
-    let has_dangled = words.len() > 2 && DANGLING.contains(&last_word.to_lowercase().as_str());
+    let has_dangled = words.len() > 2 && DANGLING.contains(&last_word.to_lowercase().replace('’', "'").as_str());
     (has_dangled || is_open_prose(last, &words, before)).then(|| format!("after `{last_word}`"))
 }
 
@@ -143,6 +145,7 @@ mod tests {
             ("The harbour glitters under a pale", "after `pale`"),
             ("Rain drums on the tin roof. A gutter", "after `gutter`"),
             ("Rain drums on the", "after `the`"),
+            ("I hear what you’re", "after `you’re`"),
             ("Rain drums, gutters gurgle,", "after `,`"),
             ("These are the senses:", "after `:`"),
             ("First, the bell rings.\n\nThen the crowd begins to murmur and", "after `and`"),

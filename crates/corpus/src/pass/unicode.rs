@@ -8,8 +8,8 @@ use crate::record::Record;
 /// Writes text in Unicode's normal form C with `\n` as its line ending, and removes characters of no width.
 ///
 /// Removed are the byte-order mark, zero-width spaces, word joiners, soft hyphens, and the controls that turn the
-/// direction of text (Boucher and Anderson, "Trojan Source", 2021). A zero-width joiner or non-joiner stays between two characters that are not ASCII, where scripts
-/// and emoji need it.
+/// direction of text (Boucher and Anderson, "Trojan Source", 2021). A zero-width joiner or non-joiner stays between two
+/// characters that are not ASCII, where scripts and emoji need it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Normalise;
 

@@ -44,8 +44,8 @@ struct Piece {
 
 impl Jinja {
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
-        let environment = environment(source)
-            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
+        let environment =
+            environment(source).map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
         let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
         for (text, id, strips) in tokenizer.controls() {
             // White space next to a message may be the message's own, so a token that has some is left to text.

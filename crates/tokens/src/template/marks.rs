@@ -115,19 +115,7 @@ impl Marks {
         if let Some(region) = open {
             return Err(altered(messages, region.message));
         }
-        let answers = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
-        for (index, message) in answers {
-            let mut regions = unmarked.regions.iter().filter(|region| region.message == index);
-            let whole = match (regions.next(), regions.next()) {
-                (Some(Region { cut: Some(_), range, .. }), None) => {
-                    unmarked.text.get(range.clone()) == Some(message.content.as_str())
-                }
-                _ => false,
-            };
-            if !whole {
-                return Err(altered(messages, index));
-            }
-        }
+        check_answers(&unmarked, messages)?;
         Ok(unmarked)
     }
 
@@ -171,4 +159,22 @@ fn is_private(letter: char) -> bool {
 fn altered(messages: &[Message], index: usize) -> Error {
     let role = messages.get(index).map_or(Role::System, |message| message.role);
     Error::ContentAltered { index, role }
+}
+
+/// Every answer stands whole in one place, and has a place where generation begins.
+fn check_answers(unmarked: &Unmarked, messages: &[Message]) -> Result<()> {
+    let answers = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
+    for (index, message) in answers {
+        let mut regions = unmarked.regions.iter().filter(|region| region.message == index);
+        let whole = match (regions.next(), regions.next()) {
+            (Some(Region { cut: Some(_), range, .. }), None) => {
+                unmarked.text.get(range.clone()) == Some(message.content.as_str())
+            }
+            _ => false,
+        };
+        if !whole {
+            return Err(altered(messages, index));
+        }
+    }
+    Ok(())
 }

@@ -67,8 +67,7 @@ impl Parts {
     fn check_coverage(&self) -> Result<()> {
         let texts: BTreeSet<&str> = self.text_tokens().map(|(_, text)| text).collect();
         for byte in 0..=255_u8 {
-            let token =
-                if self.byte_level { gpt2_bytes::char_of(byte).to_string() } else { format!("<0x{byte:02X}>") };
+            let token = if self.byte_level { gpt2_bytes::char_of(byte).to_string() } else { format!("<0x{byte:02X}>") };
             let needed = !self.byte_level || matches!(byte, b' '..=b'~' | b'\n');
             if needed && !texts.contains(token.as_str()) {
                 let reason = format!("no token {token:?} for byte {byte}: some texts could not be encoded");

@@ -19,7 +19,8 @@ use super::{Specials, Tokenizer};
 /// The patterns that cut text before merging, where GPT-2's own is not meant.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Loads it.
 pub(crate) fn load(gguf: &Gguf) -> Result<Tokenizer> {
@@ -53,8 +54,7 @@ fn byte_level(gguf: &Gguf) -> Result<Tokenizer> {
         let seam = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ').map(|(at, _)| at);
         let parts = seam.and_then(|seam| Some((merge.get(..seam)?, merge.get(seam + 1..)?)));
         let place = format!("tokenizer.ggml.merges[{index}]");
-        let (left, right) =
-            parts.ok_or_else(|| bad(gguf.path(), &place, format!("{merge:?} is not two tokens")))?;
+        let (left, right) = parts.ok_or_else(|| bad(gguf.path(), &place, format!("{merge:?} is not two tokens")))?;
         Ok((left.to_owned(), right.to_owned()))
     };
     bpe::Parts {
@@ -126,9 +126,7 @@ fn specials(gguf: &Gguf, adds_bos_by_default: bool) -> Result<Specials> {
 /// The pre-tokenizer of a name, and whether the vocabulary is a tiktoken one: merges are then skipped for whole words, and a
 /// bos is added by default.
 fn pre_tokenizer(name: &str) -> Option<(Value, bool)> {
-    let bytes = |use_regex: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
-    };
+    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let split = |pattern: &str| {
         json!({"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},

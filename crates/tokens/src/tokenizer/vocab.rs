@@ -41,11 +41,7 @@ pub(crate) struct Strips {
 
 impl Vocab {
     /// Builds the table, refusing two tokens of one id and two control tokens of one text.
-    pub fn new(
-        path: &Path,
-        tokens: impl IntoIterator<Item = (u32, Token)>,
-        drops_first_space: bool,
-    ) -> Result<Self> {
+    pub fn new(path: &Path, tokens: impl IntoIterator<Item = (u32, Token)>, drops_first_space: bool) -> Result<Self> {
         let bad = |place: String, reason: String| Error::BadTokenizer { path: path.to_owned(), place, reason };
         let mut table: Vec<Option<Token>> = Vec::new();
         let mut control = BTreeMap::new();

@@ -1,0 +1,146 @@
+//! Answers that go on to ask what others were asked.
+
+use std::collections::BTreeMap;
+
+use super::skeleton::{Skeleton, later_requests};
+use super::{Finding, SetPass, Sketch};
+use crate::record::{Record, Role};
+use crate::text::mask_quotes;
+
+/// Rejects a record whose answer goes on, after its first sentence, to ask a question of the dataset's own.
+///
+/// It does where a sentence of four words or more is another record's prompt, but for what it quotes; and where it is of
+/// the kind of five prompts or more, and something follows it, an answer that is. Two requests are of a kind where they
+/// have the same first four words, or the same first and last three, and a quotation or a name, which may differ, is
+/// among them: `Which sense is it: 'a bell rang'?` and `Which sense is it: 'smoke'?`.
+///
+/// A dataset of articles that ask and answer on purpose is better off without this pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsksAgain;
+
+/// The fewest prompts that make a kind.
+const MIN_PROMPTS: usize = 5;
+
+/// What a hash of a sketch is the hash of.
+const PROMPT: u64 = 0;
+const PROMPT_KIND: u64 = 1;
+const SENTENCE: u64 = 2;
+const SENTENCE_KIND: u64 = 3;
+
+impl SetPass for AsksAgain {
+    fn name(&self) -> &'static str {
+        "asks-again"
+    }
+
+    /// Pairs of a tag and a hash.
+    fn sketch(&self, record: &Record) -> Vec<u64> {
+        let mut sketch = Vec::new();
+        for message in &record.messages {
+            let masked = mask_quotes(&message.content);
+            match message.role {
+                Role::System => {}
+                Role::User => {
+                    let prompt = Skeleton::new(&masked);
+                    if prompt.is_request() {
+                        sketch.extend([PROMPT, prompt.exact()]);
+                        sketch.extend(prompt.kinds().into_iter().flat_map(|kind| [PROMPT_KIND, kind]));
+                    }
+                }
+                Role::Assistant => {
+                    for sentence in later_requests(&masked) {
+                        sketch.extend([SENTENCE, sentence.exact()]);
+                        let kinds = sentence.kinds().into_iter().filter(|_| sentence.is_followed());
+                        sketch.extend(kinds.flat_map(|kind| [SENTENCE_KIND, kind]));
+                    }
+                }
+            }
+        }
+        sketch
+    }
+
+    fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
+        // The first record that asks it, and how many do.
+        let mut asked: BTreeMap<[u64; 2], (usize, usize)> = BTreeMap::new();
+        for sketch in sketches {
+            for pair in pairs(sketch).filter(|[tag, _]| [PROMPT, PROMPT_KIND].contains(tag)) {
+                asked.entry(*pair).or_insert((sketch.index, 0)).1 += 1;
+            }
+        }
+        let by = |[tag, hash]: [u64; 2]| match tag {
+            SENTENCE => asked.get(&[PROMPT, hash]).map(|(index, _)| *index),
+            SENTENCE_KIND => {
+                let (index, count) = asked.get(&[PROMPT_KIND, hash])?;
+                (*count >= MIN_PROMPTS).then_some(*index)
+            }
+            _ => None,
+        };
+        let finding = |sketch: &Sketch<'_>| {
+            let other = pairs(sketch).find_map(|pair| by(*pair))?;
+            Some(Finding {
+                index: sketch.index,
+                others: vec![other],
+                reason: "the answer goes on to ask what the user of another record asks".to_owned(),
+            })
+        };
+        sketches.iter().filter_map(finding).collect()
+    }
+}
+
+fn pairs<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = &'a [u64; 2]> + use<'a> {
+    sketch.words.as_chunks::<2>().0.iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Message;
+
+    const ASKED: &str = "What modality is: 'Her eyes sparkled'?";
+
+    fn record(prompt: &str, answer: &str) -> Record {
+        Record {
+            id: None,
+            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            metadata: serde_json::Map::new(),
+            group: None,
+        }
+    }
+
+    #[track_caller]
+    fn check(records: &[Record], expected: &[(usize, usize)]) {
+        let sketches: Vec<_> = records.iter().map(|record| AsksAgain.sketch(record)).collect();
+        let sketches: Vec<_> = sketches.iter().enumerate().map(|(index, words)| Sketch { index, words }).collect();
+        let found: Vec<_> = AsksAgain.judge(&sketches).iter().map(|f| (f.index, f.others[0])).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn questions_of_other_records_are_seen() {
+        check(
+            &[
+                record("Which sense does it speak to: 'smoke'?", "Olfactory"),
+                record(ASKED, "Visual\nWhich sense does it speak to: 'a bell'?\nAuditory"),
+                record("Describe a forge in Auditory language only.", "Hammers clang."),
+                record(ASKED, "Visual. Describe a forge in Auditory language only. Hammers clang."),
+                record(ASKED, "Visual. Do you want more of this?"),
+            ],
+            &[(1, 0), (3, 2)],
+        );
+    }
+
+    #[test]
+    fn a_kind_is_five_prompts_and_an_answer() {
+        let prompts = ["a forge", "an inn", "the sea", "a barn", "a gym"]
+            .map(|scene| record(&format!("Describe {scene} in Auditory language only."), "A hum."));
+        let runs_on = "Visual. Describe a fair in Visual language only. Flags wave.";
+        let with = |count: usize, answer: &str| {
+            let mut records = prompts[..count].to_vec();
+            records.push(record(ASKED, answer));
+            records
+        };
+        check(&with(5, runs_on), &[(5, 0)]);
+        check(&with(4, runs_on), &[]);
+        check(&with(5, "Visual. Describe a fair in Visual language only."), &[]);
+        check(&with(5, "Visual.\n# Describe a fair in Visual language only\nFlags wave."), &[]);
+    }
+}

@@ -1,0 +1,167 @@
+//! What a question looks like without what changes from one question of its kind to the next.
+
+use crate::text::{QUOTED, hash, sentences};
+
+/// The words of a masked text, case-folded.
+pub(super) struct Skeleton {
+    words: Vec<Word>,
+    is_question: bool,
+    /// Something follows the sentence.
+    is_followed: bool,
+}
+
+/// A word, and what stands for it in a skeleton: itself, or a mask.
+#[derive(PartialEq)]
+struct Word {
+    text: String,
+    mask: Option<&'static str>,
+}
+
+/// The longest prompt or sentence, in words, that is compared word by word.
+const MAX_WORDS: usize = 64;
+
+/// The fewest words of a request that can be told from chance.
+const MIN_WORDS: usize = 4;
+
+impl Skeleton {
+    /// The skeleton of a text whose quotations are masked. A capitalised word after the first is taken for a name or a
+    /// label.
+    pub(super) fn new(masked: &str) -> Self {
+        let mut words: Vec<Word> = Vec::new();
+        for word in masked.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == QUOTED)) {
+            let word = word.trim_matches('\'');
+            let mask = match word.chars().next() {
+                None => continue,
+                Some(QUOTED) => Some("\u{1}"),
+                Some(first) => (first.is_uppercase() && !words.is_empty()).then_some("\u{2}"),
+            };
+            words.push(Word { text: word.to_lowercase(), mask });
+        }
+        Self { words, is_question: masked.trim_end().ends_with('?'), is_followed: false }
+    }
+
+    /// Whether it asks for something in words enough: a question, or a sentence that begins with a verb rather than
+    /// with its subject.
+    pub(super) fn is_request(&self) -> bool {
+        const SUBJECTS: [&str; 16] = [
+            "i", "it", "the", "this", "that", "these", "those", "my", "we", "you", "he", "she", "they", "there", "a",
+            "an",
+        ];
+        let Some(first) = self.words.first() else {
+            return false;
+        };
+        self.words.len() >= MIN_WORDS && (self.is_question || !SUBJECTS.contains(&first.text.as_str()))
+    }
+
+    /// Whether it is the prompt with another object: six tenths of the words in their order, and a question, or the
+    /// same verb first, like the prompt.
+    pub(super) fn resembles(&self, prompt: &Skeleton) -> bool {
+        let longest = self.words.len().max(prompt.words.len());
+        let first = |skeleton: &Skeleton| skeleton.words.first().map(|word| word.text.clone());
+        let same_kind = self.is_question == prompt.is_question && (self.is_question || first(self) == first(prompt));
+        same_kind && longest <= MAX_WORDS && 10 * common_words(&self.words, &prompt.words) >= 6 * longest
+    }
+
+    /// Whether something follows the sentence.
+    pub(super) fn is_followed(&self) -> bool {
+        self.is_followed
+    }
+
+    /// The hash of the request as it stands, but for what it quotes.
+    pub(super) fn exact(&self) -> u64 {
+        let is_quote = |word: &Word| word.mask.is_some_and(|mask| mask.starts_with(QUOTED));
+        let shown = |word| if is_quote(word) { "\u{1}" } else { word.text.as_str() };
+        self.hash("=", self.words.iter().map(shown))
+    }
+
+    /// The hashes of the kinds that the request is of: its first four words, and its first with its last three. Only
+    /// those with a mask among them are a kind; the others are turns of the language.
+    pub(super) fn kinds(&self) -> Vec<u64> {
+        let beginning = self.words.iter().take(MIN_WORDS).collect::<Vec<_>>();
+        let tail = self.words.len().saturating_sub(3).max(1);
+        let ends = self.words.iter().take(1).chain(self.words.iter().skip(tail)).collect::<Vec<_>>();
+        [("^", beginning), ("$", ends)]
+            .into_iter()
+            .filter(|(_, words)| words.iter().any(|word| word.mask.is_some()))
+            .map(|(tag, words)| self.hash(tag, words.into_iter().map(Word::shown)))
+            .collect()
+    }
+
+    fn hash<'a>(&self, tag: &'a str, words: impl Iterator<Item = &'a str>) -> u64 {
+        let end = if self.is_question { "?" } else { "." };
+        hash(&[tag, end].into_iter().chain(words).collect::<Vec<_>>())[0]
+    }
+}
+
+impl Word {
+    fn shown(&self) -> &str {
+        self.mask.unwrap_or(&self.text)
+    }
+}
+
+/// The requests among the sentences of a masked answer after the first. A heading of the answer's own is none.
+pub(super) fn later_requests(masked: &str) -> impl Iterator<Item = Skeleton> {
+    let sentences = sentences(masked);
+    let last = sentences.len().saturating_sub(1);
+    let later = sentences.into_iter().enumerate().skip(1).filter(|(_, sentence)| !sentence.starts_with(['#', '*']));
+    later
+        .map(move |(at, sentence)| Skeleton { is_followed: at < last, ..Skeleton::new(sentence) })
+        .filter(Skeleton::is_request)
+}
+
+/// The length of the longest common subsequence.
+fn common_words(left: &[Word], right: &[Word]) -> usize {
+    let mut row = vec![0; right.len() + 1];
+    for word in left {
+        let mut diagonal = 0;
+        for (at, other) in right.iter().enumerate() {
+            let above = row[at + 1];
+            row[at + 1] = if word.shown() == other.shown() { diagonal + 1 } else { above.max(row[at]) };
+            diagonal = above;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::mask_quotes;
+
+    fn skeleton(text: &str) -> Skeleton {
+        Skeleton::new(&mask_quotes(text))
+    }
+
+    #[test]
+    fn requests_are_told_from_statements() {
+        for (text, is_request) in [
+            ("What modality is: 'rain'?", true),
+            ("Describe a forge in Visual language.", true),
+            ("The forge is very bright.", false),
+            ("Why?", false),
+            ("", false),
+        ] {
+            assert_eq!(skeleton(text).is_request(), is_request, "{text}");
+        }
+    }
+
+    #[test]
+    fn kinds_forget_quotes_and_names() {
+        let shares = |left: &str, right: &str| {
+            let right = skeleton(right).kinds();
+            skeleton(left).kinds().iter().any(|kind| right.contains(kind))
+        };
+        assert!(shares("Why is 'rain' Auditory?", "Why is 'smoke' Olfactory?"));
+        assert!(shares("Describe a forge in the Visual modality.", "Describe dawn in the Auditory modality."));
+        assert!(shares("Turn this into Visual language: 'a'", "Turn this into Auditory language: 'b c'"));
+        assert!(!shares("Describe a forge in detail.", "Describe a forge in detail."));
+        assert!(!shares("Why is 'rain' Auditory?", "How is 'rain' Auditory?"));
+    }
+
+    #[test]
+    fn exact_hashes_forget_quotes_alone() {
+        let exact = |text| skeleton(text).exact();
+        assert_eq!(exact("What modality is: 'rain'?"), exact("what modality is “smoke”?"));
+        assert_ne!(exact("Who wrote that Ulysses poem?"), exact("Who wrote that Odyssey poem?"));
+    }
+}

@@ -1,0 +1,71 @@
+//! What comes out of an evaluation, as JSON and as text.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Comparison, Error, Hashes, Result, Run, Suite, compare, table};
+
+/// A base model, an adapter on it, and what the adapter changes.
+///
+/// [`Display`](std::fmt::Display) gives tables of up to 100 columns, for up to ten labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The suite's name.
+    pub suite: String,
+    /// The hashes of its files.
+    pub hashes: Hashes,
+    /// Its labels, in the order of every list and matrix.
+    pub labels: Vec<String>,
+    /// Its paraphrases of the recognition question, in the order of every list.
+    pub questions: Vec<String>,
+    /// The base model.
+    pub base: Run,
+    /// The adapter on it.
+    pub adapter: Option<Run>,
+    /// The second compared with the first.
+    pub comparison: Option<Comparison>,
+}
+
+impl Report {
+    /// A report of one run, or of two and what differs between them. `seed` is the bootstrap's.
+    ///
+    /// # Errors
+    /// [`Error::DifferentItems`].
+    pub fn new(suite: &Suite, base: Run, adapter: Option<Run>, seed: u64) -> Result<Self> {
+        let comparison = adapter.as_ref().map(|adapter| compare(&base, adapter, seed)).transpose()?;
+        Ok(Self {
+            suite: suite.name().to_owned(),
+            hashes: suite.hashes().clone(),
+            labels: suite.labels().to_vec(),
+            questions: suite.questions().to_vec(),
+            base,
+            adapter,
+            comparison,
+        })
+    }
+
+    /// Writes the report as JSON: into a file beside `path`, synced, then renamed.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let failed = |source| Error::Write { path: path.to_owned(), source };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
+        text.push('\n');
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&table::render(self))
+    }
+}

@@ -1,0 +1,151 @@
+//! One model over one suite.
+
+use foehn_mistral::Mistral;
+use foehn_tokens::{ChatTemplate, Tokenizer};
+use serde::{Deserialize, Serialize};
+
+use crate::recognition::recognise;
+use crate::stopping::answer;
+use crate::{Answer, Error, Production, ProductionItem, Recognition, Result, StopFigures, Stopping, Suite};
+
+/// What is measured: a model, with or without an adapter, and what it was trained to read and write.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The model. An adapter on it must not be tracked by autodiff.
+    pub model: &'a Mistral,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The template of training.
+    pub template: &'a ChatTemplate,
+}
+
+/// How much is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateConfig {
+    /// The most rows of one scoring pass.
+    pub max_rows: usize,
+    /// Answers generated side by side.
+    pub batch: usize,
+    /// The longest answer to a recognition question, in tokens.
+    pub recognition_tokens: usize,
+    /// The longest description, in tokens.
+    pub production_tokens: usize,
+    /// How many recognition questions are answered to see whether answers stop: chosen by even stride; all if `None`.
+    pub recognition_answers: Option<usize>,
+    /// How many scenes are described, each under every label: chosen by even stride; all if `None`.
+    pub scenes: Option<usize>,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self {
+            max_rows: 512,
+            batch: 16,
+            recognition_tokens: 48,
+            production_tokens: 128,
+            recognition_answers: None,
+            scenes: None,
+        }
+    }
+}
+
+/// All that was measured of one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// What the model is called in the report.
+    pub name: String,
+    /// Labels of sentences.
+    pub recognition: Recognition,
+    /// Descriptions under labels.
+    pub production: Production,
+    /// Ends of answers.
+    pub stopping: Stopping,
+    /// The answers to recognition questions that `stopping` is about.
+    pub answers: Vec<Answer>,
+}
+
+impl EvaluateConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], naming the field.
+    pub fn check(&self) -> Result<()> {
+        let counts = [
+            ("max_rows", self.max_rows),
+            ("batch", self.batch),
+            ("recognition_tokens", self.recognition_tokens),
+            ("production_tokens", self.production_tokens),
+            ("recognition_answers", self.recognition_answers.unwrap_or(1)),
+            ("scenes", self.scenes.unwrap_or(1)),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            None => Ok(()),
+            Some((field, found)) => Err(Error::Setting { field, found, expected: "at least 1" }),
+        }
+    }
+}
+
+/// Measures a model. `on_progress` gets how many prompts are done, and of how many.
+///
+/// Nothing is random: the same model on the same device gives the same run.
+///
+/// # Errors
+/// [`Error::Setting`], [`Error::TokenizerMismatch`], [`Error::Tokens`], [`Error::Generate`], [`Error::NonFiniteScore`].
+pub fn evaluate(
+    name: &str,
+    subject: Subject<'_>,
+    suite: &Suite,
+    config: &EvaluateConfig,
+    on_progress: &mut dyn FnMut(usize, usize),
+) -> Result<Run> {
+    config.check()?;
+    let (tokens, vocab_size) = (subject.tokenizer.vocab_size(), subject.model.config().vocab_size);
+    if tokens > vocab_size {
+        return Err(Error::TokenizerMismatch { tokens, vocab_size });
+    }
+    let labels = suite.labels();
+    let asked: Vec<String> = every(suite.probes(), config.recognition_answers)
+        .map(|probe| Suite::ask(&suite.questions()[0], &probe.sentence))
+        .collect();
+    let scenes: Vec<(&crate::Scene, usize)> = every(suite.scenes(), config.scenes)
+        .flat_map(|scene| (0..labels.len()).map(move |label| (scene, label)))
+        .collect();
+    let described: Vec<String> =
+        scenes.iter().map(|(scene, label)| suite.ask_scene(&scene.scene, &labels[*label])).collect();
+    let total = (suite.probes().len() + 1) * suite.questions().len() + asked.len() + described.len();
+    let mut done = 0;
+    let mut more = |prompts: usize| {
+        done += prompts;
+        on_progress(done, total);
+    };
+    let recognition = recognise(subject, suite, config.max_rows, &mut more)?;
+    let answers = answer(subject, suite, &asked, config.recognition_tokens, config.batch, &mut more)?;
+    let descriptions = answer(subject, suite, &described, config.production_tokens, config.batch, &mut more)?;
+    let stopping =
+        Stopping { recognition: StopFigures::new(&answers), production: StopFigures::new(&descriptions) };
+    let items = scenes.into_iter().zip(descriptions);
+    let items = items.map(|((scene, label), answer)| ProductionItem::new(suite, scene, label, answer)).collect();
+    Ok(Run { name: name.to_owned(), recognition, production: Production::new(items, suite), stopping, answers })
+}
+
+/// So many items at even distances, or all.
+fn every<T>(items: &[T], limit: Option<usize>) -> impl Iterator<Item = &T> {
+    let count = limit.unwrap_or(items.len()).min(items.len());
+    (0..count).filter_map(move |index| items.get(index * items.len() / count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_chooses_by_even_stride() {
+        let items: Vec<usize> = (0..10).collect();
+        let chosen = |limit| every(&items, limit).copied().collect::<Vec<_>>();
+        assert_eq!(chosen(Some(4)), [0, 2, 5, 7]);
+        assert_eq!(chosen(Some(1)), [0]);
+        assert_eq!(chosen(Some(99)), items);
+        assert_eq!(chosen(None), items);
+    }
+}

@@ -1,0 +1,219 @@
+//! Is one run better than another on the same items, or is it chance?
+
+use std::collections::BTreeMap;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// McNemar's exact test on paired right and wrong answers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct McNemar {
+    /// Items that only the first run has right.
+    pub only_first: u64,
+    /// Items that only the second run has right.
+    pub only_second: u64,
+    /// Two-sided: the probability of a split at least as uneven, were both runs equally good.
+    pub p_value: f64,
+}
+
+/// A difference and the interval that it lies in with 95% confidence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The difference on the items themselves, second minus first.
+    pub estimate: f64,
+    /// 2.5% of the resampled differences are smaller.
+    pub low: f64,
+    /// 2.5% of the resampled differences are larger.
+    pub high: f64,
+}
+
+impl McNemar {
+    /// Tests whether two runs differ: `min(1, 2 · P(X ≤ min(b, c)))` for `X` binomial over the `b + c` items on which
+    /// just one is right, each with probability one half.
+    ///
+    /// Source: McNemar 1947; `binomtest` of SciPy.
+    ///
+    /// # Panics
+    /// When the two differ in length.
+    pub fn new(first: &[bool], second: &[bool]) -> Self {
+        assert_eq!(first.len(), second.len(), "mcnemar: the runs differ in length");
+        let count = |of: (bool, bool)| first.iter().zip(second).filter(|(a, b)| (**a, **b) == of).count() as u64;
+        let (only_first, only_second) = (count((true, false)), count((false, true)));
+        Self { only_first, only_second, p_value: binomial_two_sided(only_first, only_second) }
+    }
+}
+
+/// The percentile bootstrap of a mean of paired differences, in which whole groups are drawn.
+///
+/// Items of one group were made from one sentence or scene and are not independent, so the group is what is drawn with
+/// replacement, `resamples` times from ChaCha8 seeded with `seed`. Source: Efron & Tibshirani 1993, chapter 13;
+/// Field & Welsh 2007, "Bootstrapping clustered data".
+///
+/// # Panics
+/// When groups and differences differ in length, or `resamples` is 0.
+pub fn clustered_bootstrap(groups: &[&str], differences: &[f64], resamples: usize, seed: u64) -> Interval {
+    assert_eq!(groups.len(), differences.len(), "bootstrap: groups and differences differ in length");
+    assert!(resamples > 0, "bootstrap: no resamples");
+    let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for (group, difference) in groups.iter().zip(differences) {
+        let (sum, count) = sums.entry(group).or_default();
+        *sum += difference;
+        *count += 1.0;
+    }
+    let clusters: Vec<(f64, f64)> = sums.into_values().collect();
+    if clusters.is_empty() {
+        return Interval { estimate: 0.0, low: 0.0, high: 0.0 };
+    }
+    let add = |(sum, count): (f64, f64), cluster: &(f64, f64)| (sum + cluster.0, count + cluster.1);
+    let (sum, count) = clusters.iter().fold((0.0, 0.0), add);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut means: Vec<f64> = (0..resamples)
+        .map(|_| {
+            let drawn = (0..clusters.len()).map(|_| &clusters[below(&mut rng, clusters.len())]);
+            let (sum, count) = drawn.fold((0.0, 0.0), add);
+            sum / count
+        })
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    Interval { estimate: sum / count, low: quantile(&means, 0.025), high: quantile(&means, 0.975) }
+}
+
+/// Holm's adjustment of several tests' p-values, in their order: reject where it is under the level, and the probability
+/// of a single false rejection stays under it too. Source: Holm 1979, "A simple sequentially rejective multiple test
+/// procedure".
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]).then(a.cmp(&b)));
+    let mut adjusted = vec![0.0; p_values.len()];
+    let mut largest: f64 = 0.0;
+    for (rank, &index) in order.iter().enumerate() {
+        let left = (p_values.len() - rank) as f64;
+        largest = largest.max(left * p_values[index]).min(1.0);
+        adjusted[index] = largest;
+    }
+    adjusted
+}
+
+fn binomial_two_sided(b: u64, c: u64) -> f64 {
+    let n = (b + c) as f64;
+    let mut log_choose = 0.0;
+    let mut tail = 0.0;
+    for k in 0..=b.min(c) {
+        if k > 0 {
+            log_choose += ((n - k as f64 + 1.0) / k as f64).ln();
+        }
+        tail += (log_choose - n * std::f64::consts::LN_2).exp();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+/// Uniform below `count`; the bias is under `count / 2^64`.
+fn below(rng: &mut ChaCha8Rng, count: usize) -> usize {
+    ((u128::from(rng.next_u64()) * count as u128) >> 64) as usize
+}
+
+/// The quantile of sorted values, between neighbours as NumPy does.
+fn quantile(sorted: &[f64], at: f64) -> f64 {
+    let place = at * (sorted.len() - 1) as f64;
+    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    low + (high - low) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn mcnemar_is_scipys_binomial_test() {
+        // scipy.stats.binomtest(min(b, c), b + c, 0.5).pvalue, SciPy 1.17.1; 1 where there is nothing to test.
+        for (b, c, expected) in [
+            (0, 0, 1.0),
+            (1, 0, 1.0),
+            (5, 1, 0.21875),
+            (10, 10, 1.0),
+            (3, 12, 0.03515625),
+            (25, 7, 0.0021024015732109547),
+            (200, 260, 0.0058839224731039984),
+            (0, 30, 1.862645149230957e-09),
+            (1200, 1000, 2.1817026407914194e-05),
+        ] {
+            let runs = |first: bool| [vec![first; b], vec![!first; c], vec![true; 4]].concat();
+            let found = McNemar::new(&runs(true), &runs(false));
+            assert_eq!((found.only_first, found.only_second), (b as u64, c as u64));
+            assert!((found.p_value - expected).abs() <= 1e-9 * expected, "{b}, {c}: {}", found.p_value);
+        }
+    }
+
+    #[test]
+    fn quantiles_are_numpys() {
+        // numpy.percentile([3, 1, 4, 1, 5, 9, 2, 6], [2.5, 50, 97.5]).
+        let sorted = [1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 9.0];
+        for (at, expected) in [(0.025, 1.0), (0.5, 3.5), (0.975, 8.475)] {
+            assert!((quantile(&sorted, at) - expected).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn holm_steps_down() {
+        // By hand: 4·0.01, 3·0.02, 2·0.03 = 0.06 again, 0.9.
+        let found = holm(&[0.03, 0.9, 0.01, 0.02]);
+        for (found, expected) in found.iter().zip([0.06, 0.9, 0.04, 0.06]) {
+            assert!((found - expected).abs() < 1e-12, "{found}");
+        }
+        assert_eq!(holm(&[]), Vec::<f64>::new());
+        assert_eq!(holm(&[0.8, 0.7]), [1.0, 1.0]);
+    }
+
+    /// Of many independent items, the interval is the normal one: mean ± 1.96 standard errors.
+    #[test]
+    fn many_independent_items_are_normal() {
+        let differences: Vec<f64> = (0..2000).map(|item| f64::from(item % 5 == 0) - f64::from(item % 7 == 0)).collect();
+        let names: Vec<String> = (0..2000).map(|item| format!("{item:04}")).collect();
+        let groups: Vec<&str> = names.iter().map(String::as_str).collect();
+        let found = clustered_bootstrap(&groups, &differences, 10_000, 1);
+        let mean = differences.iter().sum::<f64>() / 2000.0;
+        let variance = differences.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / 2000.0;
+        let half_width = 1.959964 * (variance / 2000.0).sqrt();
+        assert!((found.estimate - mean).abs() < 1e-12);
+        assert!((found.low - (mean - half_width)).abs() < 0.05 * half_width, "{found:?}");
+        assert!((found.high - (mean + half_width)).abs() < 0.05 * half_width, "{found:?}");
+    }
+
+    proptest! {
+        /// Ten copies of an item in its group are no new evidence.
+        #[test]
+        fn copies_within_a_group_change_nothing(differences in vec(-1i8..=1, 1..20), seed in any::<u64>()) {
+            let differences: Vec<f64> = differences.into_iter().map(f64::from).collect();
+            let names: Vec<String> = (0..differences.len()).map(|item| item.to_string()).collect();
+            let groups: Vec<&str> = names.iter().map(String::as_str).collect();
+            let alone = clustered_bootstrap(&groups, &differences, 200, seed);
+            let copied = clustered_bootstrap(&groups.repeat(10), &differences.repeat(10), 200, seed);
+            for (a, b) in [(alone.estimate, copied.estimate), (alone.low, copied.low), (alone.high, copied.high)] {
+                prop_assert!((a - b).abs() < 1e-12);
+            }
+            prop_assert!(alone.low <= alone.high);
+        }
+
+        #[test]
+        fn equal_runs_do_not_differ(right in vec(any::<bool>(), 0..40)) {
+            prop_assert_eq!(McNemar::new(&right, &right).p_value, 1.0);
+            let found = clustered_bootstrap(&vec!["one"; right.len()], &vec![0.0; right.len()], 50, 0);
+            prop_assert_eq!(found, Interval { estimate: 0.0, low: 0.0, high: 0.0 });
+        }
+
+        #[test]
+        fn holm_never_lowers_and_keeps_the_order(p_values in vec(0.0..=1.0, 0..10)) {
+            let adjusted = holm(&p_values);
+            for (a, (p, b)) in adjusted.iter().zip(p_values.iter().zip(&adjusted)) {
+                prop_assert!(a >= p && *b <= 1.0);
+            }
+            for (i, j) in (0..p_values.len()).flat_map(|i| (0..p_values.len()).map(move |j| (i, j))) {
+                prop_assert!(p_values[i] > p_values[j] || adjusted[i] <= adjusted[j]);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Checkpoints that are not what they seem: each is a typed error that names the file and the place.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::Golden;
+use foehn::{LoadError, Network, Pretrained};
+
+/// Loads a copy of a golden checkpoint with one thing changed; returns the error's whole text.
+fn spoiled(change: impl FnOnce(&Path)) -> String {
+    let golden = Golden::open("gqa");
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(golden.folder.join(file), folder.path().join(file)).unwrap();
+    }
+    change(folder.path());
+    let device = foehn::device("flex").unwrap();
+    match Network::load(folder.path().to_str().unwrap(), &device, &mut |_| ()) {
+        Ok(_) => String::new(),
+        Err(error) => text(&error),
+    }
+}
+
+fn text(error: &LoadError) -> String {
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        said += &format!(": {cause}");
+        source = cause.source();
+    }
+    said
+}
+
+fn edit_config(folder: &Path, from: &str, to: &str) {
+    let path = folder.join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    assert!(config.contains(from), "{config}");
+    fs::write(path, config.replace(from, to)).unwrap();
+}
+
+#[test]
+fn broken_checkpoints_are_named() {
+    assert_eq!(spoiled(|_| ()), "");
+    let check = |said: String, parts: &[&str]| {
+        for part in parts {
+            assert!(said.contains(part), "`{part}` is not in: {said}");
+        }
+    };
+    let tensors = "model.safetensors";
+    check(spoiled(|folder| fs::remove_file(folder.join(tensors)).unwrap()), &["safetensors"]);
+    check(
+        spoiled(|folder| {
+            let bytes = fs::read(folder.join(tensors)).unwrap();
+            fs::write(folder.join(tensors), &bytes[..bytes.len() - 100]).unwrap();
+        }),
+        &[tensors],
+    );
+    check(
+        spoiled(|folder| {
+            let mut bytes = fs::read(folder.join(tensors)).unwrap();
+            bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+            fs::write(folder.join(tensors), bytes).unwrap();
+        }),
+        &[tensors],
+    );
+    check(spoiled(|folder| edit_config(folder, "\"intermediate_size\": 80", "\"intermediate_size\": 81")), &["mlp", "81", "80"]);
+    check(spoiled(|folder| edit_config(folder, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3")), &["model.layers.2."]);
+    check(spoiled(|folder| edit_config(folder, "\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"")), &["hidden_act", "gelu"]);
+    check(spoiled(|folder| edit_config(folder, "\"mistral\"", "\"mamba\"")), &["model_type", "mamba"]);
+    check(spoiled(|folder| fs::write(folder.join("config.json"), "{").unwrap()), &["config", "JSON"]);
+    check(
+        spoiled(|folder| {
+            let map = r#"{"metadata": {}, "weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}"#;
+            fs::write(folder.join("model.safetensors.index.json"), map).unwrap();
+        }),
+        &["model-00002-of-00002.safetensors"],
+    );
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let golden = Golden::open("gqa");
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(golden.folder.join(file), folder.path().join(file)).unwrap();
+    }
+    let tokenizers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers");
+    fs::copy(tokenizers.join("tokenizer.model.v3"), folder.path().join("tokenizer.model.v3")).unwrap();
+    let device = foehn::device("flex").unwrap();
+    match Pretrained::load(folder.path().to_str().unwrap(), &device, &mut |_| ()) {
+        Err(LoadError::Vocabulary { tokens, vocab_size, .. }) => assert_eq!((tokens, vocab_size), (32768, 97)),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,269 @@
+//! The kernels against plain loops in f64, on every device of this build and machine.
+
+mod common;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{devices, values};
+use foehn_kernels::{
+    LowRank, Rotary, Targets, Visibility, attention, linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs,
+};
+use proptest::prelude::*;
+
+/// `‖a − b‖ / ‖b‖`
+fn relative_error(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let difference: f64 = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+    let norm: f64 = expected.iter().map(|b| b * b).sum();
+    (difference / norm.max(1e-30)).sqrt()
+}
+
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| 2.0 * next()).collect()
+}
+
+fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+/// A random forest in depth-first order: parents, positions and ends of the rows.
+fn forest(seed: u64, rows: usize) -> (Vec<Option<usize>>, Vec<u32>, Vec<u32>) {
+    let choice = noise(seed, rows);
+    let (mut parents, mut positions): (Vec<Option<usize>>, Vec<u32>) = (Vec::new(), Vec::new());
+    for row in 0..rows {
+        // A row hangs below the row before, or below one of that row's ancestors, or begins a tree.
+        let mut parent = row.checked_sub(1);
+        for _ in 0..((choice[row] + 1.0) * 2.0) as usize {
+            parent = parent.and_then(|row| if choice[row] > 0.0 { parents[row] } else { Some(row) });
+        }
+        positions.push(parent.map_or(0, |parent| positions[parent] + 1));
+        parents.push(parent);
+    }
+    let is_below = |mut row: usize, ancestor: usize| loop {
+        if row == ancestor {
+            return true;
+        }
+        match parents[row] {
+            Some(parent) => row = parent,
+            None => return false,
+        }
+    };
+    let ends = (0..rows).map(|row| (row..rows).take_while(|&below| is_below(below, row)).count() + row);
+    let ends = ends.map(|end| end as u32).collect();
+    (parents, positions, ends)
+}
+
+/// Attention of one query row over the rows on its path, by the definition.
+#[allow(clippy::too_many_arguments)]
+fn attend(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    path: &[usize],
+    row: usize,
+    rows: usize,
+    [heads, kv_heads, dim]: [usize; 3],
+) -> Vec<f64> {
+    let mut out = Vec::new();
+    for head in 0..heads {
+        let kv = head / (heads / kv_heads);
+        let query = &q[(head * rows + row) * dim..][..dim];
+        let at = |tensor: &[f32], key: usize| -> Vec<f64> {
+            tensor[(kv * rows + key) * dim..][..dim].iter().map(|&x| f64::from(x)).collect()
+        };
+        let scores: Vec<f64> = path
+            .iter()
+            .map(|&key| query.iter().zip(at(k, key)).map(|(a, b)| f64::from(*a) * b).sum::<f64>() / (dim as f64).sqrt())
+            .collect();
+        let top = scores.iter().copied().fold(f64::MIN, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let mut mixed = vec![0.0; dim];
+        for (weight, &key) in weights.iter().zip(path) {
+            for (total, value) in mixed.iter_mut().zip(at(v, key)) {
+                *total += weight / sum * value;
+            }
+        }
+        out.extend(mixed);
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attention_sees_the_path_and_nothing_else(
+        seed in any::<u64>(), rows in 1usize..24, kv_heads in 1usize..3, group in 1usize..4,
+        dim in prop::sample::select(vec![2usize, 16, 20]), window in prop::option::of(1usize..8),
+    ) {
+        let (parents, positions, ends) = forest(seed, rows);
+        let heads = kv_heads * group;
+        let q = noise(seed ^ 1, heads * rows * dim);
+        let k = noise(seed ^ 2, kv_heads * rows * dim);
+        let v = noise(seed ^ 3, kv_heads * rows * dim);
+        let mut expected = vec![0.0; heads * rows * dim];
+        for row in 0..rows {
+            let path: Vec<usize> = std::iter::successors(Some(row), |&row| parents[row])
+                .take(window.unwrap_or(usize::MAX))
+                .collect();
+            let mixed = attend(&q, &k, &v, &path, row, rows, [heads, kv_heads, dim]);
+            for head in 0..heads {
+                expected[(head * rows + row) * dim..][..dim].copy_from_slice(&mixed[head * dim..][..dim]);
+            }
+        }
+        for (name, device) in devices() {
+            let visibility = Visibility::segments(&positions, &ends, window, &device);
+            let found = attention(
+                tensor(&q, [1, heads, rows, dim], &device),
+                tensor(&k, [1, kv_heads, rows, dim], &device),
+                tensor(&v, [1, kv_heads, rows, dim], &device),
+                &visibility,
+            );
+            let error = relative_error(&values(found), &expected);
+            prop_assert!(error < 1e-5, "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn cross_entropy_equals_its_definition(seed in any::<u64>(), rows in 1usize..9, d in 1usize..20, vocab in 2usize..40) {
+        let hidden: Vec<f32> = noise(seed, rows * d).iter().map(|x| 3.0 * x).collect();
+        let weight = noise(seed ^ 1, vocab * d);
+        let picks = noise(seed ^ 2, 2 * rows);
+        let target = |i: usize| {
+            let row = (i * 7 + 3) % rows;
+            let id = ((picks[i] + 1.0) / 2.0 * vocab as f32) as usize % vocab;
+            (row as u32, id as u32, 1.0 + (i % 3) as f32)
+        };
+        let targets: Vec<(u32, u32, f32)> = (0..2 * rows).map(target).collect();
+        let log_prob = |row: usize, id: usize| {
+            let logit = |id: usize| -> f64 {
+                (0..d).map(|i| f64::from(hidden[row * d + i]) * f64::from(weight[id * d + i])).sum()
+            };
+            let top = (0..vocab).map(logit).fold(f64::MIN, f64::max);
+            logit(id) - top - (0..vocab).map(|id| (logit(id) - top).exp()).sum::<f64>().ln()
+        };
+        let each: Vec<f64> = targets.iter().map(|&(row, id, _)| log_prob(row as usize, id as usize)).collect();
+        let sum: f64 = each.iter().zip(&targets).map(|(log_prob, target)| -log_prob * f64::from(target.2)).sum();
+        for (name, device) in devices() {
+            let (hidden, weight) = (tensor(&hidden, [rows, d], &device), tensor(&weight, [vocab, d], &device));
+            let given = Targets::new(targets.iter().copied());
+            let found = token_log_probs(hidden.clone(), weight.clone(), &given);
+            let error = relative_error(&found, &each);
+            prop_assert!(error < 1e-5, "{name}: {error}");
+            let found = values(linear_cross_entropy(hidden, weight, &given));
+            let error = relative_error(&found, &[sum]);
+            prop_assert!(error < 1e-5, "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn projection_adds_the_low_rank_product(seed in any::<u64>(), rows in 1usize..9, input in 1usize..40, out in 1usize..40, r in 1usize..5) {
+        let (x, w) = (noise(seed, rows * input), noise(seed ^ 1, out * input));
+        let (a, b) = (noise(seed ^ 2, r * input), noise(seed ^ 3, out * r));
+        let mut expected = Vec::new();
+        for row in x.chunks(input) {
+            let dot = |other: &[f32]| -> f64 { row.iter().zip(other).map(|(p, q)| f64::from(*p) * f64::from(*q)).sum() };
+            let low: Vec<f64> = a.chunks(input).map(dot).collect();
+            expected.extend((0..out).map(|o| {
+                let up: f64 = low.iter().zip(&b[o * r..]).map(|(p, q)| p * f64::from(*q)).sum();
+                dot(&w[o * input..][..input]) + 1.5 * up
+            }));
+        }
+        for (name, device) in devices() {
+            let adapter = LowRank {
+                a: burn::module::Param::from_tensor(tensor(&a, [r, input], &device)),
+                b: burn::module::Param::from_tensor(tensor(&b, [out, r], &device)),
+                scale: 1.5,
+                dropout: None,
+            };
+            let found = projection(tensor(&x, [rows, input], &device), tensor(&w, [out, input], &device), Some(&adapter));
+            let error = relative_error(&values(found), &expected);
+            prop_assert!(error < 1e-5, "{name}: {error}");
+        }
+    }
+}
+
+/// The single operations and their gradients against PyTorch's.
+#[test]
+fn operations_equal_pytorch() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model/ops.safetensors");
+    let golden = foehn_weights::Weights::open(path).unwrap();
+    let load = |name: &str| golden.load_f32(name).unwrap();
+    let close = |what: &str, found: Vec<f32>, expected: &str| {
+        let expected: Vec<f64> = load(expected).0.into_iter().map(f64::from).collect();
+        let error = relative_error(&found, &expected);
+        assert!(error < 1e-5, "{what}: {error}");
+    };
+    for (name, device) in devices() {
+        let matrix = |key: &str| {
+            let (values, shape) = load(key);
+            let columns = shape[shape.len() - 1];
+            tensor(&values, [values.len() / columns, columns], &device)
+        };
+        let leaf = |key: &str| matrix(key).autodiff().require_grad();
+
+        let (x, weight) = (leaf("rms_norm.in"), matrix("rms_norm.weight").reshape([-1]));
+        let eps = f64::from(load("rms_norm.eps").0[0]);
+        let out = rms_norm(x.clone(), weight, eps);
+        close(&format!("{name} rms_norm"), values(out.clone().inner()), "rms_norm.out");
+        let gradients = out.mul(matrix("rms_norm.grad_out")).sum().backward();
+        close(&format!("{name} rms_norm gradient"), values(x.grad(&gradients).unwrap()), "rms_norm.grad_in");
+
+        let (gate, up) = (leaf("swiglu.gate"), leaf("swiglu.up"));
+        let out = swiglu(gate.clone(), up.clone());
+        close(&format!("{name} swiglu"), values(out.clone().inner()), "swiglu.out");
+        let gradients = out.mul(matrix("swiglu.grad_out")).sum().backward();
+        close(&format!("{name} swiglu gate"), values(gate.grad(&gradients).unwrap()), "swiglu.grad_gate");
+        close(&format!("{name} swiglu up"), values(up.grad(&gradients).unwrap()), "swiglu.grad_up");
+
+        let (turned, shape) = load("rotary.in");
+        let [heads, rows, dim] = shape[shape.len() - 3..] else { panic!("rotary.in has shape {shape:?}") };
+        let whole = |key: &str| tensor(&load(key).0, [1, heads, rows, dim], &device);
+        assert_eq!(turned.len(), heads * rows * dim);
+        let positions: Vec<u32> = golden
+            .bytes("rotary.position_ids")
+            .unwrap()
+            .chunks_exact(8)
+            .map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()) as u32)
+            .collect();
+        let rotary = Rotary::new(&positions, 1, dim, f64::from(load("rotary.theta").0[0]), &device);
+        let x = whole("rotary.in").autodiff().require_grad();
+        let out = rotary.apply(x.clone());
+        close(&format!("{name} rotary"), values(out.clone().inner()), "rotary.out");
+        let gradients = out.mul(whole("rotary.grad_out")).sum().backward();
+        close(&format!("{name} rotary gradient"), values(x.grad(&gradients).unwrap()), "rotary.grad_in");
+    }
+}
+
+/// A dropped element is zero, a kept one is scaled up, the share is the probability's, and a seed fixes the mask.
+#[test]
+fn dropout_is_inverted_and_seeded() {
+    for (name, device) in devices() {
+        let ones = Tensor::<2>::ones([64, 64], &device);
+        let eye = |n| Tensor::<2>::eye(n, &device);
+        let zero = Tensor::<2>::zeros([64, 64], &device);
+        let dropped = |seed| {
+            let adapter = LowRank {
+                a: burn::module::Param::from_tensor(eye(64)),
+                b: burn::module::Param::from_tensor(eye(64)),
+                scale: 1.0,
+                dropout: Some(foehn_kernels::Dropout { probability: 0.25, seed }),
+            };
+            values(projection(ones.clone(), zero.clone(), Some(&adapter)))
+        };
+        let (first, again, other) = (dropped(1), dropped(1), dropped(2));
+        assert_eq!(first, again, "{name}");
+        assert_ne!(first, other, "{name}");
+        assert!(first.iter().all(|&x| x == 0.0 || (x - 4.0 / 3.0).abs() < 1e-6), "{name}");
+        let share = first.iter().filter(|&&x| x == 0.0).count() as f64 / first.len() as f64;
+        // Four standard deviations of a binomial share over 4,096 draws.
+        assert!((share - 0.25).abs() < 4.0 * (0.25f64 * 0.75 / 4096.0).sqrt(), "{name}: {share}");
+    }
+}
