@@ -149,9 +149,10 @@ fn bad_adapters_are_refused_by_name() {
     let rank = spoiled(|folder| edit_config(folder, "r", serde_json::json!(3)));
     assert!(matches!(rank, Err(Error::Shape { .. })), "{rank:?}");
 
-    let with = |name: &'static str, shape: [usize; 2]| {
+    let fitting = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+    let partner = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
+    let with = |name: &'static str, shape: [usize; 2], other: &'static str| {
         spoiled(move |folder| {
-            let other = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
             let tensors_of = [(name, shape), (other, [96, 4])];
             let list: Vec<Tensor<'_>> = tensors_of
                 .iter()
@@ -160,11 +161,19 @@ fn bad_adapters_are_refused_by_name() {
             save_safetensors(&folder.join(tensors), &list, &Default::default()).unwrap();
         })
     };
-    let fitting = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
-    with(fitting, [4, 48]).unwrap();
-    assert!(matches!(with(fitting, [4, 49]), Err(Error::Shape { .. })));
-    assert!(matches!(with("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", [4, 48]), Err(Error::Unpaired { .. })));
-    assert!(matches!(with("transformer.wte.weight", [4, 48]), Err(Error::Foreign { .. })));
+    with(fitting, [4, 48], partner).unwrap();
+    assert!(matches!(with(fitting, [4, 49], partner), Err(Error::Shape { .. })));
+    assert!(matches!(with(fitting, [4, 48], "transformer.wte.weight"), Err(Error::Unpaired { .. })));
+    assert!(matches!(with("a.weight", [4, 48], "transformer.wte.weight"), Err(Error::Foreign { .. })));
+    let elsewhere = "base_model.model.model.layers.9.self_attn.q_proj";
+    let renamed = spoiled(|folder| {
+        let list = [("A", [4, 48]), ("B", [96, 4])].map(|(which, shape)| {
+            let name = format!("{elsewhere}.lora_{which}.weight");
+            Tensor::f32(name, shape.to_vec(), vec![0.0; shape[0] * shape[1]])
+        });
+        save_safetensors(&folder.join(tensors), &list, &Default::default()).unwrap();
+    });
+    assert!(matches!(renamed, Err(Error::Foreign { .. })), "{renamed:?}");
 }
 
 #[test]

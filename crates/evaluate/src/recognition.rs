@@ -143,7 +143,7 @@ pub fn score_labels(
     let mut rows = 0;
     for prompt in prompts {
         let samples = answers(subject, prompt, labels)?;
-        let more = Batch::pack(&samples.iter().collect::<Vec<_>>())?.rows();
+        let more = Batch::pack(&samples.iter().collect::<Vec<_>>()).rows();
         if rows + more > max_rows {
             flush(&mut waiting)?;
             rows = 0;
@@ -210,7 +210,7 @@ fn score(subject: Subject<'_>, samples: &[Sample], labels: usize) -> Result<Vec<
     if samples.is_empty() {
         return Ok(Vec::new());
     }
-    let batch = Batch::pack(&samples.iter().collect::<Vec<_>>())?;
+    let batch = Batch::pack(&samples.iter().collect::<Vec<_>>());
     let packed = Packed {
         input_ids: batch.input_ids(),
         position_ids: batch.position_ids(),

@@ -78,9 +78,9 @@ pub fn answer(
     for questions in questions.chunks(batch.max(1)) {
         let prompt = |question: &String| {
             let messages = [Message::new(Role::User, question.as_str())];
-            subject.template.prompt(subject.tokenizer, &messages)
+            Ok(subject.template.prompt(subject.tokenizer, &messages)?)
         };
-        let prompts: Vec<Vec<u32>> = questions.iter().map(prompt).collect::<Result<_, _>>()?;
+        let prompts: Vec<Vec<u32>> = questions.iter().map(prompt).collect::<Result<_>>()?;
         let generations = generate(subject.model, subject.tokenizer, &prompts, &config, &mut |_, _| {})?;
         let judged = questions.iter().zip(generations).map(|(question, generation)| Answer {
             question: question.clone(),

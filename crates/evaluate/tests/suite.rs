@@ -1,0 +1,137 @@
+//! Suites that open, suites that don't, and what must not be in training data.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Folder, small};
+use foehn_corpus::{Message, Record, Role, read_clean};
+use foehn_evaluate::{Error, Shared, Suite, check_disjoint, goes_on};
+
+fn vakog() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/vakog"))
+}
+
+/// What opening says after a change to one file.
+fn refused(file: &str, from: &str, to: &str) -> Error {
+    let change = |name: &str, text: &str| if name == file { text.replace(from, to) } else { text.to_owned() };
+    Folder::new(change).open().unwrap_err()
+}
+
+#[test]
+fn the_suite_of_vakog_is_balanced() {
+    let suite = Suite::open(vakog().join("probes/suite.toml")).unwrap();
+    assert_eq!(suite.labels(), ["Visual", "Auditory", "Kinesthetic", "Olfactory", "Gustatory"]);
+    for label in 0..5 {
+        assert_eq!(suite.truth().iter().filter(|truth| **truth == label).count(), 20);
+    }
+    assert_eq!(suite.ask_scene("a storm", "Visual"), "Describe a storm using the Visual modality.");
+}
+
+#[test]
+fn the_hand_written_data_of_vakog_gives_no_probe_away() {
+    let suite = Suite::open(vakog().join("probes/suite.toml")).unwrap();
+    for part in ["choose", "describe", "explain", "multi", "recognise", "rewrite"] {
+        let records = read_clean(&vakog().join("parts").join(part).with_extension("jsonl")).unwrap();
+        assert!(!records.is_empty());
+        check_disjoint(&suite, &records).unwrap();
+    }
+}
+
+#[test]
+fn a_changed_probe_file_is_refused() {
+    let folder = Folder::new(|_, text| text.to_owned());
+    assert!(folder.open().is_ok());
+    folder.write("recognition.jsonl", &common::PROBES.replace("amber", "red"));
+    let error = folder.open().unwrap_err();
+    assert!(matches!(&error, Error::NotFrozen { path, .. } if path.ends_with("recognition.jsonl")), "{error}");
+}
+
+#[test]
+fn a_broken_suite_names_the_place() {
+    let error = refused("recognition.jsonl", r#""kind": "idiom", "#, "");
+    assert!(matches!(error, Error::ProbeSyntax { line: 2, .. }), "{error}");
+    // Empty lines count as lines.
+    let error = refused("recognition.jsonl", "{\"id\": \"p2\"", "\n\n{\"id\": \"p1\"");
+    assert!(matches!(&error, Error::ProbeField { line: 4, field: "id", .. }), "{error}");
+    let error = refused("recognition.jsonl", r#""Auditory", "kind": "literal""#, r#""Hearing", "kind": "literal""#);
+    assert!(matches!(&error, Error::ProbeField { line: 3, field: "modality", .. }), "{error}");
+    let error = refused("production.jsonl", common::SCENES, "\n");
+    assert!(matches!(&error, Error::SuiteField { field: "probes", .. }), "{error}");
+
+    let field = |from: &str, to: &str| match refused("suite.toml", from, to) {
+        Error::SuiteField { field, .. } => field,
+        other => panic!("{other}"),
+    };
+    assert_eq!(field(r#"["Visual", "Auditory"]"#, r#"["Visual", "Visual"]"#), "labels");
+    assert_eq!(field("of '{sentence}'", "of it"), "recognition.questions");
+    assert_eq!(field("{label}", "{modality}"), "production.question");
+    assert!(matches!(refused("suite.toml", "name =", "nom ="), Error::SuiteSyntax { .. }));
+    let error = refused("lexicon.json", "Auditory", "Hearing");
+    assert!(matches!(error, Error::SuiteField { field: "production.lexicon", .. }), "{error}");
+    assert!(matches!(refused("unseen.json", "crimson", "two words"), Error::Lexicon { .. }));
+}
+
+fn record(group: &str, turns: &[&str]) -> Record {
+    let roles = [Role::User, Role::Assistant].into_iter().cycle();
+    Record {
+        id: Some("r".to_owned()),
+        messages: turns.iter().zip(roles).map(|(text, role)| Message::new(role, *text)).collect(),
+        metadata: serde_json::Map::new(),
+        group: Some(group.to_owned()),
+    }
+}
+
+#[track_caller]
+fn check_leak(record: Record, expected: Option<(&str, Shared)>) {
+    let harmless = self::record("other", &["Who?", "I."]);
+    let found = match check_disjoint(&small(), [&harmless, &record]) {
+        Ok(()) => None,
+        Err(Error::Leak { probe, record, how }) => {
+            assert_eq!(record, "r");
+            Some((probe, how))
+        }
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(found.as_ref().map(|(probe, how)| (probe.as_str(), how.clone())), expected);
+}
+
+#[test]
+fn what_gives_a_probe_away_is_found() {
+    check_leak(record("mine", &["What modality is: 'A lamp glowed'?", "Visual"]), None);
+    check_leak(record("house", &["Hi", "Hello"]), Some(("s2", Shared::Group("house".to_owned()))));
+    let text = Shared::Text("that rings a bell my friend".to_owned());
+    check_leak(record("mine", &["Is it ‘THAT rings a bell — my friend’?", "Yes"]), Some(("p2", text)));
+    // Words that go from one message to the next are no text.
+    check_leak(record("mine", &["That rings a bell", "my friend"]), None);
+    let run = "two three four five six seven eight nine ten eleven twelve thirteen fourteen";
+    let words = Shared::Words(run.to_owned());
+    check_leak(record("mine", &["Count", &format!("So: {run}, fifteen")]), Some(("p3", words)));
+    check_leak(record("mine", &["Count", &run["two ".len()..]]), None);
+    let scene = Shared::Text("describe a storm".to_owned());
+    check_leak(record("mine", &["Describe a storm in Auditory language only.", "Boom."]), Some(("s1", scene)));
+    check_leak(record("mine", &["Describe a stormy day.", "A storm came."]), None);
+}
+
+#[test]
+fn going_on_is_told_from_an_answer() {
+    let suite = small();
+    let asked = Suite::ask(&suite.questions()[0], "A bell rang.");
+    for (answer, on) in [
+        ("Auditory", false),
+        ("Auditory.\n", false),
+        ("The modality of this sentence is Auditory.", false),
+        ("What modality is: 'A bell rang'? It is Auditory.", false),
+        ("", false),
+        ("Auditory\nUser: What now?", true),
+        ("Auditory\nWhat modality is: 'Smoke drifted'?", true),
+        ("Auditory What modality is: 'Smoke drifted'? Visual", true),
+        ("Auditory. Name the modality of 'a glow'. Visual", true),
+        ("Auditory\nDescribe a beach using the Visual modality.", true),
+        ("Auditory\nI describe a beach.", false),
+        ("Auditory\n\nVisual.", true),
+        ("Auditory because it rang.\nIt is not Visual.", false),
+    ] {
+        assert_eq!(goes_on(&suite, &asked, answer).is_some(), on, "{answer:?}: {:?}", goes_on(&suite, &asked, answer));
+    }
+}

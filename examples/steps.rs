@@ -1,0 +1,138 @@
+//! LoRA steps on rows that are tokenised already: losses, speed and peak memory as one JSON object, to hold against PEFT.
+//!
+//!     cargo run --release --example tokenize -- --json --limit 0 > rows.jsonl
+//!     cargo run --release --example steps -- --rows rows.jsonl --steps 10 --learning-rate 2e-4
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use foehn::finetune::{AdamW, AdamWConfig, gradients};
+use foehn::lora::{Adapter, LoraConfig, attach_trainable, detach, parameters, set_parameters};
+use foehn::tokens::Sample;
+use serde::Deserialize;
+use serde_json::json;
+
+/// Takes AdamW steps on rows {"input_ids": [...], "loss_mask": [0/1, ...]}, in their order, without clipping or schedule.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    model: common::ModelArgs,
+    /// The rows, JSONL; loss_mask marks the target tokens
+    #[arg(long, required_unless_present = "random")]
+    rows: Option<PathBuf>,
+    /// In place of rows: so many random rows a step, of so many tokens, all supervised
+    #[arg(long, num_args = 2, value_names = ["ROWS", "TOKENS"])]
+    random: Option<Vec<usize>>,
+    /// Rows in a step
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Steps to take
+    #[arg(long, default_value_t = 10)]
+    steps: usize,
+    /// Tokens computed at once
+    #[arg(long, default_value_t = 4096)]
+    micro_batch_rows: usize,
+    /// The learning rate
+    #[arg(long, default_value_t = 2e-4)]
+    learning_rate: f64,
+    /// The adapter to start from; a fresh one (r = 8, alpha = 16, all linear layers) by default
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Where to save the adapter after the last step
+    #[arg(long)]
+    save: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    input_ids: Vec<u32>,
+    loss_mask: Vec<u8>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::run(|| {
+        let mut network = arguments.model.load_network()?;
+        let model = &mut network.model;
+        let adapter = match &arguments.init {
+            Some(folder) => Adapter::load(folder)?,
+            None => Adapter::new(&LoraConfig::default(), model, 0)?,
+        };
+        attach_trainable(model, &adapter)?;
+        let (batch, samples) = samples(&arguments, model.config().vocab_size)?;
+        let tensors = |model: &_| parameters(model).into_iter().map(|parameter| parameter.tensor).collect::<Vec<_>>();
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &tensors(model));
+        let (mut losses, mut seconds, mut tokens, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for step in 0..arguments.steps {
+            let chosen: Vec<&Sample> = (0..batch).map(|i| &samples[(step * batch + i) % samples.len()]).collect();
+            let begun = Instant::now();
+            let computed = gradients(model, &chosen, arguments.micro_batch_rows, (0.0, 0));
+            let updated = optimizer.step(tensors(model), computed.gradients, arguments.learning_rate);
+            set_parameters(model, updated);
+            seconds.push(begun.elapsed().as_secs_f64());
+            losses.push(computed.loss);
+            tokens.push(chosen.iter().map(|sample| sample.len()).sum::<usize>());
+            rows += computed.rows;
+        }
+        if let (Some(folder), Some(trained)) = (&arguments.save, detach(model, &adapter.config)) {
+            trained.save(folder)?;
+        }
+        // The first step pays for what later ones find warm.
+        let rate = |per_step: &dyn Fn(usize) -> f64| median((1.min(seconds.len() - 1)..seconds.len()).map(per_step));
+        let report = json!({
+            "losses": losses,
+            "tokens_per_s": rate(&|step| tokens[step] as f64 / seconds[step]),
+            "examples_per_s": rate(&|step| batch as f64 / seconds[step]),
+            "real_tokens": tokens.iter().sum::<usize>(),
+            "computed_tokens": rows,
+            "peak_rss_mib": peak_rss_mib(),
+        });
+        println!("{report}");
+        Ok(())
+    })
+}
+
+fn samples(arguments: &Arguments, vocab_size: usize) -> Result<(usize, Vec<Sample>)> {
+    ensure!(arguments.steps > 0 && arguments.batch > 0, "--steps and --batch have to be at least 1");
+    if let Some(&[rows, tokens]) = arguments.random.as_deref() {
+        ensure!(rows > 0 && tokens > 1, "--random needs at least 1 row of 2 tokens");
+        let mut state = 1u64;
+        let mut id = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((state >> 33) % vocab_size as u64) as u32
+        };
+        let count = rows * arguments.steps;
+        let random = (0..count).map(|_| Sample::from_text((0..tokens).map(|_| id()).collect()));
+        return Ok((rows, random.collect::<Result<_, _>>()?));
+    }
+    let path = arguments.rows.as_ref().context("--rows is missing")?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let sample = |(number, line): (usize, &str)| -> Result<Sample> {
+        let at = || format!("{}, line {}", path.display(), number + 1);
+        let row: Row = serde_json::from_str(line).with_context(at)?;
+        ensure!(row.input_ids.iter().all(|&id| (id as usize) < vocab_size), "{}: an id is not in the vocabulary", at());
+        Sample::new(row.input_ids, row.loss_mask.iter().map(|&mask| mask != 0).collect()).with_context(at)
+    };
+    let samples = text.lines().enumerate().map(sample).collect::<Result<Vec<_>>>()?;
+    ensure!(!samples.is_empty(), "{} has no rows", path.display());
+    Ok((arguments.batch, samples))
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2] * 1000.0).round() / 1000.0
+}
+
+/// The most memory that this process has held, in MiB; null where the system does not say.
+fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some((kib / 102.4).round() / 10.0)
+}
