@@ -24,7 +24,7 @@ pub use pretrained::{LoadError, Network, Pretrained, load_text, sha256_of_file};
 
 pub use burn;
 pub use foehn_corpus as corpus;
-//pub use foehn_evaluate as evaluate;
+pub use foehn_evaluate as evaluate;
 pub use foehn_finetune as finetune;
 pub use foehn_generate as generate;
 pub use foehn_hub as hub;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use foehn::burn::tensor::Device;
+use foehn::evaluate::{EvaluateConfig, Run, Subject, Suite};
 use foehn::hub::Progress;
 use foehn::{Network, Pretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -80,6 +81,33 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar.set_prefix(what.to_owned());
     bar
+}
+
+/// Measures a model with its attached adapter, under a progress bar.
+pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Run> {
+    let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template };
+    let bar = progress(name, 0);
+    let run = foehn::evaluate::evaluate(name, subject, suite, config, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    Ok(run)
+}
+
+/// A text in lines of up to 100 columns, the later ones indented by `indent`.
+pub fn wrapped(text: &str, indent: usize) -> String {
+    let (mut out, mut column) = (String::new(), indent);
+    for word in text.split_whitespace() {
+        if column > indent && column + word.chars().count() + 1 > 100 {
+            out += &format!("\n{:indent$}", "");
+            column = indent;
+        }
+        let space = if column > indent { " " } else { "" };
+        out += &format!("{space}{word}");
+        column += space.len() + word.chars().count();
+    }
+    out
 }
 
 /// Runs an example: an error is printed with its causes, and the exit status is 1.

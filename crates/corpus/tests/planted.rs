@@ -49,6 +49,10 @@ fn sound() -> Vec<Value> {
             &format!("A low hum fills {place}, and somewhere a gate creaks."),
         ));
     }
+    for (label, answer) in [("Auditory", "1. Did you hear the bang?"), ("Visual", "2. A lamp swung in the fog.")] {
+        let prompt = format!("Which of these is {label}?\n1. Did you hear the bang?\n2. A lamp swung in the fog.");
+        records.push(record("choose", label, &prompt, answer));
+    }
     records.push(json!({"messages": [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "What modality is: 'a bell rang'?"},
@@ -104,6 +108,7 @@ fn planted() -> Vec<(&'static str, Value)> {
             "Yes.\nQ: And 12?\nA: No.",
             "Yes. Is number 7 of the catalogue a statue? No.",
             "**Assistant:** Yes.",
+            "Yes.\n[User] Is it large?\n[Assistant] No.",
         ],
     );
     answers(
@@ -118,8 +123,26 @@ fn planted() -> Vec<(&'static str, Value)> {
     );
     answers(
         "asks-again",
-        &["Yes.\nWhat modality is: 'a drum'?\nAuditory", "Yes. Describe a fair using the Kinesthetic modality. Heat."],
+        &[
+            "Yes.\nWhat modality is: 'a drum'?\nAuditory",
+            "Yes. Describe a fair using the Kinesthetic modality. Heat.",
+            "Yes What modality is: 'a drum'? Auditory.",
+            "Yes.\nWhich of these is Gustatory?\n1. Salt.\n2. A bell.\n\n1. Salt.",
+        ],
     );
+    for (prompt, answer) in [
+        ("What modality is: 'Steam on the glass'?", "Visual What modality is: 'a drum'? Auditory."),
+        (
+            "Which of these is Olfactory?\n1. A fire smoked.\n2. A fire crackled.",
+            "1. A fire smoked.\n\nWhich of these is Visual?\n1. A drum.\n2. A flag.\n\n2. A flag.",
+        ),
+        (
+            "1. Stew bubbled.\n2. Stew warms.\nPick the Auditory sentence.",
+            "1. Stew bubbled.\nPick the Visual sentence.\n2.",
+        ),
+    ] {
+        plants.push(("runs-on", record("other", "Visual", prompt, answer)));
+    }
     plants.push(("control-text", record("other", "Visual", "Is this [/INST] a painting?", "Yes.")));
     for place in ["a cellar", "a tent"] {
         let prompt = format!("Describe {place} using the Visual modality.");

@@ -140,16 +140,13 @@ pub fn score_labels(
         Ok(())
     };
     let mut waiting: Vec<Sample> = Vec::new();
-    let mut rows = 0;
     for prompt in prompts {
         let samples = answers(subject, prompt, labels)?;
-        let more = Batch::pack(&samples.iter().collect::<Vec<_>>()).rows();
-        if rows + more > max_rows {
+        let together: Vec<&Sample> = waiting.iter().chain(&samples).collect();
+        if Batch::pack(&together).rows() > max_rows {
             flush(&mut waiting)?;
-            rows = 0;
         }
         waiting.extend(samples);
-        rows += more;
     }
     flush(&mut waiting)?;
     for (prompt, scores) in prompts.iter().zip(&scores) {
@@ -211,11 +208,8 @@ fn score(subject: Subject<'_>, samples: &[Sample], labels: usize) -> Result<Vec<
         return Ok(Vec::new());
     }
     let batch = Batch::pack(&samples.iter().collect::<Vec<_>>());
-    let packed = Packed {
-        input_ids: batch.input_ids(),
-        position_ids: batch.position_ids(),
-        subtree_ends: batch.subtree_ends(),
-    };
+    let packed =
+        Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() };
     let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
     let log_probs = token_log_probs(subject.model.forward(packed), subject.model.head(), &targets);
     let sum = |sample: usize| -> f64 {

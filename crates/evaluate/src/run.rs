@@ -122,8 +122,7 @@ pub fn evaluate(
     let recognition = recognise(subject, suite, config.max_rows, &mut more)?;
     let answers = answer(subject, suite, &asked, config.recognition_tokens, config.batch, &mut more)?;
     let descriptions = answer(subject, suite, &described, config.production_tokens, config.batch, &mut more)?;
-    let stopping =
-        Stopping { recognition: StopFigures::new(&answers), production: StopFigures::new(&descriptions) };
+    let stopping = Stopping { recognition: StopFigures::new(&answers), production: StopFigures::new(&descriptions) };
     let items = scenes.into_iter().zip(descriptions);
     let items = items.map(|((scene, label), answer)| ProductionItem::new(suite, scene, label, answer)).collect();
     Ok(Run { name: name.to_owned(), recognition, production: Production::new(items, suite), stopping, answers })

@@ -119,7 +119,7 @@ impl Suite {
     /// [`Error::NotFrozen`] where a probe file has changed, and whatever else is wrong, with its path and line.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = String::from_utf8_lossy(&read(path)?).into_owned();
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let file: SuiteFile = toml::from_str(&text)
             .map_err(|source| Error::SuiteSyntax { path: path.to_owned(), source: Box::new(source) })?;
         check_wording(path, &file)?;
@@ -294,7 +294,12 @@ fn check_wording(path: &Path, file: &SuiteFile) -> Result<()> {
     let lacks_sentence = recognition.questions.iter().find(|question| !question.contains("{sentence}"));
     let lacks_scene = ["{scene}", "{label}"].iter().any(|part| !production.question.contains(part));
     let rules = [
-        (labels.len() >= 2 && distinct.len() == labels.len(), "labels", format!("{labels:?}"), "two or more different names"),
+        (
+            labels.len() >= 2 && distinct.len() == labels.len(),
+            "labels",
+            format!("{labels:?}"),
+            "two or more different names",
+        ),
         (!recognition.questions.is_empty(), "recognition.questions", "[]".to_owned(), "a question at least"),
         (
             lacks_sentence.is_none(),

@@ -3,10 +3,10 @@
 use crate::{Interval, McNemar, Paired, ProductionFigures, Report, Run, StopFigures};
 
 /// The width of a row's name.
-const NAME: usize = 34;
+const NAME: usize = 31;
 
 /// The width of a run's column.
-const COLUMN: usize = 14;
+const COLUMN: usize = 15;
 
 /// The width of a matrix's column, and of the label before a row.
 const CELL: usize = 8;
@@ -64,8 +64,18 @@ impl Page<'_> {
         let Report { suite, hashes, base, .. } = self.report;
         let hash = |hash: &str| hash.chars().take(12).collect::<String>();
         self.line(&format!("suite {}", cut(suite, 90)));
-        self.line(&format!("  {:<12}{} probes, sha256 {}…", "recognition", base.recognition.items.len(), hash(&hashes.recognition)));
-        self.line(&format!("  {:<12}{} descriptions, sha256 {}…", "production", base.production.items.len(), hash(&hashes.production)));
+        self.line(&format!(
+            "  {:<12}{} probes, sha256 {}…",
+            "recognition",
+            base.recognition.items.len(),
+            hash(&hashes.recognition)
+        ));
+        self.line(&format!(
+            "  {:<12}{} descriptions, sha256 {}…",
+            "production",
+            base.production.items.len(),
+            hash(&hashes.production)
+        ));
         self.line("");
         let names: String = self.runs().map(|run| format!("{:>COLUMN$}", cut(&run.name, COLUMN - 1))).collect();
         let remark = if self.report.comparison.is_some() { "difference [95%]; exact McNemar" } else { "" };
@@ -78,7 +88,7 @@ impl Page<'_> {
         self.compared("accuracy", |run| run.recognition.likelihood.classification.accuracy, compared);
         self.share("macro-F1", |run| run.recognition.likelihood.classification.macro_f1);
         self.share("MCC (R_K)", |run| run.recognition.likelihood.classification.mcc);
-        self.share("Brier score (0 to 2, low is good)", |run| run.recognition.likelihood.brier);
+        self.share("Brier score (0 to 2, 0 is best)", |run| run.recognition.likelihood.brier);
         self.share("consistency over paraphrases", |run| run.recognition.likelihood.consistency);
         for (question, text) in self.report.questions.iter().enumerate() {
             let name = format!("  accuracy, {text}");
@@ -97,7 +107,7 @@ impl Page<'_> {
             };
             let tests = self.report.comparison.as_ref().and_then(|comparison| comparison.per_class.get(index));
             let remark = tests.map(|class| format!("recall {:+.3}; p {} (Holm)", class.difference, p(class.p_holm)));
-            self.row(&format!("  {label}: precision recall F1"), shown, &remark.unwrap_or_default());
+            self.row(&format!("  {label}: P, R, F1"), shown, &remark.unwrap_or_default());
         }
         self.line("recognition, from domain-conditional PMI");
         self.share("accuracy", |run| run.recognition.pmi.classification.accuracy);
@@ -117,23 +127,23 @@ impl Page<'_> {
         self.share("answers with a sense word", |run| run.production.all.coverage);
         self.row("mean length in words", |run| format!("{:.1}", mean_words(&run.production.all)), "");
         if self.report.base.production.unseen.is_some() {
-            self.share("off target, words seen by the data", |run| run.production.seen.off_target);
+            self.share("off target, words seen in data", |run| run.production.seen.off_target);
             let unseen = |run: &Run| run.production.unseen.as_ref().map_or(0.0, |unseen| unseen.off_target);
             self.share("off target, words held out", unseen);
         }
     }
 
     fn stopping(&mut self) {
-        let kinds: [(&str, fn(&Run) -> StopFigures); 2] = [
-            ("stopping, after recognition questions", |run| run.stopping.recognition),
-            ("stopping, after descriptions", |run| run.stopping.production),
-        ];
-        for (name, figures) in kinds {
-            self.line(name);
-            self.share("end in the stop token", |run| figures(run).stopped);
-            self.share("go on to a further question", |run| figures(run).goes_on);
-            self.share("control text", |run| figures(run).control_text);
-        }
+        self.line("stopping, after recognition questions");
+        self.ends(|run| run.stopping.recognition);
+        self.line("stopping, after descriptions");
+        self.ends(|run| run.stopping.production);
+    }
+
+    fn ends(&mut self, figures: impl Fn(&Run) -> StopFigures) {
+        self.share("end in the stop token", |run| figures(run).stopped);
+        self.share("go on to a further question", |run| figures(run).goes_on);
+        self.share("control text", |run| figures(run).control_text);
     }
 
     /// A matrix of each run.

@@ -20,7 +20,8 @@ impl Tiny {
     }
 
     fn run(&self, name: &str) -> Run {
-        let config = EvaluateConfig { recognition_tokens: 12, production_tokens: 20, batch: 3, ..EvaluateConfig::default() };
+        let config =
+            EvaluateConfig { recognition_tokens: 12, production_tokens: 20, batch: 3, ..EvaluateConfig::default() };
         evaluate(name, self.subject(), &small(), &config, &mut |_, _| {}).unwrap()
     }
 }
@@ -50,8 +51,10 @@ fn scores_are_the_likelihoods_of_answer_and_stop_token() {
     let prompts = ["What modality is: 'a bell'?", "Which?", "What modality is: 'a glow'?"].map(str::to_owned);
     // Labels that share their beginning, one of them the beginning of another: only the stop token tells those apart.
     let labels = ["Vis", "Visual", "Vista", "Auditory"].map(str::to_owned);
-    let expected: Vec<Vec<f64>> =
-        prompts.iter().map(|prompt| labels.iter().map(|label| log_likelihood(&tiny, prompt, label)).collect()).collect();
+    let expected: Vec<Vec<f64>> = prompts
+        .iter()
+        .map(|prompt| labels.iter().map(|label| log_likelihood(&tiny, prompt, label)).collect())
+        .collect();
     for max_rows in [1, 90, 512] {
         let mut scored = 0;
         let found = score_labels(tiny.subject(), &prompts, &labels, max_rows, &mut |more| scored += more).unwrap();
@@ -66,7 +69,8 @@ fn scores_are_the_likelihoods_of_answer_and_stop_token() {
 fn a_run_counts_everything_once() {
     let tiny = Tiny::new(8, 1.0);
     let suite = small();
-    let config = EvaluateConfig { recognition_tokens: 4, production_tokens: 6, scenes: Some(1), ..EvaluateConfig::default() };
+    let config =
+        EvaluateConfig { recognition_tokens: 4, production_tokens: 6, scenes: Some(1), ..EvaluateConfig::default() };
     let mut steps = Vec::new();
     let run = evaluate("tiny", tiny.subject(), &suite, &config, &mut |done, total| steps.push((done, total))).unwrap();
     // Two questions about three probes and about nothing, three answers, one scene under two labels.
@@ -98,7 +102,7 @@ fn a_report_is_read_back_and_fits_a_terminal() {
     let shown = report.to_string();
     let widths: BTreeSet<usize> = shown.lines().map(|line| line.chars().count()).collect();
     assert!(widths.last().is_some_and(|widest| *widest <= 100), "{shown}");
-    for part in ["accuracy, idiom (1)", "Auditory: precision recall F1", "control text", "leakage", "off target, words held out"] {
+    for part in ["accuracy, idiom (1)", "Auditory: P, R, F1", "control text", "leakage", "off target, words held out"] {
         assert!(shown.contains(part), "{part} is not in\n{shown}");
     }
 }
@@ -123,4 +127,11 @@ fn settings_of_nothing_are_refused() {
     let config = EvaluateConfig { batch: 0, ..EvaluateConfig::default() };
     let error = evaluate("tiny", tiny.subject(), &small(), &config, &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, Error::Setting { field: "batch", found: 0, .. }));
+}
+
+#[test]
+fn weights_that_overflow_are_named_not_scored() {
+    let tiny = Tiny::new(8, 1e30);
+    let error = evaluate("tiny", tiny.subject(), &small(), &EvaluateConfig::default(), &mut |_, _| {}).unwrap_err();
+    assert!(matches!(&error, Error::NonFiniteScore { label, .. } if label == "Visual"), "{error}");
 }

@@ -47,12 +47,7 @@ impl SamplingConfig {
                 "a finite number of at least 0",
             ),
             (self.top_k != Some(0), "top_k", "0".to_owned(), "at least 1"),
-            (
-                in_range(self.top_p, f32::MIN_POSITIVE),
-                "top_p",
-                shown(self.top_p),
-                "a number over 0 and up to 1",
-            ),
+            (in_range(self.top_p, f32::MIN_POSITIVE), "top_p", shown(self.top_p), "a number over 0 and up to 1"),
             (in_range(self.min_p, 0.0), "min_p", shown(self.min_p), "a number from 0 to 1"),
             (
                 self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0,

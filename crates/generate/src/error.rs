@@ -54,7 +54,9 @@ pub enum Error {
         prompts: Vec<usize>,
     },
     /// The model computed a logit that is NaN or infinite.
-    #[error("the logit of token {id} is {value} after {length} tokens of sequence {sequence}: the weights or the adapter are broken")]
+    #[error(
+        "the logit of token {id} is {value} after {length} tokens of sequence {sequence}: the weights or the adapter are broken"
+    )]
     NonFiniteLogit {
         /// The sequence's place in the batch, from 0.
         sequence: usize,

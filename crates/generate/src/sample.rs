@@ -93,7 +93,8 @@ pub fn keep_top_p(logits: &mut [f32], p: f32) {
         return;
     }
     let max = largest(logits);
-    let mut order: Vec<u32> = (0..).zip(&*logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY).map(|at| at.0).collect();
+    let mut order: Vec<u32> =
+        (0..).zip(&*logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY).map(|at| at.0).collect();
     order.sort_unstable_by(|&a, &b| descending(logits, a, b));
     let weights: Vec<f64> = order.iter().map(|&id| weight(logits, id, max)).collect();
     let enough = f64::from(p) * weights.iter().sum::<f64>();
@@ -244,7 +245,8 @@ mod tests {
             counts[sampler.next(&mut logits.clone(), &[]) as usize] += 1.0;
         }
         let expected = softmax(&logits.map(|logit| logit / temperature)).into_iter().map(|p| p * 20_000.0);
-        let statistic: f64 = counts.iter().zip(expected).map(|(count, mean)| (count - mean) * (count - mean) / mean).sum();
+        let statistic: f64 =
+            counts.iter().zip(expected).map(|(count, mean)| (count - mean) * (count - mean) / mean).sum();
         assert!(statistic < 24.32, "{statistic}");
     }
 

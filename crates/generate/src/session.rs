@@ -87,8 +87,7 @@ impl<'a> Session<'a> {
         config.sampling.seed = config.sampling.seed.wrapping_add(turn);
         let mut to_text = |_, piece: &str| on_text(piece);
         let prompts = std::slice::from_ref(&prompt);
-        let generated =
-            generate_cached(self.model, self.tokenizer, &mut self.cache, prompts, &config, &mut to_text);
+        let generated = generate_cached(self.model, self.tokenizer, &mut self.cache, prompts, &config, &mut to_text);
         let Some(generation) = generated.inspect_err(|_| self.cache.truncate(&[self.reused]))?.pop() else {
             unreachable!("one prompt gives one generation");
         };

@@ -23,7 +23,8 @@ impl StopMatcher {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(piece);
         // A stop string that is complete now begins no earlier than what was held.
-        let ends = self.stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|start| (start + stop.len(), start)));
+        let ends =
+            self.stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|start| (start + stop.len(), start)));
         if let Some((_, start)) = ends.min() {
             text.truncate(start);
             return (text, true);

@@ -28,7 +28,13 @@ fn packed_logits(model: &Mistral, ids: &[u32]) -> Vec<Vec<f32>> {
     logits.chunks_exact(model.config().vocab_size).map(<[f32]>::to_vec).collect()
 }
 
-fn run(model: &Mistral, prompts: &[Vec<u32>], sampling: &SamplingConfig, eos_ids: &[u32], max: usize) -> Vec<Continuation> {
+fn run(
+    model: &Mistral,
+    prompts: &[Vec<u32>],
+    sampling: &SamplingConfig,
+    eos_ids: &[u32],
+    max: usize,
+) -> Vec<Continuation> {
     let mut cache = KvCache::new(model.config(), prompts.len(), 64, &model.device());
     let limits = Limits { max_new_tokens: max, eos_ids };
     continue_ids(model, &mut cache, prompts, limits, sampling, &mut |_, _| ControlFlow::Continue(())).unwrap()
@@ -56,7 +62,8 @@ fn prefill_and_decode_are_the_packed_pass() {
             if sequences.iter().zip(&held).all(|(ids, &held)| held >= ids.len()) {
                 break;
             }
-            let next: Vec<[u32; 1]> = sequences.iter().zip(&held).map(|(ids, &at)| [*ids.get(at).unwrap_or(&3)]).collect();
+            let next: Vec<[u32; 1]> =
+                sequences.iter().zip(&held).map(|(ids, &at)| [*ids.get(at).unwrap_or(&3)]).collect();
             let next: Vec<&[u32]> = next.iter().map(|id| &id[..]).collect();
             hidden = model.forward_cached(&next, &mut cache);
             held.iter_mut().for_each(|held| *held += 1);
@@ -84,7 +91,13 @@ fn greedy_is_the_argmax_of_the_packed_pass() {
 
 #[test]
 fn a_batch_is_its_sequences_alone() {
-    let sampled = SamplingConfig { temperature: 1.0, top_p: Some(0.9), repetition_penalty: 1.1, seed: 3, ..SamplingConfig::default() };
+    let sampled = SamplingConfig {
+        temperature: 1.0,
+        top_p: Some(0.9),
+        repetition_penalty: 1.1,
+        seed: 3,
+        ..SamplingConfig::default()
+    };
     for name in MODELS {
         let model = common::golden(name);
         for sampling in [SamplingConfig::default(), sampled.clone()] {

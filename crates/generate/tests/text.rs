@@ -106,3 +106,11 @@ fn a_session_takes_back_what_it_could_not_answer() {
     assert!(matches!(session.say("hm", &mut |_| {}), Ok(answer) if !answer.output_ids.is_empty()));
     assert_eq!(session.messages().len(), 2);
 }
+
+#[test]
+fn weights_that_overflow_are_an_error() {
+    let tiny = Tiny::new(3, 1e30);
+    let config = GenerateConfig::default();
+    let error = generate(&tiny.model, &tiny.tokenizer, &prompts(&tiny), &config, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(error, Error::NonFiniteLogit { sequence: 0, length: 2, .. }), "{error}");
+}

@@ -1,13 +1,14 @@
 //! Answers that go on to ask what others were asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::skeleton::{Skeleton, later_requests};
+use super::skeleton::{Skeleton, later_requests, led_requests, requests};
 use super::{Finding, SetPass, Sketch};
 use crate::record::{Record, Role};
 use crate::text::mask_quotes;
 
-/// Rejects a record whose answer goes on, after its first sentence, to ask a question of the dataset's own.
+/// Rejects a record whose answer goes on, after its first sentence or its first few words, to ask a question of the
+/// dataset's own.
 ///
 /// It does where a sentence of four words or more is another record's prompt, but for what it quotes; and where it is of
 /// the kind of five prompts or more, and something follows it, an answer that is. Two requests are of a kind where they
@@ -40,14 +41,14 @@ impl SetPass for AsksAgain {
             match message.role {
                 Role::System => {}
                 Role::User => {
-                    let prompt = Skeleton::new(&masked);
-                    if prompt.is_request() {
-                        sketch.extend([PROMPT, prompt.exact()]);
-                        sketch.extend(prompt.kinds().into_iter().flat_map(|kind| [PROMPT_KIND, kind]));
-                    }
+                    let prompts = requests(&masked);
+                    sketch.extend(prompts.iter().flat_map(|prompt| [PROMPT, prompt.exact()]));
+                    // Two questions of a kind in one prompt are one prompt.
+                    let kinds: BTreeSet<u64> = prompts.iter().flat_map(Skeleton::kinds).collect();
+                    sketch.extend(kinds.into_iter().flat_map(|kind| [PROMPT_KIND, kind]));
                 }
                 Role::Assistant => {
-                    for sentence in later_requests(&masked) {
+                    for sentence in later_requests(&masked).chain(led_requests(&masked)) {
                         sketch.extend([SENTENCE, sentence.exact()]);
                         let kinds = sentence.kinds().into_iter().filter(|_| sentence.is_followed());
                         sketch.extend(kinds.flat_map(|kind| [SENTENCE_KIND, kind]));
@@ -123,8 +124,11 @@ mod tests {
                 record("Describe a forge in Auditory language only.", "Hammers clang."),
                 record(ASKED, "Visual. Describe a forge in Auditory language only. Hammers clang."),
                 record(ASKED, "Visual. Do you want more of this?"),
+                record(ASKED, "Visual Which sense does it speak to: 'a bell'? Auditory"),
+                record("Which of these is Gustatory?\n1. Salt.\n2. A bell.", "1. Salt."),
+                record(ASKED, "Visual\nWhich of these is Gustatory?\n1. A lamp.\n2. Soup.\n\n2. Soup."),
             ],
-            &[(1, 0), (3, 2)],
+            &[(1, 0), (3, 2), (5, 0), (7, 6)],
         );
     }
 

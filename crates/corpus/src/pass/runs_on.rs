@@ -1,15 +1,18 @@
 //! Answers that go on to ask and answer what they were asked.
 
 use super::Pass;
-use super::skeleton::{Skeleton, later_requests};
+use super::skeleton::{Skeleton, later_requests, led_requests, requests};
 use crate::record::{Record, Role};
 use crate::text::{mask_quotes, sentences};
 
-/// Rejects a record whose answer does not stop: it carries another turn's role marker (`User:`, `### Instruction`, a
-/// `Q:` after its first line), or asks the user's question again with another object.
+/// Rejects a record whose answer does not stop: it carries another turn's role marker (`User:`, `[User]`,
+/// `### Instruction`, a `Q:` after its first line), or asks the user's question again with another object.
 ///
 /// The question is asked again where a sentence after the first has six tenths of the prompt's words in their order, with
-/// quoted spans and capitalised words masked, and is a question, or begins with the same verb, as the prompt does.
+/// quoted spans and capitalised words masked, and is a question, or begins with the same verb, as the prompt does. Of a
+/// prompt with a list, what stands beside the list is compared, and each question there. Where no mark parts the
+/// question from an answer of one to three words, it has to be of the prompt's kind, as in
+/// [`AsksAgain`](super::AsksAgain).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunsOn;
 
@@ -19,20 +22,16 @@ impl Pass for RunsOn {
     }
 
     fn check(&self, record: &Record) -> Option<String> {
-        let mut prompt = None;
+        let mut prompts = Vec::new();
         for (at, message) in record.messages.iter().enumerate() {
             match message.role {
                 Role::System => {}
-                Role::User => prompt = Some(Skeleton::new(&mask_quotes(&message.content))),
+                Role::User => prompts = requests(&mask_quotes(&message.content)),
                 Role::Assistant => {
-                    let masked = mask_quotes(&message.content);
                     if let Some(marker) = role_marker(&message.content) {
                         return Some(format!("the answer goes on with `{marker}` (message {})", at + 1));
                     }
-                    let prompt = prompt.as_ref().filter(|prompt| prompt.is_request());
-                    if let Some(prompt) = prompt
-                        && later_requests(&masked).any(|sentence| sentence.resembles(prompt))
-                    {
+                    if asks_again(&mask_quotes(&message.content), &prompts) {
                         return Some(format!("the answer asks the question again (message {})", at + 1));
                     }
                 }
@@ -42,11 +41,17 @@ impl Pass for RunsOn {
     }
 }
 
+/// Whether the masked answer makes one of the prompt's requests again.
+fn asks_again(masked: &str, prompts: &[Skeleton]) -> bool {
+    later_requests(masked).any(|request| prompts.iter().any(|prompt| request.resembles(prompt)))
+        || led_requests(masked).iter().any(|request| prompts.iter().any(|prompt| request.is_of_kind(prompt)))
+}
+
 /// The first marker of a role at the start of a line or a sentence.
 fn role_marker(answer: &str) -> Option<&str> {
     sentences(answer).into_iter().enumerate().find_map(|(at, sentence)| {
         let bare = sentence.trim_start_matches(['*', '_', '>', ' ']);
-        let end = heading(bare).or_else(|| speaker(bare, at == 0))?;
+        let end = heading(bare).or_else(|| bracketed(bare)).or_else(|| speaker(bare, at == 0))?;
         Some(&bare[..end])
     })
 }
@@ -61,15 +66,24 @@ fn heading(line: &str) -> Option<usize> {
     is_marker.then_some(line.len() - rest.len() + role.len())
 }
 
+/// The end of `[User]`.
+fn bracketed(line: &str) -> Option<usize> {
+    let (name, _) = line.strip_prefix('[')?.split_once(']')?;
+    is_role(name).then_some(name.len() + 2)
+}
+
 /// The end of `User:`, or of `Q:` in an answer that did not begin with one.
 fn speaker(line: &str, is_first: bool) -> Option<usize> {
     let colon = line.char_indices().take(16).find(|(_, c)| *c == ':')?.0;
     let name = line[..colon].trim_end_matches(['*', '_', ' ']);
     let numbered = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let is_role = ["user", "human", "assistant"].contains(&name.to_ascii_lowercase().as_str())
-        && name.starts_with(char::is_uppercase);
     let is_question = !is_first && ["Q", "Question"].contains(&numbered.trim_end());
-    (is_role || is_question).then_some(colon + 1)
+    (is_role(name) || is_question).then_some(colon + 1)
+}
+
+/// Whether it names a role as a marker does: with a capital.
+fn is_role(name: &str) -> bool {
+    name.starts_with(char::is_uppercase) && ["user", "human", "assistant"].contains(&name.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]
@@ -92,6 +106,7 @@ mod tests {
     }
 
     const ASKED: &str = "What modality is: 'Her eyes sparkled'?";
+    const CHOOSE: &str = "Which of these is Visual?\n1. Did you hear a bell?\n2. A lamp hung there.\nGive it in full.";
 
     #[test]
     fn another_turn_is_seen() {
@@ -101,11 +116,17 @@ mod tests {
             "Visual\n**Human:** thanks",
             "Visual. Q: and 'a bell'? A: Auditory",
             "ASSISTANT: Visual",
+            "Visual\n[User] What about 'a bell'?\n[Assistant] Auditory",
+            "Visual. [HUMAN]: Thanks!",
             "Visual\nWhat modality is: 'That's music to my ears'?\nAuditory",
             "Visual. What modality is: 'Stop! It hurts'? Kinesthetic.",
+            "Visual What modality is: 'a bell'? Auditory.",
+            "It's Visual Question: What modality is 'a bell'? Answer: Auditory.",
         ] {
             check(ASKED, answer, true);
         }
+        check(CHOOSE, "2. A lamp hung there.\nWhich of these is Olfactory?\n1. Smoke.\n1. Smoke.", true);
+        check("1. A bell.\n2. A lamp.\nPick the Visual sentence.", "2. A lamp.\nPick the Tactile sentence.\n1.", true);
         check(
             "Describe a storm using the Visual modality.",
             "Grey light flickers. Describe a beach using the Auditory modality. Gulls cry.",
@@ -120,6 +141,10 @@ mod tests {
         check("Why is 'a bell rang' Auditory?", "Rang is heard. A bell speaks to the ear alone.", false);
         check("Write three questions.", "Q: One?\nWho is it? Where are they now?", false);
         check("Explain users.", "There are two kinds. User accounts: the first kind.", false);
+        check("Explain forms.", "There are blanks.\n[user] and [Users online] are two.\n[1] User.", false);
+        check(ASKED, "Question: What modality is: 'Her eyes sparkled'? Answer: Visual.", false);
+        check(ASKED, "Visual What else? Nothing.", false);
+        check(&CHOOSE.replace("Visual", "Auditory"), "1. Did you hear a bell?", false);
         check("I feel sad today, my friend.", "Sorry. I feel sad today too, my friend.", false);
         check("How do I write a good test?", "Be brief. How do I know that it is good? Run it.", false);
     }

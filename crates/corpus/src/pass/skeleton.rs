@@ -23,9 +23,12 @@ const MAX_WORDS: usize = 64;
 /// The fewest words of a request that can be told from chance.
 const MIN_WORDS: usize = 4;
 
+/// The most words of an answer after which a request counts though no mark parts the two.
+const MAX_LEAD: usize = 3;
+
 impl Skeleton {
-    /// The skeleton of a text whose quotations are masked. A capitalised word after the first is taken for a name or a
-    /// label.
+    /// The skeleton of a text whose quotations are masked. A capitalised word after the first, but `I`, is taken for a
+    /// name or a label.
     pub(super) fn new(masked: &str) -> Self {
         let mut words: Vec<Word> = Vec::new();
         for word in masked.split(|c: char| !(c.is_alphanumeric() || c == '\'' || c == QUOTED)) {
@@ -33,7 +36,10 @@ impl Skeleton {
             let mask = match word.chars().next() {
                 None => continue,
                 Some(QUOTED) => Some("\u{1}"),
-                Some(first) => (first.is_uppercase() && !words.is_empty()).then_some("\u{2}"),
+                Some(first) => {
+                    let is_name = first.is_uppercase() && word.split('\'').next() != Some("I");
+                    (is_name && !words.is_empty()).then_some("\u{2}")
+                }
             };
             words.push(Word { text: word.to_lowercase(), mask });
         }
@@ -60,6 +66,12 @@ impl Skeleton {
         let first = |skeleton: &Skeleton| skeleton.words.first().map(|word| word.text.clone());
         let same_kind = self.is_question == prompt.is_question && (self.is_question || first(self) == first(prompt));
         same_kind && longest <= MAX_WORDS && 10 * common_words(&self.words, &prompt.words) >= 6 * longest
+    }
+
+    /// Whether the two are of a kind.
+    pub(super) fn is_of_kind(&self, prompt: &Skeleton) -> bool {
+        let kinds = prompt.kinds();
+        self.kinds().iter().any(|kind| kinds.contains(kind))
     }
 
     /// Whether something follows the sentence.
@@ -99,6 +111,17 @@ impl Word {
     }
 }
 
+/// The requests of a masked prompt: the whole of it, or, if it holds a list, what stands beside the list, and each
+/// question there. An item is none: to repeat it is an answer.
+pub(super) fn requests(masked: &str) -> Vec<Skeleton> {
+    let (items, beside): (Vec<&str>, Vec<&str>) = masked.lines().partition(|line| is_item(line));
+    let beside = beside.join("\n");
+    let (whole, sentences) = if items.len() < 2 { (masked, Vec::new()) } else { (&*beside, sentences(&beside)) };
+    let questions = sentences.iter().filter(|sentence| sentences.len() > 1 && sentence.ends_with('?'));
+    let requests = std::iter::once(&whole).chain(questions).map(|text| Skeleton::new(text));
+    requests.filter(Skeleton::is_request).collect()
+}
+
 /// The requests among the sentences of a masked answer after the first. A heading of the answer's own is none.
 pub(super) fn later_requests(masked: &str) -> impl Iterator<Item = Skeleton> {
     let sentences = sentences(masked);
@@ -107,6 +130,38 @@ pub(super) fn later_requests(masked: &str) -> impl Iterator<Item = Skeleton> {
     later
         .map(move |(at, sentence)| Skeleton { is_followed: at < last, ..Skeleton::new(sentence) })
         .filter(Skeleton::is_request)
+}
+
+/// The requests that begin within the first sentence of a masked answer, after a few words and no mark, where something
+/// follows them: `Auditory What modality is: 'smoke'? Olfactory`.
+pub(super) fn led_requests(masked: &str) -> Vec<Skeleton> {
+    let sentences = sentences(masked);
+    let [first, _, ..] = sentences[..] else {
+        return Vec::new();
+    };
+    let is_bare = |word: &str| word.chars().all(|c| c.is_alphanumeric() || matches!(c, '\'' | '’' | '-'));
+    let (mut rest, mut found) = (first, Vec::new());
+    for _ in 0..MAX_LEAD {
+        match rest.split_once(char::is_whitespace) {
+            Some((word, after)) if is_bare(word) => rest = after.trim_start(),
+            _ => break,
+        }
+        let request = ["Question:", "Q:"].into_iter().find_map(|mark| rest.strip_prefix(mark)).unwrap_or(rest).trim();
+        if request.starts_with(char::is_uppercase) {
+            found.push(Skeleton { is_followed: true, ..Skeleton::new(request) });
+        }
+    }
+    found.retain(Skeleton::is_request);
+    found
+}
+
+/// Whether the line begins like an item of a list: `- `, `2. `, `(b) `.
+fn is_item(line: &str) -> bool {
+    let marker = line.split_whitespace().next().unwrap_or_default();
+    let label = marker.trim_start_matches('(').strip_suffix(['.', ')', ':']).unwrap_or_default();
+    let is_number = !label.is_empty() && label.bytes().all(|c| c.is_ascii_digit());
+    let is_letter = label.len() == 1 && label.bytes().all(|c| c.is_ascii_alphabetic());
+    is_number || is_letter || ["-", "*", "•", "–"].contains(&marker)
 }
 
 /// The length of the longest common subsequence.
@@ -156,6 +211,39 @@ mod tests {
         assert!(shares("Turn this into Visual language: 'a'", "Turn this into Auditory language: 'b c'"));
         assert!(!shares("Describe a forge in detail.", "Describe a forge in detail."));
         assert!(!shares("Why is 'rain' Auditory?", "How is 'rain' Auditory?"));
+        assert!(!shares("How do I write tests?", "How do I write letters?"));
+    }
+
+    #[test]
+    fn lists_are_not_asked() {
+        let check = |prompt: &str, expected: &[&str]| {
+            let found: Vec<_> = requests(&mask_quotes(prompt)).iter().map(Skeleton::exact).collect();
+            assert_eq!(found, expected.iter().map(|text| skeleton(text).exact()).collect::<Vec<_>>(), "{prompt}");
+        };
+        check("What modality is: 'rain'?", &["What modality is: 'rain'?"]);
+        check("Which of these is Visual?\n1. Did you see it at all?\n2. A bell.", &["Which of these is Visual?"]);
+        check("(a) A bell.\n(b) A lamp.\nPick the Visual sentence.", &["Pick the Visual sentence."]);
+        check(
+            "Which of these is Visual?\n- A bell.\n- A lamp.\n\nAnswer with the sentence.",
+            &["Which of these is Visual? Answer with the sentence.", "Which of these is Visual?"],
+        );
+        check("- A tall white lamp.\n- A bell.", &[]);
+        check("I ask you this. Who goes there now?", &["I ask you this. Who goes there now?"]);
+    }
+
+    #[test]
+    fn a_request_may_follow_a_short_answer() {
+        let check = |answer: &str, expected: Option<&str>| {
+            let found: Vec<_> = led_requests(&mask_quotes(answer)).iter().map(Skeleton::exact).collect();
+            let is_found = expected.is_none_or(|text| found.contains(&skeleton(text).exact()));
+            assert!(is_found && found.is_empty() == expected.is_none(), "{answer}");
+        };
+        check("Visual What modality is: 'rain'? Auditory", Some("What modality is: 'rain'?"));
+        check("It's Visual Question: What is it now? Auditory", Some("What is it now?"));
+        check("Question: What modality is: 'rain'? Auditory", None);
+        check("Well, What modality is: 'rain'? Auditory", None);
+        check("Now what modality is: 'rain'? Auditory", None);
+        check("Visual What modality is: 'rain'?", None);
     }
 
     #[test]

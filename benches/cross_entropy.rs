@@ -1,0 +1,39 @@
+//! The loss over 64 supervised rows of 512 and SmolLM2's vocabulary, to train and to score. An element is a supervised
+//! token.
+
+mod common;
+
+use common::{HIDDEN, VOCAB, device, random, time, tracked};
+use criterion::{Criterion, Throughput};
+use foehn_kernels::{Targets, linear_cross_entropy, token_log_probs};
+
+const ROWS: usize = 512;
+const SUPERVISED: usize = 64;
+
+fn main() {
+    common::run(cross_entropy);
+}
+
+fn cross_entropy(criterion: &mut Criterion) {
+    let device = device();
+    let hidden = random(1, [ROWS, HIDDEN], &device);
+    let leaf = tracked(&hidden);
+    let weight = random(2, [VOCAB, HIDDEN], &device).mul_scalar(0.07);
+    // The last rows of each of eight examples, and ids from all over the vocabulary.
+    let target = |index: usize| {
+        let row = (index / 8) * (ROWS / 8) + ROWS / 8 - 8 + index % 8;
+        (row as u32, (index * 7919 % VOCAB) as u32, 1.0)
+    };
+    let targets = Targets::new((0..SUPERVISED).map(target));
+    let mut group = criterion.benchmark_group("cross_entropy");
+    group.throughput(Throughput::Elements(SUPERVISED as u64));
+    group.bench_function("forward", |bencher| {
+        time(bencher, &device, || linear_cross_entropy(hidden.clone(), weight.clone(), &targets));
+    });
+    group.bench_function("forward_backward", |bencher| {
+        time(bencher, &device, || linear_cross_entropy(leaf.clone(), weight.clone(), &targets).backward());
+    });
+    group.bench_function("token_log_probs", |bencher| {
+        time(bencher, &device, || token_log_probs(hidden.clone(), weight.clone(), &targets));
+    });
+}

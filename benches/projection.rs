@@ -1,0 +1,61 @@
+//! The projection with and without an adapter of rank 8, at SmolLM2's shapes and at one of a 7B model.
+//!
+//! An element is a floating-point operation, two for a multiplication with its addition: `Gelem/s` reads as GFLOP/s.
+//! Counted are the products of the definition: one with the weight forward and one backward (the weight is frozen), and
+//! two with the adapter's matrices forward and four backward.
+
+mod common;
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor};
+use common::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, ROWS, device, random, time, tracked};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use foehn_kernels::{LowRank, projection};
+
+const RANK: usize = 8;
+
+fn main() {
+    common::run(projections);
+}
+
+fn projections(criterion: &mut Criterion) {
+    let device = device();
+    let mut group = criterion.benchmark_group("projection");
+    let smollm2 = [(HIDDEN, HIDDEN), (HIDDEN, KV_HEADS * HEAD_DIM), (HIDDEN, INTERMEDIATE), (INTERMEDIATE, HIDDEN)];
+    for rows in ROWS {
+        for (input, out) in smollm2 {
+            shape(&mut group, rows, input, out, &device);
+        }
+    }
+    shape(&mut group, 64, 4096, 4096, &device);
+}
+
+fn shape(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize, input: usize, out: usize, device: &Device) {
+    let name = format!("{rows}x{input}x{out}");
+    let x = random(1, [rows, input], device);
+    let weight = random(2, [out, input], device);
+    let [a, b] = [random(3, [RANK, input], device), random(4, [out, RANK], device)];
+    let frozen = adapter(a.clone(), b.clone());
+    let trained = adapter(tracked(&a), tracked(&b));
+    let leaf = tracked(&x);
+    let base = 2 * rows * input * out;
+    let low = 2 * rows * RANK * (input + out);
+
+    group.throughput(Throughput::Elements(base as u64));
+    group.bench_function(BenchmarkId::new("base_forward", &name), |bencher| {
+        time(bencher, device, || projection(x.clone(), weight.clone(), None));
+    });
+    group.throughput(Throughput::Elements((base + low) as u64));
+    group.bench_function(BenchmarkId::new("forward", &name), |bencher| {
+        time(bencher, device, || projection(x.clone(), weight.clone(), Some(&frozen)));
+    });
+    group.throughput(Throughput::Elements((2 * base + 3 * low) as u64));
+    group.bench_function(BenchmarkId::new("forward_backward", &name), |bencher| {
+        time(bencher, device, || projection(leaf.clone(), weight.clone(), Some(&trained)).backward());
+    });
+}
+
+fn adapter(a: Tensor<2>, b: Tensor<2>) -> LowRank {
+    LowRank { a: Param::from_tensor(a), b: Param::from_tensor(b), scale: 2.0, dropout: None }
+}

@@ -1,0 +1,47 @@
+//! A training step over 16 examples of VAKOG, with the settings of a default recipe, of a model of SmolLM2's shape with 4
+//! of its 30 layers: forward, backward, clipping, AdamW. An element is a token of the examples, before any is shared.
+
+mod common;
+
+use burn::tensor::Tensor;
+use common::{device, smollm2_of_four_layers, time, vakog_samples};
+use criterion::{Criterion, Throughput};
+use foehn_finetune::{AdamW, Recipe, clip_global_norm, gradients};
+use foehn_lora::{Adapter, attach_trainable, parameters, set_parameters};
+use foehn_mistral::Mistral;
+use foehn_tokens::Sample;
+
+fn main() {
+    common::run(train_step);
+}
+
+fn train_step(criterion: &mut Criterion) {
+    let recipe = Recipe::default();
+    let samples = vakog_samples(recipe.batch_size);
+    let tokens = samples.iter().map(|sample| sample.len() as u64).sum();
+    let samples: Vec<&Sample> = samples.iter().collect();
+    let device = device();
+    let mut model = smollm2_of_four_layers(&device);
+    let adapter = Adapter::new(&recipe.lora, &model, recipe.seed).unwrap();
+    attach_trainable(&mut model, &adapter).unwrap();
+    let mut optimizer = AdamW::new(recipe.optimizer, &matrices(&model));
+
+    let mut group = criterion.benchmark_group("train_step");
+    group.sample_size(10).throughput(Throughput::Elements(tokens));
+    group.bench_function("gradients", |bencher| {
+        time(bencher, &device, || gradients(&mut model, &samples, recipe.micro_batch_rows, (0.0, 0)));
+    });
+    group.bench_function("step", |bencher| {
+        time(bencher, &device, || {
+            let computed = gradients(&mut model, &samples, recipe.micro_batch_rows, (0.0, 0));
+            let (clipped, norm) = clip_global_norm(computed.gradients, Some(recipe.max_grad_norm));
+            let updated = optimizer.step(matrices(&model), clipped, recipe.learning_rate);
+            set_parameters(&mut model, updated);
+            (computed.loss, norm)
+        });
+    });
+}
+
+fn matrices(model: &Mistral) -> Vec<Tensor<2>> {
+    parameters(model).into_iter().map(|parameter| parameter.tensor).collect()
+}

@@ -1,0 +1,73 @@
+//! Measures a model, or a base against an adapter, on a frozen suite of probes.
+//!
+//!     cargo run --release --example evaluate -- --adapter runs/vakog/adapter
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use foehn::corpus::read_clean;
+use foehn::evaluate::{EvaluateConfig, Report, Suite, check_disjoint};
+
+/// Recognition by likelihood, descriptions by a lexicon, and how answers end; with --adapter, before and after.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    model: common::ModelArgs,
+    /// The suite's file
+    #[arg(long, default_value = "datasets/vakog/probes/suite.toml")]
+    suite: PathBuf,
+    /// The training data: refuses to go on where a probe stands in it
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Answers so many recognition questions in words; all by default
+    #[arg(long)]
+    answers: Option<usize>,
+    /// Describes so many scenes under every label; all by default
+    #[arg(long)]
+    scenes: Option<usize>,
+    /// The seed of the bootstrap
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Saves the report as JSON, every answer in it
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Prints the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::run(|| {
+        let suite = Suite::open(&arguments.suite)?;
+        if let Some(path) = &arguments.data {
+            check_disjoint(&suite, &read_clean(path)?)?;
+        }
+        let config = EvaluateConfig {
+            recognition_answers: arguments.answers,
+            scenes: arguments.scenes,
+            ..EvaluateConfig::default()
+        };
+        let mut base = common::ModelArgs { adapter: None, ..arguments.model.clone() }.load()?;
+        let before = common::evaluate("base", &base, &suite, &config)?;
+        let after = match &arguments.model.adapter {
+            None => None,
+            Some(folder) => {
+                base.attach(folder, arguments.model.allow_mismatch)?;
+                Some(common::evaluate("adapter", &base, &suite, &config)?)
+            }
+        };
+        let report = Report::new(&suite, before, after, arguments.seed)?;
+        if let Some(path) = &arguments.out {
+            report.save(path)?;
+        }
+        match arguments.json {
+            true => println!("{}", serde_json::to_string_pretty(&report)?),
+            false => println!("{report}"),
+        }
+        Ok(())
+    })
+}
