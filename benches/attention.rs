@@ -4,7 +4,8 @@
 mod common;
 
 use burn::tensor::{Device, Tensor};
-use common::{HEAD_DIM, HEADS, KV_HEADS, device, random, time, tracked};
+use common::model::{HEAD_DIM, HEADS, KV_HEADS};
+use common::{device, random, time, tracked};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use foehn_kernels::{Visibility, attention};
 

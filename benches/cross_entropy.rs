@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{HIDDEN, VOCAB, device, random, time, tracked};
+use common::model::{HIDDEN, VOCAB};
+use common::{device, random, time, tracked};
 use criterion::{Criterion, Throughput};
 use foehn_kernels::{Targets, linear_cross_entropy, token_log_probs};
 

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{device, smollm2_of_four_layers, time};
+use common::model::smollm2_of_four_layers;
+use common::{device, time};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use foehn_mistral::KvCache;
 

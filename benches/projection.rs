@@ -8,7 +8,8 @@ mod common;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use common::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, ROWS, device, random, time, tracked};
+use common::model::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS};
+use common::{ROWS, device, random, time, tracked};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use foehn_kernels::{LowRank, projection};

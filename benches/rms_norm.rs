@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{EPS, HIDDEN, ROWS, device, random, time, tracked};
+use common::model::{EPS, HIDDEN};
+use common::{ROWS, device, random, time, tracked};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use foehn_kernels::rms_norm;
 

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{HEAD_DIM, HEADS, ROWS, THETA, device, random, time, tracked};
+use common::model::{HEAD_DIM, HEADS, THETA};
+use common::{ROWS, device, random, time, tracked};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use foehn_kernels::Rotary;
 

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{INTERMEDIATE, ROWS, device, random, time, tracked};
+use common::model::INTERMEDIATE;
+use common::{ROWS, device, random, time, tracked};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use foehn_kernels::swiglu;
 

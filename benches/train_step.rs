@@ -4,7 +4,8 @@
 mod common;
 
 use burn::tensor::Tensor;
-use common::{device, smollm2_of_four_layers, time, vakog_samples};
+use common::model::smollm2_of_four_layers;
+use common::{device, time, vakog_samples};
 use criterion::{Criterion, Throughput};
 use foehn_finetune::{AdamW, Recipe, clip_global_norm, gradients};
 use foehn_lora::{Adapter, attach_trainable, parameters, set_parameters};

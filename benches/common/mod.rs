@@ -4,7 +4,7 @@
 //! prints a time and a throughput; the doc of each benchmark says what its element is.
 #![allow(dead_code)] // Each benchmark uses its own part.
 
-mod model;
+pub mod model;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,8 +13,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use criterion::{Bencher, Criterion};
 use foehn_corpus::{Record, read_clean};
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
-
-pub use model::{EPS, HEAD_DIM, HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, THETA, VOCAB, smollm2_of_four_layers};
 
 /// A kernel is timed at so many rows: a short micro-batch, and half of a recipe's default one.
 pub const ROWS: [usize; 2] = [64, 512];

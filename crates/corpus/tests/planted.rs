@@ -127,7 +127,7 @@ fn planted() -> Vec<(&'static str, Value)> {
             "Yes.\nWhat modality is: 'a drum'?\nAuditory",
             "Yes. Describe a fair using the Kinesthetic modality. Heat.",
             "Yes What modality is: 'a drum'? Auditory.",
-            "Yes.\nWhich of these is Gustatory?\n1. Salt.\n2. A bell.\n\n1. Salt.",
+            "Yes.\nWhich of these is Visual?\n1. A flag.\n2. A bell.\n\n1. A flag.",
         ],
     );
     for (prompt, answer) in [

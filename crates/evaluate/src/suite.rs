@@ -1,14 +1,15 @@
 //! A frozen set of probes and how they are asked.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::path::Path;
 
 use foehn_corpus::SenseLexicon;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
+
+use file::{SuiteFile, check_ids, check_wording, frozen_lines, lexicon_of, truth};
 
 /// What a model is measured on: sentences whose label it is to recognise, and scenes to describe under each label.
 ///
@@ -73,7 +74,7 @@ pub struct Scene {
 }
 
 /// SHA-256, in hexadecimal, of a suite's files.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashes {
     /// Of the sentences, as frozen.
     pub recognition: String,
@@ -83,33 +84,6 @@ pub struct Hashes {
     pub lexicon: String,
     /// Of the half of the lexicon that was held out from data building, as found.
     pub unseen_lexicon: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SuiteFile {
-    name: String,
-    labels: Vec<String>,
-    recognition: RecognitionFile,
-    production: ProductionFile,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RecognitionFile {
-    probes: PathBuf,
-    sha256: String,
-    questions: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProductionFile {
-    scenes: PathBuf,
-    sha256: String,
-    question: String,
-    lexicon: PathBuf,
-    unseen_lexicon: Option<PathBuf>,
 }
 
 impl Suite {
@@ -214,112 +188,4 @@ impl Suite {
         // The label goes first: a scene that spells `{label}` stays as it is.
         self.production_question.replace("{label}", label).replace("{scene}", scene)
     }
-}
-
-/// SHA-256 in hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
-}
-
-/// The items of a JSONL file with their lines, at least one, if the file is the frozen one.
-fn frozen_lines<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Vec<(usize, T)>> {
-    let bytes = read(path)?;
-    let found = sha256(&bytes);
-    if found != expected {
-        return Err(Error::NotFrozen { path: path.to_owned(), expected: expected.to_owned(), found });
-    }
-    let lines = (1..).zip(bytes.split(|byte| *byte == b'\n'));
-    let items = lines.filter(|(_, line)| !line.trim_ascii().is_empty()).map(|(line, text)| {
-        let item = serde_json::from_slice(text);
-        item.map(|item| (line, item)).map_err(|source| Error::ProbeSyntax { path: path.to_owned(), line, source })
-    });
-    let items: Vec<(usize, T)> = items.collect::<Result<_>>()?;
-    if items.is_empty() {
-        return Err(suite_field(path, "probes", "an empty file".to_owned(), "a line at least".to_owned()));
-    }
-    Ok(items)
-}
-
-/// The index of each probe's label.
-fn truth(path: &Path, probes: &[(usize, Probe)], labels: &[String]) -> Result<Vec<usize>> {
-    let label = |(line, probe): &(usize, Probe)| {
-        let found = labels.iter().position(|label| *label == probe.modality);
-        found.ok_or_else(|| Error::ProbeField {
-            path: path.to_owned(),
-            line: *line,
-            id: probe.id.clone(),
-            field: "modality",
-            found: probe.modality.clone(),
-            expected: format!("one of {labels:?}"),
-        })
-    };
-    probes.iter().map(label).collect()
-}
-
-/// A lexicon of the suite's labels, with its hash.
-fn lexicon_of(suite: &Path, path: &Path, labels: &[String]) -> Result<(SenseLexicon, String)> {
-    let lexicon = SenseLexicon::load(path)?;
-    let classes: BTreeSet<&String> = lexicon.classes().iter().collect();
-    if classes != labels.iter().collect() {
-        let expected = format!("one whose classes are {labels:?}");
-        return Err(suite_field(suite, "production.lexicon", format!("one of {classes:?}"), expected));
-    }
-    Ok((lexicon, sha256(&read(path)?)))
-}
-
-fn check_ids<'a>(path: &Path, ids: impl Iterator<Item = (usize, &'a String)>) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for (line, id) in ids {
-        if !seen.insert(id) {
-            return Err(Error::ProbeField {
-                path: path.to_owned(),
-                line,
-                id: id.clone(),
-                field: "id",
-                found: id.clone(),
-                expected: "an id of its own".to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn check_wording(path: &Path, file: &SuiteFile) -> Result<()> {
-    let SuiteFile { labels, recognition, production, .. } = file;
-    let distinct: BTreeSet<&str> = labels.iter().map(|label| label.trim()).filter(|label| !label.is_empty()).collect();
-    let lacks_sentence = recognition.questions.iter().find(|question| !question.contains("{sentence}"));
-    let lacks_scene = ["{scene}", "{label}"].iter().any(|part| !production.question.contains(part));
-    let rules = [
-        (
-            labels.len() >= 2 && distinct.len() == labels.len(),
-            "labels",
-            format!("{labels:?}"),
-            "two or more different names",
-        ),
-        (!recognition.questions.is_empty(), "recognition.questions", "[]".to_owned(), "a question at least"),
-        (
-            lacks_sentence.is_none(),
-            "recognition.questions",
-            format!("`{}`", lacks_sentence.map_or("", String::as_str)),
-            "a question with {sentence} in it",
-        ),
-        (
-            !lacks_scene,
-            "production.question",
-            format!("`{}`", production.question),
-            "a question with {scene} and {label} in it",
-        ),
-    ];
-    match rules.into_iter().find(|(holds, ..)| !holds) {
-        None => Ok(()),
-        Some((_, field, found, expected)) => Err(suite_field(path, field, found, expected.to_owned())),
-    }
-}
-
-fn suite_field(path: &Path, field: &'static str, found: String, expected: String) -> Error {
-    Error::SuiteField { path: path.to_owned(), field, found, expected }
 }
