@@ -1,13 +1,28 @@
 //! Attention over segments, with grouped queries and a sliding window.
 
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 
 /// What a hidden key adds to its score: its weight underflows to exactly zero, and no row can become NaN.
 const HIDDEN: f32 = -1e30;
 
+/// Queries that are computed together: few enough that little is computed of what no query of the tile sees.
+const TILE: usize = 64;
+
 /// Which key rows each query row sees.
 #[derive(Clone, Debug)]
 pub struct Visibility {
+    queries: usize,
+    keys: usize,
+    /// In the order of the queries, all of which they cover.
+    tiles: Vec<Tile>,
+}
+
+/// A run of queries, and the keys that any of them sees.
+#[derive(Clone, Debug)]
+struct Tile {
+    queries: usize,
+    /// The rows of the keys; `None` stands for all.
+    keys: Option<Tensor<1, Int>>,
     /// 0 where the key is seen, [`HIDDEN`] where it is not: `[batch, 1, 1, queries, keys]`.
     bias: Tensor<5>,
 }
@@ -21,16 +36,24 @@ impl Visibility {
     pub fn segments(position_ids: &[u32], subtree_ends: &[u32], window: Option<usize>, device: &Device) -> Self {
         assert_eq!(position_ids.len(), subtree_ends.len(), "visibility: positions and ends differ in length");
         let rows = position_ids.len();
-        let mut bias = vec![HIDDEN; rows * rows];
-        for (query, line) in bias.chunks_exact_mut(rows.max(1)).enumerate() {
-            for (key, score) in line[..=query].iter_mut().enumerate() {
-                let on_path = query < subtree_ends[key] as usize;
-                if on_path && in_window(position_ids[query] as usize, position_ids[key] as usize, window) {
-                    *score = 0.0;
-                }
+        let is_seen = |query: usize, key: usize| {
+            query < subtree_ends[key] as usize
+                && in_window(position_ids[query] as usize, position_ids[key] as usize, window)
+        };
+        let tile = |start: usize| {
+            let end = rows.min(start + TILE);
+            let is_needed = |key: &usize| (start..end).any(|query| is_seen(query, *key));
+            let keys: Vec<usize> = (0..start).filter(is_needed).chain(start..end).collect();
+            let line = |query| keys.iter().map(move |&key| score_bias(key <= query && is_seen(query, key)));
+            let bias: Vec<f32> = (start..end).flat_map(line).collect();
+            let index: Vec<i32> = keys.iter().map(|&key| key as i32).collect();
+            Tile {
+                queries: end - start,
+                keys: (keys.len() < rows).then(|| Tensor::from_data(TensorData::from(index.as_slice()), device)),
+                bias: Tensor::from_data(TensorData::new(bias, [1, 1, 1, end - start, keys.len()]), device),
             }
-        }
-        Self::from_bias(bias, [1, 1, 1, rows, rows], device)
+        };
+        Self { queries: rows, keys: rows, tiles: (0..rows).step_by(TILE).map(tile).collect() }
     }
 
     /// Sequences side by side over a cache of `keys` rows each: sequence `b` has `past[b]` rows in the cache and
@@ -43,18 +66,16 @@ impl Visibility {
         for &past in past {
             assert!(past + new <= keys, "visibility: {past} + {new} rows do not fit in {keys}");
             for query in past..past + new {
-                bias.extend((0..keys).map(|key| {
-                    let seen = key <= query && in_window(query, key, window);
-                    if seen { 0.0 } else { HIDDEN }
-                }));
+                bias.extend((0..keys).map(|key| score_bias(key <= query && in_window(query, key, window))));
             }
         }
-        Self::from_bias(bias, [past.len(), 1, 1, new, keys], device)
+        let bias = Tensor::from_data(TensorData::new(bias, [past.len(), 1, 1, new, keys]), device);
+        Self { queries: new, keys, tiles: vec![Tile { queries: new, keys: None, bias }] }
     }
+}
 
-    fn from_bias(bias: Vec<f32>, shape: [usize; 5], device: &Device) -> Self {
-        Self { bias: Tensor::from_data(TensorData::new(bias, shape), device) }
-    }
+fn score_bias(is_seen: bool) -> f32 {
+    if is_seen { 0.0 } else { HIDDEN }
 }
 
 fn in_window(query: usize, key: usize, window: Option<usize>) -> bool {
@@ -80,18 +101,38 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, visibility:
     assert_eq!(value.dims(), key.dims(), "attention: value does not fit the key");
     assert_eq!(heads % kv_heads, 0, "attention: kv_heads does not divide heads");
     assert_eq!(
-        visibility.bias.dims(),
-        [batch, 1, 1, queries, keys],
+        [queries, keys],
+        [visibility.queries, visibility.keys],
         "attention: the visibility was made for other rows"
     );
+    let query = query.mul_scalar(1.0 / (head_dim as f64).sqrt());
+    let mut start = 0;
+    let tiles = visibility.tiles.iter().map(|tile| {
+        let query = query.clone().narrow(2, start, tile.queries);
+        start += tile.queries;
+        let rows = |tensor: &Tensor<4>| match &tile.keys {
+            Some(keys) => tensor.clone().select(2, keys.clone()),
+            None => tensor.clone(),
+        };
+        attend(query, rows(&key), rows(&value), tile.bias.clone())
+    });
+    let mut tiles: Vec<Tensor<4>> = tiles.collect();
+    match tiles.len() {
+        1 => tiles.remove(0),
+        _ => Tensor::cat(tiles, 2),
+    }
+}
+
+/// One tile of [`attention`], the queries scaled already.
+fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, bias: Tensor<5>) -> Tensor<4> {
+    let [batch, heads, queries, head_dim] = query.dims();
+    let [_, kv_heads, keys, _] = key.dims();
     let group = heads / kv_heads;
-    let query = query
-        .mul_scalar(1.0 / (head_dim as f64).sqrt())
-        .reshape([batch, kv_heads, group * queries, head_dim]);
     let scores = query
+        .reshape([batch, kv_heads, group * queries, head_dim])
         .matmul(key.transpose())
         .reshape([batch, kv_heads, group, queries, keys])
-        .add(visibility.bias.clone());
+        .add(bias);
     softmax(scores, 4)
         .reshape([batch, kv_heads, group * queries, keys])
         .matmul(value)
