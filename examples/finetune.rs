@@ -5,16 +5,16 @@
 
 mod common;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use common::training::TrainingProgress;
 use foehn::Pretrained;
 use foehn::corpus::{OffTarget, Pipeline, Record, SenseLexicon, clean, read_clean, split_stratified};
-use foehn::evaluate::{EvaluateConfig, Report, Suite, check_disjoint};
-use foehn::finetune::{Dataset, Event, Outcome, Recipe, Run, train};
+use foehn::evaluate::{Answer, EvaluateConfig, Report, Suite, check_disjoint};
+use foehn::finetune::{Dataset, Outcome, Recipe, Run, train};
 
 /// Cleans the data, tunes a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
 #[derive(Parser)]
@@ -81,7 +81,8 @@ fn main() -> ExitCode {
         if let (Some(suite), Some(before), Some(after)) = (&suite, before, ask("after", &base)?) {
             let report = Report::new(suite, before, Some(after), recipe.seed)?;
             report.save(arguments.out.join("report.json"))?;
-            print_before_after(&report);
+            println!("{report}");
+            print_answers(&report);
         }
         let out = arguments.out.display();
         println!("saved in {out}: adapter/, clean.jsonl, clean.report.json, metrics.jsonl, loss.svg, report.json");
@@ -112,8 +113,14 @@ fn cleaned(recipe: &Recipe, out: &Path) -> Result<Vec<Record>> {
     }
     let (clean_path, report_path) = (out.join("clean.jsonl"), out.join("clean.report.json"));
     let report = clean(&[recipe.data.clone()], &clean_path, &report_path, &pipeline)?;
-    println!("cleaned {}: {} records read, {} kept, {} rejected (why: {})\n",
-        recipe.data.display(), report.read, report.kept, report.rejected, report_path.display());
+    println!(
+        "cleaned {}: {} records read, {} kept, {} rejected (why: {})\n",
+        recipe.data.display(),
+        report.read,
+        report.kept,
+        report.rejected,
+        report_path.display()
+    );
     Ok(read_clean(&clean_path)?)
 }
 
@@ -128,79 +135,24 @@ fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, arguments:
     };
     let training = dataset(&records)?;
     let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
-    let run = Run {
-        recipe,
-        training: &training,
-        validation: validation.as_ref(),
-        manifest,
-        out: &arguments.out,
-        resume: arguments.resume,
-    };
-    let mut bar = common::progress("training", 0);
-    let (mut tokens, mut rows, mut examples, mut seconds) = (0, 0, 0, 0.0);
-    let outcome = train(&mut base.model, run, &mut |event| {
-        match event {
-            Event::Started { step, total, parameters } => {
-                println!("training {parameters} parameters on {} records, {total} steps", records.len());
-                bar = common::progress("training", total as u64);
-                bar.set_position(step as u64 - 1);
-            }
-            Event::Step(metrics) => {
-                tokens += metrics.tokens;
-                rows += metrics.rows;
-                examples += metrics.examples;
-                seconds += metrics.seconds;
-                bar.set_position(metrics.step as u64);
-                bar.set_message(format!("epoch {} loss {:.3}", metrics.epoch, metrics.loss));
-                if metrics.step % 20 == 0 || metrics.step == 1 {
-                    bar.suspend(|| println!("  step {:>4}  loss {:.4}  {:.1} examples/s",
-                        metrics.step, metrics.loss, examples as f64 / seconds));
-                }
-            }
-            Event::Validated(metrics) => bar.suspend(|| {
-                println!("  step {:>4}  validation loss {:.4}", metrics.step, metrics.validation_loss);
-            }),
-            Event::StoppedEarly { step } => bar.suspend(|| println!("  step {step:>4}  stopped early")),
-            Event::Checkpointed(_) => {}
-        }
-        ControlFlow::Continue(())
-    })?;
-    bar.finish_and_clear();
-    if tokens > 0 {
-        println!("trained for {seconds:.0} s: {tokens} tokens of samples, {rows} computed ({:.0}% saved by shared prefixes)\n",
-            100.0 * (1.0 - rows as f64 / tokens as f64));
-    }
+    let (validation, out, resume) = (validation.as_ref(), arguments.out.as_path(), arguments.resume);
+    let run = Run { recipe, training: &training, validation, manifest, out, resume };
+    let mut progress = TrainingProgress::new();
+    let outcome = train(&mut base.model, run, &mut |event| progress.show(event))?;
+    progress.finish();
     Ok(outcome)
 }
 
-fn print_before_after(report: &Report) {
+/// Answers to the same question, of the model before and after.
+fn print_answers(report: &Report) {
     let Some(after) = &report.adapter else { return };
-    let before = &report.base;
-    let stopped = |run: &foehn::evaluate::Run| {
-        let both = [run.stopping.recognition, run.stopping.production];
-        let answers: usize = both.iter().map(|figures| figures.answers).sum();
-        let share = |figure: fn(&foehn::evaluate::StopFigures) -> f64| {
-            both.iter().map(|figures| figure(figures) * figures.answers as f64).sum::<f64>() / answers as f64
-        };
-        [share(|figures| figures.stopped), share(|figures| figures.goes_on)]
+    let some = |run: &foehn::evaluate::Run| -> Vec<Answer> {
+        let descriptions = run.production.items.iter().map(|item| item.answer.clone());
+        run.answers.iter().take(1).cloned().chain(descriptions.skip(1).step_by(6).take(2)).collect()
     };
-    let (a, b) = (&before.recognition.likelihood.classification, &after.recognition.likelihood.classification);
-    let ([stop_a, on_a], [stop_b, on_b]) = (stopped(before), stopped(after));
-    let row = |what: &str, a: f64, b: f64| println!("  {what:<44} {a:>8.3} {b:>8.3}");
-    println!("  {:<44} {:>8} {:>8}", "", "before", "after");
-    row("recognition accuracy (chance 0.2)", a.accuracy, b.accuracy);
-    row("recognition macro-F1", a.macro_f1, b.macro_f1);
-    row("answers that stop by themselves", stop_a, stop_b);
-    row("answers that go on to a further question", on_a, on_b);
-    row("descriptions in the asked sense alone", before.production.all.pure, after.production.all.pure);
-    println!();
-    let asked = |run: &foehn::evaluate::Run| -> Vec<foehn::evaluate::Answer> {
-        let described = run.production.items.iter().map(|item| &item.answer);
-        run.answers.iter().take(1).chain(described.clone().take(1)).chain(described.skip(3).take(1)).cloned().collect()
-    };
-    for (before, after) in asked(before).iter().zip(asked(after)) {
-        println!("  Q       {}", before.question);
-        println!("  before  {}", common::wrapped(&before.text, 10));
-        println!("  after   {}\n", common::wrapped(&after.text, 10));
+    for (before, after) in some(&report.base).iter().zip(some(after)) {
+        println!("  question  {}", before.question);
+        println!("  before    {}", common::wrapped(&before.text, 12));
+        println!("  after     {}\n", common::wrapped(&after.text, 12));
     }
 }

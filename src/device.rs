@@ -37,8 +37,7 @@ pub enum DeviceError {
 
 /// The names of the devices that this build can use, in order of preference.
 pub fn available() -> Vec<&'static str> {
-    let compiled =
-        [cfg!(feature = "flex"), cfg!(feature = "ndarray"), cfg!(feature = "wgpu"), cfg!(feature = "cuda")];
+    let compiled = [cfg!(feature = "flex"), cfg!(feature = "ndarray"), cfg!(feature = "wgpu"), cfg!(feature = "cuda")];
     KNOWN.into_iter().zip(compiled).filter_map(|(name, compiled)| compiled.then_some(name)).collect()
 }
 

@@ -57,7 +57,9 @@ pub enum LoadError {
     #[error(transparent)]
     Tokens(#[from] foehn_tokens::Error),
     /// The tokenizer has ids that the network has no embedding for.
-    #[error("the tokenizer of {path} has {tokens} tokens, the model's vocabulary has {vocab_size}: they do not belong together")]
+    #[error(
+        "the tokenizer of {path} has {tokens} tokens, the model's vocabulary has {vocab_size}: they do not belong together"
+    )]
     Vocabulary {
         /// The tokenizer's file or the GGUF.
         path: PathBuf,
@@ -154,10 +156,7 @@ impl Pretrained {
 ///
 /// # Errors
 /// [`LoadError`], with the file and the place.
-pub fn load_text(
-    name: &str,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(Tokenizer, ChatTemplate), LoadError> {
+pub fn load_text(name: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(Tokenizer, ChatTemplate), LoadError> {
     text_side(&Hub::from_env().resolve(name, progress)?)
 }
 
@@ -181,7 +180,8 @@ pub fn sha256_of_file(path: &Path) -> Result<String, LoadError> {
 fn text_side(files: &foehn_hub::ModelFiles) -> Result<(Tokenizer, ChatTemplate), LoadError> {
     let path = text_path(files);
     let tokenizer = Tokenizer::open(&path)?;
-    let template = ChatTemplate::open(files.tokenizer_config.as_deref().and_then(Path::parent).unwrap_or(&path), &tokenizer)?;
+    let template =
+        ChatTemplate::open(files.tokenizer_config.as_deref().and_then(Path::parent).unwrap_or(&path), &tokenizer)?;
     Ok((tokenizer, template))
 }
 
@@ -190,9 +190,8 @@ fn text_path(files: &foehn_hub::ModelFiles) -> PathBuf {
 }
 
 fn config(files: &foehn_hub::ModelFiles, weights: &Weights) -> Result<MistralConfig, LoadError> {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).map_err(|source| LoadError::File { path: path.clone(), source })
-    };
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).map_err(|source| LoadError::File { path: path.clone(), source });
     let text = files.config.as_ref().map(read).transpose()?;
     let path = files.config.clone().unwrap_or_else(|| files.weights.clone());
     Mistral::config_of(weights, text.as_deref()).map_err(|source| LoadError::Model { path, source })

@@ -89,7 +89,10 @@ fn saved_adapters_come_back_the_same() {
     let (ours, theirs) = (weights(folder.path()), weights(&golden.folder.join("adapter_end")));
     assert_eq!(ours.names().collect::<Vec<_>>(), theirs.names().collect::<Vec<_>>());
     adapter.save(folder.path()).unwrap();
-    assert_eq!(bytes(folder.path()), { adapter.save(folder.path()).unwrap(); bytes(folder.path()) });
+    assert_eq!(bytes(folder.path()), {
+        adapter.save(folder.path()).unwrap();
+        bytes(folder.path())
+    });
 }
 
 /// A copy of PEFT's adapter folder with one thing changed.

@@ -65,9 +65,18 @@ fn broken_checkpoints_are_named() {
         }),
         &[tensors],
     );
-    check(spoiled(|folder| edit_config(folder, "\"intermediate_size\": 80", "\"intermediate_size\": 81")), &["mlp", "81", "80"]);
-    check(spoiled(|folder| edit_config(folder, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3")), &["model.layers.2."]);
-    check(spoiled(|folder| edit_config(folder, "\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"")), &["hidden_act", "gelu"]);
+    check(
+        spoiled(|folder| edit_config(folder, "\"intermediate_size\": 80", "\"intermediate_size\": 81")),
+        &["mlp", "81", "80"],
+    );
+    check(
+        spoiled(|folder| edit_config(folder, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3")),
+        &["model.layers.2."],
+    );
+    check(
+        spoiled(|folder| edit_config(folder, "\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"")),
+        &["hidden_act", "gelu"],
+    );
     check(spoiled(|folder| edit_config(folder, "\"mistral\"", "\"mamba\"")), &["model_type", "mamba"]);
     check(spoiled(|folder| fs::write(folder.join("config.json"), "{").unwrap()), &["config", "JSON"]);
     check(

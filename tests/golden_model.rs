@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{Golden, assert_close};
 use burn::tensor::Tensor;
+use common::{Golden, assert_close, devices};
 use foehn_kernels::linear_cross_entropy;
 use foehn_lora::Adapter;
 
@@ -13,8 +13,10 @@ const MODELS: [&str; 2] = ["gqa", "window"];
 
 #[test]
 fn hidden_states_and_logits() {
-    for name in MODELS {
-        let golden = Golden::open(name);
+    for (name, device) in
+        MODELS.into_iter().flat_map(|name| devices().into_iter().map(move |(_, device)| (name, device)))
+    {
+        let golden = Golden::on(name, device);
         for (prefix, adapted) in [("base", false), ("lora", true)] {
             let mut model = golden.model();
             if adapted {
@@ -41,8 +43,10 @@ fn hidden_states_and_logits() {
 
 #[test]
 fn loss_and_every_gradient() {
-    for name in MODELS {
-        let golden = Golden::open(name);
+    for (name, device) in
+        MODELS.into_iter().flat_map(|name| devices().into_iter().map(move |(_, device)| (name, device)))
+    {
+        let golden = Golden::on(name, device);
         let mut model = golden.model();
         let adapter = Adapter::load(&golden.folder.join("adapter_init")).unwrap();
         foehn_lora::attach_trainable(&mut model, &adapter).unwrap();

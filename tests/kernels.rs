@@ -5,7 +5,8 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{devices, values};
 use foehn_kernels::{
-    LowRank, Rotary, Targets, Visibility, attention, linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs,
+    LowRank, Rotary, Targets, Visibility, attention, linear_cross_entropy, projection, rms_norm, swiglu,
+    token_log_probs,
 };
 use proptest::prelude::*;
 

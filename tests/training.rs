@@ -70,7 +70,8 @@ fn ten_steps_equal_pytorch() {
                     let end = Adapter::load(&golden.folder.join("adapter_end")).unwrap();
                     let found = foehn_lora::detach(&mut model, &end.config).unwrap();
                     for (module, expected) in &end.modules {
-                        for (a, b) in [(&found.modules[module].a, &expected.a), (&found.modules[module].b, &expected.b)] {
+                        for (a, b) in [(&found.modules[module].a, &expected.a), (&found.modules[module].b, &expected.b)]
+                        {
                             // Ten steps of 1e-2: an element whose gradient is noise can turn round once.
                             let far = a.iter().zip(b).filter(|(a, b)| (**a - **b).abs() > 1e-3).count();
                             assert!(far * 200 <= a.len(), "{device_name} {name} {module}: {far} of {} differ", a.len());
@@ -185,11 +186,15 @@ fn artefacts(out: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else if name == "metrics.jsonl" {
-                let timeless = fs::read_to_string(path).unwrap().lines().map(|line| {
-                    let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
-                    value.as_object_mut().unwrap().remove("seconds");
-                    format!("{value}\n")
-                }).collect::<String>();
+                let timeless = fs::read_to_string(path)
+                    .unwrap()
+                    .lines()
+                    .map(|line| {
+                        let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+                        value.as_object_mut().unwrap().remove("seconds");
+                        format!("{value}\n")
+                    })
+                    .collect::<String>();
                 found.insert(name, timeless.into_bytes());
             } else {
                 found.insert(name, fs::read(path).unwrap());

@@ -21,9 +21,9 @@ pub const ROWS: [usize; 2] = [64, 512];
 /// arguments (`--measurement-time`, `--sample-size`, …) ask for more.
 pub fn run(benches: impl FnOnce(&mut Criterion)) {
     let mut criterion = Criterion::default()
-        .sample_size(20)
+        .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1500))
+        .measurement_time(Duration::from_secs(2))
         .nresamples(5000)
         .configure_from_args();
     benches(&mut criterion);

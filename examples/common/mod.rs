@@ -1,6 +1,8 @@
 //! The argument style and the progress lines that all examples share.
 #![allow(dead_code)] // Each example uses its own part.
 
+pub mod training;
+
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;

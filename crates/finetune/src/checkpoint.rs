@@ -160,8 +160,5 @@ fn load_moments(path: &Path, parameters: &[Parameter]) -> Result<Vec<[Vec<f32>; 
         }
         Ok(values)
     };
-    parameters
-        .iter()
-        .map(|parameter| Ok([moment("exp_avg", parameter)?, moment("exp_avg_sq", parameter)?]))
-        .collect()
+    parameters.iter().map(|parameter| Ok([moment("exp_avg", parameter)?, moment("exp_avg_sq", parameter)?])).collect()
 }

@@ -28,9 +28,9 @@ fn render(
     let top = train.iter().chain(validation).map(|point| point.1).fold(0.0, f64::max) * 1.05;
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     let to_io = |error: DrawingAreaErrorKind<_>| match error {
-        DrawingAreaErrorKind::BackendError(_) | DrawingAreaErrorKind::SharingError | DrawingAreaErrorKind::LayoutError => {
-            DrawingAreaErrorKind::LayoutError
-        }
+        DrawingAreaErrorKind::BackendError(_)
+        | DrawingAreaErrorKind::SharingError
+        | DrawingAreaErrorKind::LayoutError => DrawingAreaErrorKind::LayoutError,
     };
     area.fill(&WHITE).map_err(to_io)?;
     let mut chart = ChartBuilder::on(&area)
@@ -46,7 +46,9 @@ fn render(
     let faint = chart.draw_series(LineSeries::new(train.iter().copied(), blue.mix(0.3))).map_err(to_io)?;
     faint.label("training, each step").legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], blue.mix(0.3)));
     let smooth = chart.draw_series(LineSeries::new(smoothed(train), blue.stroke_width(2))).map_err(to_io)?;
-    smooth.label("training, smoothed").legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], blue.stroke_width(2)));
+    smooth
+        .label("training, smoothed")
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], blue.stroke_width(2)));
     if !validation.is_empty() {
         let held_out = LineSeries::new(validation.iter().copied(), red.stroke_width(2)).point_size(3);
         let held_out = chart.draw_series(held_out).map_err(to_io)?;

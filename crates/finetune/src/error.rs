@@ -50,7 +50,9 @@ pub enum Error {
         source: foehn_tokens::Error,
     },
     /// The last trained token of a turn is not one that generation stops on: the model would never learn to stop.
-    #[error("record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token")]
+    #[error(
+        "record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token"
+    )]
     StopTokenUntrained {
         /// The record's id or number.
         record: String,
@@ -60,7 +62,9 @@ pub enum Error {
         expected: Vec<u32>,
     },
     /// A token id has no row in the embedding.
-    #[error("record {record} has token id {id}, the model's vocabulary ends at {vocab_size}: the tokenizer does not belong to this model")]
+    #[error(
+        "record {record} has token id {id}, the model's vocabulary ends at {vocab_size}: the tokenizer does not belong to this model"
+    )]
     TokenOutOfVocabulary {
         /// The record's id or number.
         record: String,
@@ -84,7 +88,9 @@ pub enum Error {
         last_checkpoint: Option<PathBuf>,
     },
     /// `--resume` finds a checkpoint of another run.
-    #[error("the checkpoint {path} was made with another {what}; resume with the same, or begin anew in another folder")]
+    #[error(
+        "the checkpoint {path} was made with another {what}; resume with the same, or begin anew in another folder"
+    )]
     ResumeMismatch {
         /// The checkpoint.
         path: PathBuf,

@@ -54,7 +54,8 @@ impl MetricsFile {
         let failed = |source| Error::File { path: path.clone(), source };
         if path.exists() {
             let text = fs::read_to_string(&path).map_err(failed)?;
-            let kept: String = text.lines().filter(|line| step_of(line) <= step).map(|line| format!("{line}\n")).collect();
+            let kept: String =
+                text.lines().filter(|line| step_of(line) <= step).map(|line| format!("{line}\n")).collect();
             crate::checkpoint::write_file(&path, kept.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;

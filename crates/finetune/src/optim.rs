@@ -72,7 +72,12 @@ impl AdamW {
     ///
     /// # Panics
     /// When the numbers or shapes of parameters, gradients and moments differ.
-    pub fn step(&mut self, parameters: Vec<Tensor<2>>, gradients: Vec<Tensor<2>>, learning_rate: f64) -> Vec<Tensor<2>> {
+    pub fn step(
+        &mut self,
+        parameters: Vec<Tensor<2>>,
+        gradients: Vec<Tensor<2>>,
+        learning_rate: f64,
+    ) -> Vec<Tensor<2>> {
         assert_eq!(parameters.len(), self.moments.len(), "AdamW: another number of parameters than of moments");
         assert_eq!(gradients.len(), self.moments.len(), "AdamW: another number of gradients than of moments");
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;

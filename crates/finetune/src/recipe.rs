@@ -120,11 +120,8 @@ impl Recipe {
     /// [`Error::Setting`] naming the first setting out of its range, and those of [`LoraConfig::check`].
     pub fn check(&self) -> Result<(), Error> {
         self.lora.check()?;
-        let counts = [
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("micro_batch_rows", self.micro_batch_rows),
-        ];
+        let counts =
+            [("epochs", self.epochs), ("batch_size", self.batch_size), ("micro_batch_rows", self.micro_batch_rows)];
         for (field, value) in counts {
             if value == 0 {
                 return Err(Error::Setting { field, found: value.to_string(), expected: "at least 1" });

@@ -30,12 +30,7 @@ pub struct StepGradients {
 ///
 /// # Panics
 /// When there is no sample, or the model has no trainable adapter.
-pub fn gradients(
-    model: &mut Mistral,
-    samples: &[&Sample],
-    max_rows: usize,
-    dropout: (f32, u64),
-) -> StepGradients {
+pub fn gradients(model: &mut Mistral, samples: &[&Sample], max_rows: usize, dropout: (f32, u64)) -> StepGradients {
     let supervised: usize = samples.iter().map(|sample| sample.supervised()).sum();
     let mut step = StepGradients { loss: 0.0, gradients: Vec::new(), supervised, tokens: 0, rows: 0 };
     for (index, batch) in micro_batches(samples, max_rows).iter().enumerate() {
@@ -49,7 +44,9 @@ pub fn gradients(
         });
         step.gradients = match step.gradients.is_empty() {
             true => fresh.collect(),
-            false => std::mem::take(&mut step.gradients).into_iter().zip(fresh).map(|(sum, new)| sum.add(new)).collect(),
+            false => {
+                std::mem::take(&mut step.gradients).into_iter().zip(fresh).map(|(sum, new)| sum.add(new)).collect()
+            }
         };
         step.tokens += batch.rows_unshared();
         step.rows += batch.rows();
@@ -86,11 +83,7 @@ fn micro_batches(samples: &[&Sample], max_rows: usize) -> Vec<Batch> {
 }
 
 fn packed(batch: &Batch) -> Packed<'_> {
-    Packed {
-        input_ids: batch.input_ids(),
-        position_ids: batch.position_ids(),
-        subtree_ends: batch.subtree_ends(),
-    }
+    Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() }
 }
 
 fn targets(batch: &Batch) -> Targets {

@@ -27,10 +27,7 @@ impl Targets {
         let mut distinct: Vec<u32> = targets.iter().map(|target| target.0).collect();
         distinct.sort_unstable();
         distinct.dedup();
-        let place = targets
-            .iter()
-            .map(|target| distinct.partition_point(|&row| row < target.0) as u32)
-            .collect();
+        let place = targets.iter().map(|target| distinct.partition_point(|&row| row < target.0) as u32).collect();
         Self {
             distinct,
             place,

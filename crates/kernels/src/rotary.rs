@@ -24,9 +24,8 @@ impl Rotary {
         assert_eq!(position_ids.len() % batch, 0, "rotary: rows do not divide into the batch");
         let half = head_dim / 2;
         // PyTorch computes the frequencies and the angles in f32; the golden files hold us to the same.
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| 1.0 / (rope_theta as f32).powf((2 * i) as f32 / head_dim as f32))
-            .collect();
+        let frequencies: Vec<f32> =
+            (0..half).map(|i| 1.0 / (rope_theta as f32).powf((2 * i) as f32 / head_dim as f32)).collect();
         let angles = || {
             position_ids
                 .iter()
@@ -34,10 +33,7 @@ impl Rotary {
         };
         let shape = [batch, 1, position_ids.len() / batch, half];
         let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
-        Self {
-            cos: table(angles().map(f32::cos).collect()),
-            sin: table(angles().map(f32::sin).collect()),
-        }
+        Self { cos: table(angles().map(f32::cos).collect()), sin: table(angles().map(f32::sin).collect()) }
     }
 
     /// Turns queries or keys.

@@ -61,10 +61,10 @@ pub fn merge(model: &mut Mistral) {
 pub fn parameters(model: &Mistral) -> Vec<Parameter> {
     let pair = |(module, projection): (String, &Projection)| {
         let adapter = projection.adapter()?;
-        Some([("A", &adapter.a), ("B", &adapter.b)].map(|(which, matrix)| Parameter {
-            name: tensor_name(&module, which),
-            tensor: matrix.val(),
-        }))
+        Some(
+            [("A", &adapter.a), ("B", &adapter.b)]
+                .map(|(which, matrix)| Parameter { name: tensor_name(&module, which), tensor: matrix.val() }),
+        )
     };
     model.projections().into_iter().filter_map(pair).flatten().collect()
 }

@@ -83,7 +83,9 @@ pub enum Error {
         name: String,
     },
     /// A matrix has another shape than model and config ask for.
-    #[error("the adapter's tensor `{name}` has shape {found:?}, this model and rank ask for {expected:?}: was the adapter trained on another base?")]
+    #[error(
+        "the adapter's tensor `{name}` has shape {found:?}, this model and rank ask for {expected:?}: was the adapter trained on another base?"
+    )]
     Shape {
         /// The tensor's name.
         name: String,
@@ -93,7 +95,9 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// The adapter's manifest names another base model, tokenizer or template than the one at hand.
-    #[error("the adapter was trained with another {what} (sha256 {expected}), this one has {found}; load it with the {what} it was trained on, or pass --allow-mismatch to go on all the same")]
+    #[error(
+        "the adapter was trained with another {what} (sha256 {expected}), this one has {found}; load it with the {what} it was trained on, or pass --allow-mismatch to go on all the same"
+    )]
     Mismatch {
         /// `base`, `tokenizer` or `template`.
         what: &'static str,

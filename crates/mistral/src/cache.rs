@@ -41,10 +41,7 @@ impl KvCache {
     /// When the number of lengths is not that of the sequences, or one is more than the sequence holds.
     pub fn truncate(&mut self, lengths: &[usize]) {
         assert_eq!(lengths.len(), self.lengths.len(), "truncate: another number of sequences than the cache's");
-        assert!(
-            lengths.iter().zip(&self.lengths).all(|(new, old)| new <= old),
-            "truncate: a sequence would grow"
-        );
+        assert!(lengths.iter().zip(&self.lengths).all(|(new, old)| new <= old), "truncate: a sequence would grow");
         self.lengths.copy_from_slice(lengths);
     }
 

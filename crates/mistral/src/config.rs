@@ -301,7 +301,11 @@ mod tests {
     fn published_configs() {
         let check = |rest: &str, head_dim, window: Option<usize>, theta: f64| {
             let config = parse(rest).unwrap();
-            assert_eq!((config.head_dim, config.sliding_window, config.rope_theta), (head_dim, window, theta), "{rest}");
+            assert_eq!(
+                (config.head_dim, config.sliding_window, config.rope_theta),
+                (head_dim, window, theta),
+                "{rest}"
+            );
             assert_eq!(MistralConfig::from_json(&config.to_json().to_string()).unwrap(), config, "{rest}");
         };
         let v01 = r#""model_type": "mistral", "vocab_size": 32000, "rope_theta": 10000.0"#;

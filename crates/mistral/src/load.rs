@@ -16,7 +16,8 @@ impl Mistral {
     pub fn load(config: &MistralConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
         let source = Source { weights, gguf: weights.gguf().is_some(), device };
         let MistralConfig { hidden_size, vocab_size, .. } = *config;
-        let layers = (0..config.num_hidden_layers).map(|index| source.layer(config, index)).collect::<Result<_, _>>()?;
+        let layers =
+            (0..config.num_hidden_layers).map(|index| source.layer(config, index)).collect::<Result<_, _>>()?;
         let lm_head = match config.tie_word_embeddings {
             true => None,
             false => Some(frozen(source.tensor("lm_head", [vocab_size, hidden_size])?)),
@@ -62,9 +63,8 @@ impl Source<'_> {
         let queries = config.num_attention_heads * config.head_dim;
         let keys = config.num_key_value_heads * config.head_dim;
         let name = |part: &str| format!("model.layers.{index}.{part}");
-        let linear = |part: &str, out: usize, input: usize| {
-            self.tensor::<2>(&name(part), [out, input]).map(Projection::new)
-        };
+        let linear =
+            |part: &str, out: usize, input: usize| self.tensor::<2>(&name(part), [out, input]).map(Projection::new);
         let norm = |part: &str| self.tensor::<1>(&name(part), [d_model]).map(frozen);
         Ok(DecoderLayer {
             input_layernorm: norm("input_layernorm")?,

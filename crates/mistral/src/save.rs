@@ -57,9 +57,9 @@ impl Mistral {
                 ("input_layernorm", &layer.input_layernorm),
                 ("post_attention_layernorm", &layer.post_attention_layernorm),
             ];
-            all.extend(norms.map(|(name, norm)| {
-                (format!("model.layers.{index}.{name}.weight"), Weight::Vector(norm.val()))
-            }));
+            all.extend(
+                norms.map(|(name, norm)| (format!("model.layers.{index}.{name}.weight"), Weight::Vector(norm.val()))),
+            );
         }
         all.extend(self.lm_head.iter().map(|head| ("lm_head.weight".to_owned(), Weight::Matrix(head.val()))));
         all

@@ -1,0 +1,63 @@
+//! What a person sees of a training run.
+
+use std::ops::ControlFlow;
+
+use foehn::finetune::Event;
+use indicatif::ProgressBar;
+
+/// A progress bar with an ETA, a line of figures now and then, and at the end what the packing saved.
+pub struct TrainingProgress {
+    bar: ProgressBar,
+    tokens: usize,
+    rows: usize,
+    examples: usize,
+    seconds: f64,
+}
+
+impl TrainingProgress {
+    pub fn new() -> Self {
+        Self { bar: super::progress("training", 0), tokens: 0, rows: 0, examples: 0, seconds: 0.0 }
+    }
+
+    pub fn show(&mut self, event: Event<'_>) -> ControlFlow<()> {
+        match event {
+            Event::Started { step, total, parameters } => {
+                println!("training {parameters} parameters, steps {step} to {total}");
+                self.bar.set_length(total as u64);
+                self.bar.set_position(step as u64 - 1);
+                self.bar.reset_eta();
+            }
+            Event::Step(metrics) => {
+                self.tokens += metrics.tokens;
+                self.rows += metrics.rows;
+                self.examples += metrics.examples;
+                self.seconds += metrics.seconds;
+                self.bar.set_position(metrics.step as u64);
+                self.bar.set_message(format!("epoch {} loss {:.3}", metrics.epoch, metrics.loss));
+                if metrics.step % 20 == 0 || metrics.step == 1 {
+                    let rate = self.examples as f64 / self.seconds;
+                    self.line(metrics.step, &format!("loss {:.4}  {rate:.1} examples/s", metrics.loss));
+                }
+            }
+            Event::Validated(metrics) => {
+                self.line(metrics.step, &format!("validation loss {:.4}", metrics.validation_loss));
+            }
+            Event::StoppedEarly { step } => self.line(step, "stopped early: the validation loss has not improved"),
+            Event::Checkpointed(_) => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+        if self.tokens > 0 {
+            let saved = 100.0 * (1.0 - self.rows as f64 / self.tokens as f64);
+            println!("{:.0} s of steps: {} tokens in the samples, {} computed", self.seconds, self.tokens, self.rows);
+            println!("({saved:.0}% saved by prefixes that samples share)\n");
+        }
+    }
+
+    fn line(&self, step: usize, text: &str) {
+        self.bar.suspend(|| println!("  step {step:>4}  {text}"));
+    }
+}

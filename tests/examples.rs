@@ -1,0 +1,321 @@
+//! The examples as a person runs them, on a tiny random model with SmolLM2's tokenizer: what they print, what they leave,
+//! and how they fail.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use common::Golden;
+use foehn_weights::{Tensor, save_safetensors};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Where cargo puts the examples that it builds along with the tests.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);
+    let mut command = Command::new(built);
+    command.current_dir(ROOT).env("FOEHN_OFFLINE", "1").stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn stdout_of(command: &mut Command) -> String {
+    let output = run(command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs what has to fail: exit status 1, and one message that holds all parts.
+fn fails(command: &mut Command, parts: &[&str]) {
+    let output = run(command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+    assert!(said.contains("error: ") && !said.contains("panicked"), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+}
+
+/// A one-layer model with random weights, SmolLM2's tokenizer and its template.
+fn tiny_model(folder: &Path) {
+    let config = serde_json::json!({
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 49152, "tie_word_embeddings": true,
+        "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2,
+    });
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let mut state = 9u64;
+    let mut tensor = |name: &str, shape: &[usize]| {
+        let values = (0..shape.iter().product()).map(|_| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            if shape.len() == 1 { 1.0 } else { (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5 }
+        });
+        Tensor::f32(name, shape.to_vec(), values.collect::<Vec<f32>>())
+    };
+    let layer = |part: &str| format!("model.layers.0.{part}.weight");
+    let tensors = [
+        tensor("model.embed_tokens.weight", &[49152, 32]),
+        tensor("model.norm.weight", &[32]),
+        tensor(&layer("input_layernorm"), &[32]),
+        tensor(&layer("post_attention_layernorm"), &[32]),
+        tensor(&layer("self_attn.q_proj"), &[32, 32]),
+        tensor(&layer("self_attn.k_proj"), &[16, 32]),
+        tensor(&layer("self_attn.v_proj"), &[16, 32]),
+        tensor(&layer("self_attn.o_proj"), &[32, 32]),
+        tensor(&layer("mlp.gate_proj"), &[48, 32]),
+        tensor(&layer("mlp.up_proj"), &[48, 32]),
+        tensor(&layer("mlp.down_proj"), &[32, 48]),
+    ];
+    save_safetensors(&folder.join("model.safetensors"), &tensors, &Default::default()).unwrap();
+    let tokenizer = Path::new(ROOT).join("tests/golden/tokenizers/smollm2");
+    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"] {
+        fs::copy(tokenizer.join(file), folder.join(file)).unwrap();
+    }
+}
+
+struct Scene {
+    folder: TempDir,
+    model: PathBuf,
+    data: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, data) = (folder.path().join("model"), folder.path().join("data.jsonl"));
+        fs::create_dir(&model).unwrap();
+        tiny_model(&model);
+        let words =
+            ["bell", "drum", "rose", "salt", "silk", "smoke", "flute", "lemon", "marble", "amber", "cedar", "thunder"];
+        let lines: String = words
+            .iter()
+            .map(|word| {
+                format!(
+                    "{{\"prompt\": \"Which sense is {word}?\", \"completion\": \"{word} sense\", \"task\": \"x\"}}\n"
+                )
+            })
+            .collect();
+        fs::write(&data, lines + "not json\n").unwrap();
+        Self { folder, model, data }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn finetune(&self, out: &str) -> Command {
+        let recipe = self.path("recipe.toml");
+        fs::write(
+            &recipe,
+            "epochs = 2\nbatch_size = 4\ncheckpoint_steps = 2\n[validation]\nfraction = 0.2\nsteps = 2\n",
+        )
+        .unwrap();
+        let mut command = example("finetune");
+        command.arg("--config").arg(recipe).arg("--model").arg(&self.model).arg("--data").arg(&self.data);
+        command.arg("--out").arg(self.path(out)).arg("--no-evaluation");
+        command
+    }
+}
+
+#[test]
+fn from_messy_data_to_an_adapter_that_answers() {
+    let scene = Scene::new();
+    let told = stdout_of(scene.finetune("run").arg("--max-steps").arg("6"));
+    assert!(told.contains("13 records read, 12 kept, 1 rejected"), "{told}");
+    assert!(
+        told.lines().all(|line| line.chars().count() <= 100 || line.contains(scene.folder.path().to_str().unwrap())),
+        "{told}"
+    );
+    let adapter = scene.path("run/adapter");
+    for file in ["adapter_config.json", "adapter_model.safetensors", "foehn.json", "../metrics.jsonl", "../loss.svg"] {
+        assert!(adapter.join(file).exists(), "{file}");
+    }
+    let manifest: Value = serde_json::from_str(&fs::read_to_string(adapter.join("foehn.json")).unwrap()).unwrap();
+    for hash in ["base_sha256", "tokenizer_sha256", "template_sha256", "data_sha256"] {
+        assert_eq!(manifest[hash].as_str().unwrap().len(), 64, "{hash}");
+    }
+    assert_eq!(manifest["recipe"]["max_steps"], 6);
+
+    let chat = |more: &[&str]| {
+        let mut command = example("chat");
+        command.arg("--model").arg(&scene.model).args(["--prompt", "Which sense is bell?", "--max-new-tokens", "8"]);
+        stdout_of(command.args(more))
+    };
+    let folder = adapter.to_str().unwrap();
+    assert_eq!(chat(&["--adapter", folder]), chat(&["--adapter", folder]));
+    let drawn = ["--temperature", "1.5", "--top-k", "50", "--seed", "4"];
+    assert_eq!(chat(&drawn), chat(&drawn));
+
+    // The merged checkpoint scores what base and adapter score together, and it is a model by itself.
+    let merged = scene.path("merged");
+    let mut export = example("export");
+    stdout_of(export.arg("--model").arg(&scene.model).arg("--adapter").arg(&adapter).arg("--out").arg(&merged));
+    let score = |model: &Path, more: &[&str]| -> Vec<f64> {
+        let mut command = example("score");
+        command.arg("--model").arg(model).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"{\"input_ids\": [1, 4093, 198, 2683, 2]}\n").unwrap();
+        serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let (together, alone) = (score(&scene.model, &["--adapter", folder]), score(&merged, &[]));
+    assert_eq!(together.len(), 4);
+    assert!(together.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-4), "{together:?} {alone:?}");
+    assert_ne!(together, score(&scene.model, &[]));
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let scene = Scene::new();
+    stdout_of(&mut scene.finetune("whole"));
+    // A run that stops at a step for good is told by --max-steps, which is part of the recipe; this one is killed.
+    let mut killed = scene.finetune("killed").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoints = scene.path("killed/checkpoints");
+    while !fs::read_dir(&checkpoints)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("step-")))
+    {
+        if killed.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    let _ = killed.kill();
+    killed.wait().unwrap();
+    stdout_of(scene.finetune("killed").arg("--resume"));
+    let adapter = |run: &str| fs::read(scene.path(run).join("adapter/adapter_model.safetensors")).unwrap();
+    assert!(adapter("whole") == adapter("killed"));
+    fails(&mut scene.finetune("whole"), &["already holds a run", "resume"]);
+}
+
+#[test]
+fn tokenize_prints_what_the_trainer_reads() {
+    let scene = Scene::new();
+    let clean = scene.path("clean.jsonl");
+    let mut command = example("clean");
+    let told = stdout_of(command.arg(&scene.data).arg("--out").arg(&clean));
+    assert!(told.contains("12") && clean.exists() && scene.path("clean.report.json").exists(), "{told}");
+    let mut command = example("tokenize");
+    command.arg("--model").arg(&scene.model).arg("--data").arg(&clean).args(["--json", "--limit", "0"]);
+    let rows: Vec<Value> = stdout_of(&mut command).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 12);
+    for row in &rows {
+        let (ids, mask) = (row["input_ids"].as_array().unwrap(), row["loss_mask"].as_array().unwrap());
+        assert_eq!(ids.len(), mask.len());
+        // Of what is trained, the last is the stop token.
+        let last = mask.iter().rposition(|mask| mask == 1).unwrap();
+        assert_eq!(ids[last], 2);
+        assert!(row["text"].as_str().unwrap().contains("<|im_start|>assistant\n"));
+    }
+    let rows_path = scene.path("rows.jsonl");
+    fs::write(&rows_path, rows.iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
+    let mut command = example("steps");
+    command.arg("--model").arg(&scene.model).arg("--rows").arg(&rows_path).args([
+        "--steps",
+        "3",
+        "--learning-rate",
+        "1e-2",
+    ]);
+    let report: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
+    let losses: Vec<f64> = report["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
+    assert!(losses.len() == 3 && losses[2] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn evaluate_reports_base_and_adapter_as_json() {
+    let scene = Scene::new();
+    stdout_of(scene.finetune("run").args(["--max-steps", "2"]));
+    let mut command = example("evaluate");
+    command.arg("--model").arg(&scene.model).arg("--adapter").arg(scene.path("run/adapter"));
+    let report: Value =
+        serde_json::from_str(&stdout_of(command.args(["--json", "--answers", "2", "--scenes", "1"]))).unwrap();
+    assert_eq!(report["labels"].as_array().unwrap().len(), 5);
+    for run in ["base", "adapter"] {
+        assert_eq!(report[run]["recognition"]["items"].as_array().unwrap().len(), 100, "{run}");
+        assert_eq!(report[run]["production"]["items"].as_array().unwrap().len(), 5, "{run}");
+    }
+    assert!(report["comparison"].is_object());
+}
+
+#[test]
+fn bad_input_is_an_error_that_says_what_to_do() {
+    let scene = Scene::new();
+    let with = |name: &str, text: &str| {
+        let path = scene.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let finetune = |option: &str, value: &Path| {
+        let mut command = scene.finetune("bad");
+        command.arg(option).arg(value);
+        command
+    };
+    let given_twice = |option: &str, value: &Path| {
+        // clap refuses an option that is given twice, so the scene's own value is left out.
+        let mut command = example("finetune");
+        command.arg("--model").arg(&scene.model).arg("--out").arg(scene.path("bad")).arg("--no-evaluation");
+        command.arg(option).arg(value);
+        command
+    };
+    fails(&mut given_twice("--config", &with("r.toml", "epocs = 1\n")), &["r.toml", "epocs"]);
+    fails(&mut given_twice("--config", &with("r.toml", "batch_size = 0\n")), &["batch_size"]);
+    fails(&mut given_twice("--config", &scene.path("none.toml")), &["none.toml"]);
+    fails(&mut given_twice("--data", &with("empty.jsonl", "")), &["empty.jsonl", "empty"]);
+    fails(&mut given_twice("--data", &with("dirt.jsonl", "nothing\n")), &["no record"]);
+    fails(&mut given_twice("--data", &scene.path("none.jsonl")), &["none.jsonl"]);
+    let long = format!("{{\"id\": \"long\", \"prompt\": \"{}\", \"completion\": \"Yes.\"}}\n", "a word ".repeat(300));
+    fails(&mut given_twice("--data", &with("long.jsonl", &long)), &["record long", "256"]);
+    fails(&mut finetune("--device", Path::new("abacus")), &["abacus", "flex"]);
+    fails(finetune("--seed", Path::new("1")).arg("--resume"), &["no checkpoint"]);
+
+    let chat = |model: &Path, more: &[&str]| {
+        let mut command = example("chat");
+        command.arg("--model").arg(model).args(["--prompt", "Hello"]).args(more);
+        command
+    };
+    fails(&mut chat(&scene.path("nothing-here/at.gguf"), &[]), &["at.gguf"]);
+    let missing = scene.path("no-adapter");
+    fails(&mut chat(&scene.model, &["--adapter", missing.to_str().unwrap()]), &["no-adapter", "adapter_config.json"]);
+    fails(&mut chat(&scene.model, &["--temperature", "-1"]), &["temperature"]);
+    fails(&mut chat(&scene.model, &["--device", "cuda"]), &["cuda", "flex"]);
+
+    // An adapter for another base: by its manifest, and where it has none by its shapes.
+    stdout_of(scene.finetune("run").args(["--max-steps", "1"]));
+    let other = Scene::new();
+    let bytes = fs::read(other.model.join("model.safetensors")).unwrap();
+    let mut changed = bytes;
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    fs::write(other.model.join("model.safetensors"), changed).unwrap();
+    let adapter = scene.path("run/adapter");
+    fails(&mut chat(&other.model, &["--adapter", adapter.to_str().unwrap()]), &["another base", "sha256"]);
+    stdout_of(&mut chat(
+        &other.model,
+        &["--adapter", adapter.to_str().unwrap(), "--allow-mismatch", "--max-new-tokens", "2"],
+    ));
+    let foreign = Golden::open("gqa").folder.join("adapter_init");
+    fails(&mut chat(&scene.model, &["--adapter", foreign.to_str().unwrap()]), &["lora_A", "another base"]);
+}
+
+/// A disk that is full, as a limit on the size of files: nothing is left that could pass for whole.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_nothing_half_written() {
+    let scene = Scene::new();
+    let merged = scene.path("merged");
+    let export = example("export");
+    let mut limited = Command::new("sh");
+    limited.current_dir(ROOT).env("FOEHN_OFFLINE", "1");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"]);
+    limited.arg(export.get_program()).arg("--model").arg(&scene.model).arg("--out").arg(&merged);
+    fails(&mut limited, &["model.safetensors"]);
+    assert_eq!(fs::read_dir(&merged).unwrap().count(), 0);
+}
