@@ -14,7 +14,7 @@ use common::training::TrainingProgress;
 use foehn::Pretrained;
 use foehn::corpus::{OffTarget, Pipeline, Record, SenseLexicon, clean, read_clean, split_stratified};
 use foehn::evaluate::{Answer, EvaluateConfig, Report, Suite, check_disjoint};
-use foehn::finetune::{Dataset, Outcome, Recipe, Run, train};
+use foehn::finetune::{Dataset, Outcome, Recipe, Run, checkpoint_to_start_from, train};
 
 /// Cleans the data, tunes a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
 #[derive(Parser)]
@@ -66,6 +66,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let recipe = arguments.recipe()?;
+        checkpoint_to_start_from(&arguments.out, arguments.resume)?;
         let device = foehn::device(&arguments.device)?;
         let records = cleaned(&recipe, &arguments.out)?;
         let mut base = Pretrained::load(&recipe.model, &device, &mut common::show_fetch())?;

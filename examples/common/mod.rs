@@ -88,6 +88,7 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
 /// Measures a model with its attached adapter, under a progress bar.
 pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Run> {
     let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template };
+    eprintln!("asking the model ({name}): {} sentences, {} scenes", suite.probes().len(), suite.scenes().len());
     let bar = progress(name, 0);
     let run = foehn::evaluate::evaluate(name, subject, suite, config, &mut |done, total| {
         bar.set_length(total as u64);
@@ -114,6 +115,7 @@ pub fn wrapped(text: &str, indent: usize) -> String {
 
 /// Runs an example: an error is printed with its causes, and the exit status is 1.
 pub fn run(main: impl FnOnce() -> Result<()>) -> ExitCode {
+    foehn::kernels::keep_freed_memory();
     match main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -55,8 +55,9 @@ impl Dataset {
             return Err(Error::NoData { reason: "it is empty".into() });
         }
         for (record, sample) in &named {
-            let trained = sample.input_ids().iter().zip(sample.loss_mask()).filter(|(_, trained)| **trained);
-            if let Some((&found, _)) = trained.last().filter(|(id, _)| !stop_ids.contains(id)) {
+            let last = sample.loss_mask().iter().rposition(|trained| *trained);
+            let last = last.and_then(|index| sample.input_ids().get(index).copied());
+            if let Some(found) = last.filter(|id| !stop_ids.contains(id)) {
                 let expected = stop_ids.to_vec();
                 return Err(Error::StopTokenUntrained { record: record.clone(), found, expected });
             }

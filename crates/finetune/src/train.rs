@@ -97,7 +97,9 @@ pub fn train(
     let mut loss = None;
     let mut flow = observe(Event::Started { step: at.state.step + 1, total, parameters: at.adapter.num_params() });
 
-    while at.state.step < total && flow.is_continue() {
+    let patience = recipe.validation.patience;
+    let is_out_of_patience = |state: &State| patience > 0 && state.since_best >= patience;
+    while at.state.step < total && !is_out_of_patience(&at.state) && flow.is_continue() {
         let begun = Instant::now();
         let step = at.state.step;
         let (epoch, chosen) = order::batch(run.training.samples.len(), recipe.batch_size, recipe.seed, step);
@@ -146,16 +148,14 @@ pub fn train(
         if flow.is_continue() && (is_last || is_due(at.state.step, recipe.validation.steps)) {
             flow = validate(model, &run, &mut at, &mut metrics_file, observe)?;
         }
-        let patience = recipe.validation.patience;
-        let stops_early = patience > 0 && at.state.since_best >= patience;
+        let stops_early = is_out_of_patience(&at.state);
         if flow.is_continue() && (is_last || stops_early || is_due(at.state.step, recipe.checkpoint_steps)) {
             let path = save(model, &run, &mut at, &manifest)?;
             flow = observe(Event::Checkpointed(&path));
             last_checkpoint = Some(path);
         }
-        if stops_early {
-            let _ = observe(Event::StoppedEarly { step: at.state.step });
-            break;
+        if flow.is_continue() && stops_early {
+            flow = observe(Event::StoppedEarly { step: at.state.step });
         }
     }
 
@@ -165,23 +165,33 @@ pub fn train(
     Ok(Outcome { steps: at.state.step, loss, best_validation_loss: at.state.best_loss, adapter })
 }
 
+/// Whether a run can begin in a folder, or go on there: the newest checkpoint to resume from, `None` for a new run.
+///
+/// [`train`] asks the same; a caller with work to do before may ask sooner.
+///
+/// # Errors
+/// [`Error::AlreadyThere`] for a new run where one has been, [`Error::NoCheckpoint`] where there is nothing to resume.
+pub fn checkpoint_to_start_from(out: &Path, resume: bool) -> Result<Option<PathBuf>, Error> {
+    let newest = checkpoint::newest(&out.join("checkpoints"))?;
+    match (resume, newest) {
+        (true, None) => Err(Error::NoCheckpoint { path: out.to_owned() }),
+        (false, None) if !out.join("adapter").exists() => Ok(None),
+        (false, _) => Err(Error::AlreadyThere { path: out.to_owned() }),
+        (true, place) => Ok(place),
+    }
+}
+
 /// The state that the first step starts from, with its adapter attached.
 fn start(model: &mut Mistral, run: &Run<'_>, manifest: &Manifest) -> Result<Checkpoint, Error> {
     let recipe = run.recipe;
-    let folder = run.out.join("checkpoints");
-    std::fs::create_dir_all(run.out).map_err(|source| Error::File { path: run.out.to_owned(), source })?;
-    let newest = checkpoint::newest(&folder)?;
-    if run.resume {
-        let place = newest.ok_or_else(|| Error::NoCheckpoint { path: run.out.to_owned() })?;
+    if let Some(place) = checkpoint_to_start_from(run.out, run.resume)? {
         let onto_model = |adapter: &Adapter| {
             attach_trainable(model, adapter)?;
             Ok(parameters(model))
         };
         return Checkpoint::load(&place, recipe.optimizer, onto_model, manifest);
     }
-    if newest.is_some() || run.out.join("adapter").exists() {
-        return Err(Error::AlreadyThere { path: run.out.to_owned() });
-    }
+    std::fs::create_dir_all(run.out).map_err(|source| Error::File { path: run.out.to_owned(), source })?;
     let adapter = Adapter::new(&recipe.lora, model, recipe.seed)?;
     attach_trainable(model, &adapter)?;
     let optimizer = AdamW::new(recipe.optimizer, &tensors(model));

@@ -16,6 +16,7 @@
 
 mod attention;
 mod cross_entropy;
+mod memory;
 mod norm;
 mod projection;
 mod rotary;
@@ -23,6 +24,7 @@ mod swiglu;
 
 pub use attention::{Visibility, attention};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
+pub use memory::keep_freed_memory;
 pub use norm::rms_norm;
 pub use projection::{Dropout, LowRank, projection};
 pub use rotary::Rotary;
