@@ -113,7 +113,7 @@ fn cleaned(recipe: &Recipe, out: &Path) -> Result<Vec<Record>> {
         pipeline = pipeline.with(OffTarget::new(SenseLexicon::load(path)?));
     }
     let (clean_path, report_path) = (out.join("clean.jsonl"), out.join("clean.report.json"));
-    let report = clean(&[recipe.data.clone()], &clean_path, &report_path, &pipeline)?;
+    let report = clean(std::slice::from_ref(&recipe.data), &clean_path, &report_path, &pipeline)?;
     println!(
         "cleaned {}: {} records read, {} kept, {} rejected (why: {})\n",
         recipe.data.display(),

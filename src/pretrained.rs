@@ -75,7 +75,7 @@ pub enum LoadError {
         path: PathBuf,
         /// What is wrong.
         #[source]
-        source: foehn_lora::Error,
+        source: Box<foehn_lora::Error>,
     },
 }
 
@@ -203,7 +203,7 @@ fn attach(
     allow_mismatch: bool,
     [base, tokenizer, template]: [&str; 3],
 ) -> Result<Adapter, LoadError> {
-    let failed = |source| LoadError::Adapter { path: folder.to_owned(), source };
+    let failed = |source| LoadError::Adapter { path: folder.to_owned(), source: Box::new(source) };
     let adapter = Adapter::load(folder).map_err(failed)?;
     if let Some(manifest) = adapter.manifest.as_ref().filter(|_| !allow_mismatch) {
         manifest.check(base, tokenizer, template).map_err(failed)?;

@@ -37,10 +37,10 @@ fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) ->
 fn forest(seed: u64, rows: usize) -> (Vec<Option<usize>>, Vec<u32>, Vec<u32>) {
     let choice = noise(seed, rows);
     let (mut parents, mut positions): (Vec<Option<usize>>, Vec<u32>) = (Vec::new(), Vec::new());
-    for row in 0..rows {
+    for (row, choice) in choice.into_iter().enumerate() {
         // A row hangs below the row before, or below one of that row's ancestors, or begins a tree.
         let mut parent = row.checked_sub(1);
-        let climb = match choice[row] {
+        let climb = match choice {
             x if x < -0.95 => row,
             x if x > 0.6 => ((x - 0.6) * 30.0) as usize,
             _ => 0,
