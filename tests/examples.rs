@@ -284,7 +284,7 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     fails(&mut chat(&scene.path("nothing-here/at.gguf"), &[]), &["at.gguf"]);
     let missing = scene.path("no-adapter");
     fails(&mut chat(&scene.model, &["--adapter", missing.to_str().unwrap()]), &["no-adapter", "adapter_config.json"]);
-    fails(&mut chat(&scene.model, &["--temperature", "-1"]), &["temperature"]);
+    fails(&mut chat(&scene.model, &["--temperature=-1"]), &["temperature"]);
     fails(&mut chat(&scene.model, &["--device", "cuda"]), &["cuda", "flex"]);
 
     // An adapter for another base: by its manifest, and where it has none by its shapes.

@@ -54,7 +54,13 @@ fn render(
         let held_out = chart.draw_series(held_out).map_err(to_io)?;
         held_out.label("validation").legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], red.stroke_width(2)));
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE.mix(0.8)).draw().map_err(to_io)?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .border_style(BLACK)
+        .background_style(WHITE.mix(0.8))
+        .draw()
+        .map_err(to_io)?;
     area.present().map_err(to_io)
 }
 
