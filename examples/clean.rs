@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use foehn::corpus::{OffTarget, Pipeline, SenseLexicon, clean};
 
-/// Reads JSONL, JSON or CSV in chat, ShareGPT, Alpaca, prompt/completion or text form; writes clean chat JSONL.
+/// Reads JSONL, JSON, CSV or Parquet in chat, ShareGPT, Alpaca, prompt/completion or text form; writes clean chat JSONL.
 ///
 /// Repairs mojibake, Unicode normal form, control characters and spaces; rejects broken structure, control text,
 /// answers that go on to ask and answer, truncated answers, duplicates, and conflicting labels.

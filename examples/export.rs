@@ -7,9 +7,10 @@ mod common;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 
-/// Writes config.json and model.safetensors (f32) of the base with the adapter merged.
+/// Writes model.safetensors (f32) and config.json of the base with the adapter merged, and its tokenizer and chat template.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
@@ -22,10 +23,13 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
-        let mut network = arguments.model.load_network()?;
-        foehn::lora::merge(&mut network.model);
-        network.model.save(&arguments.out)?;
-        println!("wrote {} (f32 safetensors and config.json)", arguments.out.display());
+        let mut base = arguments.model.load()?;
+        foehn::lora::merge(&mut base.model);
+        base.model.save(&arguments.out)?;
+        let out = arguments.out.display();
+        let written = base.tokenizer.save(&base.template, &arguments.out);
+        written.with_context(|| format!("{out} holds the merged model, but not its tokenizer and template"))?;
+        println!("wrote {out} (f32 safetensors, config.json, tokenizer and chat template)");
         Ok(())
     })
 }

@@ -25,7 +25,7 @@ struct Arguments {
     /// In place of the recipe's model
     #[arg(long)]
     model: Option<String>,
-    /// In place of the recipe's data: JSONL, JSON or CSV, messy or clean
+    /// In place of the recipe's data: JSONL, JSON, CSV or Parquet, messy or clean
     #[arg(long)]
     data: Option<PathBuf>,
     /// The run's folder

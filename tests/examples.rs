@@ -171,6 +171,11 @@ fn from_messy_data_to_an_adapter_that_answers() {
     assert_eq!(together.len(), 4);
     assert!(together.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-4), "{together:?} {alone:?}");
     assert_ne!(together, score(&scene.model, &[]));
+
+    // It brings its tokenizer and its template: it answers as base and adapter do, without either.
+    let mut command = example("chat");
+    command.arg("--model").arg(&merged).args(["--prompt", "Which sense is bell?", "--max-new-tokens", "8"]);
+    assert_eq!(stdout_of(&mut command), chat(&["--adapter", folder]));
 }
 
 #[test]

@@ -4,10 +4,11 @@
 
 mod common;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use common::{Golden, assert_close, devices};
-use foehn_kernels::linear_cross_entropy;
+use foehn_kernels::{Rotary, linear_cross_entropy, rms_norm};
 use foehn_lora::Adapter;
+use foehn_weights::Weights;
 
 const MODELS: [&str; 2] = ["gqa", "window"];
 
@@ -37,6 +38,39 @@ fn hidden_states_and_logits() {
             assert_close(&key, hidden.clone(), &golden.expected(&key), 1e-4, 1e-5);
             let key = format!("{prefix}.logits");
             assert_close(&key, model.logits(hidden), &golden.expected(&key), 1e-4, 1e-5);
+        }
+    }
+}
+
+/// The first layer's queries and keys after the rotary embedding.
+#[test]
+fn rotary_output() {
+    for (name, device) in
+        MODELS.into_iter().flat_map(|name| devices().into_iter().map(move |(_, device)| (name, device)))
+    {
+        let golden = Golden::on(name, device.clone());
+        let mut model = golden.model();
+        let config = model.config().clone();
+        let checkpoint = Weights::open(&golden.folder).unwrap();
+        let (weight, _) = checkpoint.load_f32("model.layers.0.input_layernorm.weight").unwrap();
+        let weight = Tensor::<1>::from_data(TensorData::from(weight.as_slice()), &device);
+        let batch = golden.rows(&[0]);
+        let rows = batch.input_ids.len();
+        let rotary = Rotary::new(&batch.position_ids, 1, config.head_dim, config.rope_theta, &device);
+        for (prefix, adapted) in [("base", false), ("lora", true)] {
+            if adapted {
+                let adapter = Adapter::load(&golden.folder.join("adapter_init")).unwrap();
+                foehn_lora::attach(&mut model, &adapter).unwrap();
+            }
+            let embedded = model.forward_blocks(batch.packed()).swap_remove(0);
+            let normed = rms_norm(embedded, weight.clone(), config.rms_norm_eps);
+            let projections = model.projections();
+            for (which, index, heads) in [("q", 0, config.num_attention_heads), ("k", 1, config.num_key_value_heads)] {
+                let projected = projections[index].1.forward(normed.clone());
+                let split = projected.reshape([1, rows, heads, config.head_dim]).swap_dims(1, 2);
+                let key = format!("{prefix}.rope.{which}");
+                assert_close(&key, rotary.apply(split), &golden.expected(&key), 1e-5, 1e-5);
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// No reader is known for the file's extension.
-    #[error("{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json or .csv")]
+    #[error("{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet")]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -70,12 +70,22 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A Parquet file is truncated or damaged, is none, or has a column of a kind that cannot be read.
+    #[error("cannot read {path} as Parquet after row {row}: check that it is whole, or write it anew")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The last row that was read, 0 where the file cannot be opened.
+        row: u64,
+        /// What the decoder said.
+        source: parquet::errors::ParquetError,
+    },
     /// A line of a file that was expected to be clean is not.
     #[error("{path}, line {line}: this record cannot be read: run `clean` on the file first")]
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, or the position in an array, from 1.
+        /// The line, or the position in an array or a Parquet file, from 1.
         line: u64,
         /// What is wrong with it.
         source: Fault,

@@ -1,8 +1,9 @@
 //! Records in, clean records and a report out.
 //!
-//! A dataset file of any known format is [`read`] one record at a time, and [`clean`]ed by a [`Pipeline`] of passes:
-//! some repair a record, some reject one, some judge records beside each other. A record that is rejected is in the
-//! [`Report`], with its file, its line, the pass and the reason. Clean records are [`split`] by group.
+//! A dataset file (JSONL, JSON, CSV or Parquet) of any known shape is [`read`] one record at a time, and [`clean`]ed by
+//! a [`Pipeline`] of passes: some repair a record, some reject one, some judge records beside each other. A record that
+//! is rejected is in the [`Report`], with its file, its line, the pass and the reason. Clean records are [`split`] by
+//! group.
 //!
 //! The crate knows no token and no tensor.
 //!

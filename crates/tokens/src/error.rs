@@ -19,6 +19,32 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or its folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A tokenizer or its template has no form on disk that would open as the same.
+    #[error("the tokenizer of {} cannot be written: {reason}", path.display())]
+    Unsaveable {
+        /// The file that it was read from.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A folder that a tokenizer was written into opens as another.
+    #[error(
+        "{} opens as another tokenizer or template than the one that was written into it: \
+         it holds files of another, choose an empty folder",
+        path.display()
+    )]
+    SavedDiffers {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file is not the JSON that it should be.
     #[error("{}:{line}:{column}: not the JSON that is expected here", path.display())]
     Json {

@@ -144,7 +144,15 @@ impl ChatTemplate {
         Sha256::digest(self.source()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
+    /// The version, where it is one of Mistral's own.
+    pub(crate) fn mistral_version(&self) -> Option<MistralVersion> {
+        match &self.kind {
+            Kind::Jinja(_) => None,
+            Kind::Mistral(mistral) => Some(mistral.version()),
+        }
+    }
+
+    pub(crate) fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
         if self.tokenizer == tokenizer.fingerprint() {
             return Ok(());
         }

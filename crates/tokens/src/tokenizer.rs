@@ -10,6 +10,7 @@ mod gguf;
 mod gpt2_bytes;
 mod json;
 mod protobuf;
+mod save;
 mod sentencepiece;
 mod stream;
 mod vocab;
@@ -18,7 +19,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{ChatTemplate, Error, Result};
 
 use bpe::Bpe;
 use sentencepiece::SentencePiece;
@@ -63,7 +64,7 @@ enum Encoder {
 }
 
 /// What a file says of its bos and stop tokens.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Specials {
     bos: Option<u32>,
     /// The one that templates call `eos_token` first.
@@ -100,6 +101,22 @@ impl Tokenizer {
     /// [`Error::BadTokenizer`] for keys that contradict each other.
     pub fn from_gguf(gguf: &foehn_weights::Gguf) -> Result<Self> {
         gguf::load(gguf)
+    }
+
+    /// Writes the tokenizer and its chat template into a folder, made where it is missing, so that the folder opens as this
+    /// pair again, by fingerprint, here and in transformers. Each file is written as a whole, over one of its name.
+    ///
+    /// BPE by merges becomes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, whichever file it came
+    /// from. A SentencePiece model is its `tokenizer.model`, copied, with the version in its name where the template is
+    /// Mistral's own. `generation_config.json` names the bos and stop tokens.
+    ///
+    /// # Errors
+    /// [`Error::Unsaveable`] for what those files can't say, before anything is written; [`Error::Read`] and
+    /// [`Error::Write`] where the disk refuses; [`Error::SavedDiffers`] if the folder holds files that go before the written
+    /// ones; [`Error::WrongTokenizer`] for the template of another tokenizer.
+    pub fn save(&self, template: &ChatTemplate, folder: impl AsRef<Path>) -> Result<()> {
+        template.check_tokenizer(self)?;
+        save::save(self, template, folder.as_ref())
     }
 
     /// The ids of a text that stands at the start, or right after a control token as in Mistral's own templates.

@@ -80,4 +80,12 @@ pub enum Fault {
         /// The row's cells.
         found: usize,
     },
+    /// A Parquet cell holds what JSON and text have nothing for.
+    #[error("the column `{column}` holds {found}")]
+    Column {
+        /// The column, as a path from the row.
+        column: String,
+        /// What it holds.
+        found: &'static str,
+    },
 }

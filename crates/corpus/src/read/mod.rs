@@ -1,5 +1,6 @@
 //! Files to records, one at a time, whatever the format.
 
+mod columnar;
 mod fault;
 mod lines;
 mod shape;
@@ -18,6 +19,7 @@ pub use fault::Fault;
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::text::content_id;
+use columnar::Columnar;
 use lines::{Chunk, Elements, LIMIT, Lines};
 use table::Table;
 
@@ -27,7 +29,8 @@ pub struct Place {
     /// The file, as the caller named it.
     #[serde(serialize_with = "as_text")]
     pub file: Arc<Path>,
-    /// The line from 1; in a JSON array the element's position from 1; in a table the line on which the row begins.
+    /// The line from 1; in a JSON array the element's position from 1; in a CSV file the line on which the row begins; in a Parquet file the
+    /// row from 1.
     pub line: u64,
 }
 
@@ -51,7 +54,7 @@ pub struct Unreadable {
 
 /// The records of one file, in order. Made by [`read`].
 ///
-/// It holds one record in memory, at most 16 MiB of it. An error ends it.
+/// It holds one record in memory, at most 16 MiB of it; of a Parquet file a page of each column. An error ends it.
 pub struct Reader {
     file: Arc<Path>,
     source: Source,
@@ -63,17 +66,21 @@ enum Source {
     Lines(Lines<BufReader<File>>),
     Elements(Elements<BufReader<File>>),
     Table(Box<Table<BufReader<File>>>),
+    Columnar(Box<Columnar>),
 }
 
-/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json` or `.csv`.
+/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv` or `.parquet`.
 ///
 /// Whether a JSON file holds one array or one object a line is told by its first character, and what makes an object a
 /// record by its keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, or `text`.
 /// A byte-order mark is skipped, and so are blank lines.
 ///
+/// A Parquet file is known by its first bytes too, whatever its name. A row is the object of its columns: dates, times and
+/// decimals are text, as are bytes that are UTF-8; NaN is null. It is read uncompressed or with Snappy, gzip or Zstandard.
+///
 /// # Errors
-/// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], and [`Error::Empty`] for a file of
-/// no bytes. The iterator gives [`Error::Read`], [`Error::UnclosedQuote`], and [`Error::Empty`] where no record came.
+/// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::Parquet`], and [`Error::Empty`] for a file of
+/// no bytes. The iterator gives [`Error::Read`], [`Error::UnclosedQuote`], [`Error::Parquet`], and [`Error::Empty`] where no record came.
 pub fn read(path: &Path) -> Result<Reader> {
     let open_error = |source| Error::Open { path: path.into(), source };
     let extension = path.extension().unwrap_or_default().to_string_lossy();
@@ -83,11 +90,14 @@ pub fn read(path: &Path) -> Result<Reader> {
         return Err(Error::Folder { path: path.into() });
     }
     let mut input = BufReader::with_capacity(1 << 16, file);
+    let is_parquet = input.fill_buf().map_err(|source| read_error(path, 0, source))?.starts_with(columnar::MAGIC);
     let first = first_byte(&mut input).map_err(|source| read_error(path, 0, source))?;
     let Some(first) = first else {
         return Err(Error::Empty { path: path.into() });
     };
     let source = match (extension.as_str(), first) {
+        ("parquet", _) => open_columnar(path, input)?,
+        _ if is_parquet => open_columnar(path, input)?,
         ("csv", _) => Source::Table(Box::new(open_table(path, input)?)),
         ("jsonl" | "ndjson" | "json", b'[') => Source::Elements(Elements::new(input)),
         ("jsonl" | "ndjson" | "json", _) => Source::Lines(Lines::new(input)),
@@ -150,6 +160,17 @@ impl Reader {
                 Ok(None) => return Ok(None),
                 Err(source) => return Err(table_error(&self.file, table, source)),
             },
+            Source::Columnar(columnar) => match columnar.next() {
+                Ok(Some(row)) => {
+                    let object = row.object.map(Value::Object);
+                    (row.number, shaped(object, &row.raw))
+                }
+                Ok(None) => return Ok(None),
+                Err(source) => {
+                    let (path, row) = (self.file.as_ref().into(), columnar.number());
+                    return Err(Error::Parquet { path, row, source });
+                }
+            },
         };
         let place = Place { file: Arc::clone(&self.file), line: number };
         Ok(Some(Line { place, record }))
@@ -168,11 +189,22 @@ fn first_byte(input: &mut BufReader<File>) -> io::Result<Option<u8>> {
 
 fn open_table(path: &Path, input: BufReader<File>) -> Result<Table<BufReader<File>>> {
     let table = Table::new(input).map_err(|source| read_error(path, 0, source))?;
-    let columns = table.columns();
-    if !shape::is_known(|key| columns.iter().any(|column| column == key)) {
-        return Err(Error::Columns { path: path.into(), found: columns.join(", ") });
-    }
+    check_columns(path, table.columns())?;
     Ok(table)
+}
+
+fn open_columnar(path: &Path, input: BufReader<File>) -> Result<Source> {
+    let columnar =
+        Columnar::new(input.into_inner()).map_err(|source| Error::Parquet { path: path.into(), row: 0, source })?;
+    check_columns(path, columnar.columns())?;
+    Ok(Source::Columnar(Box::new(columnar)))
+}
+
+fn check_columns(path: &Path, columns: &[String]) -> Result<()> {
+    if shape::is_known(|key| columns.iter().any(|column| column == key)) {
+        return Ok(());
+    }
+    Err(Error::Columns { path: path.into(), found: columns.join(", ") })
 }
 
 fn parse(chunk: Chunk) -> (u64, std::result::Result<Record, Unreadable>) {

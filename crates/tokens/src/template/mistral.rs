@@ -68,6 +68,10 @@ impl Mistral {
         self.version.name()
     }
 
+    pub fn version(&self) -> MistralVersion {
+        self.version
+    }
+
     pub fn render(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Rendered> {
         let mut rendered = Rendered { input_ids: vec![self.bos], trained: Vec::new() };
         let ids = &mut rendered.input_ids;
@@ -140,6 +144,16 @@ impl Mistral {
 }
 
 impl MistralVersion {
+    /// The template of a version of `tokenizer.model.vN`.
+    pub(crate) fn of_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::V1),
+            2 | 3 => Some(Self::V3),
+            7 => Some(Self::V7),
+            _ => None,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::V1 => "mistral-v1",

@@ -37,11 +37,9 @@ pub(super) fn open(path: &Path, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
     let model = locate(path)?;
     match &model {
         Model::Gguf(file) => from_gguf(Weights::open(file)?.gguf().ok_or_else(none)?, tokenizer),
-        Model::SentencePiece(file) => match sentencepiece_version(file) {
-            Some(1) => ChatTemplate::mistral(MistralVersion::V1, tokenizer),
-            Some(2 | 3) => ChatTemplate::mistral(MistralVersion::V3, tokenizer),
-            Some(7) => ChatTemplate::mistral(MistralVersion::V7, tokenizer),
-            _ => ChatTemplate::jinja(&beside(model.folder())?.ok_or_else(none)?, tokenizer),
+        Model::SentencePiece(file) => match sentencepiece_version(file).and_then(MistralVersion::of_number) {
+            Some(version) => ChatTemplate::mistral(version, tokenizer),
+            None => ChatTemplate::jinja(&beside(model.folder())?.ok_or_else(none)?, tokenizer),
         },
         Model::Json(_) => ChatTemplate::jinja(&beside(model.folder())?.ok_or_else(none)?, tokenizer),
     }

@@ -25,6 +25,8 @@ pub(crate) struct Bpe {
     bare: Option<tokenizers::Tokenizer>,
     /// Whether the mark stands at the start only, and not after control tokens too.
     marks_start_only: bool,
+    /// What it was made from, to be written again.
+    pub parts: Parts,
 }
 
 /// What a file says.
@@ -54,12 +56,14 @@ impl Parts {
         let mut hash = Sha256::new();
         self.digest(&mut hash);
         let vocab = self.vocab()?;
+        let specials = self.specials.clone();
         let encoder = Bpe {
             marking: self.tokenizer(&self.normalizer, &self.pre_tokenizer)?,
             bare: self.bare()?,
             marks_start_only: contains(&self.pre_tokenizer, "prepend_scheme", "first"),
+            parts: self,
         };
-        Ok(Tokenizer::assemble(Encoder::Bpe(Box::new(encoder)), vocab, self.specials, hash))
+        Ok(Tokenizer::assemble(Encoder::Bpe(Box::new(encoder)), vocab, specials, hash))
     }
 
     /// Refuses a vocabulary that leaves an ordinary byte without a token: it could not encode every text. Byte-level

@@ -135,6 +135,7 @@ impl Parts {
         let mut user_defined: Vec<String> =
             self.pieces.iter().filter(is_user_defined).map(|piece| piece.text.clone()).collect();
         user_defined.sort_by_key(|text| Reverse(text.len()));
-        Ok(SentencePiece { pieces, user_defined, bytes, add_dummy_prefix: self.add_dummy_prefix })
+        let path = self.path.clone();
+        Ok(SentencePiece { path, pieces, user_defined, bytes, add_dummy_prefix: self.add_dummy_prefix })
     }
 }

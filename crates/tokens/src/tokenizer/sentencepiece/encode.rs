@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::tokenizer::Position;
 
@@ -12,6 +13,8 @@ const SPACE: char = '▁';
 /// The encoder.
 #[derive(Debug)]
 pub(crate) struct SentencePiece {
+    /// The file that it came from.
+    pub(crate) path: PathBuf,
     pub(super) pieces: HashMap<String, Entry>,
     /// Pieces that are matched whole, the longest first.
     pub(super) user_defined: Vec<String>,
