@@ -31,11 +31,15 @@ struct Arguments {
     /// Prints the report as JSON
     #[arg(long)]
     json: bool,
+    /// Checked as in every example; cleaning itself needs no device
+    #[arg(long, default_value = "flex")]
+    device: String,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
+        foehn::device(&arguments.device)?;
         let mut pipeline = Pipeline::default();
         if let Some(path) = &arguments.lexicon {
             pipeline = pipeline.with(OffTarget::new(SenseLexicon::load(path)?));

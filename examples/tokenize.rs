@@ -29,11 +29,15 @@ struct Arguments {
     /// Prints one JSON object a record: input_ids, loss_mask, text
     #[arg(long)]
     json: bool,
+    /// Checked as in every example; tokenising itself needs no device
+    #[arg(long, default_value = "flex")]
+    device: String,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
+        foehn::device(&arguments.device)?;
         let (tokenizer, template) = foehn::load_text(&arguments.model, &mut common::show_fetch())?;
         let records = read_clean(&arguments.data)?;
         let limit = if arguments.limit == 0 { records.len() } else { arguments.limit };

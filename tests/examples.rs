@@ -281,6 +281,18 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     fails(&mut finetune("--device", Path::new("abacus")), &["abacus", "flex"]);
     fails(finetune("--seed", Path::new("1")).arg("--resume"), &["no checkpoint"]);
 
+    for name in ["clean", "tokenize", "finetune", "chat", "evaluate", "score", "steps", "export"] {
+        let mut command = example(name);
+        let needed: &[&str] = match name {
+            "clean" => &["data.jsonl", "--out", "clean.jsonl"],
+            "steps" => &["--rows", "rows.jsonl"],
+            "export" => &["--out", "merged"],
+            "finetune" => &["--out", "target/never-made"],
+            _ => &[],
+        };
+        fails(command.args(needed).args(["--device", "abacus"]), &["abacus", "flex"]);
+    }
+
     let chat = |model: &Path, more: &[&str]| {
         let mut command = example("chat");
         command.arg("--model").arg(model).args(["--prompt", "Hello"]).args(more);
