@@ -3,7 +3,7 @@
 /// Tells the system's allocator to keep freed memory for the next tensor rather than give it back at once.
 ///
 /// A model's intermediate tensors are megabytes each. glibc maps every such block anew and unmaps it when it is freed, so
-/// each operation pays for page faults again: a training step of SmolLM2 spends a seventh of its time in them. A program
+/// each operation pays for page faults again. A program
 /// that owns its process calls this once at its start; elsewhere than on Linux with glibc it does nothing. The process
 /// then holds on to its peak until it ends.
 ///
