@@ -9,10 +9,10 @@ mod common;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use common::model::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS};
-use common::{ROWS, device, random, time, tracked};
+use common::{ROWS, device, noise, random, time, tracked};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use foehn_kernels::{LowRank, projection};
+use foehn_kernels::{Linear, LowRank, Weight, projection};
 
 const RANK: usize = 8;
 
@@ -35,7 +35,7 @@ fn projections(criterion: &mut Criterion) {
 fn shape(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize, input: usize, out: usize, device: &Device) {
     let name = format!("{rows}x{input}x{out}");
     let x = random(1, [rows, input], device);
-    let weight = random(2, [out, input], device);
+    let weight = Weight::new(noise(2, out * input), [out, input], device);
     let [a, b] = [random(3, [RANK, input], device), random(4, [out, RANK], device)];
     let frozen = adapter(a.clone(), b.clone());
     let trained = adapter(tracked(&a), tracked(&b));
@@ -45,15 +45,17 @@ fn shape(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize, input: usize, ou
 
     group.throughput(Throughput::Elements(base as u64));
     group.bench_function(BenchmarkId::new("base_forward", &name), |bencher| {
-        time(bencher, device, || projection(x.clone(), weight.clone(), None));
+        time(bencher, device, || projection(x.clone(), Linear { weight: &weight, adapter: None }));
     });
     group.throughput(Throughput::Elements((base + low) as u64));
     group.bench_function(BenchmarkId::new("forward", &name), |bencher| {
-        time(bencher, device, || projection(x.clone(), weight.clone(), Some(&frozen)));
+        time(bencher, device, || projection(x.clone(), Linear { weight: &weight, adapter: Some(&frozen) }));
     });
     group.throughput(Throughput::Elements((2 * base + 3 * low) as u64));
     group.bench_function(BenchmarkId::new("forward_backward", &name), |bencher| {
-        time(bencher, device, || projection(leaf.clone(), weight.clone(), Some(&trained)).backward());
+        time(bencher, device, || {
+            projection(leaf.clone(), Linear { weight: &weight, adapter: Some(&trained) }).backward()
+        });
     });
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use burn::tensor::{Tensor, TensorData};
 use common::{Golden, assert_close, devices};
-use foehn_kernels::{Rotary, linear_cross_entropy, rms_norm};
+use foehn_kernels::{Rotary, linear_cross_entropy, projection, rms_norm};
 use foehn_lora::Adapter;
 use foehn_weights::Weights;
 
@@ -66,7 +66,7 @@ fn rotary_output() {
             let normed = rms_norm(embedded, weight.clone(), config.rms_norm_eps);
             let projections = model.projections();
             for (which, index, heads) in [("q", 0, config.num_attention_heads), ("k", 1, config.num_key_value_heads)] {
-                let projected = projections[index].1.forward(normed.clone());
+                let projected = projection(normed.clone(), projections[index].1.linear());
                 let split = projected.reshape([1, rows, heads, config.head_dim]).swap_dims(1, 2);
                 let key = format!("{prefix}.rope.{which}");
                 assert_close(&key, rotary.apply(split), &golden.expected(&key), 1e-5, 1e-5);

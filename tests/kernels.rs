@@ -5,8 +5,8 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{devices, values};
 use foehn_kernels::{
-    LowRank, Rotary, Targets, Visibility, attention, linear_cross_entropy, projection, rms_norm, swiglu,
-    token_log_probs,
+    Dropout, FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Visibility, Weight, attention,
+    linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs,
 };
 use proptest::prelude::*;
 
@@ -158,12 +158,12 @@ proptest! {
         let each: Vec<f64> = targets.iter().map(|&(row, id, _)| log_prob(row as usize, id as usize)).collect();
         let sum: f64 = each.iter().zip(&targets).map(|(log_prob, target)| -log_prob * f64::from(target.2)).sum();
         for (name, device) in devices() {
-            let (hidden, weight) = (tensor(&hidden, [rows, d], &device), tensor(&weight, [vocab, d], &device));
+            let (hidden, weight) = (tensor(&hidden, [rows, d], &device), Weight::new(weight.clone(), [vocab, d], &device));
             let given = Targets::new(targets.iter().copied());
-            let found = token_log_probs(hidden.clone(), weight.clone(), &given);
+            let found = token_log_probs(hidden.clone(), &weight, &given);
             let error = relative_error(&found, &each);
             prop_assert!(error < 1e-5, "{name}: {error}");
-            let found = values(linear_cross_entropy(hidden, weight, &given));
+            let found = values(linear_cross_entropy(hidden, &weight, &given));
             let error = relative_error(&found, &[sum]);
             prop_assert!(error < 1e-5, "{name}: {error}");
         }
@@ -189,9 +189,124 @@ proptest! {
                 scale: 1.5,
                 dropout: None,
             };
-            let found = projection(tensor(&x, [rows, input], &device), tensor(&w, [out, input], &device), Some(&adapter));
+            let weight = Weight::new(w.clone(), [out, input], &device);
+            let linear = Linear { weight: &weight, adapter: Some(&adapter) };
+            let found = projection(tensor(&x, [rows, input], &device), linear);
             let error = relative_error(&values(found), &expected);
             prop_assert!(error < 1e-5, "{name}: {error}");
+        }
+    }
+}
+
+/// A projection's weight in both layouts, and its adapter.
+struct Frozen {
+    fast: Weight,
+    dense: Weight,
+    adapter: Option<LowRank>,
+}
+
+impl Frozen {
+    fn new(seed: u64, [out, input]: [usize; 2], r: Option<usize>, dropout: Option<Dropout>, device: &Device) -> Self {
+        let rows: Vec<f32> = noise(seed, out * input).iter().map(|w| w / (input as f32).sqrt()).collect();
+        let leaf = |seed, shape: [usize; 2]| {
+            let tensor = tensor(&noise(seed, shape[0] * shape[1]), shape, device);
+            burn::module::Param::from_tensor(tensor.autodiff().require_grad())
+        };
+        let dropout = dropout.map(|dropout| Dropout { seed: dropout.seed ^ seed, ..dropout });
+        let adapter =
+            r.map(|r| LowRank { a: leaf(seed ^ 1, [r, input]), b: leaf(seed ^ 2, [out, r]), scale: 0.3, dropout });
+        Self {
+            fast: Weight::new(rows.clone(), [out, input], device),
+            dense: Weight::dense(tensor(&rows, [out, input], device)),
+            adapter,
+        }
+    }
+
+    fn linear(&self, dense: bool) -> Linear<'_> {
+        Linear { weight: if dense { &self.dense } else { &self.fast }, adapter: self.adapter.as_ref() }
+    }
+}
+
+/// The output of a block, and the gradients of its sum, weighted by noise, for its input and the adapters.
+fn with_gradients(x: &Tensor<2>, all: &[&Frozen], run: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Vec<Vec<f32>> {
+    let leaf = x.clone().autodiff().require_grad();
+    let out = run(leaf.clone());
+    let [rows, width] = out.dims();
+    let weights = tensor(&noise(99, rows * width), [rows, width], &x.device());
+    let gradients = out.clone().mul(weights).sum().backward();
+    let mut found = vec![values(out.inner()), values(leaf.grad(&gradients).unwrap())];
+    for adapter in all.iter().filter_map(|frozen| frozen.adapter.as_ref()) {
+        found.extend([&adapter.a, &adapter.b].map(|matrix| values(matrix.val().grad(&gradients).unwrap())));
+    }
+    found
+}
+
+/// Where rows see little but themselves, the gradients of q and k come near zero as differences of what is not small:
+/// what is under a hundredth of the largest is measured against that.
+fn assert_same(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(found.len(), expected.len());
+    let norm = |values: &[f32]| values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let largest = expected.iter().map(|values| norm(values)).fold(0.0, f64::max);
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let difference: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+        let error = norm(&difference) / norm(expected).max(0.01 * largest);
+        assert!(error < 1e-5, "{what}: {index}: {error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The two blocks of a layer in the device's own layout against the reference, forward and backward, with adapters on
+    /// some projections, with dropout and without, and computed again or not.
+    #[test]
+    fn fused_blocks_equal_their_references(
+        seed in any::<u64>(), rows in prop_oneof![1usize..12, 60usize..100], kv_heads in 1usize..3, group in 1usize..4,
+        head_dim in prop::sample::select(vec![2usize, 20, 64, 80, 128]), d_model in 2usize..70, wide in 1usize..90,
+        r in 1usize..20, adapted in prop::collection::vec(any::<bool>(), 7), dropped in any::<bool>(), recompute in any::<bool>(),
+        window in prop::option::of(1usize..30),
+    ) {
+        let (_, positions, ends) = forest(seed, rows);
+        let dropout = dropped.then_some(Dropout { probability: 0.2, seed });
+        for (name, device) in devices() {
+            let frozen = |i: usize, shape| {
+                Frozen::new(seed.wrapping_add(16 * i as u64), shape, adapted[i].then_some(r), dropout, &device)
+            };
+            let (queries, keys) = (kv_heads * group * head_dim, kv_heads * head_dim);
+            let [q, k, v] = [queries, keys, keys].map(|out| [out, d_model]);
+            let [q, k, v, o] = [frozen(0, q), frozen(1, k), frozen(2, v), frozen(3, [d_model, queries])];
+            let [gate, up] = [frozen(4, [wide, d_model]), frozen(5, [wide, d_model])];
+            let down = frozen(6, [d_model, wide]);
+            let norm: Tensor<1> = tensor(&noise(seed ^ 7, d_model), [d_model], &device);
+            let x = tensor(&noise(seed ^ 8, rows * d_model), [rows, d_model], &device);
+            let rotary = Rotary::new(&positions, 1, head_dim, 1e4, &device);
+            let visibility = Visibility::segments(&positions, &ends, window, &device);
+            let attend = |dense: bool| {
+                let block = SelfAttention {
+                    norm: norm.clone(), eps: 1e-5, head_dim, recompute,
+                    q_proj: q.linear(dense), k_proj: k.linear(dense), v_proj: v.linear(dense), o_proj: o.linear(dense),
+                };
+                with_gradients(&x, &[&q, &k, &v, &o], |x| block.forward(x, &rotary, &visibility, None))
+            };
+            assert_same(&format!("{name} attention"), &attend(false), &attend(true));
+            let feed = |dense: bool| {
+                let block = FeedForward {
+                    norm: norm.clone(), eps: 1e-5, recompute,
+                    gate_proj: gate.linear(dense), up_proj: up.linear(dense), down_proj: down.linear(dense),
+                };
+                with_gradients(&x, &[&gate, &up, &down], |x| block.forward(x))
+            };
+            assert_same(&format!("{name} feed-forward"), &feed(false), &feed(true));
+
+            let head = Frozen::new(seed ^ 9, [wide + 1, d_model], None, None, &device);
+            let targets = Targets::new((0..rows).map(|row| (row as u32, (row % (wide + 1)) as u32, 1.0 + (row % 2) as f32)));
+            let loss = |weight: &Weight| {
+                let leaf = x.clone().autodiff().require_grad();
+                let loss = linear_cross_entropy(leaf.clone(), weight, &targets).mul_scalar(0.5);
+                let gradients = loss.backward();
+                vec![values(loss.inner()), values(leaf.grad(&gradients).unwrap())]
+            };
+            assert_same(&format!("{name} loss"), &loss(&head.fast), &loss(&head.dense));
         }
     }
 }
@@ -253,7 +368,7 @@ fn dropout_is_inverted_and_seeded() {
     for (name, device) in devices() {
         let ones = Tensor::<2>::ones([64, 64], &device);
         let eye = |n| Tensor::<2>::eye(n, &device);
-        let zero = Tensor::<2>::zeros([64, 64], &device);
+        let zero = Weight::new(vec![0.0; 64 * 64], [64, 64], &device);
         let dropped = |seed| {
             let adapter = LowRank {
                 a: burn::module::Param::from_tensor(eye(64)),
@@ -261,7 +376,7 @@ fn dropout_is_inverted_and_seeded() {
                 scale: 1.0,
                 dropout: Some(foehn_kernels::Dropout { probability: 0.25, seed }),
             };
-            values(projection(ones.clone(), zero.clone(), Some(&adapter)))
+            values(projection(ones.clone(), Linear { weight: &zero, adapter: Some(&adapter) }))
         };
         let (first, again, other) = (dropped(1), dropped(1), dropped(2));
         assert_eq!(first, again, "{name}");

@@ -1,5 +1,7 @@
 //! Attention over segments, with grouped queries and a sliding window.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 
 /// What a hidden key adds to its score: its weight underflows to exactly zero, and no row can become NaN.
@@ -13,8 +15,27 @@ const TILE: usize = 64;
 pub struct Visibility {
     queries: usize,
     keys: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Segments(Arc<Segments>),
+    /// 0 where the key is seen, [`HIDDEN`] where it is not: `[batch, 1, 1, queries, keys]`.
+    Cached(Tensor<5>),
+}
+
+/// A packed batch, and what each way of computing attention makes of it, once.
+#[derive(Debug)]
+struct Segments {
+    position_ids: Vec<u32>,
+    subtree_ends: Vec<u32>,
+    window: Option<usize>,
+    device: Device,
     /// In the order of the queries, all of which they cover.
-    tiles: Vec<Tile>,
+    tiles: OnceLock<Vec<Tile>>,
+    #[cfg(feature = "flex")]
+    seen: OnceLock<Arc<crate::cpu::attention::Seen>>,
 }
 
 /// A run of queries, and the keys that any of them sees.
@@ -23,7 +44,7 @@ struct Tile {
     queries: usize,
     /// The rows of the keys; `None` stands for all.
     keys: Option<Tensor<1, Int>>,
-    /// 0 where the key is seen, [`HIDDEN`] where it is not: `[batch, 1, 1, queries, keys]`.
+    /// As in [`Kind::Cached`].
     bias: Tensor<5>,
 }
 
@@ -36,24 +57,16 @@ impl Visibility {
     pub fn segments(position_ids: &[u32], subtree_ends: &[u32], window: Option<usize>, device: &Device) -> Self {
         assert_eq!(position_ids.len(), subtree_ends.len(), "visibility: positions and ends differ in length");
         let rows = position_ids.len();
-        let is_seen = |query: usize, key: usize| {
-            query < subtree_ends[key] as usize
-                && in_window(position_ids[query] as usize, position_ids[key] as usize, window)
+        let segments = Segments {
+            position_ids: position_ids.to_vec(),
+            subtree_ends: subtree_ends.to_vec(),
+            window,
+            device: device.clone(),
+            tiles: OnceLock::new(),
+            #[cfg(feature = "flex")]
+            seen: OnceLock::new(),
         };
-        let tile = |start: usize| {
-            let end = rows.min(start + TILE);
-            let is_needed = |key: &usize| (start..end).any(|query| is_seen(query, *key));
-            let keys: Vec<usize> = (0..start).filter(is_needed).chain(start..end).collect();
-            let line = |query| keys.iter().map(move |&key| score_bias(key <= query && is_seen(query, key)));
-            let bias: Vec<f32> = (start..end).flat_map(line).collect();
-            let index: Vec<i32> = keys.iter().map(|&key| key as i32).collect();
-            Tile {
-                queries: end - start,
-                keys: (keys.len() < rows).then(|| Tensor::from_data(TensorData::from(index.as_slice()), device)),
-                bias: Tensor::from_data(TensorData::new(bias, [1, 1, 1, end - start, keys.len()]), device),
-            }
-        };
-        Self { queries: rows, keys: rows, tiles: (0..rows).step_by(TILE).map(tile).collect() }
+        Self { queries: rows, keys: rows, kind: Kind::Segments(Arc::new(segments)) }
     }
 
     /// Sequences side by side over a cache of `keys` rows each: sequence `b` has `past[b]` rows in the cache and
@@ -70,7 +83,45 @@ impl Visibility {
             }
         }
         let bias = Tensor::from_data(TensorData::new(bias, [past.len(), 1, 1, new, keys]), device);
-        Self { queries: new, keys, tiles: vec![Tile { queries: new, keys: None, bias }] }
+        Self { queries: new, keys, kind: Kind::Cached(bias) }
+    }
+
+    /// What the CPU's kernels go by; `None` over a cache.
+    #[cfg(feature = "flex")]
+    pub(crate) fn seen(&self) -> Option<Arc<crate::cpu::attention::Seen>> {
+        let Kind::Segments(segments) = &self.kind else { return None };
+        let make = || {
+            let seen = |query, key| segments.is_seen(query, key);
+            Arc::new(crate::cpu::attention::Seen::new(segments.position_ids.len(), seen))
+        };
+        Some(Arc::clone(segments.seen.get_or_init(make)))
+    }
+}
+
+impl Segments {
+    fn is_seen(&self, query: usize, key: usize) -> bool {
+        key <= query
+            && query < self.subtree_ends[key] as usize
+            && in_window(self.position_ids[query] as usize, self.position_ids[key] as usize, self.window)
+    }
+
+    fn tiles(&self) -> &[Tile] {
+        self.tiles.get_or_init(|| (0..self.position_ids.len()).step_by(TILE).map(|start| self.tile(start)).collect())
+    }
+
+    fn tile(&self, start: usize) -> Tile {
+        let rows = self.position_ids.len();
+        let end = rows.min(start + TILE);
+        let is_needed = |key: &usize| (start..end).any(|query| self.is_seen(query, *key));
+        let keys: Vec<usize> = (0..end).filter(is_needed).collect();
+        let line = |query| keys.iter().map(move |&key| score_bias(self.is_seen(query, key)));
+        let bias: Vec<f32> = (start..end).flat_map(line).collect();
+        let index: Vec<i32> = keys.iter().map(|&key| key as i32).collect();
+        Tile {
+            queries: end - start,
+            keys: (keys.len() < rows).then(|| Tensor::from_data(TensorData::from(index.as_slice()), &self.device)),
+            bias: Tensor::from_data(TensorData::new(bias, [1, 1, 1, end - start, keys.len()]), &self.device),
+        }
     }
 }
 
@@ -106,8 +157,12 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, visibility:
         "attention: the visibility was made for other rows"
     );
     let query = query.mul_scalar(1.0 / (head_dim as f64).sqrt());
+    let segments = match &visibility.kind {
+        Kind::Segments(segments) => segments,
+        Kind::Cached(bias) => return attend(query, key, value, bias.clone()),
+    };
     let mut start = 0;
-    let tiles = visibility.tiles.iter().map(|tile| {
+    let tiles = segments.tiles().iter().map(|tile| {
         let query = query.clone().narrow(2, start, tile.queries);
         start += tile.queries;
         let rows = |tensor: &Tensor<4>| match &tile.keys {

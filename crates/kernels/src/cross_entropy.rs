@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::Weight;
+
 /// How many rows' logits exist at once where no gradient is asked for.
 const CHUNK: usize = 128;
 
@@ -35,6 +37,54 @@ impl Targets {
             weights: targets.iter().map(|target| target.2).collect(),
         }
     }
+
+    /// The targets sorted by row.
+    #[cfg(feature = "flex")]
+    pub(crate) fn by_row(&self) -> ByRow<'_> {
+        let mut order: Vec<u32> = (0..self.ids.len() as u32).collect();
+        order.sort_by_key(|&target| self.place[target as usize]);
+        let sorted = order.iter().map(|&target| (self.ids[target as usize], self.weights[target as usize])).collect();
+        ByRow { targets: self, order, sorted }
+    }
+}
+
+/// [`Targets`] sorted by row; those of one row keep their order.
+#[cfg(feature = "flex")]
+pub(crate) struct ByRow<'a> {
+    targets: &'a Targets,
+    /// For each sorted target, which of the given ones it is.
+    order: Vec<u32>,
+    sorted: Vec<(u32, f32)>,
+}
+
+#[cfg(feature = "flex")]
+impl ByRow<'_> {
+    /// The rows that have targets.
+    pub fn places(&self) -> &[u32] {
+        &self.targets.distinct
+    }
+
+    /// For each such row its targets, `(id, weight)`.
+    pub fn targets(&self) -> Vec<&[(u32, f32)]> {
+        let same_row = |a: &(u32, usize), b: &(u32, usize)| a.0 == b.0;
+        let places: Vec<(u32, usize)> =
+            self.order.iter().enumerate().map(|(at, &target)| (self.targets.place[target as usize], at)).collect();
+        places.chunk_by(same_row).map(|row| &self.sorted[row[0].1..row[0].1 + row.len()]).collect()
+    }
+
+    /// The weights, sorted.
+    pub fn weights(&self) -> impl Iterator<Item = f32> {
+        self.sorted.iter().map(|target| target.1)
+    }
+
+    /// One value a sorted target, in the order that the targets were given in.
+    pub fn in_given_order(&self, values: &[f32]) -> Vec<f32> {
+        let mut given = vec![0.0; values.len()];
+        for (&target, &value) in self.order.iter().zip(values) {
+            given[target as usize] = value;
+        }
+        given
+    }
 }
 
 /// `Σ weight · −log softmax(hidden[row]·Wᵀ)[id]` over the targets, as a tensor of one element.
@@ -45,10 +95,15 @@ impl Targets {
 ///
 /// # Panics
 /// When the shapes do not fit together, or a target's row or id is out of range.
-pub fn linear_cross_entropy(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets) -> Tensor<1> {
+pub fn linear_cross_entropy(hidden: Tensor<2>, weight: &Weight, targets: &Targets) -> Tensor<1> {
+    check(&hidden, weight, targets);
+    #[cfg(feature = "flex")]
+    if let Some(loss) = crate::flex::linear_cross_entropy(&hidden, weight, targets) {
+        return loss;
+    }
     let device = hidden.device().without_autodiff();
     let weights = Tensor::<1>::from_data(TensorData::from(targets.weights.as_slice()), &device);
-    negative_log_probs(hidden, weight, targets, &device).mul(weights).sum()
+    negative_log_probs(hidden, weight.to_tensor(), targets, &device).mul(weights).sum()
 }
 
 /// `log softmax(hidden[row]·Wᵀ)[id]` of each target, in the targets' order. Records no gradient.
@@ -58,18 +113,32 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targ
 ///
 /// # Panics
 /// As [`linear_cross_entropy`].
-pub fn token_log_probs(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets) -> Vec<f32> {
+pub fn token_log_probs(hidden: Tensor<2>, weight: &Weight, targets: &Targets) -> Vec<f32> {
+    check(&hidden, weight, targets);
+    #[cfg(feature = "flex")]
+    if let Some(log_probs) = crate::flex::token_log_probs(&hidden, weight, targets) {
+        return log_probs;
+    }
     let hidden = hidden.without_autodiff();
     let device = hidden.device();
-    negative_log_probs(hidden, weight, targets, &device)
+    negative_log_probs(hidden, weight.to_tensor(), targets, &device)
         .neg()
         .into_data()
         .try_into_vec()
         .expect("a float tensor of this crate is f32")
 }
 
+fn check(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) {
+    let ([rows, d_model], [vocab, width]) = (hidden.dims(), weight.dims());
+    assert_eq!(d_model, width, "cross-entropy: hidden and weight differ in d_model");
+    assert!(
+        targets.distinct.iter().all(|&row| (row as usize) < rows),
+        "cross-entropy: a target's row is not below {rows}"
+    );
+    assert!(targets.ids.iter().all(|&id| (id as usize) < vocab), "cross-entropy: a target's id is not below {vocab}");
+}
+
 fn negative_log_probs(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets, device: &Device) -> Tensor<1> {
-    assert_eq!(hidden.dims()[1], weight.dims()[1], "cross-entropy: hidden and weight differ in d_model");
     let hidden = hidden.select(0, index(&targets.distinct, device));
     let tracked = hidden.is_autodiff();
     let chunk = if tracked { targets.distinct.len() } else { CHUNK };

@@ -15,17 +15,27 @@
 //! ```
 
 mod attention;
+mod block;
+#[cfg(feature = "flex")]
+mod cpu;
 mod cross_entropy;
+#[cfg(feature = "flex")]
+mod flex;
 mod memory;
 mod norm;
 mod projection;
 mod rotary;
 mod swiglu;
+mod weight;
 
 pub use attention::{Visibility, attention};
+pub use block::{Cache, FeedForward, SelfAttention};
+#[cfg(feature = "flex")]
+pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
 pub use memory::keep_freed_memory;
 pub use norm::rms_norm;
-pub use projection::{Dropout, LowRank, projection};
+pub use projection::{Dropout, Linear, LowRank, projection};
 pub use rotary::Rotary;
 pub use swiglu::swiglu;
+pub use weight::Weight;

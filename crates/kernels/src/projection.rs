@@ -3,6 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::Weight;
+
 /// A low-rank adapter of one projection: `s·(x·Aᵀ)·Bᵀ`.
 ///
 /// Source: Hu et al. 2021, "LoRA".
@@ -29,7 +31,16 @@ pub struct Dropout {
     pub seed: u64,
 }
 
-/// A linear layer without bias over a frozen weight: `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`.
+/// A linear layer without bias: a frozen weight, with or without an adapter.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'a> {
+    /// `[out, in]`
+    pub weight: &'a Weight,
+    /// What is added to the weight's product.
+    pub adapter: Option<&'a LowRank>,
+}
+
+/// A linear layer over a frozen weight: `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`.
 ///
 /// No `W + s·B·A` is ever formed, and no gradient for `W`.
 ///
@@ -40,11 +51,15 @@ pub struct Dropout {
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn projection(x: Tensor<2>, weight: Tensor<2>, adapter: Option<&LowRank>) -> Tensor<2> {
+pub fn projection(x: Tensor<2>, linear: Linear<'_>) -> Tensor<2> {
     let [_, d_in] = x.dims();
-    assert_eq!(weight.dims()[1], d_in, "projection: weight does not take x");
-    let base = x.clone().matmul(weight.transpose());
-    match adapter {
+    assert_eq!(linear.weight.dims()[1], d_in, "projection: weight does not take x");
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::flex::projection(&x, linear) {
+        return y;
+    }
+    let base = x.clone().matmul(linear.weight.to_tensor().transpose());
+    match linear.adapter {
         None => base,
         Some(adapter) => base.add(adapter.forward(x)),
     }
@@ -52,27 +67,38 @@ pub fn projection(x: Tensor<2>, weight: Tensor<2>, adapter: Option<&LowRank>) ->
 
 impl LowRank {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let x = match self.dropout {
-            Some(dropout) if dropout.probability > 0.0 => {
+        let x = match self.dropout() {
+            Some(dropout) => {
                 let mask = dropout.mask(x.dims(), &x.device());
                 x.mul(mask)
             }
-            _ => x,
+            None => x,
         };
         let low = x.matmul(self.a.val().transpose()).mul_scalar(self.scale);
         low.matmul(self.b.val().transpose())
     }
+
+    /// The dropout, where it drops anything.
+    pub(crate) fn dropout(&self) -> Option<Dropout> {
+        self.dropout.filter(|dropout| dropout.probability > 0.0)
+    }
 }
 
 impl Dropout {
-    /// 0 with the dropout's probability, else `1 / (1 - probability)`.
     fn mask(&self, shape: [usize; 2], device: &Device) -> Tensor<2> {
+        let factor = self.factor();
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(factor).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// What the element of an index is multiplied by: 0 with the dropout's probability, else `1 / (1 - probability)`.
+    pub(crate) fn factor(self) -> impl Fn(usize) -> f32 + Send + Sync {
         let keep = 1.0 / (1.0 - self.probability);
         let threshold = (f64::from(self.probability) * 2f64.powi(64)) as u64;
-        let values: Vec<f32> = (0..(shape[0] * shape[1]) as u64)
-            .map(|i| if mix(self.seed.wrapping_add(i.wrapping_mul(GOLDEN))) < threshold { 0.0 } else { keep })
-            .collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
+        move |i| {
+            let drawn = mix(self.seed.wrapping_add((i as u64).wrapping_mul(GOLDEN)));
+            if drawn < threshold { 0.0 } else { keep }
+        }
     }
 }
 

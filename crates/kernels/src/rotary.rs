@@ -1,5 +1,7 @@
 //! Rotary position embedding, half-split as Hugging Face stores it.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// The cosines and sines of a run of rows, made once a forward pass and shared by all layers.
@@ -10,6 +12,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// Source: Su et al. 2021, "RoFormer"; `apply_rotary_pos_emb` of transformers.
 #[derive(Clone, Debug)]
 pub struct Rotary {
+    batch: usize,
+    /// Cosines and sines, `[rows, head_dim / 2]`.
+    tables: Arc<[Vec<f32>; 2]>,
     cos: Tensor<4>,
     sin: Tensor<4>,
 }
@@ -32,8 +37,20 @@ impl Rotary {
                 .flat_map(|&position| frequencies.iter().map(move |&frequency| position as f32 * frequency))
         };
         let shape = [batch, 1, position_ids.len() / batch, half];
-        let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
-        Self { cos: table(angles().map(f32::cos).collect()), sin: table(angles().map(f32::sin).collect()) }
+        let tables = [angles().map(f32::cos).collect::<Vec<_>>(), angles().map(f32::sin).collect()];
+        let [cos, sin] =
+            tables.each_ref().map(|table| Tensor::from_data(TensorData::new(table.clone(), shape), device));
+        Self { batch, tables: Arc::new(tables), cos, sin }
+    }
+
+    /// Sequences side by side.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    #[cfg(feature = "flex")]
+    pub(crate) fn tables(&self) -> Arc<[Vec<f32>; 2]> {
+        Arc::clone(&self.tables)
     }
 
     /// Turns queries or keys.

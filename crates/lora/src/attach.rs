@@ -52,7 +52,7 @@ pub fn merge(model: &mut Mistral) {
     for (_, projection) in model.projections_mut() {
         if let Some(LowRank { a, b, scale, .. }) = projection.attach(None) {
             let update = b.val().without_autodiff().matmul(a.val().without_autodiff()).mul_scalar(scale);
-            projection.set_weight(projection.weight().add(update));
+            projection.set_weight(projection.weight().plus(update));
         }
     }
 }

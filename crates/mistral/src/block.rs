@@ -2,10 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use foehn_kernels::rms_norm;
+use foehn_kernels::{Cache, FeedForward};
 
 use crate::attention::Pass;
-use crate::cache::LayerCache;
 use crate::{Mlp, SelfAttention};
 
 /// Pre-norm attention and feed-forward, each added to the residual stream.
@@ -22,10 +21,26 @@ pub struct DecoderLayer {
 impl DecoderLayer {
     /// # Shapes
     /// - x, output: `[rows, d_model]`
-    pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: Option<LayerCache<'_>>) -> Tensor<2> {
-        let normed = rms_norm(x.clone(), self.input_layernorm.val(), self.rms_norm_eps);
-        let x = x.add(self.self_attn.forward(normed, pass, cache));
-        let normed = rms_norm(x.clone(), self.post_attention_layernorm.val(), self.rms_norm_eps);
-        x.add(self.mlp.forward(normed))
+    pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: Option<&mut Cache<'_>>) -> Tensor<2> {
+        let Self { self_attn, mlp, rms_norm_eps: eps, .. } = self;
+        let attention = foehn_kernels::SelfAttention {
+            norm: self.input_layernorm.val(),
+            eps: *eps,
+            q_proj: self_attn.q_proj.linear(),
+            k_proj: self_attn.k_proj.linear(),
+            v_proj: self_attn.v_proj.linear(),
+            o_proj: self_attn.o_proj.linear(),
+            head_dim: self_attn.head_dim,
+            recompute: pass.recompute,
+        };
+        let feed_forward = FeedForward {
+            norm: self.post_attention_layernorm.val(),
+            eps: *eps,
+            gate_proj: mlp.gate_proj.linear(),
+            up_proj: mlp.up_proj.linear(),
+            down_proj: mlp.down_proj.linear(),
+            recompute: pass.recompute,
+        };
+        feed_forward.forward(attention.forward(x, &pass.rotary, &pass.visibility, cache))
     }
 }

@@ -75,10 +75,10 @@ pub(crate) struct LayerCache<'a> {
 
 impl LayerCache<'_> {
     /// Writes each sequence's new rows behind its old ones; returns all rows up to the longest sequence's end.
-    pub fn append(self, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    pub fn append(&mut self, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let new = key.dims()[2];
         let used = self.lengths.iter().max().map_or(0, |length| length + new);
-        let (key_store, value_store) = self.pair;
+        let (key_store, value_store) = &mut *self.pair;
         for (store, rows) in [(key_store, key), (value_store, value)] {
             let [_, kv_heads, _, head_dim] = rows.dims();
             for (sequence, &past) in self.lengths.iter().enumerate() {

@@ -1,6 +1,8 @@
 //! Named tensors to modules.
 
+use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
+use foehn_kernels::Weight;
 use foehn_weights::Weights;
 
 use crate::projection::frozen;
@@ -20,14 +22,15 @@ impl Mistral {
             (0..config.num_hidden_layers).map(|index| source.layer(config, index)).collect::<Result<_, _>>()?;
         let lm_head = match config.tie_word_embeddings {
             true => None,
-            false => Some(frozen(source.tensor("lm_head", [vocab_size, hidden_size])?)),
+            false => Some(source.matrix("lm_head", [vocab_size, hidden_size])?),
         };
         Ok(Self {
-            embed_tokens: frozen(source.tensor("model.embed_tokens", [vocab_size, hidden_size])?),
+            embed_tokens: source.matrix("model.embed_tokens", [vocab_size, hidden_size])?,
             layers,
-            norm: frozen(source.tensor("model.norm", [hidden_size])?),
+            norm: source.norm("model.norm", hidden_size)?,
             lm_head,
             config: config.clone(),
+            recompute: false,
         })
     }
 
@@ -63,9 +66,8 @@ impl Source<'_> {
         let queries = config.num_attention_heads * config.head_dim;
         let keys = config.num_key_value_heads * config.head_dim;
         let name = |part: &str| format!("model.layers.{index}.{part}");
-        let linear =
-            |part: &str, out: usize, input: usize| self.tensor::<2>(&name(part), [out, input]).map(Projection::new);
-        let norm = |part: &str| self.tensor::<1>(&name(part), [d_model]).map(frozen);
+        let linear = |part: &str, out: usize, input: usize| self.matrix(&name(part), [out, input]).map(Projection::new);
+        let norm = |part: &str| self.norm(&name(part), d_model);
         Ok(DecoderLayer {
             input_layernorm: norm("input_layernorm")?,
             self_attn: SelfAttention {
@@ -91,12 +93,16 @@ impl Source<'_> {
         if self.gguf {
             values = half_split(&values, shape[1], head_dim);
         }
-        Ok(Projection::new(Tensor::from_data(TensorData::new(values, shape), self.device)))
+        Ok(Projection::new(Weight::new(values, shape, self.device)))
     }
 
-    fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, Error> {
-        let values = self.values(name, &shape)?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight, Error> {
+        Ok(Weight::new(self.values(name, &shape)?, shape, self.device))
+    }
+
+    fn norm(&self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Error> {
+        let values = self.values(name, &[width])?;
+        Ok(frozen(Tensor::from_data(TensorData::new(values, [width]), self.device)))
     }
 
     fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {

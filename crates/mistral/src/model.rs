@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use foehn_kernels::{Rotary, Visibility, rms_norm};
+use foehn_kernels::{Linear, Rotary, Visibility, Weight, projection, rms_norm};
 
 use crate::attention::Pass;
 use crate::{DecoderLayer, KvCache, MistralConfig, Projection};
@@ -10,13 +10,17 @@ use crate::{DecoderLayer, KvCache, MistralConfig, Projection};
 /// A Mistral-family language model with frozen weights.
 #[derive(Module, Debug)]
 pub struct Mistral {
-    pub(crate) embed_tokens: Param<Tensor<2>>,
+    #[module(skip)]
+    pub(crate) embed_tokens: Weight,
     pub(crate) layers: Vec<DecoderLayer>,
     pub(crate) norm: Param<Tensor<1>>,
     /// Absent where the head is tied to the embedding.
-    pub(crate) lm_head: Option<Param<Tensor<2>>>,
+    #[module(skip)]
+    pub(crate) lm_head: Option<Weight>,
     #[module(skip)]
     pub(crate) config: MistralConfig,
+    #[module(skip)]
+    pub(crate) recompute: bool,
 }
 
 /// A packed batch: segments in depth-first order, as `foehn-tokens` lays them out.
@@ -40,12 +44,18 @@ impl Mistral {
 
     /// The device of the weights.
     pub fn device(&self) -> Device {
-        self.embed_tokens.val().device()
+        self.embed_tokens.device()
     }
 
     /// The output head, `[vocab, d_model]`: the embedding where the two are tied.
-    pub fn head(&self) -> Tensor<2> {
-        self.lm_head.as_ref().unwrap_or(&self.embed_tokens).val()
+    pub fn head(&self) -> &Weight {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
+    }
+
+    /// Whether training keeps the embedding's output and each block's alone, and computes what lies within the blocks
+    /// again in the backward pass: less memory for a third more work. It changes no result.
+    pub fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
     }
 
     /// The hidden state of every row of a packed batch, after the last norm: `[rows, d_model]`.
@@ -68,11 +78,11 @@ impl Mistral {
         let device = self.device();
         let window = self.config.sliding_window;
         let pass = Pass {
-            batch: 1,
             rotary: self.rotary(packed.position_ids, 1, &device),
             visibility: Visibility::segments(packed.position_ids, packed.subtree_ends, window, &device),
+            recompute: self.recompute,
         };
-        let mut states = vec![self.embed(packed.input_ids, &device)];
+        let mut states = vec![self.embed(packed.input_ids)];
         for layer in &self.layers {
             let hidden = layer.forward(states[states.len() - 1].clone(), &pass, None);
             states.push(hidden);
@@ -102,13 +112,15 @@ impl Mistral {
         let positions: Vec<u32> =
             past.iter().flat_map(|&past| (past..past + new).map(|position| position as u32)).collect();
         let pass = Pass {
-            batch,
             rotary: self.rotary(&positions, batch, &device),
             visibility: Visibility::cached(&past, new, cache.used(new), self.config.sliding_window, &device),
+            recompute: false,
         };
-        let mut hidden = self.embed(&padded, &device);
+        let mut hidden = self.embed(&padded);
         for (index, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward(hidden, &pass, Some(cache.layer(index)));
+            let mut layer_cache = cache.layer(index);
+            let mut append = |key, value| layer_cache.append(key, value);
+            hidden = layer.forward(hidden, &pass, Some(&mut append));
         }
         let counts: Vec<usize> = input_ids.iter().map(|ids| ids.len()).collect();
         cache.advance(&counts);
@@ -119,7 +131,7 @@ impl Mistral {
 
     /// Next-token logits of hidden states: `[rows, d_model]` to `[rows, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden.matmul(self.head().transpose())
+        projection(hidden, Linear { weight: self.head(), adapter: None })
     }
 
     /// Every projection but the head, with its name in Hugging Face's checkpoints (`model.layers.0.self_attn.q_proj`),
@@ -167,11 +179,9 @@ impl Mistral {
         Rotary::new(position_ids, batch, self.config.head_dim, self.config.rope_theta, device)
     }
 
-    fn embed(&self, input_ids: &[u32], device: &Device) -> Tensor<2> {
+    fn embed(&self, input_ids: &[u32]) -> Tensor<2> {
         let vocab = self.config.vocab_size as u32;
         assert!(input_ids.iter().all(|&id| id < vocab), "embed: an id is not below vocab_size");
-        let ids: Vec<i32> = input_ids.iter().map(|&id| id as i32).collect();
-        let ids = Tensor::<1, Int>::from_data(TensorData::from(ids.as_slice()), device);
-        self.embed_tokens.val().select(0, ids)
+        self.embed_tokens.select(input_ids)
     }
 }

@@ -2,34 +2,31 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use foehn_kernels::LowRank;
+use foehn_kernels::{Linear, LowRank, Weight};
 
 /// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`: the base is frozen, and nobody above can tell whether an adapter is attached.
 #[derive(Module, Debug)]
 pub struct Projection {
     /// `[out, in]`
-    pub(crate) weight: Param<Tensor<2>>,
+    #[module(skip)]
+    weight: Weight,
     adapter: Option<LowRank>,
 }
 
 impl Projection {
     /// A projection over `weight`, `[out, in]`, with no adapter.
-    pub fn new(weight: Tensor<2>) -> Self {
-        Self { weight: frozen(weight), adapter: None }
+    pub fn new(weight: Weight) -> Self {
+        Self { weight, adapter: None }
     }
 
-    /// The projection of each row.
-    ///
-    /// # Shapes
-    /// - x: `[rows, in]`
-    /// - output: `[rows, out]`
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        foehn_kernels::projection(x, self.weight.val(), self.adapter.as_ref())
+    /// The weight and its adapter, for the kernels.
+    pub fn linear(&self) -> Linear<'_> {
+        Linear { weight: &self.weight, adapter: self.adapter.as_ref() }
     }
 
     /// The frozen weight, `[out, in]`.
-    pub fn weight(&self) -> Tensor<2> {
-        self.weight.val()
+    pub fn weight(&self) -> &Weight {
+        &self.weight
     }
 
     /// The attached adapter.
@@ -62,9 +59,9 @@ impl Projection {
     ///
     /// # Panics
     /// When the shape changes.
-    pub fn set_weight(&mut self, weight: Tensor<2>) {
+    pub fn set_weight(&mut self, weight: Weight) {
         assert_eq!(weight.dims(), self.weight.dims(), "set_weight: another shape");
-        self.weight = frozen(weight);
+        self.weight = weight;
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::Tensor;
+use foehn_kernels::Weight;
 use foehn_weights::{FloatType, TensorSpec, save_safetensors_with};
 
 use crate::{Error, Mistral};
@@ -29,7 +30,7 @@ impl Mistral {
             .iter()
             .map(|(name, weight)| TensorSpec { name: name.clone(), shape: weight.shape(), dtype })
             .collect();
-        let weights: BTreeMap<String, Weight> = weights.into_iter().collect();
+        let weights: BTreeMap<String, Saved> = weights.into_iter().collect();
         let values = |spec: &TensorSpec| -> Result<Cow<'_, [f32]>, foehn_weights::Error> {
             Ok(Cow::Owned(weights[&spec.name].values()))
         };
@@ -44,13 +45,13 @@ impl Mistral {
     }
 
     /// Every weight under its name in Hugging Face's checkpoints.
-    fn named_weights(&self) -> Vec<(String, Weight)> {
+    fn named_weights(&self) -> Vec<(String, Saved)> {
         let mut all = vec![
-            ("model.embed_tokens.weight".to_owned(), Weight::Matrix(self.embed_tokens.val())),
-            ("model.norm.weight".to_owned(), Weight::Vector(self.norm.val())),
+            ("model.embed_tokens.weight".to_owned(), Saved::Matrix(self.embed_tokens.clone())),
+            ("model.norm.weight".to_owned(), Saved::Vector(self.norm.val())),
         ];
         for (name, projection) in self.projections() {
-            all.push((format!("{name}.weight"), Weight::Matrix(projection.weight())));
+            all.push((format!("{name}.weight"), Saved::Matrix(projection.weight().clone())));
         }
         for (index, layer) in self.layers.iter().enumerate() {
             let norms = [
@@ -58,31 +59,31 @@ impl Mistral {
                 ("post_attention_layernorm", &layer.post_attention_layernorm),
             ];
             all.extend(
-                norms.map(|(name, norm)| (format!("model.layers.{index}.{name}.weight"), Weight::Vector(norm.val()))),
+                norms.map(|(name, norm)| (format!("model.layers.{index}.{name}.weight"), Saved::Vector(norm.val()))),
             );
         }
-        all.extend(self.lm_head.iter().map(|head| ("lm_head.weight".to_owned(), Weight::Matrix(head.val()))));
+        all.extend(self.lm_head.iter().map(|head| ("lm_head.weight".to_owned(), Saved::Matrix(head.clone()))));
         all
     }
 }
 
-enum Weight {
+enum Saved {
     Vector(Tensor<1>),
-    Matrix(Tensor<2>),
+    Matrix(Weight),
 }
 
-impl Weight {
+impl Saved {
     fn shape(&self) -> Vec<usize> {
         match self {
             Self::Vector(tensor) => tensor.dims().to_vec(),
-            Self::Matrix(tensor) => tensor.dims().to_vec(),
+            Self::Matrix(weight) => weight.dims().to_vec(),
         }
     }
 
     fn values(&self) -> Vec<f32> {
         let data = match self {
             Self::Vector(tensor) => tensor.to_data(),
-            Self::Matrix(tensor) => tensor.to_data(),
+            Self::Matrix(weight) => weight.to_tensor().into_data(),
         };
         data.try_into_vec().expect("the weights are f32")
     }

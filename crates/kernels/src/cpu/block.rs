@@ -1,0 +1,161 @@
+//! The two halves of a decoder layer, forward and backward by hand: what the backward pass needs is saved, nothing else.
+
+use super::attention::{Heads, Saved, Seen, attention, attention_backward};
+use super::buffer::Buffer;
+use super::linear::{Gradients, Linear, Low, project, project_backward};
+use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
+use super::simd::Level;
+
+/// `x + o(attention(q(norm(x)), k(norm(x)), v(norm(x))))`.
+#[derive(Clone, Copy)]
+pub struct SelfAttention<'a> {
+    pub norm: &'a [f32],
+    pub eps: f32,
+    /// q, k, v
+    pub input: [Linear<'a>; 3],
+    pub output: Linear<'a>,
+    pub heads: Heads,
+    /// Cosines and sines, `[rows, head_dim / 2]`.
+    pub rotary: [&'a [f32]; 2],
+    pub seen: &'a Seen,
+}
+
+/// What [`SelfAttention::forward`] leaves for its backward pass.
+#[derive(Debug)]
+pub struct SavedAttention {
+    /// q and k rotated, and v.
+    input: [Buffer; 3],
+    mixed: Buffer,
+    log_sums: Buffer,
+    lows: ([Low; 3], [Low; 1]),
+}
+
+impl SelfAttention<'_> {
+    /// The block's output for `x`, `[rows, d_model]`.
+    pub fn forward(&self, level: Level, x: &[f32]) -> (Vec<f32>, SavedAttention) {
+        let rows = self.seen.rows();
+        let heads = self.heads;
+        let normed = normed(level, x, self.norm, self.eps);
+        let [mut query, mut key, mut value] =
+            [heads.query_width(), heads.key_width(), heads.key_width()].map(|width| Buffer::new(rows * width));
+        let lows = project(level, &normed, rows, self.input, [&mut query, &mut key, &mut value], false);
+        drop(normed);
+        self.rotate(level, &mut query, heads.query_width(), false);
+        self.rotate(level, &mut key, heads.key_width(), false);
+        let mut mixed = Buffer::new(query.len());
+        let mut log_sums = Buffer::new(rows * heads.heads);
+        attention(level, heads, [&query, &key, &value], self.seen, &mut mixed, &mut log_sums);
+        let mut out = x.to_vec();
+        let low = project(level, &mixed, rows, [self.output], [&mut out], true);
+        (out, SavedAttention { input: [query, key, value], mixed, log_sums, lows: (lows, low) })
+    }
+
+    /// The gradients, given that of the output: of the adapters of q, k, v and o, and, where it is wanted, of `x`.
+    pub fn backward(
+        &self,
+        level: Level,
+        x: &[f32],
+        saved: &SavedAttention,
+        d_out: &[f32],
+        wants_dx: bool,
+    ) -> (Option<Vec<f32>>, [Gradients; 4]) {
+        let rows = self.seen.rows();
+        let heads = self.heads;
+        let mut d_mixed = Buffer::new(saved.mixed.len());
+        let (lows, low) = &saved.lows;
+        let [of_output] = project_backward(level, &saved.mixed, rows, [self.output], low, [d_out], Some(&mut d_mixed));
+        let [query, key, value] = &saved.input;
+        let [mut d_query, mut d_key, mut d_value] = [query, key, value].map(|forward| Buffer::new(forward.len()));
+        let forward = Saved { query, key, value, out: &saved.mixed, log_sums: &saved.log_sums };
+        attention_backward(level, heads, forward, self.seen, &d_mixed, [&mut d_query, &mut d_key, &mut d_value]);
+        self.rotate(level, &mut d_query, heads.query_width(), true);
+        self.rotate(level, &mut d_key, heads.key_width(), true);
+        let normed = normed(level, x, self.norm, self.eps);
+        let mut d_normed = wants_dx.then(|| Buffer::new(x.len()));
+        let d_input = [&d_query[..], &d_key, &d_value];
+        let [q, k, v] = project_backward(level, &normed, rows, self.input, lows, d_input, d_normed.as_deref_mut());
+        let dx = d_normed.map(|d_normed| through_norm(level, x, self.norm, self.eps, &d_normed, d_out));
+        (dx, [q, k, v, of_output])
+    }
+
+    fn rotate(&self, level: Level, x: &mut [f32], width: usize, back: bool) {
+        let [cos, sin] = self.rotary;
+        rotate(level, x, cos, sin, self.heads.head_dim / 2, width, back);
+    }
+}
+
+/// `x + down(silu(gate(norm(x))) · up(norm(x)))`.
+#[derive(Clone, Copy)]
+pub struct FeedForward<'a> {
+    pub norm: &'a [f32],
+    pub eps: f32,
+    /// gate, up
+    pub input: [Linear<'a>; 2],
+    pub down: Linear<'a>,
+}
+
+/// What [`FeedForward::forward`] leaves for its backward pass.
+#[derive(Debug)]
+pub struct SavedFeedForward {
+    gate: Buffer,
+    up: Buffer,
+    lows: [Low; 2],
+    low: Low,
+}
+
+impl FeedForward<'_> {
+    /// The block's output for `x`, `[rows, d_model]`.
+    pub fn forward(&self, level: Level, x: &[f32]) -> (Vec<f32>, SavedFeedForward) {
+        let rows = x.len() / self.norm.len();
+        let [mut gate, mut up] = [0, 1].map(|_| Buffer::new(rows * self.down.weight.input()));
+        let lows = {
+            let normed = normed(level, x, self.norm, self.eps);
+            project(level, &normed, rows, self.input, [&mut gate, &mut up], false)
+        };
+        let mut hidden = Buffer::new(gate.len());
+        swiglu(level, &gate, &up, &mut hidden);
+        let mut out = x.to_vec();
+        let [low] = project(level, &hidden, rows, [self.down], [&mut out], true);
+        (out, SavedFeedForward { gate, up, lows, low })
+    }
+
+    /// The gradients, given that of the output: of the adapters of gate, up and down, and, where it is wanted, of `x`.
+    pub fn backward(
+        &self,
+        level: Level,
+        x: &[f32],
+        saved: SavedFeedForward,
+        d_out: &[f32],
+        wants_dx: bool,
+    ) -> (Option<Vec<f32>>, [Gradients; 3]) {
+        let rows = x.len() / self.norm.len();
+        let SavedFeedForward { mut gate, mut up, lows, low } = saved;
+        let mut d_hidden = Buffer::new(gate.len());
+        let [of_down] = {
+            let mut hidden = Buffer::new(gate.len());
+            swiglu(level, &gate, &up, &mut hidden);
+            project_backward(level, &hidden, rows, [self.down], &[low], [d_out], Some(&mut d_hidden))
+        };
+        swiglu_backward(level, &mut gate, &mut up, &d_hidden);
+        drop(d_hidden);
+        let normed = normed(level, x, self.norm, self.eps);
+        let mut d_normed = wants_dx.then(|| Buffer::new(x.len()));
+        let [of_gate, of_up] =
+            project_backward(level, &normed, rows, self.input, &lows, [&gate, &up], d_normed.as_deref_mut());
+        let dx = d_normed.map(|d_normed| through_norm(level, x, self.norm, self.eps, &d_normed, d_out));
+        (dx, [of_gate, of_up, of_down])
+    }
+}
+
+fn normed(level: Level, x: &[f32], weight: &[f32], eps: f32) -> Buffer {
+    let mut normed = Buffer::new(x.len());
+    rms_norm(level, x, weight, eps, &mut normed);
+    normed
+}
+
+/// The residual's gradient and that which comes through the norm.
+fn through_norm(level: Level, x: &[f32], weight: &[f32], eps: f32, d_normed: &[f32], d_out: &[f32]) -> Vec<f32> {
+    let mut dx = d_out.to_vec();
+    rms_norm_backward(level, x, weight, eps, d_normed, &mut dx);
+    dx
+}

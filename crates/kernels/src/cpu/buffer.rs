@@ -1,0 +1,74 @@
+//! Buffers that are used again.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// Numbers that a kernel writes before it reads them: at first they are what the buffer's last user left.
+///
+/// A step takes thousands of buffers of a few sizes. To clear each would cost a twentieth of the step, and to give each
+/// back to the system, which clears it too, more.
+#[derive(Debug)]
+pub struct Buffer(Vec<f32>);
+
+/// Buffers that nobody uses.
+static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+/// How many are kept.
+const KEPT: usize = 64;
+
+impl Buffer {
+    /// A buffer of `len` numbers, whatever they are.
+    pub fn new(len: usize) -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |buffer: &Vec<f32>| buffer.capacity() >= len && buffer.capacity() / 8 * 7 <= len;
+        let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].capacity());
+        let mut buffer = match best {
+            Some(i) => free.swap_remove(i),
+            None => {
+                drop(free);
+                return Self(vec![0.0; len]);
+            }
+        };
+        drop(free);
+        buffer.resize(len, 0.0);
+        Self(buffer)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() == KEPT {
+            free.remove(0);
+        }
+        free.push(std::mem::take(&mut self.0));
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_has_the_length_that_was_asked_for() {
+        for len in [0, 1, 7, 1000, 999, 1001, 500, 2000, 3] {
+            let mut buffer = Buffer::new(len);
+            assert_eq!(buffer.len(), len);
+            buffer.fill(f32::NAN);
+        }
+    }
+}

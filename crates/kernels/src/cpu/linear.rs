@@ -1,0 +1,198 @@
+//! Frozen projections of one input, each with or without a low-rank adapter.
+
+use super::buffer::Buffer;
+use super::matrix::{Left, Packed};
+use super::pool::parallel_chunks;
+use super::product::{Backward, Forward, backward, forward, over_rows};
+use super::rows::add_scaled;
+use super::simd::Level;
+
+/// `y = x·Wᵀ + scale·(mask∘x)·Aᵀ·Bᵀ`.
+#[derive(Clone, Copy)]
+pub struct Linear<'a> {
+    pub weight: &'a Packed,
+    pub adapter: Option<Adapter<'a>>,
+}
+
+/// A low-rank pair.
+#[derive(Clone, Copy)]
+pub struct Adapter<'a> {
+    /// `[r, in]`
+    pub a: &'a [f32],
+    /// `[out, r]`
+    pub b: &'a [f32],
+    pub r: usize,
+    pub scale: f32,
+    /// What the input's element of this index is multiplied by, on the adapter's side alone.
+    pub mask: Option<&'a (dyn Fn(usize) -> f32 + Sync)>,
+}
+
+/// What an adapter made of its input, `scale·(mask∘x)·Aᵀ`, `[rows, r]`; `None` where there is no adapter.
+pub type Low = Option<Vec<f32>>;
+
+/// The gradients of an adapter's two matrices; `None` where there is no adapter.
+pub type Gradients = Option<[Vec<f32>; 2]>;
+
+/// Runs all projections on `x` (`[rows, in]`); each writes its `[rows, out]`, or adds to it where `add` is set.
+///
+/// # Panics
+/// When the lengths do not fit together.
+pub fn project<const N: usize>(
+    level: Level,
+    x: &[f32],
+    rows: usize,
+    linears: [Linear<'_>; N],
+    outs: [&mut [f32]; N],
+    add: bool,
+) -> [Low; N] {
+    let width = linears[0].weight.input();
+    let left = rows_of(level, x, rows, width);
+    let lows = lows(level, x, &left, linears);
+    for ((linear, out), low) in linears.iter().zip(outs).zip(&lows) {
+        let base = Forward { x: &left, weight: linear.weight };
+        match (linear.adapter, low) {
+            (Some(adapter), Some(low)) => {
+                let low = rows_of(level, low, rows, adapter.r);
+                let b = Packed::new(level, adapter.b, linear.weight.out(), adapter.r, adapter.r);
+                forward(level, &[base, Forward { x: &low, weight: &b }], out, add);
+            }
+            _ => forward(level, &[base], out, add),
+        }
+    }
+    lows
+}
+
+fn rows_of(level: Level, x: &[f32], rows: usize, width: usize) -> Left {
+    assert_eq!(x.len(), rows * width, "projection: input is not [rows, in]");
+    Left::new(level, rows, width, |row| &x[row * width..][..width])
+}
+
+/// The adapters' low-rank inputs: adapters that see the same input are computed as one matrix.
+fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [Linear<'_>; N]) -> [Low; N] {
+    let (rows, width) = (left.rows(), left.depth());
+    let shared: Vec<Adapter<'_>> =
+        linears.iter().filter_map(|linear| linear.adapter).filter(|adapter| adapter.mask.is_none()).collect();
+    let total: usize = shared.iter().map(|adapter| adapter.r).sum();
+    let mut together = vec![0.0; rows * total];
+    if total > 0 {
+        let a: Vec<f32> = shared.iter().flat_map(|adapter| adapter.a).copied().collect();
+        let a = Packed::new(level, &a, total, width, width);
+        forward(level, &[Forward { x: left, weight: &a }], &mut together, false);
+    }
+    let mut at = 0;
+    linears.map(|linear| {
+        let adapter = linear.adapter?;
+        let mut low = vec![0.0; rows * adapter.r];
+        if let Some(mask) = adapter.mask {
+            let masked = rows_of(level, &masked(x, mask), rows, width);
+            let a = Packed::new(level, adapter.a, adapter.r, width, width);
+            forward(level, &[Forward { x: &masked, weight: &a }], &mut low, false);
+            low.iter_mut().for_each(|low| *low *= adapter.scale);
+        } else {
+            for (low, together) in low.chunks_exact_mut(adapter.r).zip(together.chunks_exact(total)) {
+                let own = &together[at..at + adapter.r];
+                low.iter_mut().zip(own).for_each(|(low, own)| *low = own * adapter.scale);
+            }
+            at += adapter.r;
+        }
+        Some(low)
+    })
+}
+
+fn masked(x: &[f32], mask: &(dyn Fn(usize) -> f32 + Sync)) -> Buffer {
+    const ITEM: usize = 16 << 10;
+    let mut masked = Buffer::new(x.len());
+    masked.copy_from_slice(x);
+    parallel_chunks(&mut masked, ITEM, |item, run| {
+        run.iter_mut().enumerate().for_each(|(i, x)| *x *= mask(item * ITEM + i));
+    });
+    masked
+}
+
+/// The gradients of [`project`]: of the adapters' matrices, and, where `dx` is given, that of `x`, which is overwritten.
+///
+/// # Panics
+/// When the lengths do not fit together.
+pub fn project_backward<const N: usize>(
+    level: Level,
+    x: &[f32],
+    rows: usize,
+    linears: [Linear<'_>; N],
+    lows: &[Low; N],
+    dys: [&[f32]; N],
+    dx: Option<&mut [f32]>,
+) -> [Gradients; N] {
+    let width = linears[0].weight.input();
+    let mut at = 0;
+    let parts = linears.map(|linear| {
+        at += 1;
+        Part::new(level, x, rows, linear, lows[at - 1].as_deref(), dys[at - 1])
+    });
+    if let Some(dx) = dx {
+        let mut terms = Vec::with_capacity(2 * N);
+        for (linear, part) in linears.iter().zip(&parts) {
+            terms.push(Backward { dy: &part.dy, weight: linear.weight });
+            if let (Some(low), None) = (&part.low, linear.adapter.and_then(|adapter| adapter.mask)) {
+                terms.push(Backward { dy: &low.dy, weight: &low.a });
+            }
+        }
+        backward(level, &terms, dx, false);
+        for (linear, part) in linears.iter().zip(&parts) {
+            if let (Some(low), Some(mask)) = (&part.low, linear.adapter.and_then(|adapter| adapter.mask)) {
+                let mut path = Buffer::new(rows * width);
+                backward(level, &[Backward { dy: &low.dy, weight: &low.a }], &mut path, false);
+                add_scaled(level, dx, &masked(&path, mask), 1.0);
+            }
+        }
+    }
+    parts.map(|part| part.low.map(|low| low.gradients))
+}
+
+/// One projection's share of the backward pass.
+struct Part {
+    dy: Packed,
+    low: Option<LowPart>,
+}
+
+struct LowPart {
+    /// The gradient of `(mask∘x)·Aᵀ`.
+    dy: Packed,
+    a: Packed,
+    gradients: [Vec<f32>; 2],
+}
+
+impl Part {
+    fn new(level: Level, x: &[f32], rows: usize, linear: Linear<'_>, low: Option<&[f32]>, dy: &[f32]) -> Self {
+        let (out, width) = (linear.weight.out(), linear.weight.input());
+        let packed = Packed::new(level, dy, rows, out, out);
+        let low = linear.adapter.zip(low).map(|(adapter, low)| {
+            let r = adapter.r;
+            let b = Packed::new(level, adapter.b, out, r, r);
+            let mut d_low = vec![0.0; rows * r];
+            backward(level, &[Backward { dy: &packed, weight: &b }], &mut d_low, false);
+            d_low.iter_mut().for_each(|d_low| *d_low *= adapter.scale);
+            let mut d_a = vec![0.0; r * width];
+            let masked = adapter.mask.map(|mask| masked(x, mask));
+            over_rows(level, &turned(level, &d_low, rows, r), masked.as_deref().unwrap_or(x), width, false, &mut d_a);
+            let mut d_b = vec![0.0; out * r];
+            over_rows(level, &turned(level, low, rows, r), dy, out, true, &mut d_b);
+            LowPart {
+                dy: Packed::new(level, &d_low, rows, r, r),
+                a: Packed::new(level, adapter.a, r, width, width),
+                gradients: [d_a, d_b],
+            }
+        });
+        Self { dy: packed, low }
+    }
+}
+
+/// `[rows, r]` transposed, as the left side of [`over_rows`].
+fn turned(level: Level, low: &[f32], rows: usize, r: usize) -> Left {
+    let mut columns = vec![0.0; r * rows];
+    for (row, low) in low.chunks_exact(r).enumerate() {
+        for (i, &value) in low.iter().enumerate() {
+            columns[i * rows + row] = value;
+        }
+    }
+    Left::new(level, r, rows, |i| &columns[i * rows..][..rows])
+}

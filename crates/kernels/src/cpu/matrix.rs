@@ -1,0 +1,175 @@
+//! Matrices in the layouts that a product reads.
+
+use super::buffer::Buffer;
+use super::pool::parallel_chunks;
+use super::simd::{LANES, Level, Simd, dispatch};
+
+/// Side of a block.
+pub const BLOCK: usize = 32;
+
+/// A matrix `[out, in]` in panels of 32 outputs: `[out/32][in][32]`, both sides filled up to whole blocks.
+///
+/// What fills them up is never part of a result: a product sums over exactly the depth, and writes exactly the columns.
+///
+/// One copy serves both products: `x·Wᵀ` reads a panel as rows of 32 outputs, `dy·W` reads the same numbers as rows of
+/// one input each.
+#[derive(Debug)]
+pub struct Packed {
+    data: Buffer,
+    out: usize,
+    input: usize,
+}
+
+impl Packed {
+    /// Packs a row-major matrix, of which each row begins `stride` elements after the one before.
+    ///
+    /// # Panics
+    /// When `from` is too short.
+    pub fn new(level: Level, from: &[f32], out: usize, input: usize, stride: usize) -> Self {
+        assert!(out == 0 || from.len() >= (out - 1) * stride + input, "pack: not [out, in]");
+        let panel_len = input.next_multiple_of(BLOCK) * BLOCK;
+        let mut data = Buffer::new(out.div_ceil(BLOCK) * panel_len);
+        parallel_chunks(&mut data, panel_len.max(1), |panel, to| {
+            let first = panel * BLOCK;
+            pack_panel(level, &from[first * stride..], (out - first).min(BLOCK), input, stride, to);
+        });
+        Self { data, out, input }
+    }
+
+    /// Rows of the matrix.
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Columns of the matrix.
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
+    /// Elements of a panel.
+    pub fn panel_len(&self) -> usize {
+        self.input.next_multiple_of(BLOCK) * BLOCK
+    }
+
+    /// All panels, one after the other.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// All panels, to be overwritten.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// A matrix to be overwritten.
+    pub fn unset(out: usize, input: usize) -> Self {
+        let len = out.next_multiple_of(BLOCK) * input.next_multiple_of(BLOCK);
+        Self { data: Buffer::new(len), out, input }
+    }
+
+    /// Copies a row of the matrix.
+    ///
+    /// # Panics
+    /// When there is no such row, or `to` is not `input` long.
+    pub fn copy_row(&self, row: usize, to: &mut [f32]) {
+        assert!(row < self.out && to.len() == self.input, "copy_row: outside the matrix");
+        let panel = &self.data[row / BLOCK * self.panel_len()..];
+        for (value, lanes) in to.iter_mut().zip(panel.chunks_exact(BLOCK)) {
+            *value = lanes[row % BLOCK];
+        }
+    }
+
+    /// The matrix row-major again.
+    pub fn to_rows(&self) -> Vec<f32> {
+        let mut rows = vec![0.0; self.out * self.input];
+        if !rows.is_empty() {
+            parallel_chunks(&mut rows, self.input, |row, to| self.copy_row(row, to));
+        }
+        rows
+    }
+}
+
+/// Rows as the left side of a product: tiles of as many rows as a tile has, each `[depth/32][rows][32]`.
+///
+/// What fills up the last tile and the last block is never part of a result, and is left as it is.
+#[derive(Debug)]
+pub struct Left {
+    data: Buffer,
+    rows: usize,
+    depth: usize,
+    tile_rows: usize,
+}
+
+impl Left {
+    /// Packs `rows` rows, each of which is a slice.
+    pub fn new<'a>(level: Level, rows: usize, depth: usize, row: impl Fn(usize) -> &'a [f32] + Sync) -> Self {
+        Self::with_tile_rows(level.tile_rows(), rows, depth, row)
+    }
+
+    /// As [`new`](Self::new), in tiles of another height.
+    pub fn with_tile_rows<'a>(
+        tile_rows: usize,
+        rows: usize,
+        depth: usize,
+        row: impl Fn(usize) -> &'a [f32] + Sync,
+    ) -> Self {
+        let blocks = depth.div_ceil(BLOCK);
+        let mut data = Buffer::new(rows.div_ceil(tile_rows) * blocks * tile_rows * BLOCK);
+        parallel_chunks(&mut data, blocks * tile_rows * BLOCK, |tile, to| {
+            for (i, row) in (tile * tile_rows..rows.min((tile + 1) * tile_rows)).map(&row).enumerate() {
+                for (block, from) in row[..depth].chunks(BLOCK).enumerate() {
+                    let at = (block * tile_rows + i) * BLOCK;
+                    to[at..at + from.len()].copy_from_slice(from);
+                }
+            }
+        });
+        Self { data, rows, depth, tile_rows }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub fn tile_rows(&self) -> usize {
+        self.tile_rows
+    }
+
+    /// Elements of a tile.
+    pub fn tile_len(&self) -> usize {
+        self.depth.div_ceil(BLOCK) * self.tile_rows * BLOCK
+    }
+
+    /// From a tile on.
+    pub fn from_tile(&self, tile: usize) -> &[f32] {
+        &self.data[tile * self.tile_len()..]
+    }
+}
+
+dispatch! {
+    /// Writes up to 32 rows as columns.
+    fn pack_panel(from: &[f32], rows: usize, depth: usize, stride: usize, to: &mut [f32]) = pack_panel_with
+}
+
+#[inline(always)]
+fn pack_panel_with<S: Simd>(simd: S, from: &[f32], rows: usize, depth: usize, stride: usize, to: &mut [f32]) {
+    for first in (0..rows).step_by(LANES) {
+        let lanes = (rows - first).min(LANES);
+        let whole = if lanes == LANES { depth / LANES * LANES } else { 0 };
+        for k in (0..whole).step_by(LANES) {
+            let square = std::array::from_fn(|lane| simd.load(&from[(first + lane) * stride + k..]));
+            for (i, column) in simd.transpose(square).into_iter().enumerate() {
+                simd.store(column, &mut to[(k + i) * BLOCK + first..]);
+            }
+        }
+        for lane in 0..lanes {
+            let row = &from[(first + lane) * stride..][whole..depth];
+            for (i, &value) in row.iter().enumerate() {
+                to[(whole + i) * BLOCK + first + lane] = value;
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The fused operations of the CPU device `flex`: Burn's tensors in and out, the kernels of [`crate::cpu`] between.
+//!
+//! Each function gives `None` where it has no fast path for its arguments, and the caller runs the reference.
+
+mod record;
+
+use std::sync::Arc;
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{Device, Tensor};
+
+use crate::attention::Visibility;
+use crate::cpu::{attention::Heads, block, cross_entropy, linear, matrix::Packed, rows, simd::Level};
+use crate::{FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
+use record::{Operand, Values, record};
+
+/// Whether a device, with autodiff or without, is `flex`.
+pub fn is_flex(device: &Device) -> bool {
+    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// [`crate::rms_norm`]
+pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>> {
+    if !is_flex(&x.device()) {
+        return None;
+    }
+    let (level, eps) = (Level::best(), eps as f32);
+    let (input, weight) = (Operand::new(x), Operand::new(weight).values());
+    let values = input.values();
+    let mut y = vec![0.0; values.len()];
+    rows::rms_norm(level, &values, &weight, eps, &mut y);
+    Some(record([&input], y, x.dims(), || {
+        Box::new(move |dy, _| {
+            let mut dx = vec![0.0; dy.len()];
+            rows::rms_norm_backward(level, &values, &weight, eps, dy, &mut dx);
+            [Some(dx)]
+        })
+    }))
+}
+
+/// [`crate::projection`], where nothing is tracked.
+pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
+    let frozen = Frozen::new(linear)?;
+    let input = Operand::new(x);
+    if input.is_tracked() || frozen.operands().iter().any(|operand| operand.is_tracked()) {
+        return None;
+    }
+    let [rows, _] = x.dims();
+    let mut y = vec![0.0; rows * frozen.weight.out()];
+    let pair = frozen.values();
+    linear::project(Level::best(), &input.values(), rows, [pair.borrow(&frozen.weight)], [&mut y], false);
+    Some(record([&input], y, [rows, frozen.weight.out()], || unreachable!("nothing is tracked")))
+}
+
+/// [`crate::SelfAttention::forward`] over a packed batch.
+pub fn self_attention(
+    x: &Tensor<2>,
+    block: &SelfAttention<'_>,
+    rotary: &Rotary,
+    visibility: &Visibility,
+) -> Option<Tensor<2>> {
+    let frozen = [block.q_proj, block.k_proj, block.v_proj, block.o_proj].map(Frozen::new);
+    let [Some(q), Some(k), Some(v), Some(o)] = frozen else { return None };
+    let seen = visibility.seen()?;
+    let level = Level::best();
+    let input = Operand::new(x);
+    let parts = AttentionParts {
+        norm: Operand::new(&block.norm).values(),
+        eps: block.eps as f32,
+        heads: Heads {
+            heads: q.weight.out() / block.head_dim,
+            kv_heads: k.weight.out() / block.head_dim,
+            head_dim: block.head_dim,
+        },
+        weights: [&q, &k, &v, &o].map(|frozen| Arc::clone(&frozen.weight)),
+        pairs: [&q, &k, &v, &o].map(Frozen::values),
+        rotary: rotary.tables(),
+        seen,
+    };
+    let values = input.values();
+    let (y, saved) = parts.with(|block| block.forward(level, &values));
+    let operands = [&q, &k, &v, &o].map(Frozen::operands);
+    let [[qa, qb], [ka, kb], [va, vb], [oa, ob]] = operands;
+    let recompute = block.recompute;
+    Some(record([&input, qa, qb, ka, kb, va, vb, oa, ob], y, x.dims(), || {
+        let saved = (!recompute).then_some(saved);
+        Box::new(move |dy, wanted| {
+            let (dx, gradients) = parts.with(|block| {
+                let saved = saved.unwrap_or_else(|| block.forward(level, &values).1);
+                block.backward(level, &values, &saved, dy, wanted[0])
+            });
+            let [[qa, qb], [ka, kb], [va, vb], [oa, ob]] = gradients.map(both);
+            [dx, qa, qb, ka, kb, va, vb, oa, ob]
+        })
+    }))
+}
+
+/// [`crate::FeedForward::forward`].
+pub fn feed_forward(x: &Tensor<2>, block: &FeedForward<'_>) -> Option<Tensor<2>> {
+    let frozen = [block.gate_proj, block.up_proj, block.down_proj].map(Frozen::new);
+    let [Some(gate), Some(up), Some(down)] = frozen else { return None };
+    let level = Level::best();
+    let input = Operand::new(x);
+    let parts = FeedForwardParts {
+        norm: Operand::new(&block.norm).values(),
+        eps: block.eps as f32,
+        weights: [&gate, &up, &down].map(|frozen| Arc::clone(&frozen.weight)),
+        pairs: [&gate, &up, &down].map(Frozen::values),
+    };
+    let values = input.values();
+    let (y, saved) = parts.with(|block| block.forward(level, &values));
+    let operands = [&gate, &up, &down].map(Frozen::operands);
+    let [[ga, gb], [ua, ub], [da, db]] = operands;
+    let recompute = block.recompute;
+    Some(record([&input, ga, gb, ua, ub, da, db], y, x.dims(), || {
+        let saved = (!recompute).then_some(saved);
+        Box::new(move |dy, wanted| {
+            let (dx, gradients) = parts.with(|block| {
+                let saved = saved.unwrap_or_else(|| block.forward(level, &values).1);
+                block.backward(level, &values, saved, dy, wanted[0])
+            });
+            let [[ga, gb], [ua, ub], [da, db]] = gradients.map(both);
+            [dx, ga, gb, ua, ub, da, db]
+        })
+    }))
+}
+
+/// [`crate::linear_cross_entropy`].
+pub fn linear_cross_entropy(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Tensor<1>> {
+    let weight = weight.packed()?;
+    let input = Operand::new(hidden);
+    let d_model = weight.input();
+    let rows = targets.by_row();
+    let gathered = gather(&input.values(), rows.places(), d_model);
+    let mut gradient = input.is_tracked().then(|| vec![0.0; gathered.len()]);
+    let log_probs =
+        cross_entropy::log_probs(Level::best(), &gathered, weight, &rows.targets(), gradient.as_deref_mut());
+    let loss = rows.weights().zip(&log_probs).map(|(weight, log_prob)| -f64::from(weight) * f64::from(*log_prob));
+    let loss: f64 = loss.sum();
+    let places = rows.places().to_vec();
+    let len = hidden.dims()[0] * d_model;
+    Some(record([&input], vec![loss as f32], [1], || {
+        Box::new(move |dy, _| {
+            let mut dx = vec![0.0; len];
+            let gradient = gradient.expect("made where the hidden rows are tracked");
+            for (&place, from) in places.iter().zip(gradient.chunks_exact(d_model)) {
+                let to = &mut dx[place as usize * d_model..][..d_model];
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = from * dy[0]);
+            }
+            [Some(dx)]
+        })
+    }))
+}
+
+/// [`crate::token_log_probs`].
+pub fn token_log_probs(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Vec<f32>> {
+    let weight = weight.packed()?;
+    let rows = targets.by_row();
+    let gathered = gather(&Operand::new(hidden).values(), rows.places(), weight.input());
+    let found = cross_entropy::log_probs(Level::best(), &gathered, weight, &rows.targets(), None);
+    Some(rows.in_given_order(&found))
+}
+
+fn gather(values: &[f32], rows: &[u32], width: usize) -> Vec<f32> {
+    rows.iter().flat_map(|&row| &values[row as usize * width..][..width]).copied().collect()
+}
+
+fn both(gradients: linear::Gradients) -> [Option<Vec<f32>>; 2] {
+    match gradients {
+        Some([a, b]) => [Some(a), Some(b)],
+        None => [None, None],
+    }
+}
+
+/// A packed weight with its adapter's matrices.
+struct Frozen {
+    weight: Arc<Packed>,
+    a: Operand,
+    b: Operand,
+    adapter: Option<(f32, usize, Option<crate::Dropout>)>,
+}
+
+impl Frozen {
+    /// `None` where the weight is not packed.
+    fn new(linear: Linear<'_>) -> Option<Self> {
+        let weight = Arc::clone(linear.weight.packed()?);
+        Some(match linear.adapter {
+            Some(adapter) => {
+                let LowRank { a, b, scale, .. } = adapter;
+                Self {
+                    weight,
+                    a: Operand::new(&a.val()),
+                    b: Operand::new(&b.val()),
+                    adapter: Some((*scale as f32, a.dims()[0], adapter.dropout())),
+                }
+            }
+            None => {
+                let nothing = Tensor::<1>::zeros([1], &linear.weight.device());
+                Self { weight, a: Operand::new(&nothing), b: Operand::new(&nothing), adapter: None }
+            }
+        })
+    }
+
+    fn operands(&self) -> [&Operand; 2] {
+        [&self.a, &self.b]
+    }
+
+    fn values(&self) -> Pair {
+        Pair(self.adapter.map(|(scale, r, dropout)| PairValues {
+            a: self.a.values(),
+            b: self.b.values(),
+            r,
+            scale,
+            mask: dropout.map(|dropout| Box::new(dropout.factor()) as Box<Mask>),
+        }))
+    }
+}
+
+type Mask = dyn Fn(usize) -> f32 + Send + Sync;
+
+/// An adapter's values, apart from the tape.
+struct Pair(Option<PairValues>);
+
+struct PairValues {
+    a: Values,
+    b: Values,
+    r: usize,
+    scale: f32,
+    mask: Option<Box<Mask>>,
+}
+
+impl Pair {
+    fn borrow<'a>(&'a self, weight: &'a Packed) -> linear::Linear<'a> {
+        let adapter = self.0.as_ref().map(|pair| linear::Adapter {
+            a: &pair.a,
+            b: &pair.b,
+            r: pair.r,
+            scale: pair.scale,
+            mask: pair.mask.as_deref().map(|mask| mask as _),
+        });
+        linear::Linear { weight, adapter }
+    }
+}
+
+struct AttentionParts {
+    norm: Values,
+    eps: f32,
+    heads: Heads,
+    weights: [Arc<Packed>; 4],
+    pairs: [Pair; 4],
+    rotary: Arc<[Vec<f32>; 2]>,
+    seen: Arc<crate::cpu::attention::Seen>,
+}
+
+impl AttentionParts {
+    fn with<R>(&self, run: impl FnOnce(block::SelfAttention<'_>) -> R) -> R {
+        let [q, k, v, output] = std::array::from_fn(|i| self.pairs[i].borrow(&self.weights[i]));
+        let [cos, sin] = &*self.rotary;
+        run(block::SelfAttention {
+            norm: &self.norm,
+            eps: self.eps,
+            input: [q, k, v],
+            output,
+            heads: self.heads,
+            rotary: [cos, sin],
+            seen: &self.seen,
+        })
+    }
+}
+
+struct FeedForwardParts {
+    norm: Values,
+    eps: f32,
+    weights: [Arc<Packed>; 3],
+    pairs: [Pair; 3],
+}
+
+impl FeedForwardParts {
+    fn with<R>(&self, run: impl FnOnce(block::FeedForward<'_>) -> R) -> R {
+        let [gate, up, down] = std::array::from_fn(|i| self.pairs[i].borrow(&self.weights[i]));
+        run(block::FeedForward { norm: &self.norm, eps: self.eps, input: [gate, up], down })
+    }
+}
