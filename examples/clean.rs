@@ -1,33 +1,61 @@
 //! Cleans dataset files: clean chat records out, and a report that says what was rejected and why.
 //!
-//!     cargo run --release --example clean -- datasets/vakog/vakog_raw.jsonl --out clean.jsonl
+//!     cargo run --release --example clean -- datasets/vakog/vakog_raw.jsonl --out clean.jsonl --html clean.html
+//!
+//! To look before anything is changed: `--dry-run --html clean.html`. To see the result as a model's trainer will, and to
+//! fail where it could not be trained on: `--check smollm2-135m-instruct`.
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, Result, bail};
 use clap::Parser;
-use foehn::corpus::{OffTarget, Pipeline, SenseLexicon, clean};
+use common::gate::Gate;
+use foehn::corpus::{CleanConfig, OffTarget, Pipeline, Registry, Report, SenseLexicon, clean_with, read};
 
-/// Reads JSONL, JSON, CSV or Parquet in chat, ShareGPT, Alpaca, prompt/completion or text form; writes clean chat JSONL.
+/// Reads JSONL, JSON, CSV or Parquet, packed with gzip or Zstandard or not, in chat, ShareGPT, Alpaca, prompt/completion or
+/// text form; writes clean chat JSONL or Parquet.
 ///
-/// Repairs mojibake, Unicode normal form, control characters and spaces; rejects broken structure, control text,
-/// answers that go on to ask and answer, truncated answers, duplicates, and conflicting labels.
+/// By default it repairs mojibake, Unicode normal form, control characters and spaces, and rejects broken structure, control
+/// text, answers that go on to ask and answer, truncated answers, duplicates, and conflicting labels: examples/recipes/clean.toml
+/// says it pass by pass. Inputs are never changed, and the same inputs give the same bytes.
 #[derive(Parser)]
 struct Arguments {
     /// The files to read
-    #[arg(required = true)]
+    #[arg(required_unless_present = "passes")]
     inputs: Vec<PathBuf>,
-    /// The clean file to write
-    #[arg(long)]
-    out: PathBuf,
-    /// The report to write; beside the clean file by default
+    /// The clean file to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet
+    #[arg(long, required_unless_present_any = ["dry_run", "passes"])]
+    out: Option<PathBuf>,
+    /// The report to write as JSON; beside the clean file by default
     #[arg(long)]
     report: Option<PathBuf>,
+    /// The report to write as one page of HTML, for people
+    #[arg(long, value_name = "PATH")]
+    html: Option<PathBuf>,
+    /// Writes no clean file and no report but those that --report and --html name; says what would be rejected
+    #[arg(long)]
+    dry_run: bool,
+    /// Keeps the record of this id, as the report names it, whatever the passes say; may be given several times
+    #[arg(long, value_name = "ID")]
+    keep: Vec<String>,
+    /// The passes to run, as a TOML list; examples/recipes/clean.toml by default
+    #[arg(long, value_name = "FILE.toml")]
+    pipeline: Option<PathBuf>,
+    /// Lists the passes that a pipeline file may name
+    #[arg(long)]
+    passes: bool,
     /// A JSON file {class: [words]}: rejects descriptions with words of another class than their modality
     #[arg(long)]
     lexicon: Option<PathBuf>,
+    /// Renders the clean records through this model's chat template; fails where they could not be trained on
+    #[arg(long, value_name = "TEMPLATE")]
+    check: Option<String>,
+    /// With --check: the most tokens of a record that is trained on whole
+    #[arg(long, default_value_t = 2048)]
+    max_length: usize,
     /// Prints the report as JSON
     #[arg(long)]
     json: bool,
@@ -40,18 +68,74 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         foehn::device(&arguments.device)?;
-        let mut pipeline = Pipeline::default();
-        if let Some(path) = &arguments.lexicon {
-            pipeline = pipeline.with(OffTarget::new(SenseLexicon::load(path)?));
+        if arguments.passes {
+            Registry::default().passes().for_each(|(name, what)| println!("{name:<20}{what}"));
+            return Ok(());
         }
-        let report_path = arguments.report.unwrap_or_else(|| arguments.out.with_extension("report.json"));
-        let report = clean(&arguments.inputs, &arguments.out, &report_path, &pipeline)?;
-        if arguments.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
-        } else {
-            println!("{report}");
-            println!("clean records: {}\nreport:        {}", arguments.out.display(), report_path.display());
+        let files = arguments.files()?;
+        // The gate opens its template first: a mistyped name should not cost a cleaning.
+        let gate = arguments.check.as_deref().map(|model| Gate::open(model, arguments.max_length)).transpose()?;
+        // A dry run with a gate needs the records for a moment, where nobody sees them.
+        let scratch = tempfile::tempdir()?;
+        let out = files[0].1.clone().or_else(|| gate.as_ref().map(|_| scratch.path().join("clean.jsonl")));
+        let config = CleanConfig { out: out.clone(), keep: arguments.keep.iter().cloned().collect(), threads: None };
+        let report = clean_with(&arguments.inputs, &arguments.pipeline()?, &config)?;
+        arguments.save(&report, &files)?;
+        if let (Some(mut gate), Some(out)) = (gate, out) {
+            check(&mut gate, &out, arguments.json)?;
         }
         Ok(())
     })
+}
+
+impl Arguments {
+    fn pipeline(&self) -> Result<Pipeline> {
+        let pipeline = self.pipeline.as_deref().map_or_else(|| Ok(Pipeline::default()), Pipeline::load)?;
+        Ok(match &self.lexicon {
+            Some(path) => pipeline.with(OffTarget::new(SenseLexicon::load(path)?)),
+            None => pipeline,
+        })
+    }
+
+    /// The files to write, each under what it is: the clean records, the report, the page.
+    fn files(&self) -> Result<[(&'static str, Option<PathBuf>); 3]> {
+        let out = self.out.clone().filter(|_| !self.dry_run);
+        let beside = out.as_ref().map(|out| out.with_extension("report.json"));
+        let report = self.report.clone().or(beside);
+        let files = [("clean records:", out), ("report:", report), ("page:", self.html.clone())];
+        let named: Vec<&PathBuf> = files.iter().filter_map(|(_, path)| path.as_ref()).collect();
+        if let Some((_, path)) = named.iter().enumerate().find(|(at, path)| named[..*at].contains(path)) {
+            bail!("{} is named for two files: give each a name of its own", path.display());
+        }
+        Ok(files)
+    }
+
+    /// Writes the reports, and says where everything is.
+    fn save(&self, report: &Report, files: &[(&str, Option<PathBuf>); 3]) -> Result<()> {
+        let [_, (_, json), (_, page)] = files;
+        json.as_deref().map(|path| report.save(path)).transpose()?;
+        page.as_deref().map(|path| report.save_page(path)).transpose()?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(report)?);
+            return Ok(());
+        }
+        println!("{report}");
+        if !report.put_back.is_empty() {
+            println!("{} kept on request", report.put_back.len());
+        }
+        for (what, path) in files {
+            path.iter().for_each(|path| println!("{what:<15}{}", path.display()));
+        }
+        Ok(())
+    }
+}
+
+/// Sends every clean record through the gate, and shows the first ones.
+fn check(gate: &mut Gate, out: &Path, quietly: bool) -> Result<()> {
+    for line in read(out).with_context(|| "nothing is left to check")? {
+        let line = line?;
+        let record = line.record.map_err(|unreadable| unreadable.fault).with_context(|| out.display().to_string())?;
+        gate.pass(&record, line.place.line, !quietly);
+    }
+    gate.verdict()
 }

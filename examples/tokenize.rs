@@ -4,13 +4,12 @@
 
 mod common;
 
-use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use foehn::corpus::{Record, read_clean};
+use foehn::corpus::read_clean;
 use foehn::tokens::{Sample, Tokenizer};
 use serde_json::json;
 
@@ -49,7 +48,7 @@ fn main() -> ExitCode {
             if arguments.json {
                 println!("{}", as_json(&sample, &tokenizer));
             } else {
-                print_marked(&name, record, &sample, &tokenizer);
+                common::print_marked(&name, record, &sample, &tokenizer);
             }
         }
         Ok(())
@@ -60,16 +59,4 @@ fn as_json(sample: &Sample, tokenizer: &Tokenizer) -> serde_json::Value {
     let mask: Vec<u8> = sample.loss_mask().iter().map(|&trained| u8::from(trained)).collect();
     let text = tokenizer.decode(sample.input_ids(), false);
     json!({"input_ids": sample.input_ids(), "loss_mask": mask, "text": text})
-}
-
-fn print_marked(name: &str, record: &Record, sample: &Sample, tokenizer: &Tokenizer) {
-    let (turns, supervised) = (record.messages.len(), sample.supervised());
-    println!("{name}: {turns} turns, {} tokens, {supervised} trained (marked)", sample.len());
-    let (on, off) = if stdout().is_terminal() { ("\x1b[7m", "\x1b[0m") } else { ("[", "]") };
-    let mut line = String::new();
-    for (&id, &trained) in sample.input_ids().iter().zip(sample.loss_mask()) {
-        let text = tokenizer.decode(&[id], false);
-        line += &if trained { format!("{on}{text}{off}") } else { text };
-    }
-    println!("{line}\n  ids {:?}\n", sample.input_ids());
 }

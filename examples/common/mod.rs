@@ -1,17 +1,20 @@
 //! The argument style and the progress lines that all examples share.
 #![allow(dead_code)] // Each example uses its own part.
 
+pub mod gate;
 pub mod training;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 use foehn::burn::tensor::Device;
+use foehn::corpus::Record;
 use foehn::evaluate::{EvaluateConfig, Run, Subject, Suite};
 use foehn::hub::Progress;
+use foehn::tokens::{Sample, Tokenizer};
 use foehn::{Network, Pretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -96,6 +99,19 @@ pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateC
     })?;
     bar.finish_and_clear();
     Ok(run)
+}
+
+/// Prints a conversation as the model sees it, its trained tokens marked.
+pub fn print_marked(name: &str, record: &Record, sample: &Sample, tokenizer: &Tokenizer) {
+    let (turns, supervised) = (record.messages.len(), sample.supervised());
+    println!("{name}: {turns} turns, {} tokens, {supervised} trained (marked)", sample.len());
+    let (on, off) = if stdout().is_terminal() { ("\x1b[7m", "\x1b[0m") } else { ("[", "]") };
+    let mut line = String::new();
+    for (&id, &trained) in sample.input_ids().iter().zip(sample.loss_mask()) {
+        let text = tokenizer.decode(&[id], false);
+        line += &if trained { format!("{on}{text}{off}") } else { text };
+    }
+    println!("{line}\n  ids {:?}\n", sample.input_ids());
 }
 
 /// A text in lines of up to 100 columns, the later ones indented by `indent`.

@@ -35,7 +35,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// No reader is known for the file's extension.
-    #[error("{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet")]
+    #[error(
+        "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet, the first four also with .gz or .zst"
+    )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -51,6 +53,26 @@ pub enum Error {
         line: u64,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// Compressed data ends too early, or is damaged.
+    #[error("cannot unpack {path} after line {line}: its {format} data is cut off or damaged; fetch or pack it again")]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// The last line that was read.
+        line: u64,
+        /// `gzip` or `Zstandard`.
+        format: &'static str,
+        /// What the decoder said.
+        source: std::io::Error,
+    },
+    /// A Parquet file inside a compressed one. Parquet is read from its end, which a stream has last.
+    #[error("{path} is a Parquet file packed with {format}: unpack it first, since Parquet packs its own pages")]
+    PackedParquet {
+        /// The file.
+        path: PathBuf,
+        /// `gzip` or `Zstandard`.
+        format: &'static str,
     },
     /// A table has no column pair that makes a conversation.
     #[error("{path} has the columns {found}: name them prompt and completion, instruction and output, or text")]
@@ -104,6 +126,64 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// No writer is known for the output's extension.
+    #[error("{path} has no format that can be written: use .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
+    OutputFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A record that should be put back was not read.
+    #[error("no readable record is called `{id}`, so it cannot be kept: take the id from the report")]
+    Keep {
+        /// The name asked for.
+        id: String,
+    },
+    /// A pipeline file is no TOML list of passes.
+    #[error("{path} is no list of passes: write `[[pass]]` and `name = \"…\"` for each")]
+    PipelineFile {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: Box<toml::de::Error>,
+    },
+    /// A pipeline file names a pass that nobody knows.
+    #[error("{path}, line {line}: no pass is called `{name}`: use one of {known}")]
+    UnknownPass {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the pass begins.
+        line: usize,
+        /// The name found.
+        name: String,
+        /// The names that there are, joined by commas.
+        known: String,
+    },
+    /// A pass in a pipeline file has a setting that it does not know, or lacks one.
+    #[error("{path}, line {line}: the settings of `{pass}` cannot be used")]
+    PassSettings {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the pass begins.
+        line: usize,
+        /// The pass.
+        pass: String,
+        /// What is wrong, and what there is.
+        source: Box<toml::de::Error>,
+    },
+    /// A pipeline file puts a pass over single records after one over the set.
+    #[error(
+        "{path}, line {line}: `{pass}` looks at single records and stands after `{after}`, which compares them: put it before"
+    )]
+    PassOrder {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the pass begins.
+        line: usize,
+        /// The pass.
+        pass: String,
+        /// The pass over the set that stands before it.
+        after: String,
+    },
     /// A lexicon is not a JSON object of lists of words.
     #[error("{path} is no lexicon: expected an object of word lists, one a class")]
     LexiconFormat {
@@ -129,6 +209,18 @@ pub enum Error {
         first: String,
         /// The class that claims it too.
         second: String,
+    },
+    /// A line of an evaluation file is no JSON, where the first one is.
+    #[error(
+        "{path}, line {line}: this line of the evaluation file is no JSON: mend it, or write one text a line in all of it"
+    )]
+    Evaluation {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// What the parser said.
+        source: serde_json::Error,
     },
     /// A split was asked for that is no split.
     #[error("a validation fraction of {found} splits nothing: give one above 0 and below 1")]

@@ -26,10 +26,6 @@ impl<'a> Draft<'a> {
         Ok(Self { path, writer: BufWriter::with_capacity(1 << 16, file) })
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.writer.write_all(bytes).map_err(|source| write_error(self.path, source))
-    }
-
     /// Syncs the file, and puts it in its place.
     pub(crate) fn finish(self) -> Result<()> {
         let path = self.path;
@@ -40,6 +36,16 @@ impl<'a> Draft<'a> {
             sync_folder(folder(path))
         };
         finish().map_err(|source| write_error(path, source))
+    }
+}
+
+impl Write for Draft<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
     }
 }
 

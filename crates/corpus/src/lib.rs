@@ -2,8 +2,8 @@
 //!
 //! A dataset file (JSONL, JSON, CSV or Parquet) of any known shape is [`read`] one record at a time, and [`clean`]ed by
 //! a [`Pipeline`] of passes: some repair a record, some reject one, some judge records beside each other. A record that
-//! is rejected is in the [`Report`], with its file, its line, the pass and the reason. Clean records are [`split`] by
-//! group.
+//! is rejected is in the [`Report`], with its file, its line, the pass and the reason; an [`Audit`] says there what the kept
+//! records have in common. Clean records are [`split`] by group, and [`split_proven`] proves that nothing leaks.
 //!
 //! The crate knows no token and no tensor.
 //!
@@ -33,25 +33,39 @@
 //! # }
 //! ```
 
+mod audit;
 mod clean;
 mod error;
 mod file;
+mod output;
 mod pass;
 mod pipeline;
 mod read;
 mod record;
+mod registry;
 mod report;
+mod similar;
 mod split;
+mod split_proof;
 mod text;
 
-pub use clean::clean;
+pub use audit::{
+    Audit, ClassBalance, ClassBalanceReport, ClassCount, ClassWord, ClassWords, ClassWordsReport, Section, Tally,
+};
+pub use clean::{CleanConfig, clean, clean_with};
 pub use error::{Error, Result};
 pub use pass::{
-    AsksAgain, Conflicts, ControlText, Controls, Duplicates, Finding, Mojibake, Normalise, OffTarget, Pass, RunsOn,
-    SenseLexicon, SetPass, Sketch, Structure, Trim, Truncated,
+    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
+    Length, Markup, MarkupAction, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, PiiAction, PiiKind,
+    Refusals, Repetition, RunsOn, SenseLexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
 };
 pub use pipeline::{Outcome, Pipeline};
-pub use read::{Fault, Line, Place, Reader, Unreadable, read, read_clean};
+pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};
 pub use record::{Message, Record, Role};
-pub use report::{PassReport, Rejection, Report};
+pub use registry::{Registry, Settings, Stage};
+pub use report::{
+    Bin, Change, Distributions, LabelCounts, Lengths, PassReport, Reason, Rejection, Repairs, Report, Sample, Turn,
+};
+pub use similar::{Part, Unit};
 pub use split::{split, split_stratified};
+pub use split_proof::{Crossing, ProvenSplit, SplitReport, prove_split, split_proven};

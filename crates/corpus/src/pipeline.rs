@@ -1,16 +1,23 @@
 //! Passes in order.
 
+use std::path::Path;
+
+use crate::audit::Audit;
+use crate::error::Result;
 use crate::pass::{
     AsksAgain, Conflicts, ControlText, Controls, Duplicates, Mojibake, Normalise, Pass, RunsOn, SetPass, Structure,
     Trim, Truncated,
 };
 use crate::record::Record;
+use crate::registry::{Registry, Stage};
 
-/// The passes that a set goes through: those that look at one record, then those that compare records.
+/// The passes that a set goes through: those that look at one record, then those that compare records; and the audits of
+/// what is kept.
 #[derive(Debug)]
 pub struct Pipeline {
     passes: Vec<Box<dyn Pass>>,
     set_passes: Vec<Box<dyn SetPass>>,
+    audits: Vec<Box<dyn Audit>>,
 }
 
 /// How often the repairs are repeated until none changes anything. Only text that hides mojibake in mojibake needs three.
@@ -38,7 +45,15 @@ impl Default for Pipeline {
 impl Pipeline {
     /// A pipeline without passes, which keeps every record that can be read as it is.
     pub fn new() -> Self {
-        Self { passes: Vec::new(), set_passes: Vec::new() }
+        Self { passes: Vec::new(), set_passes: Vec::new(), audits: Vec::new() }
+    }
+
+    /// Reads a pipeline file, a TOML list of this crate's passes; a [`Registry`](crate::Registry) reads one with others too.
+    ///
+    /// # Errors
+    /// As [`Registry::load`](crate::Registry::load).
+    pub fn load(path: &Path) -> Result<Self> {
+        Registry::default().load(path)
     }
 
     /// Appends a pass over single records, such as [`OffTarget`](crate::OffTarget) with a lexicon.
@@ -53,6 +68,22 @@ impl Pipeline {
     pub fn with_set(mut self, pass: impl SetPass + 'static) -> Self {
         self.set_passes.push(Box::new(pass));
         self
+    }
+
+    /// Appends an audit of what is kept: it rejects nothing, and its findings are a section of the report.
+    #[must_use]
+    pub fn with_audit(mut self, audit: impl Audit + 'static) -> Self {
+        self.audits.push(Box::new(audit));
+        self
+    }
+
+    /// Appends a pass of any kind.
+    pub(crate) fn push(&mut self, stage: Stage) {
+        match stage {
+            Stage::Record(pass) => self.passes.push(pass),
+            Stage::Set(pass) => self.set_passes.push(pass),
+            Stage::Audit(audit) => self.audits.push(audit),
+        }
     }
 
     /// Runs the passes over single records on one: repairs until nothing changes, then checks.
@@ -82,6 +113,11 @@ impl Pipeline {
     /// The passes over the set, in order.
     pub fn set_passes(&self) -> &[Box<dyn SetPass>] {
         &self.set_passes
+    }
+
+    /// The audits, in order.
+    pub fn audits(&self) -> &[Box<dyn Audit>] {
+        &self.audits
     }
 
     fn check(&self, record: &Record) -> Option<(usize, String)> {

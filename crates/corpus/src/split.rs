@@ -41,12 +41,24 @@ fn split_with(
     seed: u64,
     label: impl Fn(&Record) -> String,
 ) -> Result<(Vec<Record>, Vec<Record>)> {
+    let groups = records.iter().map(Group::of).collect();
+    split_by(records, groups, fraction, seed, label)
+}
+
+/// As [`split`], with the group of each record given.
+pub(crate) fn split_by(
+    records: Vec<Record>,
+    of_records: Vec<Group>,
+    fraction: f64,
+    seed: u64,
+    label: impl Fn(&Record) -> String,
+) -> Result<(Vec<Record>, Vec<Record>)> {
     if !(fraction > 0.0 && fraction < 1.0) {
         return Err(Error::Fraction { found: fraction });
     }
     let mut groups: BTreeMap<Group, (Vec<String>, Vec<usize>)> = BTreeMap::new();
-    for (index, record) in records.iter().enumerate() {
-        let (labels, members) = groups.entry(Group::of(record)).or_default();
+    for (index, (record, group)) in records.iter().zip(of_records).enumerate() {
+        let (labels, members) = groups.entry(group).or_default();
         labels.push(label(record));
         members.push(index);
     }
@@ -79,15 +91,15 @@ fn split_with(
 }
 
 /// A group's name, or what stands in for it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Group {
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
     Named(String),
     Alone([u64; 2]),
 }
 
 impl Group {
     /// The record's group. Two records of the same text are one group even without a name: apart, they would leak.
-    fn of(record: &Record) -> Self {
+    pub(crate) fn of(record: &Record) -> Self {
         match &record.group {
             Some(name) => Self::Named(name.clone()),
             None => {

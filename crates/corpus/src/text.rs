@@ -44,6 +44,11 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     folded.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
+/// The text outside of code: blocks between fences, and spans between backquotes.
+pub(crate) fn outside_code(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```").step_by(2).flat_map(|part| part.split('`').step_by(2))
+}
+
 /// The sentences of a text, not empty, trimmed: cut at line breaks, and after `.`, `!` or `?` and closing marks before white space.
 pub(crate) fn sentences(text: &str) -> Vec<&str> {
     let mut found = Vec::new();

@@ -3,7 +3,7 @@
 mod common;
 
 use common::Bench;
-use foehn_corpus::Pipeline;
+use foehn_corpus::{Language, Markup, NearDuplicates, Pii, Pipeline, Refusals, Repetition};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ fn dirt() -> impl Strategy<Value = String> {
             "\u{200d}", "👩", "\r\n", "\r", "\n", "\t", "\0", "\u{1b}[31m", "\u{85}", " ", "'", "“", "”", "ß", "ﬁ",
             "User:", "Q:", "### Instruction", "</s>", "<|im_end|>", "What modality is: 'rain'?", "Visual", "Auditory", ".", ",",
             "É»", "à\u{a0}»", "א", "ً", "क़",
+            "<br>", "<p>", "</p>", "&amp;", "&lt;", "&#38;", "`", "a@b.io", "+44 20 7946 0958", "203.0.113.7", "[EMAIL]", "As an AI, I",
         ]).prop_map(str::to_owned),
         1 => any::<String>(),
     ];
@@ -44,13 +45,24 @@ fn record() -> impl Strategy<Value = Value> {
     )
 }
 
+/// The default passes, and every other one that needs no file.
+fn full() -> Pipeline {
+    Pipeline::default()
+        .with(Markup::default())
+        .with(Pii::default())
+        .with(Refusals::default())
+        .with(Repetition::default())
+        .with(Language { allowed: vec!["eng".to_owned()], ..Language::default() })
+        .with_set(NearDuplicates { threshold: 0.6, ..NearDuplicates::default() })
+}
+
 proptest! {
     #[test]
-    fn cleaning_is_idempotent(records in prop::collection::vec(record(), 1..24)) {
+    fn cleaning_is_idempotent(records in prop::collection::vec(record(), 1..24), is_full: bool) {
         let bench = Bench::new();
         let raw: String = records.iter().map(|record| format!("{record}\n")).collect();
         bench.write("raw.jsonl", raw);
-        let pipeline = Pipeline::default();
+        let pipeline = if is_full { full() } else { Pipeline::default() };
 
         let first = bench.clean("raw.jsonl", "once.jsonl", &pipeline);
         let report = bench.read("report.json");

@@ -110,7 +110,8 @@ mod tests {
     #[track_caller]
     fn check(records: &[Record], expected: &[(usize, usize)]) {
         let sketches: Vec<_> = records.iter().map(|record| AsksAgain.sketch(record)).collect();
-        let sketches: Vec<_> = sketches.iter().enumerate().map(|(index, words)| Sketch { index, words }).collect();
+        let sketches: Vec<_> =
+            sketches.iter().enumerate().map(|(index, words)| Sketch { index, words, evidence: &[] }).collect();
         let found: Vec<_> = AsksAgain.judge(&sketches).iter().map(|f| (f.index, f.others[0])).collect();
         assert_eq!(found, expected);
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 use super::duplicates::hash_prefixes;
 use super::{Finding, SetPass, Sketch};
 use crate::record::{Record, Role};
@@ -11,7 +13,8 @@ use crate::text::{hash, normalised, quoted_span};
 ///
 /// The question is the conversation before the answer, in its normal form. In a record whose `task` is
 /// [`span_task`](Self::span_task), it is the sentence that the prompt quotes as well, however the prompt puts the question.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Conflicts {
     /// The most words of an answer that counts as a label. Two longer answers may both be right.
     pub max_words: usize,
@@ -119,7 +122,8 @@ mod tests {
     fn check(records: &[Record], expected: &[(usize, &[usize])]) {
         let pass = Conflicts::default();
         let sketches: Vec<_> = records.iter().map(|record| pass.sketch(record)).collect();
-        let sketches: Vec<_> = sketches.iter().enumerate().map(|(index, words)| Sketch { index, words }).collect();
+        let sketches: Vec<_> =
+            sketches.iter().enumerate().map(|(index, words)| Sketch { index, words, evidence: &[] }).collect();
         let found = pass.judge(&sketches);
         let found: Vec<_> = found.iter().map(|finding| (finding.index, finding.others.as_slice())).collect();
         assert_eq!(found, expected);

@@ -74,7 +74,8 @@ mod tests {
             record("What is it", "“Rain”"),
         ];
         let sketches: Vec<_> = records.iter().map(|record| Duplicates.sketch(record)).collect();
-        let sketches: Vec<_> = sketches.iter().enumerate().map(|(index, words)| Sketch { index, words }).collect();
+        let sketches: Vec<_> =
+            sketches.iter().enumerate().map(|(index, words)| Sketch { index, words, evidence: &[] }).collect();
         let found: Vec<_> = Duplicates.judge(&sketches).into_iter().map(|f| (f.index, f.others)).collect();
         assert_eq!(found, [(1, vec![0]), (3, vec![0])]);
     }

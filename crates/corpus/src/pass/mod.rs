@@ -2,11 +2,20 @@
 
 mod asks_again;
 mod conflicts;
+mod contamination;
 mod control_text;
 mod duplicates;
+mod language;
+mod length;
 mod lexicon;
+mod markup;
 mod mojibake;
+mod near_duplicates;
+mod pii;
+mod refusals;
+mod repetition;
 mod runs_on;
+mod settings;
 mod skeleton;
 mod structure;
 mod truncated;
@@ -16,10 +25,18 @@ use std::fmt::Debug;
 
 pub use asks_again::AsksAgain;
 pub use conflicts::Conflicts;
+pub use contamination::{Contamination, ContaminationSettings};
 pub use control_text::ControlText;
 pub use duplicates::Duplicates;
+pub use language::Language;
+pub use length::{Length, TokenCounter};
 pub use lexicon::{OffTarget, SenseLexicon};
+pub use markup::{Markup, MarkupAction};
 pub use mojibake::Mojibake;
+pub use near_duplicates::NearDuplicates;
+pub use pii::{Pii, PiiAction, PiiKind};
+pub use refusals::Refusals;
+pub use repetition::Repetition;
 pub use runs_on::RunsOn;
 pub use structure::Structure;
 pub use truncated::Truncated;
@@ -49,6 +66,7 @@ pub trait Pass: Debug + Send + Sync {
 /// A pass that compares records with one another.
 ///
 /// It sees each record once, and remembers numbers alone: a set of any size is judged in a few words of memory a record.
+/// What takes more than that, such as a true Jaccard index, is asked of the [`suspects`](Self::suspects) alone.
 pub trait SetPass: Debug + Send + Sync {
     /// The name under which the report counts the pass.
     fn name(&self) -> &'static str;
@@ -56,7 +74,17 @@ pub trait SetPass: Debug + Send + Sync {
     /// The numbers, hashes mostly, that the pass remembers of a record. They depend on nothing but the record.
     fn sketch(&self, record: &Record) -> Vec<u64>;
 
-    /// The records to reject, given the sketches of all that are left, in their order.
+    /// The indices of the records that cannot be judged by their sketches, in any order; none unless a pass says so.
+    fn suspects(&self, _sketches: &[Sketch<'_>]) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// The numbers that judging a suspect takes. They depend on nothing but the record.
+    fn evidence(&self, _record: &Record) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// The records to reject, given the sketches of all that are left, in their order, with the evidence of suspects.
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding>;
 }
 
@@ -67,6 +95,8 @@ pub struct Sketch<'a> {
     pub index: usize,
     /// What [`SetPass::sketch`] made of it.
     pub words: &'a [u64],
+    /// What [`SetPass::evidence`] made of it, if it is a suspect; else empty.
+    pub evidence: &'a [u64],
 }
 
 /// A record that a [`SetPass`] rejects.

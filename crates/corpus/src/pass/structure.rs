@@ -1,11 +1,14 @@
 //! Who speaks when.
 
+use serde::Deserialize;
+
 use super::Pass;
 use crate::record::{Record, Role};
 
 /// Rejects a conversation that no chat template can train on: it has to be an optional system message, then user and
 /// assistant in turn, the assistant last, no message empty, and at least one turn trained on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Structure {
     /// Keep a record of one assistant message: plain text, for continued pre-training.
     pub plain_text: bool,

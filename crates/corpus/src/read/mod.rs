@@ -3,16 +3,17 @@
 mod columnar;
 mod fault;
 mod lines;
+mod packed;
 mod shape;
 mod table;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use fault::Fault;
 
@@ -21,6 +22,7 @@ use crate::record::Record;
 use crate::text::content_id;
 use columnar::Columnar;
 use lines::{Chunk, Elements, LIMIT, Lines};
+use packed::{Input, Stream};
 use table::Table;
 
 /// Where a record was read.
@@ -50,7 +52,12 @@ pub struct Unreadable {
     pub id: String,
     /// What is wrong with it.
     pub fault: Fault,
+    /// How it begins, at most [`EXCERPT`] characters; bytes that are no text are replaced.
+    pub excerpt: String,
 }
+
+/// How many characters of a text are shown, in an [`Unreadable`] and in the report.
+pub const EXCERPT: usize = 1200;
 
 /// The records of one file, in order. Made by [`read`].
 ///
@@ -58,55 +65,75 @@ pub struct Unreadable {
 pub struct Reader {
     file: Arc<Path>,
     source: Source,
+    /// What the file is packed with.
+    packed: Option<&'static str>,
     is_empty: bool,
     is_done: bool,
 }
 
 enum Source {
-    Lines(Lines<BufReader<File>>),
-    Elements(Elements<BufReader<File>>),
-    Table(Box<Table<BufReader<File>>>),
+    Lines(Lines<Input>),
+    Elements(Elements<Input>),
+    Table(Box<Table<Input>>),
     Columnar(Box<Columnar>),
 }
 
-/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv` or `.parquet`.
+/// One record's bytes or cells. Making a record of them takes nothing else, so that any thread may do it.
+pub(crate) struct Raw {
+    place: Place,
+    content: Content,
+}
+
+enum Content {
+    Text(Chunk),
+    Cells { object: std::result::Result<Map<String, Value>, Fault>, raw: Vec<u8> },
+}
+
+/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv` or `.parquet`; all but the last also with `.gz` or `.zst`.
 ///
 /// Whether a JSON file holds one array or one object a line is told by its first character, and what makes an object a
 /// record by its keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, or `text`.
-/// A byte-order mark is skipped, and so are blank lines.
+/// A byte-order mark is skipped, and so are blank lines. A file without an extension is JSON where it begins as JSON does.
 ///
-/// A Parquet file is known by its first bytes too, whatever its name. A row is the object of its columns: dates, times and
-/// decimals are text, as are bytes that are UTF-8; NaN is null. It is read uncompressed or with Snappy, gzip or Zstandard.
+/// Whether a file is packed, its first bytes say, whatever its name. It is unpacked as it is read.
+///
+/// A Parquet file is known by its first bytes too. A row is the object of its columns: dates, times and decimals are
+/// text, as are bytes that are UTF-8; NaN is null. It is read uncompressed or with Snappy, gzip or Zstandard.
 ///
 /// # Errors
-/// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::Parquet`], and [`Error::Empty`] for a file of
-/// no bytes. The iterator gives [`Error::Read`], [`Error::UnclosedQuote`], [`Error::Parquet`], and [`Error::Empty`] where no record came.
+/// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::Parquet`],
+/// [`Error::PackedParquet`], and [`Error::Empty`] for a file of no bytes. The iterator gives [`Error::Read`],
+/// [`Error::Compressed`], [`Error::UnclosedQuote`], [`Error::Parquet`], and [`Error::Empty`] where no record came.
 pub fn read(path: &Path) -> Result<Reader> {
-    let open_error = |source| Error::Open { path: path.into(), source };
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    let extension = extension.to_ascii_lowercase();
-    let file = File::open(path).map_err(open_error)?;
-    if file.metadata().map_err(open_error)?.is_dir() {
-        return Err(Error::Folder { path: path.into() });
-    }
-    let mut input = BufReader::with_capacity(1 << 16, file);
-    let is_parquet = input.fill_buf().map_err(|source| read_error(path, 0, source))?.starts_with(columnar::MAGIC);
-    let first = first_byte(&mut input).map_err(|source| read_error(path, 0, source))?;
-    let Some(first) = first else {
+    check_file(path)?;
+    let extension = packed::extension(path);
+    let file = File::open(path).map_err(|source| Error::Open { path: path.into(), source })?;
+    let stream = Stream::new(file).map_err(|source| read_error(path, 0, None, source))?;
+    let packed = stream.format();
+    let failed = |source| read_error(path, 0, packed, source);
+    let mut input = Input::with_capacity(1 << 16, stream);
+    let is_parquet = input.fill_buf().map_err(failed)?.starts_with(columnar::MAGIC);
+    let Some(first) = first_byte(&mut input).map_err(failed)? else {
         return Err(Error::Empty { path: path.into() });
     };
     let source = match (extension.as_str(), first) {
         ("parquet", _) => open_columnar(path, input)?,
         _ if is_parquet => open_columnar(path, input)?,
         ("csv", _) => Source::Table(Box::new(open_table(path, input)?)),
-        ("jsonl" | "ndjson" | "json", b'[') => Source::Elements(Elements::new(input)),
-        ("jsonl" | "ndjson" | "json", _) => Source::Lines(Lines::new(input)),
+        ("jsonl" | "ndjson" | "json" | "", b'[') => Source::Elements(Elements::new(input)),
+        ("jsonl" | "ndjson" | "json", _) | ("", b'{') => Source::Lines(Lines::new(input)),
         _ => {
             let path = path.into();
             return Err(Error::UnknownFormat { path, extension });
         }
     };
-    Ok(Reader { file: path.into(), source, is_empty: true, is_done: false })
+    Ok(Reader { file: path.into(), source, packed, is_empty: true, is_done: false })
+}
+
+/// Whether a path is a file that is there, as far as that can be told without opening it.
+pub(crate) fn check_file(path: &Path) -> Result<()> {
+    let about = std::fs::metadata(path).map_err(|source| Error::Open { path: path.into(), source })?;
+    if about.is_dir() { Err(Error::Folder { path: path.into() }) } else { Ok(()) }
 }
 
 /// Reads a file in which every record has to be readable, such as one that [`clean`](crate::clean) wrote.
@@ -125,46 +152,45 @@ impl Iterator for Reader {
     type Item = Result<Line>;
 
     fn next(&mut self) -> Option<Result<Line>> {
-        if self.is_done {
-            return None;
-        }
-        let line = self.read_line().transpose();
-        self.is_done = !matches!(line, Some(Ok(_)));
-        if line.is_none() && self.is_empty {
-            let path = self.file.as_ref().into();
-            return Some(Err(Error::Empty { path }));
-        }
-        self.is_empty = false;
-        line
+        self.next_raw().map(|raw| raw.map(Raw::parse))
     }
 }
 
 impl Reader {
-    fn read_line(&mut self) -> Result<Option<Line>> {
-        let (number, record) = match &mut self.source {
+    /// As the iterator's `next`, with the record still to be made.
+    pub(crate) fn next_raw(&mut self) -> Option<Result<Raw>> {
+        if self.is_done {
+            return None;
+        }
+        let raw = self.read_raw().transpose();
+        self.is_done = !matches!(raw, Some(Ok(_)));
+        if raw.is_none() && self.is_empty {
+            let path = self.file.as_ref().into();
+            return Some(Err(Error::Empty { path }));
+        }
+        self.is_empty = false;
+        raw
+    }
+
+    fn read_raw(&mut self) -> Result<Option<Raw>> {
+        let (line, content) = match &mut self.source {
             Source::Lines(lines) => match lines.next() {
-                Ok(Some(chunk)) => parse(chunk),
+                Ok(Some(chunk)) => (chunk.number, Content::Text(chunk)),
                 Ok(None) => return Ok(None),
-                Err(source) => return Err(read_error(&self.file, lines.number(), source)),
+                Err(source) => return Err(read_error(&self.file, lines.number(), self.packed, source)),
             },
             Source::Elements(elements) => match elements.next() {
-                Ok(Some(chunk)) => parse(chunk),
+                Ok(Some(chunk)) => (chunk.number, Content::Text(chunk)),
                 Ok(None) => return Ok(None),
-                Err(source) => return Err(read_error(&self.file, elements.number(), source)),
+                Err(source) => return Err(read_error(&self.file, elements.number(), self.packed, source)),
             },
             Source::Table(table) => match table.next() {
-                Ok(Some(row)) => {
-                    let object = row.object.map(Value::Object);
-                    (row.line, shaped(object, &row.raw))
-                }
+                Ok(Some(row)) => (row.line, Content::Cells { object: row.object, raw: row.raw }),
                 Ok(None) => return Ok(None),
-                Err(source) => return Err(table_error(&self.file, table, source)),
+                Err(source) => return Err(table_error(&self.file, table, self.packed, source)),
             },
             Source::Columnar(columnar) => match columnar.next() {
-                Ok(Some(row)) => {
-                    let object = row.object.map(Value::Object);
-                    (row.number, shaped(object, &row.raw))
-                }
+                Ok(Some(row)) => (row.number, Content::Cells { object: row.object, raw: row.raw }),
                 Ok(None) => return Ok(None),
                 Err(source) => {
                     let (path, row) = (self.file.as_ref().into(), columnar.number());
@@ -172,13 +198,31 @@ impl Reader {
                 }
             },
         };
-        let place = Place { file: Arc::clone(&self.file), line: number };
-        Ok(Some(Line { place, record }))
+        let place = Place { file: Arc::clone(&self.file), line };
+        Ok(Some(Raw { place, content }))
+    }
+}
+
+impl Raw {
+    /// The bytes that it holds, about.
+    pub fn size(&self) -> usize {
+        match &self.content {
+            Content::Text(chunk) => chunk.bytes.len(),
+            Content::Cells { raw, .. } => 2 * raw.len(),
+        }
+    }
+
+    pub fn parse(self) -> Line {
+        let record = match self.content {
+            Content::Text(chunk) => parse(chunk),
+            Content::Cells { object, raw } => shaped(object.map(Value::Object), &raw),
+        };
+        Line { place: self.place, record }
     }
 }
 
 /// The first byte that is no white space, after a byte-order mark, which is consumed.
-fn first_byte(input: &mut BufReader<File>) -> io::Result<Option<u8>> {
+fn first_byte(input: &mut Input) -> io::Result<Option<u8>> {
     if input.fill_buf()?.starts_with(b"\xEF\xBB\xBF") {
         input.consume(3);
     }
@@ -187,15 +231,17 @@ fn first_byte(input: &mut BufReader<File>) -> io::Result<Option<u8>> {
     Ok(visible.or(buffer.first()).copied())
 }
 
-fn open_table(path: &Path, input: BufReader<File>) -> Result<Table<BufReader<File>>> {
-    let table = Table::new(input).map_err(|source| read_error(path, 0, source))?;
+fn open_table(path: &Path, input: Input) -> Result<Table<Input>> {
+    let packed = input.get_ref().format();
+    let table = Table::new(input).map_err(|source| read_error(path, 0, packed, source))?;
     check_columns(path, table.columns())?;
     Ok(table)
 }
 
-fn open_columnar(path: &Path, input: BufReader<File>) -> Result<Source> {
-    let columnar =
-        Columnar::new(input.into_inner()).map_err(|source| Error::Parquet { path: path.into(), row: 0, source })?;
+fn open_columnar(path: &Path, input: Input) -> Result<Source> {
+    let file = input.into_inner().into_file();
+    let file = file.map_err(|format| Error::PackedParquet { path: path.into(), format })?;
+    let columnar = Columnar::new(file).map_err(|source| Error::Parquet { path: path.into(), row: 0, source })?;
     check_columns(path, columnar.columns())?;
     Ok(Source::Columnar(Box::new(columnar)))
 }
@@ -207,14 +253,14 @@ fn check_columns(path: &Path, columns: &[String]) -> Result<()> {
     Err(Error::Columns { path: path.into(), found: columns.join(", ") })
 }
 
-fn parse(chunk: Chunk) -> (u64, std::result::Result<Record, Unreadable>) {
+fn parse(chunk: Chunk) -> std::result::Result<Record, Unreadable> {
     let value = match chunk.fault {
         Some(fault) => Err(fault),
         None => std::str::from_utf8(&chunk.bytes)
             .map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })
             .and_then(|text| serde_json::from_str(text).map_err(|source| Fault::Json { source })),
     };
-    (chunk.number, shaped(value, &chunk.bytes))
+    shaped(value, &chunk.bytes)
 }
 
 fn shaped(value: std::result::Result<Value, Fault>, raw: &[u8]) -> std::result::Result<Record, Unreadable> {
@@ -226,18 +272,31 @@ fn shaped(value: std::result::Result<Value, Fault>, raw: &[u8]) -> std::result::
         }
         other => Err(Fault::NotAnObject { found: shape::kind(&other) }),
     });
-    record.map_err(|fault| Unreadable { id: own_id.unwrap_or_else(|| content_id(raw)), fault })
+    let unreadable = |fault| Unreadable { id: own_id.unwrap_or_else(|| content_id(raw)), fault, excerpt: excerpt(raw) };
+    record.map_err(unreadable)
 }
 
-fn table_error(path: &Path, table: &Table<BufReader<File>>, source: io::Error) -> Error {
+fn excerpt(raw: &[u8]) -> String {
+    // A character has four bytes at most.
+    let head = &raw[..raw.len().min(4 * EXCERPT)];
+    String::from_utf8_lossy(head).chars().take(EXCERPT).collect()
+}
+
+fn table_error(path: &Path, table: &Table<Input>, packed: Option<&'static str>, source: io::Error) -> Error {
     if table.is_exhausted() {
         return Error::UnclosedQuote { path: path.into(), line: table.line(), limit: LIMIT };
     }
-    read_error(path, table.line(), source)
+    read_error(path, table.line(), packed, source)
 }
 
-fn read_error(path: &Path, line: u64, source: io::Error) -> Error {
-    Error::Read { path: path.into(), line, source }
+/// An error of a packed file is the decoder's, unless the system gave it.
+fn read_error(path: &Path, line: u64, packed: Option<&'static str>, source: io::Error) -> Error {
+    match packed {
+        Some(format) if source.raw_os_error().is_none() => {
+            Error::Compressed { path: path.into(), line, format, source }
+        }
+        _ => Error::Read { path: path.into(), line, source },
+    }
 }
 
 fn as_text<S: Serializer>(path: &Arc<Path>, serializer: S) -> std::result::Result<S::Ok, S::Error> {

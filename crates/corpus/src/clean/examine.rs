@@ -1,0 +1,109 @@
+//! What can be said of a record by itself, on whatever thread.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::facts::Facts;
+use crate::pipeline::{Outcome, Pipeline};
+use crate::read::{Line, Place, Unreadable};
+use crate::record::{Message, Record};
+use crate::report::{Change, Shown};
+use crate::text::content_id;
+
+/// Runs the passes over single records.
+pub(super) struct Examiner<'a> {
+    pub pipeline: &'a Pipeline,
+    pub keep: &'a BTreeSet<String>,
+    /// For each pass, whether enough of its repairs are shown already. That only saves making what nobody would take.
+    pub shown: Vec<AtomicBool>,
+}
+
+/// A record, examined.
+pub(super) struct Examined {
+    pub place: Place,
+    /// The record's id, or the hash of its content as it was read, so that it can be found there.
+    pub id: String,
+    pub fate: Fate,
+}
+
+pub(super) enum Fate {
+    /// It gives no record.
+    Unreadable { reason: String, shown: Shown },
+    /// A pass rejects it.
+    Rejected { changed: Vec<bool>, repairs: Vec<(usize, Change)>, pass: usize, reason: String, shown: Shown },
+    /// It goes on to the passes over the set, by the caller's word where `overruled` names a pass with its reason.
+    Passed {
+        changed: Vec<bool>,
+        repairs: Vec<(usize, Change)>,
+        overruled: Option<(usize, String)>,
+        json: serde_json::Result<Vec<u8>>,
+        /// The sketches of the passes over the set.
+        sketches: Vec<Vec<u64>>,
+        facts: Facts,
+    },
+}
+
+impl Examiner<'_> {
+    pub fn examine(&self, Line { place, record }: Line) -> Examined {
+        let mut record = match record {
+            Ok(record) => record,
+            Err(Unreadable { id, fault, excerpt }) => {
+                let fate = Fate::Unreadable { reason: fault.to_string(), shown: Shown::raw(&excerpt) };
+                return Examined { place, id, fate };
+            }
+        };
+        let id = record.id.clone().unwrap_or_else(|| id_of(&record));
+        let before = record.messages.clone();
+        let Outcome { changed, rejected } = self.pipeline.run(&mut record);
+        let repairs = self.repairs(&place, &id, &before, &record, &changed);
+        let (overruled, rejected) = if self.keep.contains(&id) { (rejected, None) } else { (None, rejected) };
+        let fate = match rejected {
+            Some((pass, reason)) => {
+                let shown = Shown::record(&record.messages);
+                Fate::Rejected { changed, repairs, pass, reason, shown }
+            }
+            None => Fate::Passed {
+                changed,
+                repairs,
+                overruled,
+                json: serde_json::to_vec(&record),
+                sketches: self.pipeline.set_passes().iter().map(|pass| pass.sketch(&record)).collect(),
+                facts: Facts::of(&record, place.line),
+            },
+        };
+        Examined { place, id, fate }
+    }
+
+    /// What each pass that took part makes of the record by itself; of one that only repairs what others leave, what they
+    /// make of it together.
+    fn repairs(
+        &self,
+        place: &Place,
+        id: &str,
+        before: &[Message],
+        after: &Record,
+        changed: &[bool],
+    ) -> Vec<(usize, Change)> {
+        let wanted =
+            |at: &usize| changed[*at] && !self.shown.get(*at).is_some_and(|shown| shown.load(Ordering::Relaxed));
+        let change = |before: &[Message], after: &[Message]| {
+            let (before, after) = before.iter().zip(after).find(|(before, after)| before != after)?;
+            Some(Change::new(place.clone(), id.to_owned(), &before.content, &after.content))
+        };
+        let repair = |at: usize| {
+            let mut alone = Record { messages: before.to_vec(), ..after.clone() };
+            self.pipeline.passes()[at].repair(&mut alone);
+            change(before, &alone.messages).or_else(|| change(before, &after.messages)).map(|change| (at, change))
+        };
+        (0..changed.len()).filter(wanted).filter_map(repair).collect()
+    }
+}
+
+/// The name of a record without an id: the hash of its messages.
+fn id_of(record: &Record) -> String {
+    let mut bytes = Vec::new();
+    for message in &record.messages {
+        bytes.extend_from_slice(format!("{:?}\0{}\0", message.role, message.content).as_bytes());
+    }
+    content_id(&bytes)
+}

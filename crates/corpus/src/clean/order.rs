@@ -1,0 +1,99 @@
+//! Records through several threads, in the order of the files.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use crate::error::{Error, Result};
+use crate::read::{Line, Raw, read};
+
+/// A batch is full with so many records, or so many bytes.
+const BATCH_RECORDS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How many batches wait before a worker, and how many behind it.
+const DEPTH: usize = 2;
+
+/// Reads the files' records, lets `threads` workers examine them, and gives what they find to `take` in the order of the
+/// files. An error of a file or of `take` ends it all.
+///
+/// The batches go to the workers in turn, and are taken from them in turn: that is the order, and what is under way is
+/// bounded, with no need to put anything in its place again.
+pub(super) fn in_order<T: Send>(
+    inputs: &[PathBuf],
+    threads: usize,
+    examine: impl Fn(Line) -> T + Sync,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let examine = &examine;
+    thread::scope(|scope| {
+        let (mut to_workers, mut from_workers) = (Vec::new(), Vec::new());
+        for _ in 0..threads.max(1) {
+            let (to_worker, at_worker) = sync_channel::<Batch<Raw>>(DEPTH);
+            let (to_taker, at_taker) = sync_channel(DEPTH);
+            scope.spawn(move || work(&at_worker, &to_taker, examine));
+            to_workers.push(to_worker);
+            from_workers.push(at_taker);
+        }
+        scope.spawn(move || feed(inputs, &to_workers));
+        // The first worker that has hung up in its turn is the one that got no further batch.
+        for from_worker in from_workers.iter().cycle() {
+            let Ok(Batch { items, error }) = from_worker.recv() else { break };
+            items.into_iter().try_for_each(&mut take)?;
+            if let Some(error) = error {
+                return Err(error);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Some records, and the error that came after them.
+struct Batch<T> {
+    items: Vec<T>,
+    error: Option<Error>,
+}
+
+fn work<T>(batches: &Receiver<Batch<Raw>>, results: &SyncSender<Batch<T>>, examine: impl Fn(Line) -> T) {
+    for Batch { items, error } in batches {
+        let items = items.into_iter().map(|raw| examine(raw.parse())).collect();
+        if results.send(Batch { items, error }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends the files' records to the workers in turn. It ends early where they have hung up.
+fn feed(inputs: &[PathBuf], workers: &[SyncSender<Batch<Raw>>]) {
+    let mut workers = workers.iter().cycle();
+    let mut send = |items, error| workers.next().is_some_and(|worker| worker.send(Batch { items, error }).is_ok());
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    for input in inputs {
+        let mut reader = match read(input) {
+            Ok(reader) => reader,
+            Err(error) => {
+                send(items, Some(error));
+                return;
+            }
+        };
+        while let Some(raw) = reader.next_raw() {
+            match raw {
+                Ok(raw) => {
+                    bytes += raw.size();
+                    items.push(raw);
+                }
+                Err(error) => {
+                    send(items, Some(error));
+                    return;
+                }
+            }
+            if items.len() == BATCH_RECORDS || bytes >= BATCH_BYTES {
+                if !send(std::mem::take(&mut items), None) {
+                    return;
+                }
+                bytes = 0;
+            }
+        }
+    }
+    send(items, None);
+}

@@ -1,0 +1,223 @@
+//! The examined records, one after another; then the passes over the set.
+
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::examine::{Examined, Examiner, Fate};
+use super::facts::FactTally;
+use super::spool::{Spool, Spooled};
+use crate::error::Result;
+use crate::file::{folder, write_error};
+use crate::pass::{Finding, SetPass, Sketch};
+use crate::pipeline::Pipeline;
+use crate::read::Place;
+use crate::report::{Change, PassReport, Rejection, Samples, Shown};
+
+/// What the first sweep over the records leaves for the second.
+pub(super) struct Sweep<'a> {
+    pipeline: &'a Pipeline,
+    examiner: &'a Examiner<'a>,
+    /// Where the spool is, for its errors.
+    near: PathBuf,
+    spool: Spool,
+    places: Vec<Place>,
+    /// The sketches of the spooled records, a list for each pass over the set.
+    sketches: Vec<Sketches>,
+    /// The counts of reading, of the passes over single records, and of those over the set.
+    counts: Vec<PassReport>,
+    rejections: Vec<(usize, Rejection)>,
+    put_back: Vec<(usize, Rejection)>,
+    samples: Samples,
+    facts: FactTally,
+    read: usize,
+    /// For each spooled record, how many were read before it.
+    order: Vec<usize>,
+    /// The names asked for that a readable record has.
+    seen: BTreeSet<String>,
+}
+
+/// Lists of numbers, end to end.
+#[derive(Default)]
+struct Sketches {
+    words: Vec<u64>,
+    ends: Vec<usize>,
+}
+
+/// Why a spooled record is rejected: the pass over the set by its place among the counts, its reason, and the others.
+pub(super) struct Verdict {
+    pass: usize,
+    reason: String,
+    others: Vec<usize>,
+}
+
+/// A verdict or none, for each spooled record. Most have none, which should take no room.
+pub(super) type Verdicts = Vec<Option<Box<Verdict>>>;
+
+impl<'a> Sweep<'a> {
+    pub fn new(examiner: &'a Examiner<'a>, out: Option<&Path>) -> Result<Self> {
+        let pipeline = examiner.pipeline;
+        let near = out.map_or_else(std::env::temp_dir, |out| folder(out).to_owned());
+        let spool = Spool::new(&near).map_err(|source| write_error(out.unwrap_or(&near), source))?;
+        let passes = pipeline.passes().iter().map(|pass| pass.name());
+        let set_passes = pipeline.set_passes().iter().map(|pass| pass.name());
+        let names = std::iter::once("read").chain(passes).chain(set_passes);
+        Ok(Self {
+            pipeline,
+            examiner,
+            near: out.map_or(near, Path::to_owned),
+            spool,
+            places: Vec::new(),
+            sketches: pipeline.set_passes().iter().map(|_| Sketches::default()).collect(),
+            counts: names.map(PassReport::new).collect(),
+            rejections: Vec::new(),
+            put_back: Vec::new(),
+            samples: Samples::default(),
+            facts: FactTally::default(),
+            read: 0,
+            order: Vec::new(),
+            seen: BTreeSet::new(),
+        })
+    }
+
+    /// Whether a record of this name was taken: only of the names to keep it is known.
+    pub fn has_seen(&self, id: &str) -> bool {
+        self.seen.contains(id)
+    }
+
+    /// Counts an examined record, and spools or rejects it.
+    pub fn take(&mut self, Examined { place, id, fate }: Examined) -> Result<()> {
+        self.read += 1;
+        match fate {
+            Fate::Unreadable { reason, shown } => self.reject(id, place, 0, reason, shown),
+            Fate::Rejected { changed, repairs, pass, reason, shown } => {
+                self.count(&changed, pass);
+                self.show_repairs(repairs);
+                self.reject(id, place, 1 + pass, reason, shown);
+            }
+            Fate::Passed { changed, repairs, overruled, json, sketches, facts } => {
+                self.count(&changed, changed.len());
+                self.show_repairs(repairs);
+                if let Some((pass, reason)) = overruled {
+                    self.overrule(id.clone(), place.clone(), 1 + pass, reason, Vec::new());
+                }
+                for (all, sketch) in self.sketches.iter_mut().zip(sketches) {
+                    all.push(&sketch);
+                }
+                self.facts.add(facts);
+                self.places.push(place);
+                self.order.push(self.read);
+                let json = json.map_err(|error| write_error(&self.near, error.into()))?;
+                self.spool.push(&id, &json).map_err(|source| write_error(&self.near, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the passes over the set on the sketches.
+    pub fn judge(&mut self) -> Result<Verdicts> {
+        let mut verdicts: Verdicts = self.places.iter().map(|_| None).collect();
+        let kept = self.named(self.examiner.keep)?;
+        let first = self.counts.len() - self.sketches.len();
+        for (at, pass) in self.pipeline.set_passes().iter().enumerate() {
+            let sketches = std::mem::take(&mut self.sketches[at]);
+            let without_verdict = |index: &usize| verdicts[*index].is_none();
+            let mut left: Vec<Sketch<'_>> = (0..verdicts.len())
+                .filter(without_verdict)
+                .map(|index| Sketch { index, words: sketches.get(index), evidence: &[] })
+                .collect();
+            let evidence = self.evidence(pass.as_ref(), &left)?;
+            for sketch in &mut left {
+                sketch.evidence = evidence.get(&sketch.index).map_or(&[], Vec::as_slice);
+            }
+            let reached = left.len() as u64;
+            for Finding { index, others, reason } in pass.judge(&left) {
+                if let Some(id) = kept.get(&index) {
+                    let others = others.iter().filter_map(|other| self.places.get(*other)).cloned().collect();
+                    let (pass, place) = (pass.name().to_owned(), self.places[index].clone());
+                    let rejection = Rejection { id: id.clone(), place, pass, reason, others };
+                    self.put_back.push((self.order[index], rejection));
+                } else if let Some(none @ None) = verdicts.get_mut(index) {
+                    *none = Some(Box::new(Verdict { pass: first + at, reason, others }));
+                    self.counts[first + at].rejected += 1;
+                }
+            }
+            self.counts[first + at].kept = reached - self.counts[first + at].rejected;
+        }
+        Ok(verdicts)
+    }
+
+    /// Counts a record that reached the pass `reached`, which did not let it go on.
+    fn count(&mut self, changed: &[bool], reached: usize) {
+        self.counts[0].kept += 1;
+        for (at, changed) in changed.iter().enumerate() {
+            self.counts[1 + at].changed += u64::from(*changed);
+            self.counts[1 + at].kept += u64::from(at < reached);
+        }
+    }
+
+    fn show_repairs(&mut self, repairs: Vec<(usize, Change)>) {
+        for (pass, repair) in repairs {
+            if self.samples.repaired(pass, &self.counts[1 + pass].pass, repair)
+                && let Some(shown) = self.examiner.shown.get(pass)
+            {
+                shown.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn reject(&mut self, id: String, place: Place, count: usize, reason: String, shown: Shown) {
+        self.counts[count].rejected += 1;
+        let pass = self.counts[count].pass.clone();
+        self.samples.rejected(self.read, &pass, &reason, || shown, None);
+        self.rejections.push((self.read, Rejection { id, place, pass, reason, others: Vec::new() }));
+    }
+
+    fn overrule(&mut self, id: String, place: Place, count: usize, reason: String, others: Vec<Place>) {
+        let pass = self.counts[count].pass.clone();
+        self.put_back.push((self.read, Rejection { id, place, pass, reason, others }));
+    }
+
+    /// The spooled records with one of these names.
+    fn named(&mut self, keep: &BTreeSet<String>) -> Result<BTreeMap<usize, String>> {
+        let mut found = BTreeMap::new();
+        if keep.is_empty() {
+            return Ok(found);
+        }
+        let note = |index, spooled: &Spooled| {
+            if keep.contains(&spooled.id) {
+                found.insert(index, spooled.id.clone());
+                self.seen.insert(spooled.id.clone());
+            }
+            Ok(())
+        };
+        self.spool.each(0..self.places.len(), note).map_err(|source| write_error(&self.near, source))?;
+        Ok(found)
+    }
+
+    /// What a pass over the set has to know of its suspects, by their index.
+    fn evidence(&mut self, pass: &dyn SetPass, left: &[Sketch<'_>]) -> Result<BTreeMap<usize, Vec<u64>>> {
+        let suspects: BTreeSet<usize> = pass.suspects(left).into_iter().collect();
+        let mut found = BTreeMap::new();
+        let note = |index, spooled: &Spooled| {
+            found.insert(index, pass.evidence(&spooled.record()?));
+            Ok(())
+        };
+        self.spool.each(suspects, note).map_err(|source| write_error(&self.near, source))?;
+        Ok(found)
+    }
+}
+
+impl Sketches {
+    fn push(&mut self, sketch: &[u64]) {
+        self.words.extend_from_slice(sketch);
+        self.ends.push(self.words.len());
+    }
+
+    fn get(&self, index: usize) -> &[u64] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.words[start..self.ends[index]]
+    }
+}

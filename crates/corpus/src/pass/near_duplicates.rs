@@ -1,0 +1,249 @@
+//! Records that say nearly the same.
+
+use serde::Deserialize;
+
+use super::settings::{positive, share};
+use super::{Finding, SetPass, Sketch};
+use crate::record::Record;
+use crate::similar::{Part, Unit, combined, jaccard, minima, record_shingles};
+
+/// Rejects a record that is nearly the same as an earlier one that stays.
+///
+/// Two are where the Jaccard index of their shingles is [`threshold`](Self::threshold) or more. Candidates come from
+/// MinHash with banding (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4): records that agree in
+/// all values of at least one band. Each candidate is then verified by the true index, so that none is rejected by
+/// chance; a pair at the threshold is a candidate with the probability [`recall`](Self::recall), a nearer one with a higher.
+///
+/// It remembers 8 bytes a band of each record (17 bands by default), and of the candidates alone 8 bytes a shingle, of
+/// which there are at most 65,536: beyond them the index is an estimate with a standard error below 0.002.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NearDuplicates {
+    /// The least Jaccard index of near-duplicates, above 0 and at most 1.
+    #[serde(deserialize_with = "share")]
+    pub threshold: f64,
+    /// What is compared.
+    pub part: Part,
+    /// What a shingle is a run of.
+    pub unit: Unit,
+    /// How many of them.
+    #[serde(deserialize_with = "positive")]
+    pub size: usize,
+    /// The most MinHash values of a record. More of them make for longer bands, and fewer candidates to verify.
+    #[serde(deserialize_with = "positive")]
+    pub hashes: usize,
+    /// The least probability with which a pair at the threshold is found.
+    #[serde(deserialize_with = "share")]
+    pub recall: f64,
+}
+
+impl Default for NearDuplicates {
+    /// 0.8 over shingles of 5 characters of prompt and answer; 128 values, and a recall of 0.98.
+    fn default() -> Self {
+        Self { threshold: 0.8, part: Part::Both, unit: Unit::Chars, size: 5, hashes: 128, recall: 0.98 }
+    }
+}
+
+/// The most earlier records that a record is compared with: those that share most bands. Only a set in which more than
+/// these are alike without being near-duplicates, such as one question put to 10,000 names, comes to it.
+const MAX_COMPARED: usize = 512;
+
+impl NearDuplicates {
+    /// The number of bands, and of values in each: the longest bands with which a pair at the threshold is found often
+    /// enough, `1 - (1 - threshold^rows)^bands ≥ recall`.
+    pub fn bands(&self) -> (usize, usize) {
+        let threshold = self.threshold.clamp(0.01, 0.999_999);
+        let missed = 1.0 - self.recall.clamp(0.01, 0.999_999);
+        let hashes = self.hashes.max(1);
+        // ln(1 + x) of its own: beside 1, the power of a long band vanishes.
+        let bands = |rows: usize| (missed.ln() / (-threshold.powi(rows as i32)).ln_1p()).ceil().max(1.0);
+        let longest = (1..=hashes.min(256)).rev().find(|rows| bands(*rows) * *rows as f64 <= hashes as f64);
+        longest.map_or((hashes, 1), |rows| (bands(rows) as usize, rows))
+    }
+
+    /// The shingles of a record, sorted.
+    pub(crate) fn shingles(&self, record: &Record) -> Vec<u64> {
+        record_shingles(record, self.part, self.unit, self.size)
+    }
+}
+
+impl SetPass for NearDuplicates {
+    fn name(&self) -> &'static str {
+        "near-duplicate"
+    }
+
+    /// A hash of each band.
+    fn sketch(&self, record: &Record) -> Vec<u64> {
+        let shingles = self.shingles(record);
+        if shingles.is_empty() {
+            return Vec::new();
+        }
+        let (bands, rows) = self.bands();
+        let minima = minima(&shingles, bands * rows);
+        minima.chunks_exact(rows).map(|band| combined(band.iter().map(|value| u64::from(*value)))).collect()
+    }
+
+    fn suspects(&self, sketches: &[Sketch<'_>]) -> Vec<usize> {
+        let buckets = Buckets::new(sketches);
+        let suspects = sketches.iter().enumerate().filter(|(at, _)| buckets.of(*at).next().is_some());
+        suspects.map(|(_, sketch)| sketch.index).collect()
+    }
+
+    /// The shingles.
+    fn evidence(&self, record: &Record) -> Vec<u64> {
+        self.shingles(record)
+    }
+
+    fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
+        let buckets = Buckets::new(sketches);
+        let mut kept: Vec<Vec<u32>> = vec![Vec::new(); buckets.count];
+        let mut findings = Vec::new();
+        for (at, sketch) in sketches.iter().enumerate() {
+            let candidates = candidates(buckets.of(at).map(|bucket| kept[bucket].as_slice()));
+            let near = candidates.into_iter().find_map(|other| {
+                let other = sketches[other as usize];
+                // The sizes alone bound the index from above.
+                let (short, long) = (sketch.evidence.len(), other.evidence.len());
+                let (short, long) = (short.min(long) as f64, short.max(long) as f64);
+                let index = if short < self.threshold * long { 0.0 } else { jaccard(sketch.evidence, other.evidence) };
+                (index >= self.threshold).then_some((other.index, index))
+            });
+            match near {
+                Some((other, index)) => findings.push(Finding {
+                    index: sketch.index,
+                    others: vec![other],
+                    reason: format!("nearly the same as another record (Jaccard {index:.2})"),
+                }),
+                None => buckets.of(at).for_each(|bucket| kept[bucket].push(at as u32)),
+            }
+        }
+        findings
+    }
+}
+
+/// The records to compare with, in order of their place: all, or those that share most bands.
+fn candidates<'a>(buckets: impl Iterator<Item = &'a [u32]>) -> Vec<u32> {
+    let mut all: Vec<u32> = buckets.flatten().copied().collect();
+    all.sort_unstable();
+    let mut counted: Vec<(usize, u32)> = all.chunk_by(|a, b| a == b).map(|same| (same.len(), same[0])).collect();
+    if counted.len() > MAX_COMPARED {
+        counted.sort_unstable_by_key(|(shared, at)| (std::cmp::Reverse(*shared), *at));
+        counted.truncate(MAX_COMPARED);
+        counted.sort_unstable_by_key(|(_, at)| *at);
+    }
+    counted.into_iter().map(|(_, at)| at).collect()
+}
+
+/// For each sketch and band, the bucket in which it is not alone.
+struct Buckets {
+    bands: usize,
+    /// `[sketch][band]`, [`ALONE`] where there is none.
+    buckets: Vec<u32>,
+    count: usize,
+}
+
+const ALONE: u32 = u32::MAX;
+
+impl Buckets {
+    fn new(sketches: &[Sketch<'_>]) -> Self {
+        let bands = sketches.iter().map(|sketch| sketch.words.len()).max().unwrap_or(0);
+        let mut buckets = vec![ALONE; bands * sketches.len()];
+        let mut count = 0;
+        let mut band_of: Vec<(u64, u32)> = Vec::with_capacity(sketches.len());
+        for band in 0..bands {
+            band_of.clear();
+            let words = sketches.iter().zip(0..).filter_map(|(sketch, at)| Some((*sketch.words.get(band)?, at)));
+            band_of.extend(words);
+            band_of.sort_unstable();
+            for bucket in band_of.chunk_by(|a, b| a.0 == b.0).filter(|bucket| bucket.len() > 1) {
+                for (_, at) in bucket {
+                    buckets[*at as usize * bands + band] = count as u32;
+                }
+                count += 1;
+            }
+        }
+        Self { bands, buckets, count }
+    }
+
+    fn of(&self, at: usize) -> impl Iterator<Item = usize> + use<'_> {
+        let bands = &self.buckets[at * self.bands..(at + 1) * self.bands];
+        bands.iter().filter(|bucket| **bucket != ALONE).map(|bucket| *bucket as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::{Message, Role};
+
+    fn record(prompt: &str, answer: &str) -> Record {
+        Record {
+            id: None,
+            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            metadata: serde_json::Map::new(),
+            group: None,
+        }
+    }
+
+    #[track_caller]
+    fn check(pass: &NearDuplicates, records: &[Record], expected: &[(usize, usize)]) {
+        let sketches: Vec<_> = records.iter().map(|record| pass.sketch(record)).collect();
+        let sketch = |(index, words)| Sketch { index, words, evidence: &[] };
+        let mut sketches: Vec<_> = sketches.iter().map(Vec::as_slice).enumerate().map(sketch).collect();
+        let suspects = pass.suspects(&sketches);
+        let evidence: Vec<_> = records.iter().map(|record| pass.evidence(record)).collect();
+        for index in suspects {
+            sketches[index].evidence = &evidence[index];
+        }
+        let found: Vec<_> = pass.judge(&sketches).iter().map(|f| (f.index, f.others[0])).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_first_of_the_nearly_same_stays() {
+        let answer = "A pale light lies over the harbour, and the masts stand black against it; nothing moves.";
+        let records = [
+            record("Describe a harbour.", answer),
+            record("Describe a harbour.", "Gulls cry, and a chain rattles along the quay."),
+            record("Describe a harbour!", &answer.replace("black", "dark")),
+            record("Describe a harbour.", &answer.to_uppercase()),
+            record("Tell me of the port at night, if you please.", answer),
+            record("", ""),
+            record("", ""),
+        ];
+        check(&NearDuplicates::default(), &records, &[(2, 0), (3, 0)]);
+        let answers = NearDuplicates { part: Part::Answer, ..NearDuplicates::default() };
+        check(&answers, &records, &[(2, 0), (3, 0), (4, 0)]);
+        let prompts = NearDuplicates { part: Part::Prompt, ..NearDuplicates::default() };
+        check(&prompts, &records, &[(1, 0), (2, 0), (3, 0)]);
+        let words = NearDuplicates {
+            unit: Unit::Words,
+            size: 3,
+            threshold: 0.5,
+            part: Part::Answer,
+            ..NearDuplicates::default()
+        };
+        check(&words, &records, &[(2, 0), (3, 0), (4, 0)]);
+    }
+
+    #[test]
+    fn bands_are_those_of_the_book() {
+        // "Mining of Massive Datasets", section 3.4.2: 20 bands of 5 values find a pair at 0.8 with 0.9996.
+        assert!((1.0 - (1.0 - 0.8f64.powi(5)).powi(20) - 0.9996).abs() < 1e-4);
+        assert_eq!(NearDuplicates::default().bands(), (17, 7));
+        assert_eq!(NearDuplicates { threshold: 0.7, ..NearDuplicates::default() }.bands(), (22, 5));
+        assert_eq!(NearDuplicates { threshold: 1.0, ..NearDuplicates::default() }.bands(), (1, 128));
+    }
+
+    proptest! {
+        #[test]
+        fn a_pair_at_the_threshold_is_found_as_often_as_asked(threshold in 0.3..1.0, recall in 0.5..0.999, hashes in 32usize..512) {
+            let pass = NearDuplicates { threshold, recall, hashes, ..NearDuplicates::default() };
+            let (bands, rows) = pass.bands();
+            prop_assert!(bands * rows <= hashes);
+            prop_assert!(1.0 - (1.0 - threshold.powi(rows as i32)).powi(bands as i32) >= recall - 1e-6);
+        }
+    }
+}

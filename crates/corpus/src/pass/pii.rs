@@ -1,0 +1,229 @@
+//! Personal data and secrets.
+
+mod finders;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Pass, repair_messages};
+use crate::record::Record;
+
+/// A kind of personal data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PiiKind {
+    /// A private key, or an access token of AWS, GitHub, GitLab, Slack, Google, Stripe, Hugging Face, OpenAI, npm or PyPI, or
+    /// a JSON Web Token, each by its published form.
+    Secret,
+    /// An e-mail address.
+    Email,
+    /// An international bank account number: its country's length, and ISO 7064's check of 97.
+    Iban,
+    /// A payment card: an issuer's prefix and length, groups as on a card, and Luhn's check (ISO/IEC 7812).
+    Card,
+    /// A public IPv4 or IPv6 address.
+    Ip,
+    /// A telephone number: with its country's code, in North America's form, or behind a word such as `phone`.
+    Phone,
+}
+
+impl PiiKind {
+    /// What stands in the place of a masked one.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Secret => "[SECRET]",
+            Self::Email => "[EMAIL]",
+            Self::Iban => "[IBAN]",
+            Self::Card => "[CARD]",
+            Self::Ip => "[IP]",
+            Self::Phone => "[PHONE]",
+        }
+    }
+}
+
+/// What [`Pii`] does with what it finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PiiAction {
+    /// Writes a placeholder of its kind in its place.
+    #[default]
+    Mask,
+    /// Rejects the record. The reason names the kind, and does not repeat what was found.
+    Drop,
+}
+
+/// Masks personal data and secrets in every message, or rejects a record that has any. Metadata are not looked at.
+///
+/// It rather misses one than takes a date, a version, an ISBN or a measure for one: what has a checksum has to pass it, an
+/// address that could be a version needs a word that says what it is, and a local telephone number one as well. Names and
+/// postal addresses are not looked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pii {
+    /// What is done with what is found.
+    pub action: PiiAction,
+    /// The kinds that are looked for.
+    pub kinds: Vec<PiiKind>,
+}
+
+impl Default for Pii {
+    /// Masks every kind.
+    fn default() -> Self {
+        use PiiKind::{Card, Email, Iban, Ip, Phone, Secret};
+        Self { action: PiiAction::Mask, kinds: vec![Secret, Email, Iban, Card, Ip, Phone] }
+    }
+}
+
+impl Pass for Pii {
+    fn name(&self) -> &'static str {
+        "pii"
+    }
+
+    fn repair(&self, record: &mut Record) -> bool {
+        self.action == PiiAction::Mask && repair_messages(record, |text| self.masked(text))
+    }
+
+    fn check(&self, record: &Record) -> Option<String> {
+        if self.action != PiiAction::Drop {
+            return None;
+        }
+        let mut found = record.messages.iter().enumerate().flat_map(|(at, message)| {
+            let found = finders::find(&message.content, &self.kinds);
+            found.into_iter().map(move |(_, kind)| (at, kind))
+        });
+        found.next().map(|(at, kind)| {
+            let what = match kind {
+                PiiKind::Secret => "a secret",
+                PiiKind::Email => "an e-mail address",
+                PiiKind::Iban => "a bank account number",
+                PiiKind::Card => "a card number",
+                PiiKind::Ip => "an IP address",
+                PiiKind::Phone => "a telephone number",
+            };
+            format!("the text holds {what} (message {})", at + 1)
+        })
+    }
+}
+
+impl Pii {
+    /// The text with placeholders, if it needs any.
+    fn masked(&self, text: &str) -> Option<String> {
+        let mut masked = self.masked_once(text)?;
+        // What a placeholder parts may be found only now.
+        while let Some(again) = self.masked_once(&masked) {
+            masked = again;
+        }
+        Some(masked)
+    }
+
+    fn masked_once(&self, text: &str) -> Option<String> {
+        let found = finders::find(text, &self.kinds);
+        if found.is_empty() {
+            return None;
+        }
+        let (mut masked, mut end) = (String::with_capacity(text.len()), 0);
+        for (span, kind) in found {
+            masked.push_str(&text[end..span.start]);
+            masked.push_str(kind.placeholder());
+            end = span.end;
+        }
+        masked.push_str(&text[end..]);
+        Some(masked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn masked(text: &str) -> String {
+        Pii::default().masked(text).unwrap_or_else(|| text.to_owned())
+    }
+
+    #[test]
+    fn what_is_found_is_masked_by_its_kind() {
+        // Tokens are put together here, so that no scanner of repositories takes them for real.
+        let secrets = [
+            format!("AKIA{}", "IOSFODNN7EXAMPLE"),
+            format!("ghp_{}", "a1B2".repeat(9)),
+            format!("github_pat_{}", "11ABCDE0_".repeat(9)),
+            format!("glpat-{}", "x1Y2z3".repeat(4)),
+            format!("xoxb-{}", "123456789012-abcdefABCDEF"),
+            format!("AIza{}", "Sy0_a-B".repeat(5)),
+            format!("sk_live_{}", "4eC39HqLyjWDarjtT1zdp7dc"),
+            format!("hf_{}", "aBcDeFgH1".repeat(4)),
+            format!("sk-proj-{}", "aB3dE6gH9kL2".repeat(4)),
+            format!("eyJ{}.eyJ{}.{}", "hbGciOiJIUzI1NiJ9", "zdWIiOiIxMjM0NTY3ODkwIn0", "dozjgNryP4J3jVmNHl0w5N"),
+            format!("-----BEGIN RSA {}-----\nMIIEow==\n-----END RSA {}-----", "PRIVATE KEY", "PRIVATE KEY"),
+        ];
+        for secret in &secrets {
+            assert_eq!(masked(&format!("key: {secret}, keep it")), "key: [SECRET], keep it", "{secret}");
+        }
+        for (text, expected) in [
+            ("Write to Jane.Doe+x@mail.example.co.uk.", "Write to [EMAIL]."),
+            ("<zoë@exämple.de>", "<[EMAIL]>"),
+            ("mailto:a@b.io?x", "mailto:[EMAIL]?x"),
+            ("Pay to DE89 3704 0044 0532 0130 00 AND WAIT", "Pay to [IBAN] AND WAIT"),
+            ("GB82WEST12345698765432, NO9386011117947.", "[IBAN], [IBAN]."),
+            ("card 4111 1111 1111 1111 or 5500-0000-0000-0004", "card [CARD] or [CARD]"),
+            ("3782 822463 10005; 6011111111111117", "[CARD]; [CARD]"),
+            ("from 203.0.113.7:8080 to [2001:db8::8a2e:370:7334]", "from [IP]:8080 to [[IP]]"),
+            ("the server at 81.2.69.14 fell", "the server at [IP] fell"),
+            ("call +44 20 7946 0958 or +1 (212) 555-0142", "call [PHONE] or [PHONE]"),
+            ("(212) 555-0142; 415-555-2671.", "[PHONE]; [PHONE]."),
+            ("Tel.: 030 / 901820, phone number is 020 7946 0018", "Tel.: [PHONE], phone number is [PHONE]"),
+        ] {
+            assert_eq!(masked(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_it_stays() {
+        for text in [
+            "On 2024-01-15, 15.01.2024, 01/15/2024 and 2024.01.15 at 12:30:45.123",
+            "ISBN 978-0-306-40615-7, 9780306406157, 0-306-40615-2, ISSN 0378-5955",
+            "version 1.2.3.4, v10.0.190.45, Chrome 120.0.6099.109, 10.0.19045.3803, section 4.3.2.1",
+            "127.0.0.1, 192.168.1.1, 10.1.2.3, 0.0.0.0, 255.255.255.0, 300.1.1.1, 1.2.3.4.5",
+            "std::fmt, a::b, ::1, fe80::1, 10:20:30, dead::beef, 00:1a:2b:3c:4d:5e",
+            "icon@2x.png, lodash@4.17.21, git@github.com:owner/name, @user, a @ b, x@localhost",
+            "4111 1111 1111 1112, 1234567890123456, 0.4111111111111111, 41-11-1111111111111, 1700000000000",
+            "DE89 3704 0044 0532 0130 01, GB82 TEST, AB12 CDEF 3456, XX00 1111 2222 3333",
+            "pi is 3.14159265358979, 6.02214076e23, 299792458 m/s, 1,299,792,458",
+            "`0.4.0+25.0.8775105` and `+23.1.7779620`, +100 points, 5 + 12345678 = 12345683, +-0.5, 2+20240115 x",
+            "call 911, text 12345, phone 10, the years 1914-1918 and 1939-1945",
+            "123-45-6789, 555-0142, 100-200-3000, 12-345-67890, 212-555-01423",
+            "AKIA, ghp_short, sk-learn-pipelines-are-very-long-words-here, eyJhbGciOiJIUzI1NiJ9, hf_model",
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "550e8400-e29b-41d4-a716-446655440000 and 1000000007 and 2147483647",
+            "[EMAIL] [PHONE] [CARD] [IBAN] [IP] [SECRET]",
+            "8.8.8.8, 1.1.1.1 and the scores 3.10.22.45",
+        ] {
+            assert_eq!(masked(text), text);
+        }
+    }
+
+    #[test]
+    fn kinds_and_actions_are_chosen() {
+        let text = "a@example.org, +44 20 7946 0958";
+        let mail = Pii { kinds: vec![PiiKind::Email], ..Pii::default() };
+        assert_eq!(mail.masked(text).as_deref(), Some("[EMAIL], +44 20 7946 0958"));
+        let record = Record {
+            id: None,
+            messages: vec![crate::Message::new(crate::Role::User, text)],
+            metadata: serde_json::Map::new(),
+            group: None,
+        };
+        let dropping = Pii { action: PiiAction::Drop, ..Pii::default() };
+        assert_eq!(dropping.check(&record).as_deref(), Some("the text holds an e-mail address (message 1)"));
+        assert_eq!(Pii::default().check(&record), None);
+    }
+
+    proptest! {
+        #[test]
+        fn masking_twice_is_masking_once(text in "([ -~]{0,9}|a@b\\.io|\\+44 20 7946 0958|4111111111111111|203\\.0\\.113\\.7|tel: ?|0|1|-|DE89370400440532013000){0,12}") {
+            let once = masked(&text);
+            prop_assert_eq!(masked(&once), once);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Settings that are refused where they are read.
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+/// A number above 0 and at most 1.
+pub(super) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let found = f64::deserialize(deserializer)?;
+    let is_share = found > 0.0 && found <= 1.0;
+    if is_share { Ok(found) } else { Err(D::Error::custom(format!("{found} is not above 0 and at most 1"))) }
+}
+
+/// A number of at least 1.
+pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let found = usize::deserialize(deserializer)?;
+    if found > 0 { Ok(found) } else { Err(D::Error::custom("0 is too few: expected 1 or more")) }
+}

@@ -1,0 +1,346 @@
+//! Pipelines that a person writes down: a TOML list of passes by name, and the one table of names.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Spanned, Table};
+
+use crate::audit::{Audit, ClassBalance, ClassWords};
+use crate::error::{Error, Result};
+use crate::pass::{
+    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Language, Length,
+    Markup, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, Refusals, Repetition, RunsOn, SenseLexicon,
+    SetPass, Structure, Trim, Truncated,
+};
+use crate::pipeline::Pipeline;
+
+/// The passes that a pipeline file may name, each with its constructor and a line on what it does.
+///
+/// A pipeline file is a list that runs from its top to its end:
+///
+/// ```toml
+/// [[pass]]
+/// name = "mojibake"
+///
+/// [[pass]]
+/// name = "conflict"
+/// max_words = 2
+/// ```
+///
+/// [`Registry::default`] has the passes of this crate; [`with`](Self::with) adds a caller's own.
+pub struct Registry {
+    entries: Vec<Entry>,
+}
+
+/// A pass of any kind, as a constructor makes it.
+#[derive(Debug)]
+pub enum Stage {
+    /// Looks at one record.
+    Record(Box<dyn Pass>),
+    /// Compares records.
+    Set(Box<dyn SetPass>),
+    /// Looks at what is kept, and rejects nothing.
+    Audit(Box<dyn Audit>),
+}
+
+/// What a pipeline file says of one pass, besides its name.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    table: Table,
+    path: &'a Path,
+    line: usize,
+    pass: String,
+}
+
+type Build = Box<dyn Fn(Settings<'_>) -> Result<Stage> + Send + Sync>;
+
+struct Entry {
+    name: String,
+    what: String,
+    build: Build,
+}
+
+impl Default for Registry {
+    /// Every pass of this crate that a file can describe.
+    fn default() -> Self {
+        Self { entries: Vec::new() }
+            .with(
+                "mojibake",
+                "repairs text that was read in a wrong encoding; rejects lost characters",
+                plain(Mojibake),
+            )
+            .with("normalise", "one Unicode form, one line ending, no character of no width", plain(Normalise))
+            .with("controls", "removes control characters and terminal sequences", plain(Controls))
+            .with("markup", "writes the debris of HTML and Markdown as plain text, or rejects it", record::<Markup>)
+            .with("pii", "masks or rejects personal data and secrets", record::<Pii>)
+            .with("trim", "removes white space at both ends of a message", plain(Trim))
+            .with("structure", "user and assistant in turn, the assistant last, no message empty", record::<Structure>)
+            .with("control-text", "rejects words of a chat template inside a message", plain(ControlText))
+            .with("runs-on", "rejects answers that go on to ask and answer by themselves", plain(RunsOn))
+            .with("truncated", "rejects answers that break off", plain(Truncated))
+            .with("refusals", "rejects refusals, and answers that speak as a language model", record::<Refusals>)
+            .with("repetition", "rejects answers that say the same over and over", record::<Repetition>)
+            .with("language", "rejects texts in a language that was not asked for", record::<Language>)
+            .with("length", "rejects prompts, answers and records that are too short or too long", record::<Length>)
+            .with("contamination", "rejects records that hold a text of the evaluation files", contamination)
+            .with("off-target", "rejects descriptions with a word of another class", off_target)
+            .with("asks-again", "rejects answers that go on to ask what others were asked", plain_set(AsksAgain))
+            .with("duplicate", "keeps the first of the conversations that say the same", plain_set(Duplicates))
+            .with("near-duplicate", "keeps the first of the records that say nearly the same", set::<NearDuplicates>)
+            .with("conflict", "rejects all sides where one question has several short answers", set::<Conflicts>)
+            .with("class-balance", "counts the records of each class", audit::<ClassBalance>)
+            .with("class-words", "finds the words that give a class away", audit::<ClassWords>)
+    }
+}
+
+impl Registry {
+    /// Adds a pass, or replaces the one of this name.
+    #[must_use]
+    pub fn with(
+        mut self,
+        name: &str,
+        what: &str,
+        build: impl Fn(Settings<'_>) -> Result<Stage> + Send + Sync + 'static,
+    ) -> Self {
+        let entry = Entry { name: name.to_owned(), what: what.to_owned(), build: Box::new(build) };
+        match self.entries.iter_mut().find(|known| known.name == name) {
+            Some(known) => *known = entry,
+            None => self.entries.push(entry),
+        }
+        self
+    }
+
+    /// The names, each with what its pass does, in the order of a good pipeline.
+    pub fn passes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|entry| (entry.name.as_str(), entry.what.as_str()))
+    }
+
+    /// Reads a pipeline file. Files that a pass names are looked for beside it.
+    ///
+    /// # Errors
+    /// [`Error::Open`], and as [`parse`](Self::parse).
+    pub fn load(&self, path: &Path) -> Result<Pipeline> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Open { path: path.into(), source })?;
+        self.parse(&text, path)
+    }
+
+    /// Makes a pipeline of a file's text; `path` is for its errors, and for the folder of the files that it names.
+    ///
+    /// # Errors
+    /// [`Error::PipelineFile`] for text that is no list of passes, [`Error::UnknownPass`], [`Error::PassSettings`],
+    /// [`Error::PassOrder`], and what a constructor gives, such as those of [`SenseLexicon::load`].
+    pub fn parse(&self, text: &str, path: &Path) -> Result<Pipeline> {
+        let List { pass: passes } = toml::from_str(text)
+            .map_err(|source| Error::PipelineFile { path: path.into(), source: Box::new(source) })?;
+        let mut pipeline = Pipeline::new();
+        let mut last_set: Option<String> = None;
+        for item in passes {
+            let line = 1 + text.bytes().take(item.span().start).filter(|byte| *byte == b'\n').count();
+            let Item { name, settings } = item.into_inner();
+            let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else {
+                let known = self.passes().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+                return Err(Error::UnknownPass { path: path.into(), line, name, known });
+            };
+            let stage = (entry.build)(Settings { table: settings, path, line, pass: name.clone() })?;
+            match (&stage, last_set.take()) {
+                // Single records are judged before the set is: another order would be a promise that is not kept.
+                (Stage::Record(_), Some(after)) => {
+                    return Err(Error::PassOrder { path: path.into(), line, pass: name, after });
+                }
+                (Stage::Set(_), _) => last_set = Some(name),
+                (_, before) => last_set = before,
+            }
+            pipeline.push(stage);
+        }
+        Ok(pipeline)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.passes()).finish()
+    }
+}
+
+impl Settings<'_> {
+    /// The settings as a type; `#[serde(default, deny_unknown_fields)]` on it makes every one optional and every slip an
+    /// error that lists what there is.
+    ///
+    /// # Errors
+    /// [`Error::PassSettings`].
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        let failed = |source| Error::PassSettings {
+            path: self.path.into(),
+            line: self.line,
+            pass: self.pass.clone(),
+            source: Box::new(source),
+        };
+        self.table.clone().try_into().map_err(failed)
+    }
+
+    /// The path of a file that the settings name, which is relative to the pipeline file.
+    pub fn beside(&self, file: &Path) -> PathBuf {
+        crate::file::folder(self.path).join(file)
+    }
+}
+
+/// The constructor of a pass over single records that reads its settings by serde.
+fn record<P: Pass + DeserializeOwned + 'static>(settings: Settings<'_>) -> Result<Stage> {
+    Ok(Stage::Record(Box::new(settings.parse::<P>()?)))
+}
+
+/// The constructor of a pass over the set that reads its settings by serde.
+fn set<P: SetPass + DeserializeOwned + 'static>(settings: Settings<'_>) -> Result<Stage> {
+    Ok(Stage::Set(Box::new(settings.parse::<P>()?)))
+}
+
+/// The constructor of an audit that reads its settings by serde.
+fn audit<A: Audit + DeserializeOwned + 'static>(settings: Settings<'_>) -> Result<Stage> {
+    Ok(Stage::Audit(Box::new(settings.parse::<A>()?)))
+}
+
+/// The constructor of a pass over single records that has no settings.
+fn plain<P: Pass + Clone + 'static>(pass: P) -> impl Fn(Settings<'_>) -> Result<Stage> {
+    move |settings| {
+        let Nothing {} = settings.parse()?;
+        Ok(Stage::Record(Box::new(pass.clone())))
+    }
+}
+
+/// The constructor of a pass over the set that has no settings.
+fn plain_set<P: SetPass + Clone + 'static>(pass: P) -> impl Fn(Settings<'_>) -> Result<Stage> {
+    move |settings| {
+        let Nothing {} = settings.parse()?;
+        Ok(Stage::Set(Box::new(pass.clone())))
+    }
+}
+
+fn off_target(settings: Settings<'_>) -> Result<Stage> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Words {
+        lexicon: PathBuf,
+        tasks: Option<Vec<String>>,
+    }
+    let Words { lexicon, tasks } = settings.parse()?;
+    let mut pass = OffTarget::new(SenseLexicon::load(&settings.beside(&lexicon))?);
+    if let Some(tasks) = tasks {
+        pass.tasks = tasks;
+    }
+    Ok(Stage::Record(Box::new(pass)))
+}
+
+fn contamination(settings: Settings<'_>) -> Result<Stage> {
+    let mut parsed: ContaminationSettings = settings.parse()?;
+    parsed.files = parsed.files.iter().map(|file| settings.beside(file)).collect();
+    Ok(Stage::Record(Box::new(Contamination::new(&parsed)?)))
+}
+
+/// No settings; any is an error.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    #[serde(default)]
+    pass: Vec<Spanned<Item>>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    name: String,
+    #[serde(flatten)]
+    settings: Table,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn fails(text: &str, expected: &str) {
+        let error = Registry::default().parse(text, Path::new("p.toml")).expect_err("a file of no use");
+        let mut said = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(source) = cause {
+            said = format!("{said}: {source}");
+            cause = source.source();
+        }
+        assert!(said.contains(expected), "{said}");
+    }
+
+    fn names(pipeline: &Pipeline) -> Vec<&str> {
+        let passes = pipeline.passes().iter().map(|pass| pass.name());
+        passes.chain(pipeline.set_passes().iter().map(|pass| pass.name())).collect()
+    }
+
+    #[test]
+    fn the_list_runs_in_its_order_with_its_settings() {
+        let text = "[[pass]]\nname = 'trim'\n[[pass]]\nname = 'structure'\nplain_text = true\n[[pass]]\nname = 'mojibake'\n\
+                    [[pass]]\nname = 'conflict'\nmax_words = 2\n[[pass]]\nname = 'duplicate'\n";
+        let pipeline = Registry::default().parse(text, Path::new("p.toml")).expect("a sound list");
+        assert_eq!(names(&pipeline), ["trim", "structure", "mojibake", "conflict", "duplicate"]);
+        let said = format!("{pipeline:?}");
+        assert!(said.contains("plain_text: true") && said.contains("max_words: 2"), "{said}");
+        assert!(names(&Registry::default().parse("", Path::new("p.toml")).expect("no pass")).is_empty());
+    }
+
+    #[test]
+    fn every_name_is_that_of_the_pass_it_makes() {
+        for (name, what) in Registry::default().passes() {
+            let text = format!("[[pass]]\nname = '{name}'\n");
+            match Registry::default().parse(&text, Path::new("p.toml")) {
+                Ok(pipeline) if pipeline.audits().is_empty() => assert_eq!(names(&pipeline), [name]),
+                Ok(pipeline) => assert_eq!(pipeline.audits().len(), 1, "{name}"),
+                // A pass may need a file, and says so.
+                Err(Error::PassSettings { pass, source, .. }) => {
+                    assert_eq!(pass, name);
+                    assert!(source.to_string().contains("missing field"), "{source}");
+                }
+                Err(error) => panic!("{name}: {error}"),
+            }
+            assert!(what.len() > 10 && !what.ends_with('.'), "{name}: {what}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_there_is() {
+        fails("[[pass]]\nname = 'trim'\n\n[[pass]]\nname = 'mojibak'\n", "p.toml, line 4: no pass is called `mojibak`");
+        fails("[[pass]]\nname = 'mojibak'\n", "normalise, controls, markup, pii, trim");
+        fails("[[pass]]\nname = 'structure'\nplain = true\n", "line 1: the settings of `structure`");
+        fails("[[pass]]\nname = 'structure'\nplain = true\n", "unknown field `plain`, expected `plain_text`");
+        fails("[[pass]]\nname = 'trim'\nx = 1\n", "unknown field `x`, there are no fields");
+        fails("[[pass]]\nname = 'conflict'\nmax_words = 'two'\n", "invalid type: string \"two\"");
+        fails("[[pass]]\nname = 'off-target'\n", "missing field `lexicon`");
+        fails("[[pass]]\nname = 'off-target'\nlexicon = 'none.json'\n", "none.json");
+        fails("[[pass]]\nx = 1\n", "missing field `name`");
+        fails("[[passes]]\nname = 'trim'\n", "unknown field `passes`, expected `pass`");
+        fails("[[pass]\n", "p.toml");
+        fails(
+            "[[pass]]\nname = 'duplicate'\n[[pass]]\nname = 'trim'\n",
+            "line 3: `trim` looks at single records and stands after `duplicate`",
+        );
+    }
+
+    #[test]
+    fn a_caller_adds_a_pass_of_their_own() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Shout {
+            loud: bool,
+        }
+        impl Pass for Shout {
+            fn name(&self) -> &'static str {
+                "shout"
+            }
+        }
+        let registry = Registry::default()
+            .with("shout", "rejects shouting", |settings| Ok(Stage::Record(Box::new(settings.parse::<Shout>()?))));
+        let pipeline = registry.parse("[[pass]]\nname = 'shout'\nloud = true\n", Path::new("p.toml")).expect("known");
+        assert!(format!("{pipeline:?}").contains("loud: true"));
+    }
+}

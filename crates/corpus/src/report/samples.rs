@@ -1,0 +1,323 @@
+//! Some records of each reason, and some repairs of each pass, as texts to look at.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::PassReport;
+use crate::read::{EXCERPT, Place};
+use crate::record::{Message, Role};
+
+/// How many records of a reason, and repairs of a pass, are shown.
+const SAMPLES: usize = 10;
+
+/// How many kinds of reasons of one pass are told apart. A caller's pass may give each record a reason of its own.
+const KINDS: usize = 40;
+
+/// How many messages of a conversation are shown.
+const TURNS: usize = 6;
+
+/// One kind of reason, and how often it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The pass.
+    pub pass: String,
+    /// The reason, with `…` for what it quotes and N for numbers.
+    pub reason: String,
+    /// The records rejected for it.
+    pub count: u64,
+    /// The first ten of them.
+    pub samples: Vec<Sample>,
+}
+
+/// A rejected record to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// Its place among the report's rejections, from 0.
+    pub rejection: usize,
+    /// What it says, after the repairs; as it was read where it could not be.
+    pub text: Vec<Turn>,
+    /// What the first of the records says because of which it was rejected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<Turn>,
+}
+
+/// A message, or a longer one in part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    /// Who speaks; nobody, where the text is no message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// What is said. `[…]` stands for what is left out.
+    pub text: String,
+}
+
+/// Some of what one pass repaired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Repairs {
+    /// The pass.
+    pub pass: String,
+    /// The first ten records that it changed.
+    pub changes: Vec<Change>,
+}
+
+/// What a pass made of a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The record's id, or the hash of its content.
+    pub id: String,
+    /// Where it was read.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The text around the first change, as it was read.
+    pub before: String,
+    /// The same after the repair.
+    pub after: String,
+}
+
+/// What is shown of a record.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown(Vec<Turn>);
+
+impl Shown {
+    /// Of a conversation its first messages and its last.
+    pub fn record(messages: &[Message]) -> Self {
+        let turn = |message: &Message| Turn { role: Some(message.role), text: excerpt(&message.content) };
+        if messages.len() <= TURNS {
+            return Self(messages.iter().map(turn).collect());
+        }
+        let (head, rest) = messages.split_at(2);
+        let (left_out, tail) = rest.split_at(rest.len() + 2 - TURNS);
+        let gap = Turn { role: None, text: format!("[… {} messages …]", left_out.len()) };
+        Self(head.iter().map(turn).chain([gap]).chain(tail.iter().map(turn)).collect())
+    }
+
+    /// Of what is no record, its text.
+    pub fn raw(text: &str) -> Self {
+        Self(vec![Turn { role: None, text: excerpt(text) }])
+    }
+}
+
+impl Change {
+    /// How much stays before a change, and how much is shown from there on.
+    const BEFORE: usize = 60;
+    const SHOWN: usize = 300;
+
+    pub(crate) fn new(place: Place, id: String, before: &str, after: &str) -> Self {
+        let same = before.chars().zip(after.chars()).take_while(|(before, after)| before == after).count();
+        let window = |text: &str| {
+            let start = same.saturating_sub(Self::BEFORE);
+            let shown: String = text.chars().skip(start).take(Self::SHOWN).collect();
+            let is_cut = text.chars().nth(start + Self::SHOWN).is_some();
+            format!("{}{shown}{}", if start > 0 { "[…] " } else { "" }, if is_cut { " […]" } else { "" })
+        };
+        Self { id, place, before: window(before), after: window(after) }
+    }
+}
+
+/// The collection while records go by.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    /// The kinds of reasons of each pass.
+    reasons: BTreeMap<String, BTreeMap<String, Kind>>,
+    /// The repairs of each pass, by its place in the pipeline.
+    repairs: BTreeMap<usize, Repairs>,
+}
+
+#[derive(Debug, Default)]
+struct Kind {
+    count: u64,
+    samples: Vec<Collected>,
+}
+
+#[derive(Debug)]
+struct Collected {
+    /// How many records were read up to this one.
+    order: usize,
+    shown: Shown,
+    /// The spooled record because of which it was rejected.
+    other: Option<usize>,
+    other_shown: Option<Shown>,
+}
+
+impl Samples {
+    /// Counts a rejection, and shows it while there are few of its kind.
+    pub fn rejected(
+        &mut self,
+        order: usize,
+        pass: &str,
+        reason: &str,
+        shown: impl FnOnce() -> Shown,
+        other: Option<usize>,
+    ) {
+        if !self.reasons.contains_key(pass) {
+            self.reasons.insert(pass.to_owned(), BTreeMap::new());
+        }
+        let Some(kinds) = self.reasons.get_mut(pass) else { return };
+        let mut kind = kind_of(reason);
+        if kinds.len() >= KINDS && !kinds.contains_key(&kind) {
+            kind = "other reasons".to_owned();
+        }
+        let kind = kinds.entry(kind).or_default();
+        kind.count += 1;
+        if kind.samples.len() < SAMPLES {
+            kind.samples.push(Collected { order, shown: shown(), other, other_shown: None });
+        }
+    }
+
+    /// Shows a repair while there are few of its pass; true once there are enough.
+    pub fn repaired(&mut self, at: usize, pass: &str, change: Change) -> bool {
+        let repairs = self.repairs.entry(at).or_insert_with(|| Repairs { pass: pass.to_owned(), changes: Vec::new() });
+        if repairs.changes.len() < SAMPLES {
+            repairs.changes.push(change);
+        }
+        repairs.changes.len() == SAMPLES
+    }
+
+    /// The spooled records that have to be shown beside others.
+    pub fn others(&self) -> std::collections::BTreeSet<usize> {
+        self.collected().filter_map(|collected| collected.other).collect()
+    }
+
+    pub fn show_other(&mut self, index: usize, shown: &Shown) {
+        let kinds = self.reasons.values_mut().flat_map(BTreeMap::values_mut);
+        let all = kinds.flat_map(|kind| kind.samples.iter_mut());
+        all.filter(|collected| collected.other == Some(index)).for_each(|collected| {
+            collected.other_shown = Some(shown.clone());
+        });
+    }
+
+    /// The collection, with `rejection` to find a record among the rejections by its place among all that were read.
+    pub fn finish(
+        self,
+        passes: &[PassReport],
+        rejection: impl Fn(usize) -> Option<usize>,
+    ) -> (Vec<Reason>, Vec<Repairs>) {
+        let mut reasons = Vec::new();
+        let mut by_pass = self.reasons;
+        for PassReport { pass, .. } in passes {
+            // Two passes of one name share their reasons.
+            let Some(kinds) = by_pass.remove(pass) else { continue };
+            let mut kinds: Vec<Reason> = kinds
+                .into_iter()
+                .map(|(reason, kind)| Reason {
+                    pass: pass.clone(),
+                    reason,
+                    count: kind.count,
+                    samples: kind.samples.into_iter().filter_map(|collected| collected.finish(&rejection)).collect(),
+                })
+                .collect();
+            kinds.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+            reasons.append(&mut kinds);
+        }
+        (reasons, self.repairs.into_values().collect())
+    }
+
+    fn collected(&self) -> impl Iterator<Item = &Collected> {
+        self.reasons.values().flat_map(BTreeMap::values).flat_map(|kind| &kind.samples)
+    }
+}
+
+impl Collected {
+    fn finish(self, rejection: impl Fn(usize) -> Option<usize>) -> Option<Sample> {
+        let other = self.other_shown.map_or_else(Vec::new, |Shown(turns)| turns);
+        Some(Sample { rejection: rejection(self.order)?, text: self.shown.0, other })
+    }
+}
+
+/// A reason without what tells one record from another: `…` for what stands between backticks, N for numbers.
+fn kind_of(reason: &str) -> String {
+    let mut kind = String::with_capacity(reason.len());
+    for (at, part) in reason.split('`').enumerate() {
+        if at % 2 == 1 {
+            kind.push_str("`…`");
+            continue;
+        }
+        // A figure inside a word is part of a name: UTF-8, x86.
+        let (mut in_number, mut in_word) = (false, false);
+        for c in part.chars() {
+            let is_number = c.is_ascii_digit() && !in_word;
+            if is_number && !in_number {
+                kind.push('N');
+            } else if !is_number {
+                kind.push(c);
+            }
+            in_number = is_number;
+            in_word = !is_number && (c.is_alphanumeric() || c == '-');
+        }
+    }
+    kind
+}
+
+/// The text, or its beginning and its end.
+fn excerpt(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= EXCERPT {
+        return text.to_owned();
+    }
+    let (head, tail) = (EXCERPT * 2 / 3, EXCERPT / 4);
+    let mut shown: String = text.chars().take(head).collect();
+    shown.push_str(" […] ");
+    shown.extend(text.chars().skip(length - tail));
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_of_a_kind_differ_in_quotes_and_numbers() {
+        for (reason, kind) in [
+            ("the answer goes on with `User:` (message 12)", "the answer goes on with `…` (message N)"),
+            ("not JSON: EOF at line 1 column 10", "not JSON: EOF at line N column N"),
+            ("`5` is Visual", "`…` is Visual"),
+            ("invalid UTF-8 after byte 11", "invalid UTF-8 after byte N"),
+            ("plain", "plain"),
+            ("", ""),
+        ] {
+            assert_eq!(kind_of(reason), kind);
+        }
+    }
+
+    #[test]
+    fn long_texts_show_both_ends() {
+        assert_eq!(excerpt("short"), "short");
+        let text = format!("é{}ß", "x".repeat(5000));
+        let shown = excerpt(&text);
+        assert!(shown.starts_with('é') && shown.ends_with('ß') && shown.contains(" […] "));
+        assert!(shown.chars().count() <= EXCERPT);
+        let messages: Vec<Message> = (0..9).map(|at| Message::new(Role::User, at.to_string())).collect();
+        let texts: Vec<String> = Shown::record(&messages).0.into_iter().map(|turn| turn.text).collect();
+        assert_eq!(texts, ["0", "1", "[… 3 messages …]", "5", "6", "7", "8"]);
+    }
+
+    #[test]
+    fn a_change_is_shown_where_it_begins() {
+        let place = Place { file: std::path::Path::new("x").into(), line: 1 };
+        let text = "y".repeat(400);
+        let change = Change::new(place, "a".to_owned(), &format!("{text}A{text}"), &format!("{text}B{text}"));
+        assert!(
+            change.before.starts_with("[…] yyy") && change.before.contains("yyAyy") && change.before.ends_with(" […]")
+        );
+        assert!(change.after.contains("yyByy") && change.after.chars().count() < 320);
+    }
+
+    #[test]
+    fn ten_of_a_kind_are_kept_and_all_are_counted() {
+        let mut samples = Samples::default();
+        for order in 0..25 {
+            samples.rejected(order, "p", &format!("reason {order}"), || Shown::raw("x"), Some(order));
+        }
+        for order in 25..200 {
+            samples.rejected(order, "p", &format!("own {}", "x".repeat(order)), || Shown::raw("x"), None);
+        }
+        assert_eq!(samples.others().len(), SAMPLES);
+        samples.show_other(3, &Shown::raw("other"));
+        let (reasons, _) = samples.finish(&[PassReport::new("p")], Some);
+        assert_eq!(reasons.iter().map(|reason| reason.count).sum::<u64>(), 200);
+        assert!(reasons.len() <= KINDS + 1 && reasons.iter().all(|reason| reason.samples.len() <= SAMPLES));
+        assert_eq!(reasons[1].reason, "reason N");
+        assert_eq!(reasons[1].samples[3].other[0].text, "other");
+    }
+}

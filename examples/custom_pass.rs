@@ -1,0 +1,77 @@
+//! A pass of one's own: a type, one method that says what is wrong, and a name for pipeline files.
+//!
+//!     cargo run --release --example custom_pass
+
+mod common;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use foehn::corpus::{CleanConfig, Pass, Record, Registry, Stage, clean_with};
+use serde::Deserialize;
+
+/// Runs a pipeline with a pass that this program adds, over the bundled set, and shows what it rejects.
+#[derive(Parser)]
+struct Arguments {
+    /// The file to look at; nothing is written
+    #[arg(default_value = "datasets/vakog/vakog_raw.jsonl")]
+    input: std::path::PathBuf,
+    /// Checked as in every example; cleaning itself needs no device
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+/// Rejects records whose answer shouts.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Shouting {
+    /// The most exclamation marks of a message.
+    marks: usize,
+}
+
+impl Default for Shouting {
+    fn default() -> Self {
+        Self { marks: 3 }
+    }
+}
+
+impl Pass for Shouting {
+    fn name(&self) -> &'static str {
+        "shouting"
+    }
+
+    fn check(&self, record: &Record) -> Option<String> {
+        let marks = record.messages.iter().map(|message| message.content.matches('!').count()).max()?;
+        (marks > self.marks)
+            .then(|| format!("a message with {marks} exclamation marks, expected {} at most", self.marks))
+    }
+}
+
+/// With `Pipeline::default().with(Shouting::default())` no file would be needed.
+const PIPELINE: &str = r#"
+[[pass]]
+name = "mojibake"
+[[pass]]
+name = "shouting"
+marks = 0
+[[pass]]
+name = "duplicate"
+"#;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::run(|| {
+        foehn::device(&arguments.device)?;
+        let registry = Registry::default().with("shouting", "rejects records that shout", |settings| {
+            Ok(Stage::Record(Box::new(settings.parse::<Shouting>()?)))
+        });
+        let pipeline = registry.parse(PIPELINE, Path::new("pipeline.toml"))?;
+        let report = clean_with(&[arguments.input], &pipeline, &CleanConfig::default())?;
+        println!("{report}");
+        for rejection in report.rejections.iter().filter(|rejection| rejection.pass == "shouting").take(3) {
+            println!("line {}: {}", rejection.place.line, rejection.reason);
+        }
+        Ok(())
+    })
+}
