@@ -97,7 +97,7 @@ fn main() -> ExitCode {
 
 /// A look at the model before and after; the example `evaluate` asks everything.
 const QUICK: EvaluateConfig = EvaluateConfig {
-    max_rows: 512,
+    max_rows: 2048,
     batch: 16,
     recognition_tokens: 32,
     production_tokens: 96,
@@ -108,7 +108,7 @@ const QUICK: EvaluateConfig = EvaluateConfig {
 /// Cleans the recipe's data into the run's folder.
 fn cleaned(recipe: &Recipe, out: &Path) -> Result<Vec<Record>> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let mut pipeline = Pipeline::default();
+    let mut pipeline = recipe.pipeline.as_deref().map_or_else(|| Ok(Pipeline::default()), Pipeline::load)?;
     if let Some(path) = &recipe.lexicon {
         pipeline = pipeline.with(OffTarget::new(SenseLexicon::load(path)?));
     }

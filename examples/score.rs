@@ -1,16 +1,20 @@
 //! Log-probabilities of given tokens: rows `{"input_ids": [...]}` on stdin, one JSON list a row on stdout.
 //!
+//! Rows are computed together, what they begin with alike once.
+//!
 //!     echo '{"input_ids": [1, 2, 3]}' | cargo run --release --example score
 
 mod common;
 
 use std::io::{BufRead, stdin};
 use std::process::ExitCode;
+use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use foehn::kernels::{Targets, token_log_probs};
-use foehn::mistral::Packed;
+use foehn::mistral::{Mistral, Packed};
+use foehn::tokens::{Batch, Sample};
 use serde::Deserialize;
 
 /// Reads rows {"input_ids": [...]} from stdin; prints log p(next token) for each token but the first, a JSON list a row.
@@ -18,6 +22,12 @@ use serde::Deserialize;
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
+    /// Rows are gathered until they have so many tokens, and then computed together; 0 computes each as it comes
+    #[arg(long, default_value_t = 4096)]
+    tokens_at_once: usize,
+    /// Says on stderr how long the computing took
+    #[arg(long)]
+    time: bool,
 }
 
 #[derive(Deserialize)]
@@ -29,21 +39,51 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let network = arguments.model.load_network()?;
-        let config = network.model.config();
+        let (limit, vocabulary) = (network.model.config().max_position_embeddings, network.model.config().vocab_size);
+        let (mut waiting, mut tokens) = (Vec::new(), 0);
+        let (mut seconds, mut rows, mut computed) = (0.0, 0, 0);
+        let mut score = |waiting: &mut Vec<Sample>| -> Result<()> {
+            let start = Instant::now();
+            let (log_probs, size) = log_probs(&network.model, waiting);
+            seconds += start.elapsed().as_secs_f64();
+            rows += waiting.len();
+            computed += size;
+            waiting.clear();
+            for row in log_probs {
+                println!("{}", serde_json::to_string(&row)?);
+            }
+            Ok(())
+        };
         for (number, line) in stdin().lock().lines().enumerate() {
             let at = || format!("stdin, line {}", number + 1);
             let Row { input_ids } = serde_json::from_str(&line.with_context(at)?).with_context(at)?;
-            let (rows, limit) = (input_ids.len() as u32, config.max_position_embeddings);
-            ensure!((2..=limit).contains(&input_ids.len()), "{}: {rows} ids, expected 2 to {limit}", at());
-            let vocabulary = config.vocab_size as u32;
-            ensure!(input_ids.iter().all(|&id| id < vocabulary), "{}: an id is not below {vocabulary}", at());
-            let positions: Vec<u32> = (0..rows).collect();
-            let ends = vec![rows; input_ids.len()];
-            let packed = Packed { input_ids: &input_ids, position_ids: &positions, subtree_ends: &ends };
-            let targets = Targets::new((1..rows).map(|row| (row - 1, input_ids[row as usize], 1.0)));
-            let log_probs = token_log_probs(network.model.forward(packed), network.model.head(), &targets);
-            println!("{}", serde_json::to_string(&log_probs)?);
+            ensure!((2..=limit).contains(&input_ids.len()), "{}: {} ids, expected 2 to {limit}", at(), input_ids.len());
+            let known = input_ids.iter().all(|&id| (id as usize) < vocabulary);
+            ensure!(known, "{}: an id is not below {vocabulary}", at());
+            if tokens + input_ids.len() > arguments.tokens_at_once && !waiting.is_empty() {
+                score(&mut waiting)?;
+                tokens = 0;
+            }
+            tokens += input_ids.len();
+            waiting.push(Sample::from_text(input_ids).with_context(at)?);
+        }
+        if !waiting.is_empty() {
+            score(&mut waiting)?;
+        }
+        if arguments.time {
+            eprintln!("{}", serde_json::json!({"seconds": seconds, "rows": rows, "computed_tokens": computed}));
         }
         Ok(())
     })
+}
+
+/// log p(next token) for each token of each row but the first, and how many tokens were computed.
+fn log_probs(model: &Mistral, rows: &[Sample]) -> (Vec<Vec<f32>>, usize) {
+    let batch = Batch::pack(&rows.iter().collect::<Vec<_>>());
+    let packed =
+        Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() };
+    let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
+    let found = token_log_probs(model.forward(packed), model.head(), &targets);
+    let row = |row: usize| batch.targets_of(row).iter().map(|&target| found[target as usize]).collect();
+    ((0..rows.len()).map(row).collect(), batch.rows())
 }

@@ -37,6 +37,9 @@ struct Arguments {
     /// Tokens computed at once
     #[arg(long, default_value_t = 4096)]
     micro_batch_rows: usize,
+    /// Computes what lies within a block again in the backward pass, instead of keeping it
+    #[arg(long)]
+    recompute: bool,
     /// The learning rate
     #[arg(long, default_value_t = 2e-4)]
     learning_rate: f64,
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
             None => Adapter::new(&LoraConfig::default(), model, 0)?,
         };
         attach_trainable(model, &adapter)?;
+        model.set_recompute(arguments.recompute);
         let (batch, samples) = samples(&arguments, model.config().vocab_size)?;
         let tensors = |model: &_| parameters(model).into_iter().map(|parameter| parameter.tensor).collect::<Vec<_>>();
         let mut optimizer = AdamW::new(AdamWConfig::default(), &tensors(model));

@@ -268,7 +268,8 @@ proptest! {
     ) {
         let (_, positions, ends) = forest(seed, rows);
         let dropout = dropped.then_some(Dropout { probability: 0.2, seed });
-        for (name, device) in devices() {
+        // Elsewhere the two layouts are one.
+        for (name, device) in devices().into_iter().filter(|(name, _)| *name == "flex") {
             let frozen = |i: usize, shape| {
                 Frozen::new(seed.wrapping_add(16 * i as u64), shape, adapted[i].then_some(r), dropout, &device)
             };

@@ -15,6 +15,9 @@ pub struct Recipe {
     pub model: String,
     /// The training data: a file of any format that `foehn-corpus` reads.
     pub data: PathBuf,
+    /// The passes that clean the data, a TOML file as `foehn-corpus` reads it; its default pipeline where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<PathBuf>,
     /// A sense lexicon, `{class: [words]}`: a description with words of another class than its `modality` is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lexicon: Option<PathBuf>,
@@ -28,6 +31,9 @@ pub struct Recipe {
     pub batch_size: usize,
     /// Tokens computed at once: a step with more is cut into micro-batches, whose gradients add up to the same.
     pub micro_batch_rows: usize,
+    /// Keeps only the output of each half of a layer for the backward pass, and computes the rest again: about a third
+    /// more work for a third of the memory that a token needs. The result is the same.
+    pub recompute: bool,
     /// The longest sample that is accepted, in tokens; 0 is the model's own limit.
     pub max_length: usize,
     /// The peak learning rate.
@@ -67,12 +73,14 @@ impl Default for Recipe {
         Self {
             model: "smollm2-135m-instruct".into(),
             data: PathBuf::new(),
+            pipeline: None,
             lexicon: None,
             seed: 0,
             epochs: 3,
             max_steps: 0,
             batch_size: 16,
             micro_batch_rows: 1024,
+            recompute: false,
             max_length: 0,
             learning_rate: 1e-3,
             schedule: Schedule::Cosine,

@@ -92,6 +92,7 @@ pub fn train(
         ..run.manifest.clone()
     };
     let mut at = start(model, &run, &manifest)?;
+    model.set_recompute(recipe.recompute);
     let mut metrics_file = MetricsFile::open(run.out.join("metrics.jsonl"), at.state.step)?;
     let mut last_checkpoint = checkpoint::newest(&run.out.join("checkpoints"))?;
     let mut loss = None;

@@ -40,7 +40,7 @@ OTHER_NAMES = {
 
 def main():
     records = read_parts()
-    probes = read_lines(PROBES / "recognition.jsonl")
+    probes = read_lines(PROBES / "recognition.jsonl") + read_lines(PROBES / "hard.jsonl")
     scenes = read_lines(PROBES / "production.jsonl")
     lexicon = json.loads(LEXICON.read_text(encoding="utf-8"))
 

@@ -33,9 +33,9 @@ pub struct Language {
 }
 
 impl Default for Language {
-    /// Any language; 60 letters, and a confidence of 0.9.
+    /// Any language; 75 letters, and a confidence of 0.9.
     fn default() -> Self {
-        Self { allowed: Vec::new(), part: Part::Both, min_chars: 60, min_confidence: 0.9 }
+        Self { allowed: Vec::new(), part: Part::Both, min_chars: 75, min_confidence: 0.9 }
     }
 }
 

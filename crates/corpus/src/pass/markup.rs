@@ -26,7 +26,7 @@ pub enum MarkupAction {
 /// links with no text and images, of which the description stays; and a wiki's `[edit]` and `[citation needed]`. Bold
 /// text, lists, links, tables and code are what a chat model should write, and stay.
 ///
-/// A record that speaks of markup (`HTML`, `XML`, `CSS`, `tag`, …) is left alone, and so is code, in blocks or spans. A
+/// A record that speaks of markup (`HTML`, `XML`, `CSS`, `LaTeX`, …) is left alone, and so is code, in blocks or spans. A
 /// name in angle brackets that is no tag of HTML (`<name>`, `Vec<String>`) is none. `&lt;b&gt;` stays as it is: decoded, it
 /// would be a tag.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -38,7 +38,7 @@ pub struct Markup {
 
 static SPEAKS_OF: LazyLock<Regex> = LazyLock::new(|| {
     new(
-        r"(?i)(?:^|[^\w./-])(?:x?html5?|xml|svg|css|jsx|tsx|php|markdown|markup|mathml|latex|jinja2?|javascript|react|web ?pages?|websites?|tags?|dom|entit(?:y|ies)|<!doctype)\b",
+        r"(?i)(?:^|[^\w./-])(?:x?html5?|xml|svg|css|jsx|tsx|php|markdown|markup|mathml|(?-i:LaTeX|latex (?:code|document|command|source)s?)|jinja2?|javascript|react|web ?pages?|websites?|(?:opening|closing|meta|script|anchor|img|the|an?|this|that|these|those)\s+(?:<[^<>]*>\s*)?tags?|dom|entit(?:y|ies)|<!doctype)\b",
     )
 });
 

@@ -9,7 +9,7 @@
 
 use super::matrix::{BLOCK, Left, Packed};
 use super::pool::{Parts, parallel};
-use super::simd::{LANES, Level, Simd, dispatch};
+use super::simd::{LANES, Level, Simd, dispatch, prefetch};
 
 /// Depth that is summed at once, so that a panel of it stays in the second-level cache.
 const DEPTH: usize = 1536;
@@ -76,6 +76,10 @@ pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) 
             for panel in panels.clone() {
                 for tile in tiles.clone() {
                     let mut cut = [NOTHING; MAX_TERMS];
+                    // Each tile fetches its share of the panel that comes next.
+                    let next = &first.weight.data()[(panel + 1).min(panels.end - 1) * first.weight.panel_len()..];
+                    let share = first.weight.panel_len() / tiles.len();
+                    prefetch(&next[(tile - tiles.start) * share..][..share]);
                     for (cut, term) in cut.iter_mut().zip(terms) {
                         let weight = &term.weight.data()[panel * term.weight.panel_len()..];
                         *cut = Term {
@@ -167,6 +171,16 @@ pub fn backward(level: Level, terms: &[Backward<'_>], out: &mut [f32], add: bool
             for panel in panels.clone() {
                 for tile in tiles.clone() {
                     let valid = tile_rows.min(columns - tile * tile_rows);
+                    if panel == panels.start && tile + 1 < tiles.end {
+                        // The first panel meets the weights cold: each tile fetches the next one's rows.
+                        for term in terms {
+                            let rows = term.weight.data().chunks_exact(term.weight.panel_len());
+                            for rows in rows.skip(depth.start / BLOCK).take(depth.len().div_ceil(BLOCK)) {
+                                let at = (tile + 1) * tile_rows * BLOCK;
+                                prefetch(&rows[at..rows.len().min(at + tile_rows * BLOCK)]);
+                            }
+                        }
+                    }
                     let mut cut = [NOTHING; MAX_TERMS];
                     for (cut, term) in cut.iter_mut().zip(terms) {
                         *cut = Term {

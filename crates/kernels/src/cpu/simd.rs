@@ -205,6 +205,30 @@ mod x86 {
         }
     }
 
+    impl Avx2 {
+        /// Eight registers of eight.
+        #[inline(always)]
+        fn transpose_eight(self, r: [__m256; 8]) -> [__m256; 8] {
+            use std::array::from_fn;
+            // SAFETY: `self` proves the instruction set. The steps exchange within pairs of rows, within fours, and then
+            // whole halves of the registers.
+            unsafe {
+                let pairs: [__m256; 8] = from_fn(|i| match i % 2 {
+                    0 => _mm256_unpacklo_ps(r[i], r[i + 1]),
+                    _ => _mm256_unpackhi_ps(r[i - 1], r[i]),
+                });
+                let fours: [__m256; 8] = from_fn(|i| {
+                    let (a, b) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
+                    if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
+                });
+                from_fn(|i| match i / 4 {
+                    0 => _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]),
+                    _ => _mm256_permute2f128_ps::<0x31>(fours[i - 4], fours[i]),
+                })
+            }
+        }
+    }
+
     /// Implements the arithmetic of [`Simd`] by one intrinsic each.
     macro_rules! by_intrinsic {
         ($($name:ident($($arg:ident),*) = $intrinsic:ident;)*) => {
@@ -381,6 +405,14 @@ mod x86 {
             })
         }
         #[inline(always)]
+        fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
+            use std::array::from_fn;
+            // Block (i, j): rows 8i to 8i + 8, of each the register j.
+            let block = |i: usize, j: usize| self.transpose_eight(from_fn(|row| r[8 * i + row][j]));
+            let blocks = [[block(0, 0), block(0, 1)], [block(1, 0), block(1, 1)]];
+            from_fn(|column| [blocks[0][column / 8][column % 8], blocks[1][column / 8][column % 8]])
+        }
+        #[inline(always)]
         fn lanes(self, v: Self::V) -> [f32; LANES] {
             let mut lanes = [0.0; LANES];
             self.store(v, &mut lanes);
@@ -391,6 +423,19 @@ mod x86 {
 
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
+
+/// Asks for memory that will be read soon, a line at a time.
+#[inline(always)]
+pub fn prefetch(data: &[f32]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in data.chunks(LANES) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 processor has the instruction, and it changes nothing that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = data;
+}
 
 /// What this processor has.
 #[derive(Clone, Copy, Debug)]
