@@ -22,7 +22,7 @@ pub struct Visibility {
 enum Kind {
     Segments(Arc<Segments>),
     /// 0 where the key is seen, [`HIDDEN`] where it is not: `[batch, 1, 1, queries, keys]`.
-    Cached(Tensor<5>),
+    Cached(Box<Tensor<5>>),
 }
 
 /// A packed batch, and what each way of computing attention makes of it, once.
@@ -83,7 +83,7 @@ impl Visibility {
             }
         }
         let bias = Tensor::from_data(TensorData::new(bias, [past.len(), 1, 1, new, keys]), device);
-        Self { queries: new, keys, kind: Kind::Cached(bias) }
+        Self { queries: new, keys, kind: Kind::Cached(Box::new(bias)) }
     }
 
     /// What the CPU's kernels go by; `None` over a cache.
@@ -159,7 +159,7 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, visibility:
     let query = query.mul_scalar(1.0 / (head_dim as f64).sqrt());
     let segments = match &visibility.kind {
         Kind::Segments(segments) => segments,
-        Kind::Cached(bias) => return attend(query, key, value, bias.clone()),
+        Kind::Cached(bias) => return attend(query, key, value, (**bias).clone()),
     };
     let mut start = 0;
     let tiles = segments.tiles().iter().map(|tile| {

@@ -218,7 +218,7 @@ fn scores(level: Level, left: &Left, run: usize, keys: &Gathered, scale: f32, to
     let mut tile = EMPTY;
     for (block, to) in to.chunks_exact_mut(left.tile_rows() * BLOCK).enumerate() {
         let term = Term {
-            left: left.from_tile(run),
+            left: left.tiles_from(run),
             left_stride: left.tile_rows() * BLOCK,
             right: keys.panel(block),
             right_stride: BLOCK,

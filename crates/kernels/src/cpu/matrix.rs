@@ -144,7 +144,7 @@ impl Left {
     }
 
     /// From a tile on.
-    pub fn from_tile(&self, tile: usize) -> &[f32] {
+    pub fn tiles_from(&self, tile: usize) -> &[f32] {
         &self.data[tile * self.tile_len()..]
     }
 }

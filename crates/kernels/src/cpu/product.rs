@@ -83,7 +83,7 @@ pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) 
                     for (cut, term) in cut.iter_mut().zip(terms) {
                         let weight = &term.weight.data()[panel * term.weight.panel_len()..];
                         *cut = Term {
-                            left: term.x.from_tile(tile),
+                            left: term.x.tiles_from(tile),
                             left_stride: tile_rows * BLOCK,
                             right: weight,
                             right_stride: BLOCK,
@@ -124,7 +124,7 @@ pub fn forward_packed(level: Level, x: &Left, weight: &Packed, out: &mut Packed)
         for panel in panels {
             for tile in tiles.clone() {
                 let term = Term {
-                    left: x.from_tile(tile),
+                    left: x.tiles_from(tile),
                     left_stride: tile_rows * BLOCK,
                     right: &weight.data()[panel * weight.panel_len()..],
                     right_stride: BLOCK,
@@ -236,7 +236,7 @@ pub fn over_rows(level: Level, left: &Left, right: &[f32], columns: usize, trans
         };
         for tile in 0..left.rows().div_ceil(tile_rows) {
             let term = Term {
-                left: left.from_tile(tile),
+                left: left.tiles_from(tile),
                 left_stride: tile_rows * BLOCK,
                 right,
                 right_stride,
