@@ -4,7 +4,7 @@
 //! as much; one that spins is there within a microsecond.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long a worker spins for the next region before it sleeps.
@@ -109,10 +109,16 @@ pub fn set_threads(threads: usize) {
 /// When a call panicked.
 pub fn parallel(items: usize, run: impl Fn(usize) + Sync) {
     let threads = threads().min(items);
-    if threads > 1
-        && let Ok(_open) = pool().open.try_lock()
-    {
-        return pool().run(items, threads - 1, &run);
+    if threads > 1 {
+        let open = match pool().open.try_lock() {
+            Ok(open) => Some(open),
+            // Of a region that panicked nothing is left behind.
+            Err(TryLockError::Poisoned(open)) => Some(open.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(_open) = open {
+            return pool().run(items, threads - 1, &run);
+        }
     }
     (0..items).for_each(run);
 }
