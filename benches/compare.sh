@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Foehn and its peers side by side on this machine: speed and memory of training and scoring, as ratios.
 #
-#     sh benches/compare.sh [RUNS]
+#     bash benches/compare.sh [RUNS]
 #
 # Runs each piece of work RUNS times (5 by default) in turn, Foehn and then the peer, and prints the medians. Needs a
 # Python with PyTorch, transformers and PEFT, SmolLM2-135M-Instruct as a Hugging Face folder, and the scripts that run the
