@@ -7,9 +7,15 @@
 //! Each element of a result is summed in an order that its place alone decides, so results depend neither on the number
 //! of threads nor on who computed what.
 
+mod tile;
+
+use std::ops::Range;
+
 use super::matrix::{BLOCK, Left, Packed};
 use super::pool::{Parts, parallel};
-use super::simd::{LANES, Level, Simd, dispatch, prefetch};
+use super::simd::{Level, prefetch};
+pub use tile::{EMPTY, Term, sum_tile};
+use tile::{NOTHING, Place, tile_product};
 
 /// Depth that is summed at once, so that a panel of it stays in the second-level cache.
 const DEPTH: usize = 1536;
@@ -19,21 +25,6 @@ const DEEP: usize = 16 << 10;
 const LEFT_BYTES: usize = 384 << 10;
 /// The work of an item, in multiplications: some fifty microseconds.
 const ITEM: usize = 5 << 20;
-
-/// One of the products whose sum is wanted.
-#[derive(Clone, Copy)]
-pub struct Term<'a> {
-    /// The rows of the tile, in blocks of `[rows][32]`.
-    pub left: &'a [f32],
-    /// From block to block.
-    pub left_stride: usize,
-    /// Rows of 32 columns.
-    pub right: &'a [f32],
-    /// From row to row.
-    pub right_stride: usize,
-    /// How many columns of the left and rows of the right are multiplied.
-    pub depth: usize,
-}
 
 /// `x·Wᵀ`, one of several to be added.
 #[derive(Clone, Copy)]
@@ -59,52 +50,15 @@ pub struct Backward<'a> {
 /// When the shapes do not fit together.
 pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) {
     let Some(first) = terms.first() else { return };
-    let (rows, columns) = (first.x.rows(), first.weight.out());
+    let (rows, columns, tile_rows) = (first.x.rows(), first.weight.out(), first.x.tile_rows());
     assert_eq!(out.len(), rows * columns, "product: out is not [rows, out]");
     for term in terms {
         assert_eq!((term.x.rows(), term.weight.out()), (rows, columns), "product: terms differ in shape");
         assert_eq!(term.x.depth(), term.weight.input(), "product: depths differ");
     }
-    let tile_rows = first.x.tile_rows();
-    let main = terms.iter().map(|term| term.x.depth()).max().unwrap_or(0);
-    let grid = Grid::new(rows.div_ceil(tile_rows), columns.div_ceil(BLOCK), tile_rows, main, DEPTH);
-    let out = Parts::new(out);
-    parallel(grid.items(), |item| {
-        let (tiles, panels) = grid.item(item);
-        for depth in depths(main, DEPTH) {
-            let add = add || depth.start > 0;
-            for panel in panels.clone() {
-                for tile in tiles.clone() {
-                    let mut cut = [NOTHING; MAX_TERMS];
-                    // Each tile fetches its share of the panel that comes next.
-                    let next = &first.weight.data()[(panel + 1).min(panels.end - 1) * first.weight.panel_len()..];
-                    let share = first.weight.panel_len() / tiles.len();
-                    prefetch(&next[(tile - tiles.start) * share..][..share]);
-                    for (cut, term) in cut.iter_mut().zip(terms) {
-                        let weight = &term.weight.data()[panel * term.weight.panel_len()..];
-                        *cut = Term {
-                            left: term.x.tiles_from(tile),
-                            left_stride: tile_rows * BLOCK,
-                            right: weight,
-                            right_stride: BLOCK,
-                            depth: term.x.depth(),
-                        }
-                        .narrow(&depth);
-                    }
-                    let place = Place {
-                        row: tile * tile_rows,
-                        rows: tile_rows.min(rows - tile * tile_rows),
-                        column: panel * BLOCK,
-                        columns: BLOCK.min(columns - panel * BLOCK),
-                        stride: columns,
-                        transposed: false,
-                        add,
-                    };
-                    tile_product(level, &cut[..terms.len()], &place, &out);
-                }
-            }
-        }
-    });
+    let strips: Vec<Strip<'_>> = terms.iter().map(|term| Strip::forward(term.x, term.weight)).collect();
+    let sum = Sum { strips: &strips, rows, columns, tile_rows, depth: DEPTH, cold: Cold::Right };
+    sum.compute(level, &Parts::new(out), |place| Place { stride: columns, add: add || place.add, ..place });
 }
 
 /// `x·Wᵀ` packed as [`Packed`] packs rows: the right side of [`backward`], ready for the gradient of the same product.
@@ -114,35 +68,14 @@ pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) 
 pub fn forward_packed(level: Level, x: &Left, weight: &Packed, out: &mut Packed) {
     assert_eq!(x.depth(), weight.input(), "product: depths differ");
     assert_eq!((out.out(), out.input()), (x.rows(), weight.out()), "product: out has another shape");
-    let tile_rows = x.tile_rows();
-    assert!(BLOCK.is_multiple_of(tile_rows), "product: tiles do not divide a block");
-    let panel_len = out.panel_len();
-    let grid = Grid::new(x.rows().div_ceil(tile_rows), weight.out().div_ceil(BLOCK), tile_rows, x.depth(), DEPTH);
-    let out = Parts::new(out.data_mut());
-    parallel(grid.items(), |item| {
-        let (tiles, panels) = grid.item(item);
-        for panel in panels {
-            for tile in tiles.clone() {
-                let term = Term {
-                    left: x.tiles_from(tile),
-                    left_stride: tile_rows * BLOCK,
-                    right: &weight.data()[panel * weight.panel_len()..],
-                    right_stride: BLOCK,
-                    depth: x.depth(),
-                };
-                let row = tile * tile_rows;
-                let place = Place {
-                    row: row / BLOCK * panel_len + row % BLOCK,
-                    rows: tile_rows.min(x.rows() - row),
-                    column: panel * BLOCK,
-                    columns: BLOCK.min(weight.out() - panel * BLOCK),
-                    stride: BLOCK,
-                    transposed: true,
-                    add: false,
-                };
-                tile_product(level, &[term], &place, &out);
-            }
-        }
+    assert!(BLOCK.is_multiple_of(x.tile_rows()), "product: tiles do not divide a block");
+    let (panel_len, tile_rows) = (out.panel_len(), x.tile_rows());
+    let strips = [Strip::forward(x, weight)];
+    let sum =
+        Sum { strips: &strips, rows: x.rows(), columns: weight.out(), tile_rows, depth: DEPTH, cold: Cold::Right };
+    sum.compute(level, &Parts::new(out.data_mut()), |place| {
+        let row = place.row / BLOCK * panel_len + place.row % BLOCK;
+        Place { row, stride: BLOCK, transposed: true, ..place }
     });
 }
 
@@ -160,51 +93,15 @@ pub fn backward(level: Level, terms: &[Backward<'_>], out: &mut [f32], add: bool
     }
     // The weight's inputs are the rows of a tile, and its transpose is what is stored.
     let tile_rows = level.tile_rows();
-    let main = terms.iter().map(|term| term.dy.input()).max().unwrap_or(0);
-    let depth = if main > DEEP { DEPTH / 3 } else { DEPTH };
-    let grid = Grid::new(columns.div_ceil(tile_rows), rows.div_ceil(BLOCK), tile_rows, main, depth);
-    let out = Parts::new(out);
-    parallel(grid.items(), |item| {
-        let (tiles, panels) = grid.item(item);
-        for depth in depths(main, depth) {
-            let add = add || depth.start > 0;
-            for panel in panels.clone() {
-                for tile in tiles.clone() {
-                    let valid = tile_rows.min(columns - tile * tile_rows);
-                    if panel == panels.start && tile + 1 < tiles.end {
-                        // The first panel meets the weights cold: each tile fetches the next one's rows.
-                        for term in terms {
-                            let rows = term.weight.data().chunks_exact(term.weight.panel_len());
-                            for rows in rows.skip(depth.start / BLOCK).take(depth.len().div_ceil(BLOCK)) {
-                                let at = (tile + 1) * tile_rows * BLOCK;
-                                prefetch(&rows[at..rows.len().min(at + tile_rows * BLOCK)]);
-                            }
-                        }
-                    }
-                    let mut cut = [NOTHING; MAX_TERMS];
-                    for (cut, term) in cut.iter_mut().zip(terms) {
-                        *cut = Term {
-                            left: &term.weight.data()[tile * tile_rows * BLOCK..],
-                            left_stride: term.weight.panel_len(),
-                            right: &term.dy.data()[panel * term.dy.panel_len()..],
-                            right_stride: BLOCK,
-                            depth: term.dy.input(),
-                        }
-                        .narrow(&depth);
-                    }
-                    let place = Place {
-                        row: tile * tile_rows,
-                        rows: valid,
-                        column: panel * BLOCK,
-                        columns: BLOCK.min(rows - panel * BLOCK),
-                        stride: columns,
-                        transposed: true,
-                        add,
-                    };
-                    tile_product(level, &cut[..terms.len()], &place, &out);
-                }
-            }
-        }
+    let strips: Vec<Strip<'_>> = terms.iter().map(|term| Strip::backward(term.weight, term.dy, tile_rows)).collect();
+    let deepest = strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
+    let depth = if deepest > DEEP { DEPTH / 3 } else { DEPTH };
+    let sum = Sum { strips: &strips, rows: columns, columns: rows, tile_rows, depth, cold: Cold::Left };
+    sum.compute(level, &Parts::new(out), |place| Place {
+        stride: columns,
+        transposed: true,
+        add: add || place.add,
+        ..place
     });
 }
 
@@ -259,25 +156,132 @@ pub fn over_rows(level: Level, left: &Left, right: &[f32], columns: usize, trans
 /// Terms of one sum: q, k and v, each with its adapter.
 const MAX_TERMS: usize = 6;
 
-const NOTHING: Term<'static> = Term { left: &[], left_stride: 0, right: &[], right_stride: 0, depth: 0 };
+/// One product of a sum, for all its tiles.
+#[derive(Clone, Copy)]
+struct Strip<'a> {
+    left: &'a [f32],
+    /// From tile to tile of the left side.
+    tile_len: usize,
+    /// From block to block within a tile.
+    left_stride: usize,
+    right: &'a [f32],
+    /// From panel to panel of the right side.
+    panel_len: usize,
+    depth: usize,
+}
 
-impl Term<'_> {
-    /// The part of the term in a run of depths, which begins at a multiple of [`BLOCK`].
-    fn narrow(self, depth: &std::ops::Range<usize>) -> Self {
-        if depth.start >= self.depth {
-            return Self { depth: 0, ..self };
-        }
+impl<'a> Strip<'a> {
+    fn forward(x: &'a Left, weight: &'a Packed) -> Self {
         Self {
-            left: &self.left[depth.start / BLOCK * self.left_stride..],
-            right: &self.right[depth.start * self.right_stride..],
-            depth: depth.end.min(self.depth) - depth.start,
-            ..self
+            left: x.tiles_from(0),
+            tile_len: x.tile_len(),
+            left_stride: x.tile_rows() * BLOCK,
+            right: weight.data(),
+            panel_len: weight.panel_len(),
+            depth: x.depth(),
+        }
+    }
+
+    fn backward(weight: &'a Packed, dy: &'a Packed, tile_rows: usize) -> Self {
+        Self {
+            left: weight.data(),
+            tile_len: tile_rows * BLOCK,
+            left_stride: weight.panel_len(),
+            right: dy.data(),
+            panel_len: dy.panel_len(),
+            depth: dy.input(),
+        }
+    }
+
+    fn term(&self, tile: usize, panel: usize) -> Term<'a> {
+        Term {
+            left: &self.left[tile * self.tile_len..],
+            left_stride: self.left_stride,
+            right: &self.right[panel * self.panel_len..],
+            right_stride: BLOCK,
+            depth: self.depth,
+        }
+    }
+}
+
+/// The side of a sum that comes from memory, the weights.
+enum Cold {
+    Left,
+    Right,
+}
+
+/// A sum of products, tile by tile.
+struct Sum<'a> {
+    strips: &'a [Strip<'a>],
+    /// Of the left sides.
+    rows: usize,
+    /// Of the right sides.
+    columns: usize,
+    tile_rows: usize,
+    /// How deep a tile is summed before the next one has its turn.
+    depth: usize,
+    cold: Cold,
+}
+
+impl Sum<'_> {
+    /// Computes every tile. `place` says where one goes, given its row and column and whether an earlier depth is there.
+    fn compute(&self, level: Level, out: &Parts<'_>, place: impl Fn(Place) -> Place + Sync) {
+        let deepest = self.strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
+        let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
+        let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);
+        parallel(grid.items(), |item| {
+            let (tiles, panels) = grid.item(item);
+            for depth in depths(deepest, self.depth) {
+                for panel in panels.clone() {
+                    for tile in tiles.clone() {
+                        self.fetch(&tiles, &panels, tile, panel, &depth);
+                        let mut terms = [NOTHING; MAX_TERMS];
+                        for (term, strip) in terms.iter_mut().zip(self.strips) {
+                            *term = strip.term(tile, panel).narrow(&depth);
+                        }
+                        let (row, column) = (tile * self.tile_rows, panel * BLOCK);
+                        let place = place(Place {
+                            row,
+                            rows: self.tile_rows.min(self.rows - row),
+                            column,
+                            columns: BLOCK.min(self.columns - column),
+                            stride: 0,
+                            transposed: false,
+                            add: depth.start > 0,
+                        });
+                        tile_product(level, &terms[..self.strips.len()], &place, out);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Asks for the weights that come next, so that they are there when their turn comes.
+    fn fetch(&self, tiles: &Range<usize>, panels: &Range<usize>, tile: usize, panel: usize, depth: &Range<usize>) {
+        match self.cold {
+            // Each tile asks for its share of the next panel.
+            Cold::Right if panel + 1 < panels.end => {
+                let strip = &self.strips[0];
+                let share = strip.panel_len / tiles.len();
+                prefetch(&strip.right[(panel + 1) * strip.panel_len + (tile - tiles.start) * share..][..share]);
+            }
+            // The first panel meets every tile's rows cold: each asks for those of the next.
+            Cold::Left if panel == panels.start && tile + 1 < tiles.end => {
+                for strip in self.strips {
+                    let blocks = strip.left.chunks_exact(strip.left_stride);
+                    for block in blocks.skip(depth.start / BLOCK).take(depth.len().div_ceil(BLOCK)) {
+                        let at = (tile + 1) * strip.tile_len;
+                        prefetch(&block[at..block.len().min(at + strip.tile_len)]);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 }
 
 /// Runs of depth that are summed at once.
-fn depths(total: usize, run: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn depths(total: usize, run: usize) -> impl Iterator<Item = Range<usize>> {
     (0..total.max(1)).step_by(run).map(move |start| start..total.min(start + run))
 }
 
@@ -304,133 +308,11 @@ impl Grid {
     }
 
     /// The tiles and panels of an item: items that follow one another share their tiles.
-    fn item(&self, item: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+    fn item(&self, item: usize) -> (Range<usize>, Range<usize>) {
         let part = |total: usize, parts: usize, at: usize| total * at / parts..total * (at + 1) / parts;
         (
             part(self.tiles, self.tile_runs, item / self.panel_runs),
             part(self.panels, self.panel_runs, item % self.panel_runs),
         )
-    }
-}
-
-/// Where a tile goes.
-struct Place {
-    row: usize,
-    rows: usize,
-    column: usize,
-    columns: usize,
-    /// From row to row of the result as it is stored.
-    stride: usize,
-    /// Whether the tile's columns are the result's rows.
-    transposed: bool,
-    /// Whether the tile is added to what is there.
-    add: bool,
-}
-
-/// A tile of results: as many rows as any instruction set has.
-pub type Tile = [[f32; BLOCK]; 14];
-
-/// A tile of zeros.
-pub const EMPTY: Tile = [[0.0; BLOCK]; 14];
-
-dispatch! {
-    fn tile_product(terms: &[Term<'_>], place: &Place, out: &Parts<'_>) = tile_product_with
-}
-
-#[inline(always)]
-fn tile_product_with<S: Simd>(simd: S, terms: &[Term<'_>], place: &Place, out: &Parts<'_>) {
-    let mut tile = EMPTY;
-    sum_rows(simd, terms, place.rows, &mut tile);
-    put(simd, &tile, place, out);
-}
-
-dispatch! {
-    /// Sums the terms for the first `rows` rows of the left sides, and writes them into as many rows of the tile.
-    pub fn sum_tile(terms: &[Term<'_>], rows: usize, tile: &mut Tile) = sum_rows
-}
-
-#[inline(always)]
-fn sum_rows<S: Simd>(simd: S, terms: &[Term<'_>], rows: usize, tile: &mut Tile) {
-    macro_rules! by_rows {
-        ($vectors:literal, $at:expr, $($rows:literal)*) => {
-            match rows {
-                $($rows => sum::<S, $rows, $vectors>(simd, terms, $at, tile),)*
-                rows => unreachable!("a tile of {rows} rows"),
-            }
-        };
-    }
-    match (S::TILE_VECTORS, S::TILE_ROWS) {
-        (2, _) => by_rows!(2, 0, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        (_, 6) => {
-            by_rows!(1, 0, 1 2 3 4 5 6);
-            by_rows!(1, LANES, 1 2 3 4 5 6)
-        }
-        _ => {
-            by_rows!(1, 0, 1 2 3 4);
-            by_rows!(1, LANES, 1 2 3 4)
-        }
-    }
-}
-
-/// `ROWS` rows against `VECTORS` vectors, which begin at column `at` of the right side's 32.
-#[inline(always)]
-fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<'_>], at: usize, tile: &mut Tile) {
-    let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
-    for term in terms {
-        for block in 0..term.depth.div_ceil(BLOCK) {
-            let left = &term.left[block * term.left_stride..][..ROWS * BLOCK];
-            let right = &term.right[block * BLOCK * term.right_stride + at..];
-            let depth = (term.depth - block * BLOCK).min(BLOCK);
-            for p in 0..depth {
-                let right = &right[p * term.right_stride..][..VECTORS * LANES];
-                let right: [S::V; VECTORS] = std::array::from_fn(|v| simd.load(&right[v * LANES..]));
-                for i in 0..ROWS {
-                    let left = simd.splat(left[i * BLOCK + p]);
-                    for v in 0..VECTORS {
-                        sums[i][v] = simd.fma(left, right[v], sums[i][v]);
-                    }
-                }
-            }
-        }
-    }
-    // Constant places alone, or the compiler keeps the sums in memory.
-    for i in 0..ROWS {
-        for v in 0..VECTORS {
-            simd.store(sums[i][v], &mut tile[i][at + v * LANES..]);
-        }
-    }
-}
-
-/// Writes a tile where it belongs.
-#[inline(always)]
-fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &Parts<'_>) {
-    if place.transposed {
-        for half in (0..place.columns).step_by(LANES) {
-            let row = |i: usize| if i < tile.len() { simd.load(&tile[i][half..]) } else { simd.splat(0.0) };
-            let columns = simd.transpose(std::array::from_fn(row));
-            for (j, column) in (half..place.columns).zip(columns) {
-                // SAFETY: tiles do not overlap, and this one is computed by this thread alone.
-                let to = unsafe { out.part((place.column + j) * place.stride + place.row, place.rows) };
-                let column = simd.lanes(column);
-                if place.add {
-                    to.iter_mut().zip(column).for_each(|(to, sum)| *to += sum);
-                } else {
-                    to.copy_from_slice(&column[..place.rows]);
-                }
-            }
-        }
-        return;
-    }
-    for (i, row) in tile.iter().take(place.rows).enumerate() {
-        // SAFETY: as above.
-        let to = unsafe { out.part((place.row + i) * place.stride + place.column, place.columns) };
-        let whole = to.len() / LANES * LANES;
-        for at in (0..whole).step_by(LANES) {
-            let sum = simd.load(&row[at..]);
-            simd.store(if place.add { simd.add(simd.load(&to[at..]), sum) } else { sum }, &mut to[at..]);
-        }
-        for (to, sum) in to[whole..].iter_mut().zip(&row[whole..]) {
-            *to = if place.add { *to + sum } else { *sum };
-        }
     }
 }

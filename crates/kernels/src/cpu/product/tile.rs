@@ -1,0 +1,163 @@
+//! The one tile that every product is made of.
+
+use std::ops::Range;
+
+use crate::cpu::matrix::BLOCK;
+use crate::cpu::pool::Parts;
+use crate::cpu::simd::{LANES, Simd, dispatch};
+
+/// One of the products whose sum is wanted.
+#[derive(Clone, Copy)]
+pub struct Term<'a> {
+    /// The rows of the tile, in blocks of `[rows][32]`.
+    pub left: &'a [f32],
+    /// From block to block.
+    pub left_stride: usize,
+    /// Rows of 32 columns.
+    pub right: &'a [f32],
+    /// From row to row.
+    pub right_stride: usize,
+    /// How many columns of the left and rows of the right are multiplied.
+    pub depth: usize,
+}
+
+/// A product of nothing.
+pub const NOTHING: Term<'static> = Term { left: &[], left_stride: 0, right: &[], right_stride: 0, depth: 0 };
+
+impl Term<'_> {
+    /// The part of the term in a run of depths, which begins at a multiple of [`BLOCK`].
+    pub fn narrow(self, depth: &Range<usize>) -> Self {
+        if depth.start >= self.depth {
+            return Self { depth: 0, ..self };
+        }
+        Self {
+            left: &self.left[depth.start / BLOCK * self.left_stride..],
+            right: &self.right[depth.start * self.right_stride..],
+            depth: depth.end.min(self.depth) - depth.start,
+            ..self
+        }
+    }
+}
+
+/// Where a tile goes.
+pub struct Place {
+    pub row: usize,
+    pub rows: usize,
+    pub column: usize,
+    pub columns: usize,
+    /// From row to row of the result as it is stored.
+    pub stride: usize,
+    /// Whether the tile's columns are the result's rows.
+    pub transposed: bool,
+    /// Whether the tile is added to what is there.
+    pub add: bool,
+}
+
+/// A tile of results: as many rows as any instruction set has.
+pub type Tile = [[f32; BLOCK]; 14];
+
+/// A tile of zeros.
+pub const EMPTY: Tile = [[0.0; BLOCK]; 14];
+
+dispatch! {
+    /// Sums the terms, and writes the tile to its place.
+    pub fn tile_product(terms: &[Term<'_>], place: &Place, out: &Parts<'_>) = tile_product_with
+}
+
+#[inline(always)]
+fn tile_product_with<S: Simd>(simd: S, terms: &[Term<'_>], place: &Place, out: &Parts<'_>) {
+    let mut tile = EMPTY;
+    sum_rows(simd, terms, place.rows, &mut tile);
+    put(simd, &tile, place, out);
+}
+
+dispatch! {
+    /// Sums the terms for the first `rows` rows of the left sides, and writes them into as many rows of the tile.
+    pub fn sum_tile(terms: &[Term<'_>], rows: usize, tile: &mut Tile) = sum_rows
+}
+
+#[inline(always)]
+fn sum_rows<S: Simd>(simd: S, terms: &[Term<'_>], rows: usize, tile: &mut Tile) {
+    macro_rules! by_rows {
+        ($vectors:literal, $at:expr, $($rows:literal)*) => {
+            match rows {
+                $($rows => sum::<S, $rows, $vectors>(simd, terms, $at, tile),)*
+                rows => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    match (S::TILE_VECTORS, S::TILE_ROWS) {
+        (2, _) => by_rows!(2, 0, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (_, 6) => {
+            by_rows!(1, 0, 1 2 3 4 5 6);
+            by_rows!(1, LANES, 1 2 3 4 5 6)
+        }
+        _ => {
+            by_rows!(1, 0, 1 2 3 4);
+            by_rows!(1, LANES, 1 2 3 4)
+        }
+    }
+}
+
+/// `ROWS` rows against `VECTORS` vectors, which begin at column `at` of the right side's 32.
+#[inline(always)]
+fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<'_>], at: usize, tile: &mut Tile) {
+    let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
+    for term in terms {
+        for block in 0..term.depth.div_ceil(BLOCK) {
+            let left = &term.left[block * term.left_stride..][..ROWS * BLOCK];
+            let right = &term.right[block * BLOCK * term.right_stride + at..];
+            let depth = (term.depth - block * BLOCK).min(BLOCK);
+            for p in 0..depth {
+                let right = &right[p * term.right_stride..][..VECTORS * LANES];
+                let right: [S::V; VECTORS] = std::array::from_fn(|v| simd.load(&right[v * LANES..]));
+                for i in 0..ROWS {
+                    let left = simd.splat(left[i * BLOCK + p]);
+                    for v in 0..VECTORS {
+                        sums[i][v] = simd.fma(left, right[v], sums[i][v]);
+                    }
+                }
+            }
+        }
+    }
+    // Constant places alone, or the compiler keeps the sums in memory.
+    for i in 0..ROWS {
+        for v in 0..VECTORS {
+            simd.store(sums[i][v], &mut tile[i][at + v * LANES..]);
+        }
+    }
+}
+
+/// Writes a tile where it belongs.
+#[inline(always)]
+fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &Parts<'_>) {
+    if place.transposed {
+        for half in (0..place.columns).step_by(LANES) {
+            let row = |i: usize| if i < tile.len() { simd.load(&tile[i][half..]) } else { simd.splat(0.0) };
+            let columns = simd.transpose(std::array::from_fn(row));
+            for (j, column) in (half..place.columns).zip(columns) {
+                // SAFETY: tiles do not overlap, and this one is computed by this thread alone.
+                let to = unsafe { out.part((place.column + j) * place.stride + place.row, place.rows) };
+                let column = simd.lanes(column);
+                if place.add {
+                    to.iter_mut().zip(column).for_each(|(to, sum)| *to += sum);
+                } else {
+                    to.copy_from_slice(&column[..place.rows]);
+                }
+            }
+        }
+        return;
+    }
+    for (i, row) in tile.iter().take(place.rows).enumerate() {
+        // SAFETY: as above.
+        let to = unsafe { out.part((place.row + i) * place.stride + place.column, place.columns) };
+        let whole = to.len() / LANES * LANES;
+        for at in (0..whole).step_by(LANES) {
+            let sum = simd.load(&row[at..]);
+            simd.store(if place.add { simd.add(simd.load(&to[at..]), sum) } else { sum }, &mut to[at..]);
+        }
+        for (to, sum) in to[whole..].iter_mut().zip(&row[whole..]) {
+            *to = if place.add { *to + sum } else { *sum };
+        }
+    }
+}

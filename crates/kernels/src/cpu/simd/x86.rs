@@ -1,0 +1,241 @@
+//! The vectors of x86-64: AVX-512, and AVX2 with fused multiply-add.
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Simd};
+
+/// AVX-512 foundation.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+/// AVX2 with fused multiply-add: a vector is two registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx512 {
+    pub fn detect() -> Option<Self> {
+        (!cfg!(miri) && is_x86_feature_detected!("avx512f")).then_some(Self(()))
+    }
+}
+
+impl Avx2 {
+    pub fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        (!cfg!(miri) && found).then_some(Self(()))
+    }
+}
+
+impl Avx2 {
+    /// Eight registers of eight.
+    #[inline(always)]
+    fn transpose_eight(self, r: [__m256; 8]) -> [__m256; 8] {
+        use std::array::from_fn;
+        // SAFETY: `self` proves the instruction set. The steps exchange within pairs of rows, within fours, and then
+        // whole halves of the registers.
+        unsafe {
+            let pairs: [__m256; 8] = from_fn(|i| match i % 2 {
+                0 => _mm256_unpacklo_ps(r[i], r[i + 1]),
+                _ => _mm256_unpackhi_ps(r[i - 1], r[i]),
+            });
+            let fours: [__m256; 8] = from_fn(|i| {
+                let (a, b) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
+                if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
+            });
+            from_fn(|i| match i / 4 {
+                0 => _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]),
+                _ => _mm256_permute2f128_ps::<0x31>(fours[i - 4], fours[i]),
+            })
+        }
+    }
+}
+
+/// Implements the arithmetic of [`Simd`] by one intrinsic each.
+macro_rules! by_intrinsic {
+    ($($name:ident($($arg:ident),*) = $intrinsic:ident;)*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: Self::V),*) -> Self::V {
+                // SAFETY: a value of this type exists only after the processor was found to have the instruction set.
+                unsafe { $intrinsic($($arg),*) }
+            }
+        )*
+    };
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const TILE_ROWS: usize = 14;
+    const TILE_VECTORS: usize = 2;
+
+    by_intrinsic! {
+        add(a, b) = _mm512_add_ps;
+        sub(a, b) = _mm512_sub_ps;
+        mul(a, b) = _mm512_mul_ps;
+        div(a, b) = _mm512_div_ps;
+        max(a, b) = _mm512_max_ps;
+        min(a, b) = _mm512_min_ps;
+        fma(a, b, c) = _mm512_fmadd_ps;
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        // SAFETY: as above, the value `self` proves the instruction set.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        assert!(from.len() >= LANES, "load: fewer than sixteen elements");
+        // SAFETY: sixteen elements are there; the load needs no alignment.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32]) {
+        assert!(to.len() >= LANES, "store: fewer than sixteen elements");
+        // SAFETY: sixteen elements are there and ours alone; the store needs no alignment.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+    #[inline(always)]
+    fn pow2(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        }
+    }
+    #[inline(always)]
+    fn zero_below(self, v: Self::V, x: Self::V, limit: f32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(limit)), v) }
+    }
+    #[inline(always)]
+    fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
+        use std::array::from_fn;
+        // SAFETY: `self` proves the instruction set. The three steps exchange within pairs of rows, within fours, and
+        // then whole quarters of the registers.
+        unsafe {
+            let pairs: [__m512; 16] = from_fn(|i| match i % 2 {
+                0 => _mm512_unpacklo_ps(r[i], r[i + 1]),
+                _ => _mm512_unpackhi_ps(r[i - 1], r[i]),
+            });
+            // Vector 4q + c: columns c, c + 4, c + 8, c + 12 of rows 4q..4q + 4.
+            let fours: [__m512; 16] = from_fn(|i| {
+                let (q, c) = (i / 4 * 4, i % 4);
+                let (a, b) = (_mm512_castps_pd(pairs[q + c / 2]), _mm512_castps_pd(pairs[q + c / 2 + 2]));
+                _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) })
+            });
+            // Vectors c: quarters 0 and 2 of row groups 0 and 1 …; then the same across.
+            let low: [__m512; 8] = from_fn(|i| {
+                let (half, c) = (i / 4 * 8, i % 4);
+                _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[half + c], fours[half + c + 4])
+            });
+            let high: [__m512; 8] = from_fn(|i| {
+                let (half, c) = (i / 4 * 8, i % 4);
+                _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[half + c], fours[half + c + 4])
+            });
+            from_fn(|column| {
+                let c = column % 4;
+                match column / 4 {
+                    0 => _mm512_shuffle_f32x4::<0b10_00_10_00>(low[c], low[c + 4]),
+                    1 => _mm512_shuffle_f32x4::<0b10_00_10_00>(high[c], high[c + 4]),
+                    2 => _mm512_shuffle_f32x4::<0b11_01_11_01>(low[c], low[c + 4]),
+                    _ => _mm512_shuffle_f32x4::<0b11_01_11_01>(high[c], high[c + 4]),
+                }
+            })
+        }
+    }
+    #[inline(always)]
+    fn lanes(self, v: Self::V) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes
+    }
+}
+
+/// As `by_intrinsic`, for each of the two registers.
+macro_rules! by_halves {
+    ($($name:ident($($arg:ident),*) = $intrinsic:ident;)*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: Self::V),*) -> Self::V {
+                // SAFETY: a value of this type exists only after the processor was found to have the instruction set.
+                unsafe { [$intrinsic($($arg[0]),*), $intrinsic($($arg[1]),*)] }
+            }
+        )*
+    };
+}
+
+impl Simd for Avx2 {
+    type V = [__m256; 2];
+    const TILE_ROWS: usize = 6;
+    const TILE_VECTORS: usize = 1;
+
+    by_halves! {
+        add(a, b) = _mm256_add_ps;
+        sub(a, b) = _mm256_sub_ps;
+        mul(a, b) = _mm256_mul_ps;
+        div(a, b) = _mm256_div_ps;
+        max(a, b) = _mm256_max_ps;
+        min(a, b) = _mm256_min_ps;
+        fma(a, b, c) = _mm256_fmadd_ps;
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        assert!(from.len() >= LANES, "load: fewer than sixteen elements");
+        // SAFETY: sixteen elements are there; the loads need no alignment.
+        unsafe { [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))] }
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32]) {
+        assert!(to.len() >= LANES, "store: fewer than sixteen elements");
+        // SAFETY: sixteen elements are there and ours alone; the stores need no alignment.
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), v[0]);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), v[1]);
+        }
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        a.map(|a| unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) })
+    }
+    #[inline(always)]
+    fn pow2(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        a.map(|a| unsafe {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        })
+    }
+    #[inline(always)]
+    fn zero_below(self, v: Self::V, x: Self::V, limit: f32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        std::array::from_fn(|i| unsafe {
+            _mm256_and_ps(v[i], _mm256_cmp_ps::<_CMP_NLT_UQ>(x[i], _mm256_set1_ps(limit)))
+        })
+    }
+    #[inline(always)]
+    fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
+        use std::array::from_fn;
+        // Block (i, j): rows 8i to 8i + 8, of each the register j.
+        let block = |i: usize, j: usize| self.transpose_eight(from_fn(|row| r[8 * i + row][j]));
+        let blocks = [[block(0, 0), block(0, 1)], [block(1, 0), block(1, 1)]];
+        from_fn(|column| [blocks[0][column / 8][column % 8], blocks[1][column / 8][column % 8]])
+    }
+    #[inline(always)]
+    fn lanes(self, v: Self::V) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes
+    }
+}
