@@ -43,6 +43,9 @@ struct Arguments {
     /// The seed of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Compute in single precision throughout: slower on a quantised base
+    #[arg(long)]
+    exact: bool,
     /// Ends an answer where this text appears; may be given several times
     #[arg(long)]
     stop: Vec<String>,
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
             max_new_tokens: arguments.max_new_tokens,
             stop: arguments.stop,
             sampling: SamplingConfig { temperature, top_k, top_p, min_p, repetition_penalty, seed },
+            exact: arguments.exact,
         };
         let system = arguments.system.map(|text| Message::new(Role::System, text));
         let messages = system.into_iter().collect();

@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         checkpoint_to_start_from(&arguments.out, arguments.resume)?;
         let device = foehn::device(&arguments.device)?;
         let records = cleaned(&recipe, &arguments.out)?;
-        let mut base = Pretrained::load(&recipe.model, &device, &mut common::show_fetch())?;
+        let mut base = Pretrained::load(&recipe.model, recipe.base, &device, &mut common::show_fetch())?;
         let suite = if arguments.no_evaluation { None } else { Some(Suite::open(&arguments.suite)?) };
         let ask = |name: &str, base: &Pretrained| {
             suite.as_ref().map(|suite| common::evaluate(name, base, suite, &QUICK)).transpose()
@@ -126,7 +126,7 @@ fn cleaned(recipe: &Recipe, out: &Path) -> Result<Vec<Record>> {
 }
 
 fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, arguments: &Arguments) -> Result<Outcome> {
-    let manifest = base.manifest(foehn::sha256_of_file(&arguments.out.join("clean.jsonl"))?);
+    let manifest = base.manifest(foehn::sha256_of_file(&arguments.out.join("clean.jsonl"))?)?;
     let (records, held_out) = match recipe.validation.fraction > 0.0 {
         true => split_stratified(records, recipe.validation.fraction, recipe.seed, "task")?,
         false => (records, Vec::new()),

@@ -28,6 +28,12 @@ struct Arguments {
     /// In place of rows: so many random rows a step, of so many tokens, all supervised
     #[arg(long, num_args = 2, value_names = ["ROWS", "TOKENS"])]
     random: Option<Vec<usize>>,
+    /// In place of a model: random weights of the shape that this config.json says, in the form of --base
+    #[arg(long, value_name = "CONFIG", requires = "random")]
+    synthetic: Option<PathBuf>,
+    /// The rank of a fresh adapter; its alpha is twice that
+    #[arg(long, default_value_t = 8)]
+    r: usize,
     /// Rows in a step
     #[arg(long, default_value_t = 8)]
     batch: usize,
@@ -43,7 +49,7 @@ struct Arguments {
     /// The learning rate
     #[arg(long, default_value_t = 2e-4)]
     learning_rate: f64,
-    /// The adapter to start from; a fresh one (r = 8, alpha = 16, all linear layers) by default
+    /// The adapter to start from; a fresh one on all linear layers by default
     #[arg(long)]
     init: Option<PathBuf>,
     /// Where to save the adapter after the last step
@@ -60,11 +66,13 @@ struct Row {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
-        let mut network = arguments.model.load_network()?;
-        let model = &mut network.model;
+        let model = &mut common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
         let adapter = match &arguments.init {
             Some(folder) => Adapter::load(folder)?,
-            None => Adapter::new(&LoraConfig::default(), model, 0)?,
+            None => {
+                let config = LoraConfig { r: arguments.r, lora_alpha: 2.0 * arguments.r as f64, ..LoraConfig::default() };
+                Adapter::new(&config, model, 0)?
+            }
         };
         attach_trainable(model, &adapter)?;
         model.set_recompute(arguments.recompute);
@@ -87,14 +95,14 @@ fn main() -> ExitCode {
             trained.save(folder)?;
         }
         // The first step pays for what later ones find warm.
-        let rate = |per_step: &dyn Fn(usize) -> f64| median((1.min(seconds.len() - 1)..seconds.len()).map(per_step));
+        let rate = |per_step: &dyn Fn(usize) -> f64| common::median((1.min(seconds.len() - 1)..seconds.len()).map(per_step));
         let report = json!({
             "losses": losses,
             "tokens_per_s": rate(&|step| tokens[step] as f64 / seconds[step]),
             "examples_per_s": rate(&|step| batch as f64 / seconds[step]),
             "real_tokens": tokens.iter().sum::<usize>(),
             "computed_tokens": rows,
-            "peak_rss_mib": peak_rss_mib(),
+            "peak_rss_mib": common::peak_rss_mib(),
         });
         println!("{report}");
         Ok(())
@@ -105,11 +113,7 @@ fn samples(arguments: &Arguments, vocab_size: usize) -> Result<(usize, Vec<Sampl
     ensure!(arguments.steps > 0 && arguments.batch > 0, "--steps and --batch have to be at least 1");
     if let Some(&[rows, tokens]) = arguments.random.as_deref() {
         ensure!(rows > 0 && tokens > 1, "--random needs at least 1 row of 2 tokens");
-        let mut state = 1u64;
-        let mut id = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((state >> 33) % vocab_size as u64) as u32
-        };
+        let mut id = common::random_ids(vocab_size);
         let count = rows * arguments.steps;
         let random = (0..count).map(|_| Sample::from_text((0..tokens).map(|_| id()).collect()));
         return Ok((rows, random.collect::<Result<_, _>>()?));
@@ -125,18 +129,4 @@ fn samples(arguments: &Arguments, vocab_size: usize) -> Result<(usize, Vec<Sampl
     let samples = text.lines().enumerate().map(sample).collect::<Result<Vec<_>>>()?;
     ensure!(!samples.is_empty(), "{} has no rows", path.display());
     Ok((arguments.batch, samples))
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2] * 1000.0).round() / 1000.0
-}
-
-/// The most memory that this process has held, in MiB; null where the system does not say.
-fn peak_rss_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some((kib / 102.4).round() / 10.0)
 }

@@ -4,10 +4,10 @@
 //! ([`Pretrained`]), and re-exports the crates that do the work. `docs/guide.md` walks through the whole job.
 //!
 //! ```no_run
-//! use foehn::{Pretrained, corpus::{Message, Role}, generate::{GenerateConfig, generate}};
+//! use foehn::{Pretrained, corpus::{Message, Role}, generate::{GenerateConfig, generate}, mistral::Base};
 //!
 //! let device = foehn::device("flex")?;
-//! let mut base = Pretrained::load("smollm2-135m-instruct", &device, &mut |_| ())?;
+//! let mut base = Pretrained::load("smollm2-135m-instruct", Base::Stored, &device, &mut |_| ())?;
 //! base.attach("runs/vakog/adapter".as_ref(), false)?;
 //! let question = [Message::new(Role::User, "What modality is: 'A bell rang'?")];
 //! let prompt = base.template.prompt(&base.tokenizer, &question)?;

@@ -1,11 +1,12 @@
 //! A model by name, with everything that belongs to it.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use foehn_hub::{Hub, Progress};
 use foehn_lora::{Adapter, Manifest};
-use foehn_mistral::{Mistral, MistralConfig};
+use foehn_mistral::{Base, Mistral, MistralConfig};
 use foehn_tokens::{ChatTemplate, Tokenizer};
 use foehn_weights::Weights;
 use sha2::{Digest, Sha256};
@@ -21,8 +22,24 @@ pub struct Pretrained {
     pub tokenizer: Tokenizer,
     /// The chat template.
     pub template: ChatTemplate,
-    /// SHA-256 of all tensors of the checkpoint, in lower-case hexadecimal.
-    pub base_sha256: String,
+    checkpoint: Checkpoint,
+}
+
+/// The file that a model came from, and its hash once somebody has asked.
+#[derive(Debug)]
+struct Checkpoint {
+    weights: Weights,
+    sha256: OnceLock<String>,
+}
+
+impl Checkpoint {
+    fn sha256(&self) -> Result<&str, LoadError> {
+        if let Some(sha256) = self.sha256.get() {
+            return Ok(sha256);
+        }
+        let sha256 = hash_of(&self.weights)?;
+        Ok(self.sha256.get_or_init(|| sha256))
+    }
 }
 
 /// Why a model or its adapter cannot be loaded.
@@ -84,23 +101,28 @@ pub enum LoadError {
 pub struct Network {
     /// The network.
     pub model: Mistral,
-    /// SHA-256 of all tensors of the checkpoint, in lower-case hexadecimal.
-    pub base_sha256: String,
+    checkpoint: Checkpoint,
     files: foehn_hub::ModelFiles,
 }
 
 impl Network {
-    /// Finds a model's files (see [`Hub::resolve`] for what a name can be) and loads the weights onto a device.
+    /// Finds a model's files (see [`Hub::resolve`] for what a name can be) and loads the weights onto a device, in the form
+    /// that `base` asks for.
     ///
     /// # Errors
     /// [`LoadError`], with the file and the place.
-    pub fn load(name: &str, device: &Device, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, LoadError> {
+    pub fn load(
+        name: &str,
+        base: Base,
+        device: &Device,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self, LoadError> {
         let files = Hub::from_env().resolve(name, progress)?;
         let weights = Weights::open(&files.weights)?;
         let config = config(&files, &weights)?;
         let failed = |source| LoadError::Model { path: files.weights.clone(), source };
-        let model = Mistral::load(&config, &weights, device).map_err(failed)?;
-        Ok(Self { model, base_sha256: hash_of(&weights)?, files })
+        let model = Mistral::load_as(&config, &weights, base, device).map_err(failed)?;
+        Ok(Self { model, checkpoint: Checkpoint { weights, sha256: OnceLock::new() }, files })
     }
 
     /// Attaches an adapter for inference. Unless `allow_mismatch`, one that was trained on another base is refused.
@@ -108,23 +130,28 @@ impl Network {
     /// # Errors
     /// [`LoadError::Adapter`].
     pub fn attach(&mut self, folder: &Path, allow_mismatch: bool) -> Result<Adapter, LoadError> {
-        attach(&mut self.model, folder, allow_mismatch, [&self.base_sha256, "", ""])
+        attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, ["", ""])
     }
 }
 
 impl Pretrained {
-    /// Loads a model with its tokenizer and its chat template.
+    /// Loads a model with its tokenizer and its chat template, its weights in the form that `base` asks for.
     ///
     /// # Errors
     /// [`LoadError`], with the file and the place.
-    pub fn load(name: &str, device: &Device, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, LoadError> {
-        let Network { model, base_sha256, files } = Network::load(name, device, progress)?;
+    pub fn load(
+        name: &str,
+        base: Base,
+        device: &Device,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self, LoadError> {
+        let Network { model, checkpoint, files } = Network::load(name, base, device, progress)?;
         let (tokenizer, template) = text_side(&files)?;
         let (tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
         if tokens > vocab_size {
             return Err(LoadError::Vocabulary { path: text_path(&files), tokens, vocab_size });
         }
-        Ok(Self { name: name.to_owned(), model, tokenizer, template, base_sha256 })
+        Ok(Self { name: name.to_owned(), model, tokenizer, template, checkpoint })
     }
 
     /// Attaches an adapter for inference. Unless `allow_mismatch`, one that was trained on another base, tokenizer or
@@ -134,21 +161,24 @@ impl Pretrained {
     /// [`LoadError::Adapter`].
     pub fn attach(&mut self, folder: &Path, allow_mismatch: bool) -> Result<Adapter, LoadError> {
         let template = self.template.fingerprint();
-        let hashes = [self.base_sha256.as_str(), self.tokenizer.fingerprint(), &template];
-        attach(&mut self.model, folder, allow_mismatch, hashes)
+        let hashes = [self.tokenizer.fingerprint(), &template];
+        attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, hashes)
     }
 
     /// The part of an adapter's manifest that the model decides; the data's hash is the caller's.
-    pub fn manifest(&self, data_sha256: String) -> Manifest {
-        Manifest {
+    ///
+    /// # Errors
+    /// [`LoadError::Weights`] where the checkpoint can no longer be read.
+    pub fn manifest(&self, data_sha256: String) -> Result<Manifest, LoadError> {
+        Ok(Manifest {
             foehn: env!("CARGO_PKG_VERSION").into(),
             base_name: self.name.clone(),
-            base_sha256: self.base_sha256.clone(),
+            base_sha256: self.checkpoint.sha256()?.to_owned(),
             tokenizer_sha256: self.tokenizer.fingerprint().to_owned(),
             template_sha256: self.template.fingerprint(),
             data_sha256,
             ..Manifest::default()
-        }
+        })
     }
 }
 
@@ -201,12 +231,13 @@ fn attach(
     model: &mut Mistral,
     folder: &Path,
     allow_mismatch: bool,
-    [base, tokenizer, template]: [&str; 3],
+    checkpoint: &Checkpoint,
+    [tokenizer, template]: [&str; 2],
 ) -> Result<Adapter, LoadError> {
     let failed = |source| LoadError::Adapter { path: folder.to_owned(), source: Box::new(source) };
     let adapter = Adapter::load(folder).map_err(failed)?;
     if let Some(manifest) = adapter.manifest.as_ref().filter(|_| !allow_mismatch) {
-        manifest.check(base, tokenizer, template).map_err(failed)?;
+        manifest.check(checkpoint.sha256()?, tokenizer, template).map_err(failed)?;
     }
     foehn_lora::attach(model, &adapter).map_err(failed)?;
     Ok(adapter)
@@ -218,7 +249,7 @@ fn hash_of(weights: &Weights) -> Result<String, LoadError> {
     for name in weights.names() {
         let info = weights.info(name).map(|info| format!("{name} {:?} {}\n", info.shape, info.dtype.name()));
         hasher.update(info.unwrap_or_default());
-        hasher.update(weights.bytes(name)?);
+        hasher.update(weights.read(name)?);
     }
     Ok(hexadecimal(&hasher.finalize()))
 }

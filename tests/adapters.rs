@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Golden, assert_close, values};
 use foehn::Network;
 use foehn_lora::{Adapter, Error, LoraConfig, TargetModules, attach, detach, merge};
-use foehn_mistral::Mistral;
+use foehn_mistral::{Base, Mistral};
 use foehn_weights::{Tensor, save_safetensors};
 use proptest::prelude::*;
 
@@ -71,7 +71,7 @@ fn a_merged_checkpoint_loads_to_the_same_network() {
     merge(&mut model);
     model.save(folder.path()).unwrap();
     let device = foehn::device("flex").unwrap();
-    let back = Network::load(folder.path().to_str().unwrap(), &device, &mut |_| ()).unwrap();
+    let back = Network::load(folder.path().to_str().unwrap(), Base::Stored, &device, &mut |_| ()).unwrap();
     assert_eq!(back.model.config(), model.config());
     assert_eq!(logits(&golden, &back.model), logits(&golden, &model));
 }

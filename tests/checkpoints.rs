@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::Golden;
+use foehn::mistral::Base;
 use foehn::{LoadError, Network, Pretrained};
 
 /// Loads a copy of a golden checkpoint with one thing changed; returns the error's whole text.
@@ -17,7 +18,7 @@ fn spoiled(change: impl FnOnce(&Path)) -> String {
     }
     change(folder.path());
     let device = foehn::device("flex").unwrap();
-    match Network::load(folder.path().to_str().unwrap(), &device, &mut |_| ()) {
+    match Network::load(folder.path().to_str().unwrap(), Base::Stored, &device, &mut |_| ()) {
         Ok(_) => String::new(),
         Err(error) => text(&error),
     }
@@ -98,7 +99,7 @@ fn a_tokenizer_of_another_model_is_refused() {
     let tokenizers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers");
     fs::copy(tokenizers.join("tokenizer.model.v3"), folder.path().join("tokenizer.model.v3")).unwrap();
     let device = foehn::device("flex").unwrap();
-    match Pretrained::load(folder.path().to_str().unwrap(), &device, &mut |_| ()) {
+    match Pretrained::load(folder.path().to_str().unwrap(), Base::Stored, &device, &mut |_| ()) {
         Err(LoadError::Vocabulary { tokens, vocab_size, .. }) => assert_eq!((tokens, vocab_size), (32768, 97)),
         other => panic!("{other:?}"),
     }

@@ -5,15 +5,16 @@ pub mod gate;
 pub mod training;
 
 use std::io::{IsTerminal, stderr, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use foehn::burn::tensor::Device;
 use foehn::corpus::Record;
 use foehn::evaluate::{EvaluateConfig, Run, Subject, Suite};
 use foehn::hub::Progress;
+use foehn::mistral::{Base, Mistral, MistralConfig};
 use foehn::tokens::{Sample, Tokenizer};
 use foehn::{Network, Pretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -33,6 +34,9 @@ pub struct ModelArgs {
     /// flex, ndarray, wgpu or cuda, where the build has it
     #[arg(long, default_value = "flex")]
     pub device: String,
+    /// How the base is kept in memory: stored, f32, bf16, q8_0, q4_k or nf4
+    #[arg(long, default_value_t)]
+    pub base: Base,
 }
 
 impl ModelArgs {
@@ -42,7 +46,7 @@ impl ModelArgs {
 
     /// The model with its tokenizer, template and adapter.
     pub fn load(&self) -> Result<Pretrained> {
-        let mut base = Pretrained::load(&self.model, &self.device()?, &mut show_fetch())?;
+        let mut base = Pretrained::load(&self.model, self.base, &self.device()?, &mut show_fetch())?;
         if let Some(folder) = &self.adapter {
             base.attach(folder, self.allow_mismatch)?;
         }
@@ -51,11 +55,47 @@ impl ModelArgs {
 
     /// The network with its adapter.
     pub fn load_network(&self) -> Result<Network> {
-        let mut network = Network::load(&self.model, &self.device()?, &mut show_fetch())?;
+        let mut network = Network::load(&self.model, self.base, &self.device()?, &mut show_fetch())?;
         if let Some(folder) = &self.adapter {
             network.attach(folder, self.allow_mismatch)?;
         }
         Ok(network)
+    }
+}
+
+/// The network of the arguments, or one of a shape without a checkpoint: that of a `config.json`.
+pub fn network_or_synthetic(arguments: &ModelArgs, config: Option<&Path>) -> Result<Mistral> {
+    let Some(path) = config else { return Ok(arguments.load_network()?.model) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let config = MistralConfig::from_json(&text).with_context(|| path.display().to_string())?;
+    let mut model = Mistral::synthetic(&config, arguments.base, &arguments.device()?);
+    if let Some(folder) = &arguments.adapter {
+        foehn::lora::attach(&mut model, &foehn::lora::Adapter::load(folder)?)?;
+    }
+    Ok(model)
+}
+
+/// The most memory that this process has held, in MiB; null where the system does not say.
+pub fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some((kib / 102.4).round() / 10.0)
+}
+
+/// The middle one, to three decimals.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2] * 1000.0).round() / 1000.0
+}
+
+/// Token ids for measuring: the same every time.
+pub fn random_ids(vocab_size: usize) -> impl FnMut() -> u32 {
+    let mut state = 1u64;
+    move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((state >> 33) % vocab_size as u64) as u32
     }
 }
 

@@ -3,3 +3,5 @@
 
 #[path = "../../crates/kernels/src/cpu/mod.rs"]
 mod cpu;
+#[path = "../../crates/kernels/src/encoding.rs"]
+mod encoding;

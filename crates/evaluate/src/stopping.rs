@@ -73,7 +73,7 @@ pub fn answer(
     batch: usize,
     on_progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Answer>> {
-    let config = GenerateConfig { max_new_tokens, ..GenerateConfig::default() };
+    let config = GenerateConfig { max_new_tokens, exact: true, ..GenerateConfig::default() };
     let mut answers = Vec::with_capacity(questions.len());
     for questions in questions.chunks(batch.max(1)) {
         let prompt = |question: &String| {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use foehn_lora::LoraConfig;
+use foehn_mistral::Base;
 use serde::{Deserialize, Serialize};
 
 use crate::{AdamWConfig, Error, Schedule};
@@ -13,6 +14,8 @@ use crate::{AdamWConfig, Error, Schedule};
 pub struct Recipe {
     /// The base model: a folder, a `.gguf` file, a repository id or a short name.
     pub model: String,
+    /// The form in which the base's matrices are kept: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
+    pub base: Base,
     /// The training data: a file of any format that `foehn-corpus` reads.
     pub data: PathBuf,
     /// The passes that clean the data, a TOML file as `foehn-corpus` reads it; its default pipeline where there is none.
@@ -72,6 +75,7 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             model: "smollm2-135m-instruct".into(),
+            base: Base::default(),
             data: PathBuf::new(),
             pipeline: None,
             lexicon: None,

@@ -70,12 +70,15 @@ pub struct GenerateConfig {
     pub stop: Vec<String>,
     /// How tokens are chosen.
     pub sampling: SamplingConfig,
+    /// Computes in single precision throughout. If not, what meets a quantised weight is rounded to eight bits, where the
+    /// processor has integer dot products: faster, and a little off.
+    pub exact: bool,
 }
 
 impl Default for GenerateConfig {
-    /// Greedy, up to 256 tokens.
+    /// Greedy, up to 256 tokens, not exact.
     fn default() -> Self {
-        Self { max_new_tokens: 256, stop: Vec::new(), sampling: SamplingConfig::default() }
+        Self { max_new_tokens: 256, stop: Vec::new(), sampling: SamplingConfig::default(), exact: false }
     }
 }
 

@@ -45,8 +45,8 @@ pub struct Continuation {
 /// longer than the cache's capacity or the model's `max_position_embeddings`. `on_token` gets each token but stop tokens,
 /// with its sequence, and may break that sequence off.
 ///
-/// A sequence that has ended keeps its place in the batch with a single row, so the cache is of use afterwards only for
-/// those that ended in the last step: for a batch of one, always. It lacks the last token of the output.
+/// What all prompts begin with is computed once. A sequence that has ended is computed no further; the cache holds all of
+/// each sequence but the last token of its output.
 ///
 /// # Errors
 /// [`Error::Setting`], [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::UnknownToken`] and
@@ -69,13 +69,14 @@ pub fn continue_ids(
         sampler: Sampler::new(sampling, index),
     };
     let mut sequences: Vec<Sequence> = prompts.iter().enumerate().map(begin).collect();
+    if sequences.iter().any(|sequence| sequence.stop.is_none()) {
+        share_beginning(model, cache, prompts);
+    }
     while sequences.iter().any(|sequence| sequence.stop.is_none()) {
         let mut logits = next_logits(model, cache, &sequences);
         let rows = logits.chunks_exact_mut(model.config().vocab_size);
-        for (index, (sequence, logits)) in sequences.iter_mut().zip(rows).enumerate() {
-            if sequence.stop.is_some() {
-                continue;
-            }
+        let live = sequences.iter_mut().enumerate().filter(|(_, sequence)| sequence.stop.is_none());
+        for ((index, sequence), logits) in live.zip(rows) {
             check_finite(logits, index, sequence.ids.len())?;
             let id = sequence.sampler.next(logits, &sequence.ids);
             sequence.ids.push(id);
@@ -116,23 +117,35 @@ impl Limits<'_> {
     }
 }
 
-/// Runs what the cache lacks of each sequence; gives the logits after the last tokens, `[batch · vocab]`.
+/// Runs what the cache lacks of each sequence that goes on; gives the logits after their last tokens, `[sequences · vocab]`.
 fn next_logits(model: &Mistral, cache: &mut KvCache, sequences: &[Sequence]) -> Vec<f32> {
-    // An ended sequence is cut to nothing and fed any token: it can't outgrow the cache, nor make attention longer.
-    let is_live = |sequence: &Sequence| sequence.stop.is_none();
-    let lengths: Vec<usize> = sequences
-        .iter()
-        .zip(cache.lengths())
-        .map(|(sequence, &length)| if is_live(sequence) { length } else { 0 })
-        .collect();
-    cache.truncate(&lengths);
-    let inputs: Vec<&[u32]> = sequences
-        .iter()
-        .zip(&lengths)
-        .map(|(sequence, &length)| if is_live(sequence) { &sequence.ids[length..] } else { &[0][..] })
-        .collect();
-    let hidden = model.forward_cached(&inputs, cache);
-    model.logits(hidden).into_data().try_into_vec().expect("logits are f32")
+    let held = cache.lengths().to_vec();
+    let lacking = |(sequence, held): (_, usize)| {
+        let sequence: &Sequence = sequence;
+        if sequence.stop.is_none() { &sequence.ids[held..] } else { &[] }
+    };
+    let inputs: Vec<&[u32]> = sequences.iter().zip(held).map(lacking).collect();
+    model.next_logits(&inputs, cache).into_data().try_into_vec().expect("logits are f32")
+}
+
+/// Computes what all prompts begin with once, where the cache holds nothing yet.
+fn share_beginning(model: &Mistral, cache: &mut KvCache, prompts: &[Vec<u32>]) {
+    let [first, others @ ..] = prompts else { return };
+    if others.is_empty() || cache.lengths().iter().any(|&held| held > 0) {
+        return;
+    }
+    let common = |prompt: &Vec<u32>| first.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    // The last token of a prompt is left, since its logits are wanted.
+    let shared = others.iter().map(common).chain(prompts.iter().map(|prompt| prompt.len() - 1)).min().unwrap_or(0);
+    if shared == 0 {
+        return;
+    }
+    let mut inputs = vec![&first[..0]; prompts.len()];
+    inputs[0] = &first[..shared];
+    model.forward_cached(&inputs, cache);
+    for sequence in 1..prompts.len() {
+        cache.copy(0, sequence, shared);
+    }
 }
 
 fn check_prompts(model: &Mistral, cache: &KvCache, prompts: &[Vec<u32>], context: usize) -> Result<()> {
@@ -148,12 +161,8 @@ fn check_prompts(model: &Mistral, cache: &KvCache, prompts: &[Vec<u32>], context
             return Err(Error::UnknownToken { sequence, id, vocab_size });
         }
     }
-    // The first pass pads every sequence to the one that brings the most rows.
-    let lacking = || prompts.iter().zip(cache.lengths()).map(|(prompt, &held)| prompt.len().checked_sub(held));
-    let rows = lacking().flatten().max().unwrap_or(0);
     let fits = prompts.len() == cache.lengths().len()
-        && lacking().all(|lacking| lacking.is_some_and(|lacking| lacking > 0))
-        && cache.lengths().iter().all(|held| held + rows <= cache.capacity());
+        && prompts.iter().zip(cache.lengths()).all(|(prompt, &held)| prompt.len() > held);
     if !fits {
         return Err(Error::CacheMismatch {
             cached: cache.lengths().to_vec(),

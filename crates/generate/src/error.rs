@@ -43,7 +43,7 @@ pub enum Error {
         /// Rows of the model's embedding.
         vocab_size: usize,
     },
-    /// The cache is for another number of sequences, holds all of a prompt already, or has no room for the rows of a pass.
+    /// The cache is for another number of sequences, or holds all of a prompt already.
     #[error("a cache with {cached:?} of {capacity} tokens can't be continued by prompts of {prompts:?} tokens")]
     CacheMismatch {
         /// The cache's lengths.

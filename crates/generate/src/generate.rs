@@ -26,8 +26,7 @@ pub struct Generation {
 /// `on_text` gets the text of each sequence, by its place in `prompts`, as soon as it is certain: whole characters, and
 /// nothing that may yet turn out to begin a stop string. The pieces joined are [`Generation::text`].
 ///
-/// The cache holds the longest prompt and `max_new_tokens` more for every sequence, and the prompts are padded to the
-/// longest: callers with many prompts bring them in batches of like lengths.
+/// What all prompts begin with is computed once.
 ///
 /// # Errors
 /// As [`continue_ids`].
@@ -57,6 +56,7 @@ pub(crate) fn generate_cached(
     on_text: &mut dyn FnMut(usize, &str),
 ) -> Result<Vec<Generation>> {
     config.check()?;
+    cache.set_exact(config.exact);
     let mut eos_ids = [tokenizer.eos_ids(), &model.config().eos_token_id].concat();
     eos_ids.sort_unstable();
     eos_ids.dedup();

@@ -13,6 +13,7 @@
 //!     max_new_tokens: 64,
 //!     stop: vec!["\nUser:".to_owned()],
 //!     sampling: SamplingConfig { temperature: 0.8, top_p: Some(0.95), ..SamplingConfig::default() },
+//!     ..GenerateConfig::default()
 //! };
 //! config.check()?;
 //!

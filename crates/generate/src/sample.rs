@@ -125,8 +125,9 @@ pub fn keep_min_p(logits: &mut [f32], p: f32) {
 /// # Panics
 /// When there is no logit.
 pub fn argmax(logits: &[f32]) -> u32 {
-    let best = (0..logits.len() as u32).min_by(|&a, &b| descending(logits, a, b));
-    best.expect("argmax: there is no logit")
+    assert!(!logits.is_empty(), "argmax: there is no logit");
+    let largest = largest(logits);
+    logits.iter().position(|&logit| logit == largest).unwrap_or(0) as u32
 }
 
 /// Draws a token from the softmax of the logits.

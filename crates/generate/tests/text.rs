@@ -10,7 +10,7 @@ use foehn_generate::{Error, GenerateConfig, Generation, SamplingConfig, Session,
 
 fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {
     let sampling = SamplingConfig { temperature: 1.0, seed: 11, ..SamplingConfig::default() };
-    GenerateConfig { max_new_tokens, stop: stop.iter().map(|stop| (*stop).to_owned()).collect(), sampling }
+    GenerateConfig { max_new_tokens, stop: stop.iter().map(|stop| (*stop).to_owned()).collect(), sampling, exact: true }
 }
 
 fn prompts(tiny: &Tiny) -> Vec<Vec<u32>> {

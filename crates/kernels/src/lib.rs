@@ -16,9 +16,11 @@
 
 mod attention;
 mod block;
+mod cached;
 #[cfg(feature = "flex")]
 mod cpu;
 mod cross_entropy;
+mod encoding;
 #[cfg(feature = "flex")]
 mod flex;
 mod memory;
@@ -30,12 +32,14 @@ mod weight;
 
 pub use attention::{Visibility, attention};
 pub use block::{Cache, FeedForward, SelfAttention};
+pub use cached::{DecoderLayer, KvCache, KvShape, forward_cached};
 #[cfg(feature = "flex")]
 pub use cpu::pool::{set_threads, threads};
+pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
 pub use memory::keep_freed_memory;
 pub use norm::rms_norm;
-pub use projection::{Dropout, Linear, LowRank, projection};
+pub use projection::{Dropout, Linear, LowRank, projection, projection_rounded};
 pub use rotary::Rotary;
 pub use swiglu::swiglu;
 pub use weight::Weight;

@@ -6,12 +6,17 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
-use crate::cpu::{matrix::Packed, simd::Level};
+use crate::cpu::{
+    matrix::{Blocks, Half, Matrix, Packed},
+    simd::Level,
+};
+use crate::encoding::{Encoding, HalfKind, Planes, Row};
 
 /// A frozen matrix `[out, in]`: a projection's weight, or an embedding.
 ///
-/// On the CPU device `flex` it is packed once for the fused kernels, and there is no other copy of it; elsewhere it is a
-/// tensor. Nobody above this crate can tell.
+/// On the CPU device `flex` it is packed once for the fused kernels, and there is no other copy of it: in single precision, in
+/// half precision, or quantised, in which case its values are opened where they are used, a block at a time. Elsewhere it
+/// is a tensor. Nobody above this crate can tell.
 #[derive(Clone, Debug)]
 pub struct Weight(Layout);
 
@@ -19,7 +24,7 @@ pub struct Weight(Layout);
 enum Layout {
     Dense(Tensor<2>),
     #[cfg(feature = "flex")]
-    Packed(Arc<Packed>, Device),
+    Packed(Arc<Matrix>, Device),
 }
 
 impl Weight {
@@ -31,10 +36,56 @@ impl Weight {
         assert_eq!(rows.len(), out * input, "weight: not [out, in]");
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(device) {
-            let packed = Packed::new(Level::best(), &rows, out, input, input);
-            return Self(Layout::Packed(Arc::new(packed), device.clone().without_autodiff()));
+            return Self::packed(Packed::new(Level::best(), &rows, out, input, input).into(), device);
         }
         Self::dense(Tensor::from_data(TensorData::new(rows, [out, input]), device))
+    }
+
+    /// A matrix in half precision: `row` fills in the little-endian bytes of each row.
+    pub fn half(kind: HalfKind, [out, input]: [usize; 2], device: &Device, row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
+        #[cfg(feature = "flex")]
+        if crate::flex::is_flex(device) {
+            return Self::packed(Matrix::Half(Half::new(kind, out, input, row)), device);
+        }
+        let mut bytes = vec![0; 2 * input];
+        let mut values = Vec::with_capacity(out * input);
+        for index in 0..out {
+            row(index, &mut bytes);
+            values.extend(bytes.as_chunks::<2>().0.iter().map(|&pair| match kind {
+                HalfKind::F16 => half::f16::from_le_bytes(pair).to_f32(),
+                HalfKind::Bf16 => half::bf16::from_le_bytes(pair).to_f32(),
+            }));
+        }
+        Self::new(values, [out, input], device)
+    }
+
+    /// A quantised matrix: `row` fills in the planes of each row.
+    ///
+    /// # Panics
+    /// When `in` is not a multiple of the encoding's [`divisor`](Encoding::divisor).
+    pub fn quantised(
+        encoding: Encoding,
+        [out, input]: [usize; 2],
+        device: &Device,
+        row: impl Fn(usize, Row<'_>) + Sync,
+    ) -> Self {
+        assert!(input.is_multiple_of(encoding.divisor()), "weight: {input} inputs are no whole number of blocks");
+        #[cfg(feature = "flex")]
+        if crate::flex::is_flex(device) {
+            return Self::packed(Matrix::Blocks(Blocks::new(encoding, out, input, row)), device);
+        }
+        let mut planes = Planes::new(encoding, input);
+        let mut values = vec![0.0; out * input];
+        for (index, values) in values.chunks_exact_mut(input).enumerate() {
+            row(index, planes.row());
+            planes.open(encoding, values);
+        }
+        Self::new(values, [out, input], device)
+    }
+
+    #[cfg(feature = "flex")]
+    fn packed(matrix: Matrix, device: &Device) -> Self {
+        Self(Layout::Packed(Arc::new(matrix), device.clone().without_autodiff()))
     }
 
     /// A matrix kept as a tensor: what is computed with it runs the reference in Burn's operations.
@@ -65,11 +116,13 @@ impl Weight {
         match &self.0 {
             Layout::Dense(tensor) => tensor.clone(),
             #[cfg(feature = "flex")]
-            Layout::Packed(packed, device) => Tensor::from_data(TensorData::new(packed.to_rows(), self.dims()), device),
+            Layout::Packed(packed, device) => {
+                Tensor::from_data(TensorData::new(packed.to_rows(Level::best()), self.dims()), device)
+            }
         }
     }
 
-    /// The matrix with another one added, in the same layout.
+    /// The matrix with another one added, in single precision.
     ///
     /// # Panics
     /// When the shapes differ.
@@ -103,7 +156,7 @@ impl Weight {
             Layout::Packed(packed, device) => {
                 let mut values = vec![0.0; rows.len() * input];
                 for (&row, to) in rows.iter().zip(values.chunks_exact_mut(input)) {
-                    packed.copy_row(row as usize, to);
+                    packed.copy_row(Level::best(), row as usize, to);
                 }
                 Tensor::from_data(TensorData::new(values, [rows.len(), input]), device)
             }
@@ -112,10 +165,23 @@ impl Weight {
 
     /// The packed matrix, where it is packed.
     #[cfg(feature = "flex")]
-    pub(crate) fn packed(&self) -> Option<&Arc<Packed>> {
+    pub(crate) fn matrix(&self) -> Option<&Arc<Matrix>> {
         match &self.0 {
             Layout::Packed(packed, _) => Some(packed),
             Layout::Dense(_) => None,
+        }
+    }
+
+    /// The packed matrix; a dense one is packed for the occasion.
+    #[cfg(feature = "flex")]
+    pub(crate) fn to_matrix(&self) -> Arc<Matrix> {
+        match &self.0 {
+            Layout::Packed(packed, _) => Arc::clone(packed),
+            Layout::Dense(tensor) => {
+                let [out, input] = tensor.dims();
+                let values: Vec<f32> = tensor.to_data().try_into_vec().expect("a weight is f32");
+                Arc::new(Packed::new(Level::best(), &values, out, input, input).into())
+            }
         }
     }
 }

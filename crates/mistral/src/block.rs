@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use foehn_kernels::{Cache, FeedForward};
+use foehn_kernels::FeedForward;
 
 use crate::attention::Pass;
 use crate::{Mlp, SelfAttention};
@@ -21,26 +21,33 @@ pub struct DecoderLayer {
 impl DecoderLayer {
     /// # Shapes
     /// - x, output: `[rows, d_model]`
-    pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: Option<&mut Cache<'_>>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
+        let foehn_kernels::DecoderLayer { attention, feed_forward } = self.kernels(pass.recompute);
+        feed_forward.forward(attention.forward(x, &pass.rotary, &pass.visibility, None))
+    }
+
+    /// The layer as the kernels take it.
+    pub(crate) fn kernels(&self, recompute: bool) -> foehn_kernels::DecoderLayer<'_> {
         let Self { self_attn, mlp, rms_norm_eps: eps, .. } = self;
-        let attention = foehn_kernels::SelfAttention {
-            norm: self.input_layernorm.val(),
-            eps: *eps,
-            q_proj: self_attn.q_proj.linear(),
-            k_proj: self_attn.k_proj.linear(),
-            v_proj: self_attn.v_proj.linear(),
-            o_proj: self_attn.o_proj.linear(),
-            head_dim: self_attn.head_dim,
-            recompute: pass.recompute,
-        };
-        let feed_forward = FeedForward {
-            norm: self.post_attention_layernorm.val(),
-            eps: *eps,
-            gate_proj: mlp.gate_proj.linear(),
-            up_proj: mlp.up_proj.linear(),
-            down_proj: mlp.down_proj.linear(),
-            recompute: pass.recompute,
-        };
-        feed_forward.forward(attention.forward(x, &pass.rotary, &pass.visibility, cache))
+        foehn_kernels::DecoderLayer {
+            attention: foehn_kernels::SelfAttention {
+                norm: self.input_layernorm.val(),
+                eps: *eps,
+                q_proj: self_attn.q_proj.linear(),
+                k_proj: self_attn.k_proj.linear(),
+                v_proj: self_attn.v_proj.linear(),
+                o_proj: self_attn.o_proj.linear(),
+                head_dim: self_attn.head_dim,
+                recompute,
+            },
+            feed_forward: FeedForward {
+                norm: self.post_attention_layernorm.val(),
+                eps: *eps,
+                gate_proj: mlp.gate_proj.linear(),
+                up_proj: mlp.up_proj.linear(),
+                down_proj: mlp.down_proj.linear(),
+                recompute,
+            },
+        }
     }
 }

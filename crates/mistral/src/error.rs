@@ -31,6 +31,14 @@ pub enum Error {
         /// The shape that the config implies.
         expected: Vec<usize>,
     },
+    /// A form of the base that is none.
+    #[error("there is no base `{found}`, there are: {known}")]
+    UnknownBase {
+        /// What was asked for.
+        found: String,
+        /// All there are.
+        known: String,
+    },
     /// A file other than the weights could not be written.
     #[error("cannot write {path}")]
     File {

@@ -16,6 +16,7 @@
 //! ```
 
 mod attention;
+mod base;
 mod block;
 mod cache;
 mod config;
@@ -25,8 +26,10 @@ mod mlp;
 mod model;
 mod projection;
 mod save;
+mod synthetic;
 
 pub use attention::SelfAttention;
+pub use base::Base;
 pub use block::DecoderLayer;
 pub use cache::KvCache;
 pub use config::MistralConfig;

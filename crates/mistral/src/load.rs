@@ -2,36 +2,30 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
-use foehn_kernels::Weight;
-use foehn_weights::Weights;
+use foehn_kernels::{HalfKind, NF4_LEVELS, Row, Weight};
+use foehn_weights::{DType, Planes, Weights, unpack};
 
+use crate::base::Form;
 use crate::projection::frozen;
-use crate::{DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, SelfAttention};
+use crate::{Base, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, SelfAttention};
 
 impl Mistral {
-    /// Loads the weights of a checkpoint, in f32, onto a device.
+    /// Loads the weights of a checkpoint onto a device, as they are stored.
     ///
     /// Takes Hugging Face's names, and those of a GGUF (whose q and k are permuted back to half-split).
     ///
     /// # Errors
     /// [`Error::Weights`] where a tensor is missing or broken, [`Error::Shape`] where one does not fit the config.
     pub fn load(config: &MistralConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
-        let source = Source { weights, gguf: weights.gguf().is_some(), device };
-        let MistralConfig { hidden_size, vocab_size, .. } = *config;
-        let layers =
-            (0..config.num_hidden_layers).map(|index| source.layer(config, index)).collect::<Result<_, _>>()?;
-        let lm_head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(source.matrix("lm_head", [vocab_size, hidden_size])?),
-        };
-        Ok(Self {
-            embed_tokens: source.matrix("model.embed_tokens", [vocab_size, hidden_size])?,
-            layers,
-            norm: source.norm("model.norm", hidden_size)?,
-            lm_head,
-            config: config.clone(),
-            recompute: false,
-        })
+        Self::load_as(config, weights, Base::Stored, device)
+    }
+
+    /// As [`load`](Self::load), with the matrices brought into another form, one at a time while they are read.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_as(config: &MistralConfig, weights: &Weights, base: Base, device: &Device) -> Result<Self, Error> {
+        build(config, &Stored { weights, gguf: weights.gguf().is_some(), base, device })
     }
 
     /// The config of a checkpoint: a GGUF's metadata, or the text of the `config.json` beside safetensors.
@@ -54,80 +48,145 @@ impl Mistral {
     }
 }
 
-struct Source<'a> {
+/// Where a model's tensors come from, by their names in Hugging Face's checkpoints without `.weight`.
+pub(crate) trait Tensors {
+    /// A matrix `[out, in]`; of one whose output the rotary embedding turns, the width of a head.
+    fn matrix(&self, name: &str, shape: [usize; 2], rotated: Option<usize>) -> Result<Weight, Error>;
+    /// The weight of a norm.
+    fn norm(&self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Error>;
+}
+
+/// A model of the tensors that a config asks for.
+pub(crate) fn build(config: &MistralConfig, source: &impl Tensors) -> Result<Mistral, Error> {
+    let MistralConfig { hidden_size, vocab_size, .. } = *config;
+    let layers = (0..config.num_hidden_layers).map(|index| layer(config, source, index)).collect::<Result<_, _>>()?;
+    let lm_head = match config.tie_word_embeddings {
+        true => None,
+        false => Some(source.matrix("lm_head", [vocab_size, hidden_size], None)?),
+    };
+    Ok(Mistral {
+        embed_tokens: source.matrix("model.embed_tokens", [vocab_size, hidden_size], None)?,
+        layers,
+        norm: source.norm("model.norm", hidden_size)?,
+        lm_head,
+        config: config.clone(),
+        recompute: false,
+    })
+}
+
+fn layer(config: &MistralConfig, source: &impl Tensors, index: usize) -> Result<DecoderLayer, Error> {
+    let MistralConfig { hidden_size, intermediate_size, head_dim, .. } = *config;
+    let (queries, keys) = (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
+    let name = |part: &str| format!("model.layers.{index}.{part}");
+    let projection = |part: &str, shape: [usize; 2], rotated: Option<usize>| {
+        source.matrix(&name(part), shape, rotated).map(Projection::new)
+    };
+    let norm = |part: &str| source.norm(&name(part), hidden_size);
+    Ok(DecoderLayer {
+        input_layernorm: norm("input_layernorm")?,
+        self_attn: SelfAttention {
+            q_proj: projection("self_attn.q_proj", [queries, hidden_size], Some(head_dim))?,
+            k_proj: projection("self_attn.k_proj", [keys, hidden_size], Some(head_dim))?,
+            v_proj: projection("self_attn.v_proj", [keys, hidden_size], None)?,
+            o_proj: projection("self_attn.o_proj", [hidden_size, queries], None)?,
+            head_dim,
+        },
+        post_attention_layernorm: norm("post_attention_layernorm")?,
+        mlp: Mlp {
+            gate_proj: projection("mlp.gate_proj", [intermediate_size, hidden_size], None)?,
+            up_proj: projection("mlp.up_proj", [intermediate_size, hidden_size], None)?,
+            down_proj: projection("mlp.down_proj", [hidden_size, intermediate_size], None)?,
+        },
+        rms_norm_eps: config.rms_norm_eps,
+    })
+}
+
+/// The tensors of a checkpoint.
+struct Stored<'a> {
     weights: &'a Weights,
     gguf: bool,
+    base: Base,
     device: &'a Device,
 }
 
-impl Source<'_> {
-    fn layer(&self, config: &MistralConfig, index: usize) -> Result<DecoderLayer, Error> {
-        let d_model = config.hidden_size;
-        let queries = config.num_attention_heads * config.head_dim;
-        let keys = config.num_key_value_heads * config.head_dim;
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let linear = |part: &str, out: usize, input: usize| self.matrix(&name(part), [out, input]).map(Projection::new);
-        let norm = |part: &str| self.norm(&name(part), d_model);
-        Ok(DecoderLayer {
-            input_layernorm: norm("input_layernorm")?,
-            self_attn: SelfAttention {
-                q_proj: self.rotated(&name("self_attn.q_proj"), [queries, d_model], config.head_dim)?,
-                k_proj: self.rotated(&name("self_attn.k_proj"), [keys, d_model], config.head_dim)?,
-                v_proj: linear("self_attn.v_proj", keys, d_model)?,
-                o_proj: linear("self_attn.o_proj", d_model, queries)?,
-                head_dim: config.head_dim,
-            },
-            post_attention_layernorm: norm("post_attention_layernorm")?,
-            mlp: Mlp {
-                gate_proj: linear("mlp.gate_proj", config.intermediate_size, d_model)?,
-                up_proj: linear("mlp.up_proj", config.intermediate_size, d_model)?,
-                down_proj: linear("mlp.down_proj", d_model, config.intermediate_size)?,
-            },
-            rms_norm_eps: config.rms_norm_eps,
-        })
-    }
-
-    /// A projection whose output is turned by the rotary embedding: interleaved in a GGUF, half-split here.
-    fn rotated(&self, name: &str, shape: [usize; 2], head_dim: usize) -> Result<Projection, Error> {
-        let mut values = self.values(name, &shape)?;
-        if self.gguf {
-            values = half_split(&values, shape[1], head_dim);
+impl Tensors for Stored<'_> {
+    /// A GGUF stores what is rotated interleaved; here it is half-split.
+    fn matrix(&self, name: &str, shape: [usize; 2], rotated: Option<usize>) -> Result<Weight, Error> {
+        match rotated.filter(|_| self.gguf) {
+            Some(head_dim) => self.permuted(name, shape, |row| interleaved(row, head_dim)),
+            None => self.permuted(name, shape, |row| row),
         }
-        Ok(Projection::new(Weight::new(values, shape, self.device)))
-    }
-
-    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Weight, Error> {
-        Ok(Weight::new(self.values(name, &shape)?, shape, self.device))
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Error> {
-        let values = self.values(name, &[width])?;
+        let values = self.weights.load_f32(&self.stored_name(name, &[width])?)?.0;
         Ok(frozen(Tensor::from_data(TensorData::new(values, [width]), self.device)))
-    }
-
-    fn values(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, Error> {
-        let name = if self.gguf { gguf_name(name) } else { format!("{name}.weight") };
-        if let Some(info) = self.weights.info(&name)
-            && info.shape != expected
-        {
-            return Err(Error::Shape { name, found: info.shape.to_vec(), expected: expected.to_vec() });
-        }
-        Ok(self.weights.load_f32(&name)?.0)
     }
 }
 
-/// Rows of each head from interleaved pairs `(0, 1), (2, 3), …` to half-split pairs `(0, half), (1, half + 1), …`.
-fn half_split(values: &[f32], columns: usize, head_dim: usize) -> Vec<f32> {
-    let half = head_dim / 2;
-    values
-        .chunks_exact(head_dim * columns)
-        .flat_map(|head| {
-            (0..head_dim).flat_map(move |row| {
-                let from = 2 * (row % half) + row / half;
-                head[from * columns..(from + 1) * columns].iter().copied()
-            })
+impl Stored<'_> {
+    /// A matrix whose row `r` is the stored one of index `stored(r)`.
+    fn permuted(&self, name: &str, shape: [usize; 2], stored: impl Fn(usize) -> usize + Sync) -> Result<Weight, Error> {
+        let [out, input] = shape;
+        let stored_name = self.stored_name(name, &shape)?;
+        let dtype = self.weights.info(&stored_name).map(|info| info.dtype);
+        let form = self.base.form(dtype.unwrap_or(DType::F32), input);
+        if let (Form::Same(encoding), Some(dtype)) = (form, dtype) {
+            let bytes = self.weights.read(&stored_name)?;
+            let len = bytes.len() / out.max(1);
+            return Ok(Weight::quantised(encoding, shape, self.device, |row, to| {
+                unpack(dtype, &bytes[stored(row) * len..][..len], &mut planes(to));
+            }));
+        }
+        if let (Form::Half(kind), Some(DType::F16 | DType::BF16)) = (form, dtype) {
+            let bytes = self.weights.read(&stored_name)?;
+            return Ok(Weight::half(kind, shape, self.device, |row, to| {
+                to.copy_from_slice(&bytes[2 * stored(row) * input..][..2 * input]);
+            }));
+        }
+        let mut values = self.weights.load_f32(&stored_name)?.0;
+        let row_of = |row: usize| stored(row) * input..(stored(row) + 1) * input;
+        Ok(match form {
+            Form::Half(_) => Weight::half(HalfKind::Bf16, shape, self.device, |row, to| {
+                for (to, value) in to.as_chunks_mut().0.iter_mut().zip(&values[row_of(row)]) {
+                    *to = half::bf16::from_f32(*value).to_le_bytes();
+                }
+            }),
+            Form::Made(quantization, encoding) => Weight::quantised(encoding, shape, self.device, |row, to| {
+                quantization.quantize(&values[row_of(row)], &NF4_LEVELS, &mut planes(to));
+            }),
+            Form::Full | Form::Same(_) => {
+                if (0..out).any(|row| stored(row) != row) {
+                    values = (0..out).flat_map(|row| values[row_of(row)].iter().copied()).collect();
+                }
+                Weight::new(values, shape, self.device)
+            }
         })
-        .collect()
+    }
+
+    /// A tensor's name in the checkpoint, where it has the expected shape.
+    fn stored_name(&self, name: &str, expected: &[usize]) -> Result<String, Error> {
+        let name = if self.gguf { gguf_name(name) } else { format!("{name}.weight") };
+        match self.weights.info(&name) {
+            Some(info) if info.shape != expected => {
+                Err(Error::Shape { name, found: info.shape.clone(), expected: expected.to_vec() })
+            }
+            _ => Ok(name),
+        }
+    }
+}
+
+/// Where a row lies whose head is stored in interleaved pairs `(0, 1), (2, 3), …`, given its place in half-split pairs
+/// `(0, half), (1, half + 1), …`.
+fn interleaved(row: usize, head_dim: usize) -> usize {
+    let (head, row, half) = (row / head_dim, row % head_dim, head_dim / 2);
+    head * head_dim + 2 * (row % half) + row / half
+}
+
+/// The same planes, as the two crates call them.
+fn planes(row: Row<'_>) -> Planes<'_> {
+    let Row { numbers, scales, minima, sub_scales, sub_minima } = row;
+    Planes { numbers, scales, minima, sub_scales, sub_minima }
 }
 
 /// llama.cpp's name for a tensor of Hugging Face's.
@@ -162,9 +221,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_split_undoes_the_interleaving() {
-        // Two heads of four rows and one column: row r of a head holds 10·head + r in half-split order.
-        let interleaved = [0., 2., 1., 3., 10., 12., 11., 13.];
-        assert_eq!(half_split(&interleaved, 1, 4), [0., 1., 2., 3., 10., 11., 12., 13.]);
+    fn rows_are_found_in_the_interleaving() {
+        // Two heads of four rows: pair i of a head is stored at 2i and 2i + 1, its halves belong at i and i + 2.
+        let found: Vec<usize> = (0..8).map(|row| interleaved(row, 4)).collect();
+        assert_eq!(found, [0, 2, 1, 3, 4, 6, 5, 7]);
     }
 }

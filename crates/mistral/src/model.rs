@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use foehn_kernels::{Linear, Rotary, Visibility, Weight, projection, rms_norm};
+use foehn_kernels::{Linear, Rotary, Visibility, Weight, forward_cached, projection, projection_rounded, rms_norm};
 
 use crate::attention::Pass;
 use crate::{DecoderLayer, KvCache, MistralConfig, Projection};
@@ -84,48 +84,53 @@ impl Mistral {
         };
         let mut states = vec![self.embed(packed.input_ids)];
         for layer in &self.layers {
-            let hidden = layer.forward(states[states.len() - 1].clone(), &pass, None);
+            let hidden = layer.forward(states[states.len() - 1].clone(), &pass);
             states.push(hidden);
         }
         states
     }
 
-    /// Appends tokens to each sequence of a cache: `input_ids[b]` continues sequence `b`. Returns the hidden state of
-    /// each sequence's last new token, after the last norm: `[batch, d_model]`.
+    /// Appends tokens to each sequence of a cache: `input_ids[b]` continues sequence `b`, and may be empty. Returns the
+    /// hidden state of the last new token of each sequence that brings any, after the last norm: `[sequences, d_model]`.
     ///
-    /// The sequences may bring different numbers of tokens; shorter ones are padded, which costs time and changes
-    /// nothing else.
+    /// It computes in single precision, whatever the cache says.
     ///
     /// # Panics
-    /// When the number of sequences is not the cache's, one brings no token, or one does not fit.
+    /// When the number of sequences is not the cache's, one does not fit, or no token is brought.
     pub fn forward_cached(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
-        let batch = input_ids.len();
-        assert_eq!(batch, cache.lengths().len(), "forward_cached: another number of sequences than the cache's");
-        assert!(input_ids.iter().all(|ids| !ids.is_empty()), "forward_cached: a sequence brings no token");
-        let device = self.device();
-        let new = input_ids.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let past = cache.lengths().to_vec();
-        let padded: Vec<u32> = input_ids
+        self.forward_last(input_ids, cache, false)
+    }
+
+    /// As [`forward_cached`](Self::forward_cached), to the next-token logits: `[sequences, vocab]`. Where each sequence brings
+    /// one token at most and the cache need not be exact, quantised weights are multiplied as integers.
+    ///
+    /// # Panics
+    /// As [`forward_cached`](Self::forward_cached).
+    pub fn next_logits(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
+        let integers = !cache.exact && input_ids.iter().all(|ids| ids.len() <= 1);
+        let hidden = self.forward_last(input_ids, cache, integers);
+        let head = Linear { weight: self.head(), adapter: None };
+        if integers { projection_rounded(hidden, head) } else { projection(hidden, head) }
+    }
+
+    fn forward_last(&self, input_ids: &[&[u32]], cache: &mut KvCache, integers: bool) -> Tensor<2> {
+        let new: Vec<usize> = input_ids.iter().map(|ids| ids.len()).collect();
+        let ids = input_ids.concat();
+        assert!(!ids.is_empty(), "forward_cached: no sequence brings a token");
+        let layers: Vec<_> = self.layers.iter().map(|layer| layer.kernels(false)).collect();
+        let MistralConfig { rope_theta, sliding_window, .. } = self.config;
+        let x = self.embed(&ids);
+        let hidden = forward_cached(&layers, x, &new, &mut cache.inner, rope_theta, sliding_window, integers);
+        let mut end = 0;
+        let last: Vec<i32> = new
             .iter()
-            .flat_map(|ids| ids.iter().copied().chain(std::iter::repeat_n(0, new - ids.len())))
+            .filter(|&&new| new > 0)
+            .map(|new| {
+                end += new;
+                end as i32 - 1
+            })
             .collect();
-        let positions: Vec<u32> =
-            past.iter().flat_map(|&past| (past..past + new).map(|position| position as u32)).collect();
-        let pass = Pass {
-            rotary: self.rotary(&positions, batch, &device),
-            visibility: Visibility::cached(&past, new, cache.used(new), self.config.sliding_window, &device),
-            recompute: false,
-        };
-        let mut hidden = self.embed(&padded);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let mut layer_cache = cache.layer(index);
-            let mut append = |key, value| layer_cache.append(key, value);
-            hidden = layer.forward(hidden, &pass, Some(&mut append));
-        }
-        let counts: Vec<usize> = input_ids.iter().map(|ids| ids.len()).collect();
-        cache.advance(&counts);
-        let last: Vec<i32> = counts.iter().enumerate().map(|(b, count)| (b * new + count - 1) as i32).collect();
-        let last = Tensor::<1, Int>::from_data(TensorData::from(last.as_slice()), &device);
+        let last = Tensor::<1, Int>::from_data(TensorData::from(last.as_slice()), &self.device());
         self.normed(hidden.select(0, last))
     }
 

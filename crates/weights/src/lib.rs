@@ -26,18 +26,22 @@
 //! Formats: [safetensors](https://github.com/huggingface/safetensors#format) and
 //! [GGUF](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), versions 2 and 3.
 
+mod blocks;
 mod dequant;
 mod dtype;
 mod error;
 mod gguf;
 mod index;
 mod map;
+mod quantize;
 mod safetensors;
 mod save;
 mod weights;
 
+pub use blocks::{Planes, unpack};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use gguf::Gguf;
+pub use quantize::Quantization;
 pub use save::{FloatType, Tensor, TensorSpec, save_safetensors, save_safetensors_with};
 pub use weights::{TensorInfo, Weights};

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     path: PathBuf,
+    file: File,
     map: Mmap,
 }
 
@@ -27,7 +28,7 @@ impl MappedFile {
         // replaces files by renaming, which leaves an open map untouched.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(io("map"))?;
-        Ok(Self { path: path.to_owned(), map })
+        Ok(Self { path: path.to_owned(), file, map })
     }
 
     pub fn path(&self) -> &Path {
@@ -51,5 +52,24 @@ impl MappedFile {
             needed: range.end.saturating_sub(range.start) as u64,
             available: self.map.len().saturating_sub(range.start) as u64,
         })
+    }
+
+    /// A copy of the bytes of `range`, read past the map: the pages of a map count as the process's memory once they were
+    /// touched, and a model's weights are read once.
+    pub fn read(&self, range: Range<usize>, what: impl FnOnce() -> String) -> Result<Vec<u8>> {
+        let mapped = self.slice(range.clone(), what)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::FileExt;
+            let mut bytes = vec![0; mapped.len()];
+            let read = self.file.read_exact_at(&mut bytes, range.start as u64);
+            read.map_err(|source| Error::Io { action: "read", path: self.path.clone(), source })?;
+            Ok(bytes)
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = &self.file;
+            Ok(mapped.to_vec())
+        }
     }
 }

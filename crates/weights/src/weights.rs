@@ -91,10 +91,10 @@ impl Weights {
     pub fn load_f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let (file, entry) = self.entry(name)?;
         let TensorInfo { shape, dtype } = &entry.info;
-        let bytes = file.slice(entry.range.clone(), || format!("tensor {name:?}"))?;
+        let bytes = file.read(entry.range.clone(), || format!("tensor {name:?}"))?;
         let block = dtype.block();
         let mut values = vec![0.0; bytes.len() / block.bytes * block.elements];
-        if !dequant::dequantize(*dtype, bytes, &mut values) {
+        if !dequant::dequantize(*dtype, &bytes, &mut values) {
             return Err(Error::NotFloat { path: file.path().to_owned(), name: name.to_owned(), dtype: *dtype });
         }
         Ok((values, shape.clone()))
@@ -108,6 +108,16 @@ impl Weights {
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
         let (file, entry) = self.entry(name)?;
         file.slice(entry.range.clone(), || format!("tensor {name:?}"))
+    }
+
+    /// A copy of a tensor's bytes, as [`bytes`](Self::bytes) gives them. Unlike there, the file's pages do not come to count as
+    /// the process's memory: for whoever reads all of a large model once.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`], or [`Error::Io`] where the disk refuses.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let (file, entry) = self.entry(name)?;
+        file.read(entry.range.clone(), || format!("tensor {name:?}"))
     }
 
     /// The text that a safetensors header carries under `__metadata__`; of all shards, where there are several.

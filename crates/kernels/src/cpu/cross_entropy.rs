@@ -1,6 +1,6 @@
 //! The loss over rows, with its gradient, a few rows at a time.
 
-use super::matrix::{BLOCK, Left, Packed};
+use super::matrix::{BLOCK, Left, Matrix, Packed};
 use super::pool::parallel_chunks;
 use super::product::{Backward, backward, forward_packed};
 use super::simd::{LANES, Level, Simd, dispatch};
@@ -21,7 +21,7 @@ pub type RowTargets<'a> = &'a [(u32, f32)];
 pub fn log_probs(
     level: Level,
     hidden: &[f32],
-    weight: &Packed,
+    weight: &Matrix,
     targets: &[RowTargets<'_>],
     mut gradient: Option<&mut [f32]>,
 ) -> Vec<f32> {

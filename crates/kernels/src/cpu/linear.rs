@@ -1,7 +1,7 @@
 //! Frozen projections of one input, each with or without a low-rank adapter.
 
 use super::buffer::Buffer;
-use super::matrix::{Left, Packed};
+use super::matrix::{Left, Matrix, Packed};
 use super::pool::parallel_chunks;
 use super::product::{Backward, Forward, backward, forward, over_rows};
 use super::rows::add_scaled;
@@ -10,7 +10,7 @@ use super::simd::Level;
 /// `y = x·Wᵀ + scale·(mask∘x)·Aᵀ·Bᵀ`.
 #[derive(Clone, Copy)]
 pub struct Linear<'a> {
-    pub weight: &'a Packed,
+    pub weight: &'a Matrix,
     pub adapter: Option<Adapter<'a>>,
 }
 
@@ -53,7 +53,7 @@ pub fn project<const N: usize>(
         match (linear.adapter, low) {
             (Some(adapter), Some(low)) => {
                 let low = rows_of(level, low, rows, adapter.r);
-                let b = Packed::new(level, adapter.b, linear.weight.out(), adapter.r, adapter.r);
+                let b = matrix(level, adapter.b, linear.weight.out(), adapter.r);
                 forward(level, &[base, Forward { x: &low, weight: &b }], out, add);
             }
             _ => forward(level, &[base], out, add),
@@ -67,6 +67,10 @@ fn rows_of(level: Level, x: &[f32], rows: usize, width: usize) -> Left {
     Left::new(level, rows, width, |row| &x[row * width..][..width])
 }
 
+fn matrix(level: Level, rows: &[f32], out: usize, input: usize) -> Matrix {
+    Packed::new(level, rows, out, input, input).into()
+}
+
 /// The adapters' low-rank inputs: adapters that see the same input are computed as one matrix.
 fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [Linear<'_>; N]) -> [Low; N] {
     let (rows, width) = (left.rows(), left.depth());
@@ -76,7 +80,7 @@ fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [Linear<'
     let mut together = vec![0.0; rows * total];
     if total > 0 {
         let a: Vec<f32> = shared.iter().flat_map(|adapter| adapter.a).copied().collect();
-        let a = Packed::new(level, &a, total, width, width);
+        let a = matrix(level, &a, total, width);
         forward(level, &[Forward { x: left, weight: &a }], &mut together, false);
     }
     let mut at = 0;
@@ -85,7 +89,7 @@ fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [Linear<'
         let mut low = vec![0.0; rows * adapter.r];
         if let Some(mask) = adapter.mask {
             let masked = rows_of(level, &masked(x, mask), rows, width);
-            let a = Packed::new(level, adapter.a, adapter.r, width, width);
+            let a = matrix(level, adapter.a, adapter.r, width);
             forward(level, &[Forward { x: &masked, weight: &a }], &mut low, false);
             low.iter_mut().for_each(|low| *low *= adapter.scale);
         } else {
@@ -157,7 +161,7 @@ struct Part {
 struct LowPart {
     /// The gradient of `(mask∘x)·Aᵀ`.
     dy: Packed,
-    a: Packed,
+    a: Matrix,
     gradients: [Vec<f32>; 2],
 }
 
@@ -167,7 +171,7 @@ impl Part {
         let packed = Packed::new(level, dy, rows, out, out);
         let low = linear.adapter.zip(low).map(|(adapter, low)| {
             let r = adapter.r;
-            let b = Packed::new(level, adapter.b, out, r, r);
+            let b = matrix(level, adapter.b, out, r);
             let mut d_low = vec![0.0; rows * r];
             backward(level, &[Backward { dy: &packed, weight: &b }], &mut d_low, false);
             d_low.iter_mut().for_each(|d_low| *d_low *= adapter.scale);
@@ -178,7 +182,7 @@ impl Part {
             over_rows(level, &turned(level, low, rows, r), dy, out, true, &mut d_b);
             LowPart {
                 dy: Packed::new(level, &d_low, rows, r, r),
-                a: Packed::new(level, adapter.a, r, width, width),
+                a: matrix(level, adapter.a, r, width),
                 gradients: [d_a, d_b],
             }
         });

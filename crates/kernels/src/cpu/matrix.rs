@@ -1,11 +1,108 @@
 //! Matrices in the layouts that a product reads.
 
+mod blocks;
+mod half;
+
+use std::ops::Range;
+
 use super::buffer::Buffer;
 use super::pool::parallel_chunks;
 use super::simd::{LANES, Level, Simd, dispatch};
 
+pub use blocks::{Blocks, Shape};
+pub use half::Half;
+
 /// Side of a block.
 pub const BLOCK: usize = 32;
+
+/// A matrix `[out, in]` in panels of 32 outputs, which products multiply by.
+#[derive(Debug)]
+pub enum Matrix {
+    /// In single precision.
+    Full(Packed),
+    /// In half precision, opened where it is used.
+    Half(Half),
+    /// Quantised, opened where it is used.
+    Blocks(Blocks),
+}
+
+impl From<Packed> for Matrix {
+    fn from(packed: Packed) -> Self {
+        Self::Full(packed)
+    }
+}
+
+impl Matrix {
+    /// Rows of the matrix.
+    pub fn out(&self) -> usize {
+        match self {
+            Self::Full(packed) => packed.out(),
+            Self::Half(half) => half.out(),
+            Self::Blocks(blocks) => blocks.out(),
+        }
+    }
+
+    /// Columns of the matrix.
+    pub fn input(&self) -> usize {
+        match self {
+            Self::Full(packed) => packed.input(),
+            Self::Half(half) => half.input(),
+            Self::Blocks(blocks) => blocks.input(),
+        }
+    }
+
+    /// The packed matrix, where it is in single precision.
+    pub fn full(&self) -> Option<&Packed> {
+        if let Self::Full(packed) = self { Some(packed) } else { None }
+    }
+
+    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
+        match self {
+            Self::Full(packed) => {
+                let panel = &packed.data()[panel * packed.panel_len()..];
+                to[..inputs.len() * BLOCK].copy_from_slice(&panel[inputs.start * BLOCK..inputs.end * BLOCK]);
+            }
+            Self::Half(half) => half.open(level, panel, inputs, to),
+            Self::Blocks(blocks) => blocks.open(level, panel, inputs, to),
+        }
+    }
+
+    /// Copies a row of the matrix.
+    ///
+    /// # Panics
+    /// When there is no such row, or `to` is not `input` long.
+    pub fn copy_row(&self, level: Level, row: usize, to: &mut [f32]) {
+        assert!(row < self.out() && to.len() == self.input(), "copy_row: outside the matrix");
+        let mut opened = [0.0; BLOCK * BLOCK];
+        for (block, to) in to.chunks_mut(BLOCK).enumerate() {
+            let inputs = block * BLOCK..block * BLOCK + to.len();
+            self.open(level, row / BLOCK, inputs, &mut opened);
+            for (value, lanes) in to.iter_mut().zip(opened.chunks_exact(BLOCK)) {
+                *value = lanes[row % BLOCK];
+            }
+        }
+    }
+
+    /// The matrix row-major.
+    pub fn to_rows(&self, level: Level) -> Vec<f32> {
+        let (out, input) = (self.out(), self.input());
+        let mut rows = vec![0.0; out * input];
+        parallel_chunks(&mut rows, (BLOCK * input).max(1), |panel, to| {
+            let mut opened = [0.0; BLOCK * BLOCK];
+            for start in (0..input).step_by(BLOCK) {
+                let inputs = start..input.min(start + BLOCK);
+                self.open(level, panel, inputs.clone(), &mut opened);
+                for (lane, row) in to.chunks_exact_mut(input).enumerate() {
+                    for (k, value) in row[inputs.clone()].iter_mut().enumerate() {
+                        *value = opened[k * BLOCK + lane];
+                    }
+                }
+            }
+        });
+        rows
+    }
+}
 
 /// A matrix `[out, in]` in panels of 32 outputs: `[out/32][in][32]`, both sides filled up to whole blocks.
 ///
@@ -65,27 +162,6 @@ impl Packed {
     pub fn unset(out: usize, input: usize) -> Self {
         let len = out.next_multiple_of(BLOCK) * input.next_multiple_of(BLOCK);
         Self { data: Buffer::new(len), out, input }
-    }
-
-    /// Copies a row of the matrix.
-    ///
-    /// # Panics
-    /// When there is no such row, or `to` is not `input` long.
-    pub fn copy_row(&self, row: usize, to: &mut [f32]) {
-        assert!(row < self.out && to.len() == self.input, "copy_row: outside the matrix");
-        let panel = &self.data[row / BLOCK * self.panel_len()..];
-        for (value, lanes) in to.iter_mut().zip(panel.chunks_exact(BLOCK)) {
-            *value = lanes[row % BLOCK];
-        }
-    }
-
-    /// The matrix row-major again.
-    pub fn to_rows(&self) -> Vec<f32> {
-        let mut rows = vec![0.0; self.out * self.input];
-        if !rows.is_empty() {
-            parallel_chunks(&mut rows, self.input, |row, to| self.copy_row(row, to));
-        }
-        rows
     }
 }
 
@@ -151,7 +227,7 @@ impl Left {
 
 dispatch! {
     /// Writes up to 32 rows as columns.
-    fn pack_panel(from: &[f32], rows: usize, depth: usize, stride: usize, to: &mut [f32]) = pack_panel_with
+    pub fn pack_panel(from: &[f32], rows: usize, depth: usize, stride: usize, to: &mut [f32]) = pack_panel_with
 }
 
 #[inline(always)]

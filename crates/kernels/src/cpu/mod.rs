@@ -6,7 +6,10 @@
 pub mod attention;
 pub mod block;
 pub mod buffer;
+pub mod cached;
 pub mod cross_entropy;
+pub mod few;
+pub mod integer;
 pub mod linear;
 pub mod matrix;
 pub mod pool;

@@ -11,11 +11,12 @@ mod tile;
 
 use std::ops::Range;
 
-use super::matrix::{BLOCK, Left, Packed};
+use super::buffer::Buffer;
+use super::matrix::{BLOCK, Left, Matrix, Packed};
 use super::pool::{Parts, parallel};
 use super::simd::{Level, prefetch};
-pub use tile::{EMPTY, Term, sum_tile};
-use tile::{NOTHING, Place, tile_product};
+pub use tile::{EMPTY, NOTHING, Term, Tile, sum_tile};
+use tile::{Place, tile_product};
 
 /// Depth that is summed at once, so that a panel of it stays in the second-level cache.
 const DEPTH: usize = 1536;
@@ -32,7 +33,7 @@ pub struct Forward<'a> {
     /// `[rows, in]`
     pub x: &'a Left,
     /// `[out, in]`
-    pub weight: &'a Packed,
+    pub weight: &'a Matrix,
 }
 
 /// `dy·W`, one of several to be added.
@@ -41,7 +42,7 @@ pub struct Backward<'a> {
     /// `[rows, out]`
     pub dy: &'a Packed,
     /// `[out, in]`
-    pub weight: &'a Packed,
+    pub weight: &'a Matrix,
 }
 
 /// `out = Σ x·Wᵀ`, or `out +=` where `add` is set: `[rows, out]` row-major.
@@ -65,7 +66,7 @@ pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) 
 ///
 /// # Panics
 /// When the depths differ, or a tile of `x` does not divide a block.
-pub fn forward_packed(level: Level, x: &Left, weight: &Packed, out: &mut Packed) {
+pub fn forward_packed(level: Level, x: &Left, weight: &Matrix, out: &mut Packed) {
     assert_eq!(x.depth(), weight.input(), "product: depths differ");
     assert_eq!((out.out(), out.input()), (x.rows(), weight.out()), "product: out has another shape");
     assert!(BLOCK.is_multiple_of(x.tile_rows()), "product: tiles do not divide a block");
@@ -159,48 +160,47 @@ const MAX_TERMS: usize = 6;
 /// One product of a sum, for all its tiles.
 #[derive(Clone, Copy)]
 struct Strip<'a> {
-    left: &'a [f32],
-    /// From tile to tile of the left side.
-    tile_len: usize,
-    /// From block to block within a tile.
-    left_stride: usize,
-    right: &'a [f32],
-    /// From panel to panel of the right side.
-    panel_len: usize,
+    left: Side<'a>,
+    right: Side<'a>,
     depth: usize,
 }
 
+/// One side of a product.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    Stored {
+        data: &'a [f32],
+        /// From tile to tile of a left side, from panel to panel of a right one.
+        step: usize,
+        /// From block to block within a tile; of a right side, from row to row.
+        stride: usize,
+    },
+    /// A weight that is opened for each item, a part at a time.
+    Closed(&'a Matrix),
+}
+
 impl<'a> Strip<'a> {
-    fn forward(x: &'a Left, weight: &'a Packed) -> Self {
-        Self {
-            left: x.tiles_from(0),
-            tile_len: x.tile_len(),
-            left_stride: x.tile_rows() * BLOCK,
-            right: weight.data(),
-            panel_len: weight.panel_len(),
-            depth: x.depth(),
-        }
+    fn forward(x: &'a Left, weight: &'a Matrix) -> Self {
+        let left = Side::Stored { data: x.tiles_from(0), step: x.tile_len(), stride: x.tile_rows() * BLOCK };
+        let right = match weight.full() {
+            Some(packed) => Side::packed(packed),
+            None => Side::Closed(weight),
+        };
+        Self { left, right, depth: x.depth() }
     }
 
-    fn backward(weight: &'a Packed, dy: &'a Packed, tile_rows: usize) -> Self {
-        Self {
-            left: weight.data(),
-            tile_len: tile_rows * BLOCK,
-            left_stride: weight.panel_len(),
-            right: dy.data(),
-            panel_len: dy.panel_len(),
-            depth: dy.input(),
-        }
+    fn backward(weight: &'a Matrix, dy: &'a Packed, tile_rows: usize) -> Self {
+        let left = match weight.full() {
+            Some(packed) => Side::Stored { data: packed.data(), step: tile_rows * BLOCK, stride: packed.panel_len() },
+            None => Side::Closed(weight),
+        };
+        Self { left, right: Side::packed(dy), depth: dy.input() }
     }
+}
 
-    fn term(&self, tile: usize, panel: usize) -> Term<'a> {
-        Term {
-            left: &self.left[tile * self.tile_len..],
-            left_stride: self.left_stride,
-            right: &self.right[panel * self.panel_len..],
-            right_stride: BLOCK,
-            depth: self.depth,
-        }
+impl<'a> Side<'a> {
+    fn packed(packed: &'a Packed) -> Self {
+        Self::Stored { data: packed.data(), step: packed.panel_len(), stride: BLOCK }
     }
 }
 
@@ -231,13 +231,17 @@ impl Sum<'_> {
         let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);
         parallel(grid.items(), |item| {
             let (tiles, panels) = grid.item(item);
+            let mut opened: [Option<Buffer>; MAX_TERMS] = std::array::from_fn(|_| None);
             for depth in depths(deepest, self.depth) {
+                self.open_left(level, &tiles, &depth, &mut opened);
                 for panel in panels.clone() {
+                    self.open_right(level, panel, &depth, &mut opened);
                     for tile in tiles.clone() {
-                        self.fetch(&tiles, &panels, tile, panel, &depth);
+                        let turn = Turn { tiles: &tiles, panels: &panels, tile, panel, depth: &depth };
+                        self.fetch(&turn);
                         let mut terms = [NOTHING; MAX_TERMS];
-                        for (term, strip) in terms.iter_mut().zip(self.strips) {
-                            *term = strip.term(tile, panel).narrow(&depth);
+                        for ((term, strip), opened) in terms.iter_mut().zip(self.strips).zip(&opened) {
+                            *term = self.term(strip, opened.as_deref(), &turn);
                         }
                         let (row, column) = (tile * self.tile_rows, panel * BLOCK);
                         let place = place(Place {
@@ -256,28 +260,89 @@ impl Sum<'_> {
         });
     }
 
+    /// Opens the weights on the left: of each panel of a depth, the rows of an item's tiles.
+    fn open_left(&self, level: Level, tiles: &Range<usize>, depth: &Range<usize>, opened: &mut [Option<Buffer>]) {
+        let inputs = tiles.start * self.tile_rows..self.rows.min(tiles.end * self.tile_rows);
+        let stride = tiles.len() * self.tile_rows * BLOCK;
+        for (strip, opened) in self.strips.iter().zip(opened) {
+            if let Side::Closed(weight) = strip.left {
+                let panels = depth.start / BLOCK..depth.end.min(strip.depth).div_ceil(BLOCK);
+                let buffer = opened.get_or_insert_with(|| Buffer::new(self.depth.div_ceil(BLOCK) * stride));
+                for (panel, to) in panels.zip(buffer.chunks_exact_mut(stride)) {
+                    weight.open(level, panel, inputs.clone(), to);
+                }
+            }
+        }
+    }
+
+    /// Opens the weights on the right: a depth of one panel.
+    fn open_right(&self, level: Level, panel: usize, depth: &Range<usize>, opened: &mut [Option<Buffer>]) {
+        for (strip, opened) in self.strips.iter().zip(opened) {
+            if let Side::Closed(weight) = strip.right
+                && depth.start < strip.depth
+            {
+                let buffer = opened.get_or_insert_with(|| Buffer::new(self.depth.min(strip.depth) * BLOCK));
+                weight.open(level, panel, depth.start..depth.end.min(strip.depth), buffer);
+            }
+        }
+    }
+
+    /// A strip's share of a tile.
+    fn term<'b>(&self, strip: &Strip<'b>, opened: Option<&'b [f32]>, turn: &Turn<'_>) -> Term<'b> {
+        let &Turn { tiles, tile, panel, depth, .. } = turn;
+        if depth.start >= strip.depth {
+            return NOTHING;
+        }
+        let opened = || opened.expect("opened for this item");
+        let (left, left_stride) = match strip.left {
+            Side::Stored { data, step, stride } => (&data[tile * step + depth.start / BLOCK * stride..], stride),
+            Side::Closed(_) => {
+                let len = self.tile_rows * BLOCK;
+                (&opened()[(tile - tiles.start) * len..], tiles.len() * len)
+            }
+        };
+        let (right, right_stride) = match strip.right {
+            Side::Stored { data, step, stride } => (&data[panel * step + depth.start * stride..], stride),
+            Side::Closed(_) => (opened(), BLOCK),
+        };
+        Term { left, left_stride, right, right_stride, depth: depth.end.min(strip.depth) - depth.start }
+    }
+
     /// Asks for the weights that come next, so that they are there when their turn comes.
-    fn fetch(&self, tiles: &Range<usize>, panels: &Range<usize>, tile: usize, panel: usize, depth: &Range<usize>) {
+    fn fetch(&self, turn: &Turn<'_>) {
+        let &Turn { tiles, panels, tile, panel, depth } = turn;
         match self.cold {
             // Each tile asks for its share of the next panel.
             Cold::Right if panel + 1 < panels.end => {
-                let strip = &self.strips[0];
-                let share = strip.panel_len / tiles.len();
-                prefetch(&strip.right[(panel + 1) * strip.panel_len + (tile - tiles.start) * share..][..share]);
+                if let Side::Stored { data, step, .. } = self.strips[0].right {
+                    let share = step / tiles.len();
+                    prefetch(&data[(panel + 1) * step + (tile - tiles.start) * share..][..share]);
+                }
             }
             // The first panel meets every tile's rows cold: each asks for those of the next.
             Cold::Left if panel == panels.start && tile + 1 < tiles.end => {
                 for strip in self.strips {
-                    let blocks = strip.left.chunks_exact(strip.left_stride);
-                    for block in blocks.skip(depth.start / BLOCK).take(depth.len().div_ceil(BLOCK)) {
-                        let at = (tile + 1) * strip.tile_len;
-                        prefetch(&block[at..block.len().min(at + strip.tile_len)]);
+                    if let Side::Stored { data, step, stride } = strip.left {
+                        let blocks = data.chunks_exact(stride);
+                        for block in blocks.skip(depth.start / BLOCK).take(depth.len().div_ceil(BLOCK)) {
+                            let at = (tile + 1) * step;
+                            prefetch(&block[at..block.len().min(at + step)]);
+                        }
                     }
                 }
             }
             _ => {}
         }
     }
+}
+
+/// Where an item is.
+struct Turn<'a> {
+    tiles: &'a Range<usize>,
+    panels: &'a Range<usize>,
+    tile: usize,
+    panel: usize,
+    depth: &'a Range<usize>,
 }
 
 /// Runs of depth that are summed at once.

@@ -60,12 +60,17 @@ fn rms_norm_row_with<S: Simd>(simd: S, x: &[f32], weight: &[f32], eps: f32, y: &
 /// `1 / sqrt(mean(x²) + eps)`.
 #[inline(always)]
 fn inverse_rms<S: Simd>(simd: S, x: &[f32], eps: f32) -> f32 {
-    1.0 / (dot(simd, x, x) / x.len() as f32 + eps).sqrt()
+    1.0 / (dot_with(simd, x, x) / x.len() as f32 + eps).sqrt()
+}
+
+dispatch! {
+    /// The sum of the products.
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 = dot_with
 }
 
 /// The sum of the products, in four chains.
 #[inline(always)]
-fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+fn dot_with<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [simd.splat(0.0); 4];
     let whole = a.len() / (4 * LANES) * (4 * LANES);
     for (a, b) in a[..whole].chunks_exact(4 * LANES).zip(b[..whole].chunks_exact(4 * LANES)) {

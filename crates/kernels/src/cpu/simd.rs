@@ -56,6 +56,20 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The lanes as an array.
     fn lanes(self, v: Self::V) -> [f32; LANES];
 
+    /// Of each of sixteen little-endian numbers of 32 bits, the bits from `shift` on that `mask` keeps.
+    ///
+    /// # Panics
+    /// When there are fewer than 64 bytes; so do the next four with fewer than sixteen numbers.
+    fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V;
+    /// As [`bits`](Self::bits) with four bits, each of which stands for an entry of the table.
+    fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V;
+    /// Sixteen IEEE 754 half-precision numbers, little-endian.
+    fn f16(self, from: &[u8]) -> Self::V;
+    /// Sixteen bfloat16 numbers, little-endian.
+    fn bf16(self, from: &[u8]) -> Self::V;
+    /// Sixteen signed bytes.
+    fn i8(self, from: &[u8]) -> Self::V;
+
     /// `e^x`, and 0 where that is below the smallest normal number. The relative error is under 2e-7.
     ///
     /// Source: the range reduction and polynomial of Cephes' `expf` (Moshier).
@@ -180,7 +194,7 @@ macro_rules! dispatch {
                 $generic(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
             fn avx2(simd: $crate::cpu::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
                 $generic(simd, $($arg),*)

@@ -1,10 +1,12 @@
 //! Every kernel on every instruction set of this processor against its definition in f64, on random shapes.
 
+mod compact;
+
 use proptest::prelude::*;
 
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::cross_entropy::log_probs;
-use super::matrix::{Left, Packed};
+use super::matrix::{Left, Matrix, Packed};
 use super::pool::{parallel, set_threads};
 use super::product::{Backward, Forward, backward, forward, forward_packed, over_rows};
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
@@ -74,10 +76,10 @@ proptest! {
             .map(|(base, low)| base + low)
             .collect();
         for level in Level::all() {
-            let weight = Packed::new(level, &w, out, input, input);
-            prop_assert_eq!(weight.to_rows(), w.clone(), "{:?}: packing loses nothing", level);
+            let weight = Matrix::from(Packed::new(level, &w, out, input, input));
+            prop_assert_eq!(weight.to_rows(level), w.clone(), "{:?}: packing loses nothing", level);
             let (left_x, left_low) = (left(level, &x, rows, input), left(level, &low, rows, r));
-            let packed_b = Packed::new(level, &b, out, r, r);
+            let packed_b = Packed::new(level, &b, out, r, r).into();
             let terms = [Forward { x: &left_x, weight: &weight }, Forward { x: &left_low, weight: &packed_b }];
             let mut y = vec![f32::NAN; rows * out];
             forward(level, &terms, &mut y, false);
@@ -90,7 +92,7 @@ proptest! {
             let mut turned = Packed::unset(rows, out);
             forward_packed(level, &even, &weight, &mut turned);
             let expected = product([rows, out, input], |i, p| x[i * input + p], |p, j| w[j * input + p]);
-            prop_assert!(error(&turned.to_rows(), &expected) < TOLERANCE, "{level:?} packed forward");
+            prop_assert!(error(&Matrix::from(turned).to_rows(level), &expected) < TOLERANCE, "{level:?} packed forward");
 
             let packed_dy = Packed::new(level, &dy, rows, out, out);
             let mut dx = vec![f32::NAN; rows * input];
@@ -211,7 +213,7 @@ proptest! {
         }
         let targets: Vec<&[(u32, f32)]> = targets.iter().map(Vec::as_slice).collect();
         for level in Level::all() {
-            let weight = Packed::new(level, &w, vocab, d_model, d_model);
+            let weight = Packed::new(level, &w, vocab, d_model, d_model).into();
             let mut found = vec![f32::NAN; rows * d_model];
             let log_probs = log_probs(level, &hidden, &weight, &targets, Some(&mut found));
             prop_assert!(error(&log_probs, &each) < TOLERANCE, "{level:?}: {}", error(&log_probs, &each));
@@ -317,7 +319,7 @@ fn results_do_not_depend_on_the_threads() {
     let targets: Vec<&[(u32, f32)]> = targets.iter().map(|target| &target[..]).collect();
     let level = Level::best();
     let run = || {
-        let weight = Packed::new(level, &w, out, input, input);
+        let weight = Packed::new(level, &w, out, input, input).into();
         let mut y = vec![0.0; rows * out];
         forward(level, &[Forward { x: &left(level, &x, rows, input), weight: &weight }], &mut y, false);
         let (mut mixed, mut log_sums) = (vec![0.0; rows * input], vec![0.0; rows * heads.heads]);

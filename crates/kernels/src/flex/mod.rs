@@ -10,8 +10,9 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::Visibility;
-use crate::cpu::{attention::Heads, block, cross_entropy, linear, matrix::Packed, rows, simd::Level};
-use crate::{FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
+use crate::cpu::{attention::Heads, block, cached, cross_entropy, few, linear, matrix::Matrix, rows, simd::Level};
+use crate::cached::CachedPass;
+use crate::{DecoderLayer, FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
 use record::{Operand, Values, record};
 
 /// Whether a device, with autodiff or without, is `flex`.
@@ -38,8 +39,8 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     }))
 }
 
-/// [`crate::projection`], where nothing is tracked.
-pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
+/// [`crate::projection`], where nothing is tracked; with `integers`, [`crate::projection_rounded`].
+pub fn projection(x: &Tensor<2>, linear: Linear<'_>, integers: bool) -> Option<Tensor<2>> {
     let frozen = Frozen::new(linear)?;
     let input = Operand::new(x);
     if input.is_tracked() || frozen.operands().iter().any(|operand| operand.is_tracked()) {
@@ -48,8 +49,80 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
     let [rows, _] = x.dims();
     let mut y = vec![0.0; rows * frozen.weight.out()];
     let pair = frozen.values();
-    linear::project(Level::best(), &input.values(), rows, [pair.borrow(&frozen.weight)], [&mut y], false);
+    let (level, linear) = (Level::best(), pair.borrow(&frozen.weight));
+    if rows <= few::FEW && pair.is_without_dropout() {
+        few::project_few(level, &input.values(), rows, [linear], [&mut y], false, integers);
+    } else {
+        linear::project(level, &input.values(), rows, [linear], [&mut y], false);
+    }
     Some(record([&input], y, [rows, frozen.weight.out()], || unreachable!("nothing is tracked")))
+}
+
+/// [`crate::forward_cached`]: nothing of it is ever tracked.
+pub fn forward_cached(layers: &[DecoderLayer<'_>], x: &Tensor<2>, pass: &CachedPass<'_>, store: &mut cached::Store) -> Tensor<2> {
+    let held: Vec<HeldLayer> = layers.iter().map(HeldLayer::new).collect();
+    let borrowed: Vec<cached::Layer<'_>> = held.iter().map(HeldLayer::borrow).collect();
+    let [cos, sin] = crate::rotary::tables(pass.position_ids, pass.head_dim, pass.rope_theta);
+    let first = &held[0].linears;
+    let heads = Heads {
+        heads: first[0].weight.out() / pass.head_dim,
+        kv_heads: first[1].weight.out() / pass.head_dim,
+        head_dim: pass.head_dim,
+    };
+    let native = cached::Pass { heads, runs: pass.runs, rotary: [&cos, &sin], window: pass.window, integers: pass.integers };
+    let input = Operand::new(x).constant();
+    let mut y = input.values().to_vec();
+    native.forward(Level::best(), &borrowed, store, &mut y);
+    record([&input], y, x.dims(), || unreachable!("nothing is tracked"))
+}
+
+/// A layer's values, for as long as a pass takes.
+struct HeldLayer {
+    norms: [Values; 2],
+    eps: f32,
+    /// q, k, v, o, gate, up, down
+    linears: [HeldLinear; 7],
+}
+
+struct HeldLinear {
+    weight: Arc<Matrix>,
+    pair: Pair,
+}
+
+impl HeldLayer {
+    fn new(layer: &DecoderLayer<'_>) -> Self {
+        let DecoderLayer { attention, feed_forward } = layer;
+        let linears = [
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.o_proj,
+            feed_forward.gate_proj,
+            feed_forward.up_proj,
+            feed_forward.down_proj,
+        ];
+        Self {
+            norms: [&attention.norm, &feed_forward.norm].map(|norm| Operand::new(norm).values()),
+            eps: attention.eps as f32,
+            linears: linears.map(|linear| HeldLinear {
+                weight: linear.weight.to_matrix(),
+                pair: Pair(linear.adapter.map(|LowRank { a, b, scale, .. }| PairValues {
+                    a: Operand::new(&a.val()).values(),
+                    b: Operand::new(&b.val()).values(),
+                    r: a.dims()[0],
+                    scale: *scale as f32,
+                    mask: None,
+                })),
+            }),
+        }
+    }
+
+    fn borrow(&self) -> cached::Layer<'_> {
+        let [q, k, v, output, gate, up, down] =
+            self.linears.each_ref().map(|linear| linear.pair.borrow(&linear.weight));
+        let [norm, post_norm] = &self.norms;
+        cached::Layer { norms: [norm, post_norm], eps: self.eps, input: [q, k, v], output, gates: [gate, up], down }
+    }
 }
 
 /// [`crate::SelfAttention::forward`] over a packed batch.
@@ -127,7 +200,7 @@ pub fn feed_forward(x: &Tensor<2>, block: &FeedForward<'_>) -> Option<Tensor<2>>
 
 /// [`crate::linear_cross_entropy`].
 pub fn linear_cross_entropy(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Tensor<1>> {
-    let weight = weight.packed()?;
+    let weight = weight.matrix()?;
     let input = Operand::new(hidden);
     let d_model = weight.input();
     let rows = targets.by_row();
@@ -154,7 +227,7 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, weight: &Weight, targets: &Targe
 
 /// [`crate::token_log_probs`].
 pub fn token_log_probs(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Vec<f32>> {
-    let weight = weight.packed()?;
+    let weight = weight.matrix()?;
     let rows = targets.by_row();
     let gathered = gather(&Operand::new(hidden).values(), rows.places(), weight.input());
     let found = cross_entropy::log_probs(Level::best(), &gathered, weight, &rows.targets(), None);
@@ -174,7 +247,7 @@ fn both(gradients: linear::Gradients) -> [Option<Vec<f32>>; 2] {
 
 /// A packed weight with its adapter's matrices.
 struct Frozen {
-    weight: Arc<Packed>,
+    weight: Arc<Matrix>,
     a: Operand,
     b: Operand,
     adapter: Option<(f32, usize, Option<crate::Dropout>)>,
@@ -183,7 +256,7 @@ struct Frozen {
 impl Frozen {
     /// `None` where the weight is not packed.
     fn new(linear: Linear<'_>) -> Option<Self> {
-        let weight = Arc::clone(linear.weight.packed()?);
+        let weight = Arc::clone(linear.weight.matrix()?);
         Some(match linear.adapter {
             Some(adapter) => {
                 let LowRank { a, b, scale, .. } = adapter;
@@ -230,7 +303,11 @@ struct PairValues {
 }
 
 impl Pair {
-    fn borrow<'a>(&'a self, weight: &'a Packed) -> linear::Linear<'a> {
+    fn is_without_dropout(&self) -> bool {
+        self.0.as_ref().is_none_or(|pair| pair.mask.is_none())
+    }
+
+    fn borrow<'a>(&'a self, weight: &'a Matrix) -> linear::Linear<'a> {
         let adapter = self.0.as_ref().map(|pair| linear::Adapter {
             a: &pair.a,
             b: &pair.b,
@@ -246,7 +323,7 @@ struct AttentionParts {
     norm: Values,
     eps: f32,
     heads: Heads,
-    weights: [Arc<Packed>; 4],
+    weights: [Arc<Matrix>; 4],
     pairs: [Pair; 4],
     rotary: Arc<[Vec<f32>; 2]>,
     seen: Arc<crate::cpu::attention::Seen>,
@@ -271,7 +348,7 @@ impl AttentionParts {
 struct FeedForwardParts {
     norm: Values,
     eps: f32,
-    weights: [Arc<Packed>; 3],
+    weights: [Arc<Matrix>; 3],
     pairs: [Pair; 3],
 }
 

@@ -6,10 +6,11 @@ use foehn::Pretrained;
 use foehn::corpus::{Message, Record, Role};
 use foehn::finetune::{Dataset, Event, Recipe, Run, train};
 use foehn::generate::{GenerateConfig, generate};
+use foehn::mistral::Base;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let model = std::env::args().nth(1).unwrap_or_else(|| "smollm2-135m-instruct".into());
-    let mut base = Pretrained::load(&model, &foehn::device("flex")?, &mut |_| ())?;
+    let mut base = Pretrained::load(&model, Base::Stored, &foehn::device("flex")?, &mut |_| ())?;
     let question = Message::new(Role::User, "Which sense is a bell?");
     let messages = vec![question.clone(), Message::new(Role::Assistant, "Auditory")];
     let record = Record { id: None, messages, group: None, metadata: Default::default() };
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let recipe = Recipe { epochs: 3, batch_size: 1, checkpoint_steps: 0, learning_rate: 5e-3, ..Recipe::default() };
     let out = std::env::temp_dir().join(format!("foehn-consumer-{}", std::process::id()));
-    let manifest = base.manifest(String::new());
+    let manifest = base.manifest(String::new())?;
     let run = Run { recipe: &recipe, training: &data, validation: None, manifest, out: &out, resume: false };
     let outcome = train(&mut base.model, run, &mut |event| {
         if let Event::Step(metrics) = event {

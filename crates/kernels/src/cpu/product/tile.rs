@@ -1,7 +1,5 @@
 //! The one tile that every product is made of.
 
-use std::ops::Range;
-
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::pool::Parts;
 use crate::cpu::simd::{LANES, Simd, dispatch};
@@ -23,21 +21,6 @@ pub struct Term<'a> {
 
 /// A product of nothing.
 pub const NOTHING: Term<'static> = Term { left: &[], left_stride: 0, right: &[], right_stride: 0, depth: 0 };
-
-impl Term<'_> {
-    /// The part of the term in a run of depths, which begins at a multiple of [`BLOCK`].
-    pub fn narrow(self, depth: &Range<usize>) -> Self {
-        if depth.start >= self.depth {
-            return Self { depth: 0, ..self };
-        }
-        Self {
-            left: &self.left[depth.start / BLOCK * self.left_stride..],
-            right: &self.right[depth.start * self.right_stride..],
-            depth: depth.end.min(self.depth) - depth.start,
-            ..self
-        }
-    }
-}
 
 /// Where a tile goes.
 pub struct Place {
@@ -110,11 +93,15 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
             let depth = (term.depth - block * BLOCK).min(BLOCK);
             for p in 0..depth {
                 let right = &right[p * term.right_stride..][..VECTORS * LANES];
-                let right: [S::V; VECTORS] = std::array::from_fn(|v| simd.load(&right[v * LANES..]));
+                // No closure: the compiler may leave one outside of what is compiled for the instruction set.
+                let mut loaded = [simd.splat(0.0); VECTORS];
+                for v in 0..VECTORS {
+                    loaded[v] = simd.load(&right[v * LANES..]);
+                }
                 for i in 0..ROWS {
                     let left = simd.splat(left[i * BLOCK + p]);
                     for v in 0..VECTORS {
-                        sums[i][v] = simd.fma(left, right[v], sums[i][v]);
+                        sums[i][v] = simd.fma(left, loaded[v], sums[i][v]);
                     }
                 }
             }
@@ -133,8 +120,11 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
 fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &Parts<'_>) {
     if place.transposed {
         for half in (0..place.columns).step_by(LANES) {
-            let row = |i: usize| if i < tile.len() { simd.load(&tile[i][half..]) } else { simd.splat(0.0) };
-            let columns = simd.transpose(std::array::from_fn(row));
+            let mut rows = [simd.splat(0.0); LANES];
+            for (loaded, row) in rows.iter_mut().zip(tile) {
+                *loaded = simd.load(&row[half..]);
+            }
+            let columns = simd.transpose(rows);
             for (j, column) in (half..place.columns).zip(columns) {
                 // SAFETY: tiles do not overlap, and this one is computed by this thread alone.
                 let to = unsafe { out.part((place.column + j) * place.stride + place.row, place.rows) };

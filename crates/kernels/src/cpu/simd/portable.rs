@@ -81,4 +81,36 @@ impl Simd for Portable {
     fn lanes(self, v: Self::V) -> [f32; LANES] {
         v
     }
+    #[inline(always)]
+    fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V {
+        words(from).map(|word| (word >> shift & mask) as f32)
+    }
+    #[inline(always)]
+    fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V {
+        words(from).map(|word| table[(word >> shift & 15) as usize])
+    }
+    #[inline(always)]
+    fn f16(self, from: &[u8]) -> Self::V {
+        pairs(from).map(|bits| half::f16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    fn bf16(self, from: &[u8]) -> Self::V {
+        pairs(from).map(|bits| f32::from_bits(u32::from(bits) << 16))
+    }
+    #[inline(always)]
+    fn i8(self, from: &[u8]) -> Self::V {
+        from.first_chunk::<LANES>().expect("i8: fewer than sixteen numbers").map(|byte| f32::from(byte.cast_signed()))
+    }
+}
+
+#[inline(always)]
+fn words(from: &[u8]) -> [u32; LANES] {
+    let bytes: &[u8; 4 * LANES] = from.first_chunk().expect("bits: fewer than sixteen numbers");
+    std::array::from_fn(|i| u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]))
+}
+
+#[inline(always)]
+fn pairs(from: &[u8]) -> [u16; LANES] {
+    let bytes: &[u8; 2 * LANES] = from.first_chunk().expect("f16: fewer than sixteen numbers");
+    std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
 }

@@ -8,7 +8,7 @@ use super::{LANES, Simd};
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
 
-/// AVX2 with fused multiply-add: a vector is two registers.
+/// AVX2 with fused multiply-add and half-precision conversion: a vector is two registers.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
 
@@ -20,12 +20,40 @@ impl Avx512 {
 
 impl Avx2 {
     pub fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         (!cfg!(miri) && found).then_some(Self(()))
     }
 }
 
+impl Avx512 {
+    /// Of sixteen numbers of 32 bits, those from `shift` on that `mask` keeps.
+    #[inline(always)]
+    fn shifted(self, from: &[u8], shift: u32, mask: u32) -> __m512i {
+        assert!(from.len() >= 4 * LANES, "bits: fewer than sixteen numbers");
+        // SAFETY: 64 bytes are there, the load needs no alignment; `self` proves the instruction set.
+        unsafe {
+            let numbers = _mm512_loadu_si512(from.as_ptr().cast());
+            let shifted = _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift.cast_signed()));
+            _mm512_and_si512(shifted, _mm512_set1_epi32(mask.cast_signed()))
+        }
+    }
+}
+
 impl Avx2 {
+    /// Of sixteen numbers of 32 bits, those from `shift` on that `mask` keeps.
+    #[inline(always)]
+    fn shifted(self, from: &[u8], shift: u32, mask: u32) -> [__m256i; 2] {
+        assert!(from.len() >= 4 * LANES, "bits: fewer than sixteen numbers");
+        // SAFETY: 64 bytes are there, the loads need no alignment; `self` proves the instruction set.
+        std::array::from_fn(|i| unsafe {
+            let numbers = _mm256_loadu_si256(from.as_ptr().add(32 * i).cast());
+            let shifted = _mm256_srl_epi32(numbers, _mm_cvtsi32_si128(shift.cast_signed()));
+            _mm256_and_si256(shifted, _mm256_set1_epi32(mask.cast_signed()))
+        })
+    }
+
     /// Eight registers of eight.
     #[inline(always)]
     fn transpose_eight(self, r: [__m256; 8]) -> [__m256; 8] {
@@ -154,6 +182,37 @@ impl Simd for Avx512 {
         self.store(v, &mut lanes);
         lanes
     }
+    #[inline(always)]
+    fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_cvtepi32_ps(self.shifted(from, shift, mask)) }
+    }
+    #[inline(always)]
+    fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_permutexvar_ps(self.shifted(from, shift, 15), self.load(table)) }
+    }
+    #[inline(always)]
+    fn f16(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= 2 * LANES, "f16: fewer than sixteen numbers");
+        // SAFETY: 32 bytes are there; the load needs no alignment.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn bf16(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= 2 * LANES, "bf16: fewer than sixteen numbers");
+        // SAFETY: 32 bytes are there; the load needs no alignment.
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+    #[inline(always)]
+    fn i8(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= LANES, "i8: fewer than sixteen numbers");
+        // SAFETY: sixteen bytes are there; the load needs no alignment.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
 }
 
 /// As `by_intrinsic`, for each of the two registers.
@@ -237,5 +296,43 @@ impl Simd for Avx2 {
         let mut lanes = [0.0; LANES];
         self.store(v, &mut lanes);
         lanes
+    }
+    #[inline(always)]
+    fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        self.shifted(from, shift, mask).map(|bits| unsafe { _mm256_cvtepi32_ps(bits) })
+    }
+    #[inline(always)]
+    fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V {
+        let [low, high] = self.load(table);
+        // SAFETY: `self` proves the instruction set. The permutations read the three lowest bits of each index, the
+        // blend its fourth, moved to the sign.
+        self.shifted(from, shift, 15).map(|index| unsafe {
+            let halves = (_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index));
+            _mm256_blendv_ps(halves.0, halves.1, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
+        })
+    }
+    #[inline(always)]
+    fn f16(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= 2 * LANES, "f16: fewer than sixteen numbers");
+        // SAFETY: 32 bytes are there; the loads need no alignment.
+        std::array::from_fn(|i| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(16 * i).cast())) })
+    }
+    #[inline(always)]
+    fn bf16(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= 2 * LANES, "bf16: fewer than sixteen numbers");
+        // SAFETY: 32 bytes are there; the loads need no alignment.
+        std::array::from_fn(|i| unsafe {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(16 * i).cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        })
+    }
+    #[inline(always)]
+    fn i8(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= LANES, "i8: fewer than sixteen numbers");
+        // SAFETY: sixteen bytes are there; each load takes eight and needs no alignment.
+        std::array::from_fn(|i| unsafe {
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().add(8 * i).cast())))
+        })
     }
 }

@@ -1,0 +1,180 @@
+//! Projections of few rows: a step of decoding reads every weight once, and does little else.
+
+use super::buffer::Buffer;
+use super::integer::{self, Rounded};
+use super::linear::{Adapter, Linear};
+use super::matrix::{BLOCK, Left, Matrix, pack_panel};
+use super::pool::{Parts, parallel, threads};
+use super::product::{EMPTY, NOTHING, Term, Tile, sum_tile};
+use super::rows::dot;
+use super::simd::Level;
+
+/// Inputs of a weight that are opened at once: what comes of them stays in the first-level cache.
+const OPEN: usize = 128;
+
+/// The most rows that go this way.
+pub const FEW: usize = 32;
+
+/// Runs all projections on `x` (`[rows, in]`), each into its `[rows, out]`, or adds to it where `add` is set, in one parallel
+/// region. With `integers`, quantised weights are multiplied as integers, with `x` rounded to eight bits.
+///
+/// Each row's result is the same whatever rows there are beside it.
+///
+/// # Panics
+/// When the lengths do not fit together. Dropout masks are not for this path.
+pub fn project_few<const N: usize>(
+    level: Level,
+    x: &[f32],
+    rows: usize,
+    linears: [Linear<'_>; N],
+    outs: [&mut [f32]; N],
+    add: bool,
+    integers: bool,
+) {
+    let width = linears[0].weight.input();
+    assert_eq!(x.len(), rows * width, "projection: input is not [rows, in]");
+    let is_integer = |linear: &Linear<'_>| {
+        integers && matches!(linear.weight, Matrix::Blocks(blocks) if integer::is_integer(blocks))
+    };
+    let rounded = linears.iter().any(is_integer).then(|| Rounded::new(level, x, width));
+    let tile_rows = level.tile_rows().min(rows.max(1));
+    let left = |values: &[f32], width: usize| Left::with_tile_rows(tile_rows, rows, width, |row| &values[row * width..][..width]);
+    let exact = (!linears.iter().all(is_integer)).then(|| left(x, width));
+    let lows = linears.map(|linear| {
+        let adapter = linear.adapter?;
+        assert!(adapter.mask.is_none(), "projection: dropout where nothing is trained");
+        Some(left(&low(level, x, rows, width, adapter), adapter.r))
+    });
+    let mut panels = 0;
+    let jobs: [Job<'_>; N] = {
+        let mut at = 0;
+        outs.map(|out| {
+            let linear = linears[at];
+            assert_eq!(out.len(), rows * linear.weight.out(), "projection: output is not [rows, out]");
+            let job = Job {
+                linear,
+                first: panels,
+                low: lows[at].as_ref(),
+                out: Parts::new(out),
+                rounded: rounded.as_ref().filter(|_| is_integer(&linear)),
+            };
+            at += 1;
+            panels += linear.weight.out().div_ceil(BLOCK);
+            job
+        })
+    };
+    let run = panels.div_ceil(4 * threads()).max(1);
+    parallel(panels.div_ceil(run), |item| {
+        let needs_opening = jobs.iter().any(|job| job.rounded.is_none() && job.linear.weight.full().is_none());
+        let mut scratch = Buffer::new(if needs_opening { OPEN * BLOCK } else { 0 });
+        for panel in item * run..panels.min((item + 1) * run) {
+            let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
+            job.panel(level, panel - job.first, rows, tile_rows, exact.as_ref(), add, &mut scratch);
+        }
+    });
+}
+
+/// `scale·x·Aᵀ`
+fn low(level: Level, x: &[f32], rows: usize, width: usize, adapter: Adapter<'_>) -> Vec<f32> {
+    let mut low = vec![0.0; rows * adapter.r];
+    for (x, low) in x.chunks_exact(width).zip(low.chunks_exact_mut(adapter.r)) {
+        for (a, low) in adapter.a.chunks_exact(width).zip(low) {
+            *low = adapter.scale * dot(level, x, a);
+        }
+    }
+    low
+}
+
+/// One projection's share.
+struct Job<'a> {
+    linear: Linear<'a>,
+    /// Its first panel among all.
+    first: usize,
+    low: Option<&'a Left>,
+    out: Parts<'a>,
+    /// The rows, where the weight is multiplied as integers.
+    rounded: Option<&'a Rounded>,
+}
+
+impl Job<'_> {
+    #[allow(clippy::too_many_arguments)]
+    fn panel(
+        &self,
+        level: Level,
+        panel: usize,
+        rows: usize,
+        tile_rows: usize,
+        exact: Option<&Left>,
+        add: bool,
+        scratch: &mut [f32],
+    ) {
+        let (weight, column) = (self.linear.weight, panel * BLOCK);
+        let columns = BLOCK.min(weight.out() - column);
+        let b = self.linear.adapter.map(|adapter| {
+            let mut b = Buffer::new(adapter.r * BLOCK);
+            pack_panel(level, &adapter.b[column * adapter.r..], columns, adapter.r, adapter.r, &mut b);
+            b
+        });
+        for first in (0..rows).step_by(tile_rows) {
+            let count = tile_rows.min(rows - first);
+            let low = match (self.low, &b) {
+                (Some(low), Some(b)) => term(low, first / tile_rows, b, 0..low.depth()),
+                _ => NOTHING,
+            };
+            let mut tile = EMPTY;
+            match (self.rounded, weight, exact) {
+                (Some(x), Matrix::Blocks(blocks), _) => {
+                    for (run, to) in tile[..count].chunks_mut(integer::ROWS).enumerate() {
+                        integer::sum(blocks, panel, x, first + run * integer::ROWS, to);
+                    }
+                    plus(level, &[low], count, &mut tile);
+                }
+                (_, Matrix::Full(packed), Some(x)) => {
+                    let panel = &packed.data()[panel * packed.panel_len()..];
+                    sum_tile(level, &[term(x, first / tile_rows, panel, 0..x.depth()), low], count, &mut tile);
+                }
+                (_, _, Some(x)) => {
+                    for start in (0..x.depth()).step_by(OPEN) {
+                        let inputs = start..x.depth().min(start + OPEN);
+                        weight.open(level, panel, inputs.clone(), scratch);
+                        plus(level, &[term(x, first / tile_rows, scratch, inputs)], count, &mut tile);
+                    }
+                    plus(level, &[low], count, &mut tile);
+                }
+                _ => unreachable!("rows are packed where a weight is not multiplied as integers"),
+            }
+            for (row, sums) in tile[..count].iter().enumerate() {
+                // SAFETY: panels of one output do not overlap, and each is computed once.
+                let to = unsafe { self.out.part((first + row) * weight.out() + column, columns) };
+                match add {
+                    true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
+                    false => to.copy_from_slice(&sums[..columns]),
+                }
+            }
+        }
+    }
+}
+
+/// A tile's rows, for some of the inputs, against a panel's weights for them.
+fn term<'a>(x: &'a Left, tile: usize, panel: &'a [f32], inputs: std::ops::Range<usize>) -> Term<'a> {
+    let left_stride = x.tile_rows() * BLOCK;
+    Term {
+        left: &x.tiles_from(tile)[inputs.start / BLOCK * left_stride..],
+        left_stride,
+        right: panel,
+        right_stride: BLOCK,
+        depth: inputs.len(),
+    }
+}
+
+/// Adds the sum of the terms to a tile.
+fn plus(level: Level, terms: &[Term<'_>], rows: usize, tile: &mut Tile) {
+    if terms.iter().all(|term| term.depth == 0) {
+        return;
+    }
+    let mut more = EMPTY;
+    sum_tile(level, terms, rows, &mut more);
+    for (row, more) in tile.iter_mut().zip(&more).take(rows) {
+        row.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    }
+}

@@ -1,0 +1,269 @@
+//! Matrices of small numbers with scales, packed in panels of 32 outputs.
+
+use std::ops::Range;
+
+use super::BLOCK;
+use crate::cpu::pool::{Parts, parallel};
+use crate::cpu::simd::{LANES, Level, Simd, dispatch};
+use crate::encoding::{Encoding, NF4_LEVELS, Numbers, Offset, Planes, Row};
+
+/// Bytes of the scales of 32 outputs in half precision.
+const HALVES: usize = 2 * BLOCK;
+
+/// A quantised matrix `[out, in]` in panels of 32 outputs.
+///
+/// A panel is a run of super-blocks, each the super-block's scales (half precision, 32 outputs; minima likewise), then its
+/// blocks of 32 inputs. A block is two halves of 16 outputs, each `[numbers/4][16 outputs][4 numbers]`, and then the block's
+/// own scales and minima. So a lane of 32 bits is four inputs of one output: the integer product needs no sums across lanes,
+/// and a shift gives the sixteen outputs of one input.
+///
+/// - Four bits: a byte is input `k` of the block below and input `k + 16` above.
+/// - Six bits: four bits as above, then `[2][16 outputs][4]` bytes of the upper two: byte `k % 8 ` holds those of inputs
+///   `k`, `k + 8`, `k + 16` and `k + 24`.
+#[derive(Debug)]
+pub struct Blocks {
+    encoding: Encoding,
+    out: usize,
+    input: usize,
+    bytes: Vec<u8>,
+}
+
+impl Blocks {
+    /// Packs a matrix whose rows `row` fills in.
+    ///
+    /// # Panics
+    /// When `in` is not a whole number of the encoding's super-blocks.
+    pub fn new(encoding: Encoding, out: usize, input: usize, row: impl Fn(usize, Row<'_>) + Sync) -> Self {
+        assert!(input.is_multiple_of(encoding.divisor()), "blocks: {input} inputs are no whole number of blocks");
+        let mut blocks = Self { encoding, out, input, bytes: Vec::new() };
+        let panel_len = blocks.panel_len();
+        blocks.bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
+        let parts = Parts::new(&mut blocks.bytes);
+        let shape = Shape::new(encoding, input);
+        parallel(out.div_ceil(BLOCK), |panel| {
+            // SAFETY: each panel comes once, and panels do not overlap.
+            let to = unsafe { parts.part(panel * panel_len, panel_len) };
+            let mut planes = Planes::new(encoding, input);
+            for lane in 0..BLOCK.min(out - panel * BLOCK) {
+                row(panel * BLOCK + lane, planes.row());
+                shape.pack_lane(&planes, lane, to);
+            }
+        });
+        blocks
+    }
+
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
+    pub fn shape(&self) -> Shape {
+        Shape::new(self.encoding, self.input)
+    }
+
+    fn panel_len(&self) -> usize {
+        self.shape().panel_len()
+    }
+
+    /// The bytes of a panel.
+    pub fn panel(&self, panel: usize) -> &[u8] {
+        &self.bytes[panel * self.panel_len()..][..self.panel_len()]
+    }
+
+    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
+        open(level, self.shape(), self.panel(panel), inputs, to);
+    }
+}
+
+/// Where everything lies in a panel.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub encoding: Encoding,
+    input: usize,
+    /// Blocks of 32 inputs in a super-block.
+    blocks: usize,
+    /// Bytes of one half's numbers in a block.
+    half: usize,
+}
+
+impl Shape {
+    fn new(encoding: Encoding, input: usize) -> Self {
+        let blocks = encoding.super_inputs(input) / BLOCK;
+        let half = encoding.bits() * BLOCK * LANES / 8;
+        Self { encoding, input, blocks, half }
+    }
+
+    #[inline(always)]
+    fn groups_a_block(&self) -> usize {
+        (BLOCK / self.encoding.group()).max(1)
+    }
+
+    #[inline(always)]
+    fn super_head(&self) -> usize {
+        if self.encoding.offset() == Offset::Minimum { 2 * HALVES } else { HALVES }
+    }
+
+    #[inline(always)]
+    fn block_len(&self) -> usize {
+        let planes = usize::from(self.encoding.is_nested()) + usize::from(self.encoding.has_sub_minima());
+        2 * self.half + planes * self.groups_a_block() * BLOCK
+    }
+
+    fn panel_len(&self) -> usize {
+        self.input.div_ceil(self.blocks.max(1) * BLOCK) * (self.super_head() + self.blocks * self.block_len())
+    }
+
+    /// A super-block's scales, and one of its blocks, by the block's place in the panel.
+    #[inline(always)]
+    pub fn block<'a>(&self, panel: &'a [u8], block: usize) -> (&'a [u8], &'a [u8]) {
+        let start = block / self.blocks * (self.super_head() + self.blocks * self.block_len());
+        let at = start + self.super_head() + block % self.blocks * self.block_len();
+        (&panel[start..][..self.super_head()], &panel[at..][..self.block_len()])
+    }
+
+    /// The numbers of one half of a block.
+    #[inline(always)]
+    pub fn half<'a>(&self, block: &'a [u8], half: usize) -> &'a [u8] {
+        &block[half * self.half..][..self.half]
+    }
+
+    fn pack_lane(&self, planes: &Planes, lane: usize, panel: &mut [u8]) {
+        let (half, lane_of_half) = (lane / LANES, lane % LANES);
+        let super_len = self.super_head() + self.blocks * self.block_len();
+        for (super_block, to) in panel.chunks_exact_mut(super_len).enumerate() {
+            let (head, blocks) = to.split_at_mut(self.super_head());
+            head[2 * lane..][..2].copy_from_slice(&planes.scales[super_block].to_le_bytes());
+            if let Some(minimum) = planes.minima.get(super_block) {
+                head[HALVES + 2 * lane..][..2].copy_from_slice(&minimum.to_le_bytes());
+            }
+            for (i, block) in blocks.chunks_exact_mut(self.block_len()).enumerate() {
+                let at = super_block * self.blocks + i;
+                let (numbers, own) = block.split_at_mut(2 * self.half);
+                let from: &[u8; BLOCK] = planes.numbers[at * BLOCK..].first_chunk().expect("whole blocks");
+                self.pack_numbers(from, lane_of_half, &mut numbers[half * self.half..][..self.half]);
+                let groups = self.groups_a_block();
+                for (plane, own) in [&planes.sub_scales, &planes.sub_minima].into_iter().zip(own.chunks_mut(groups * BLOCK)) {
+                    for (group, own) in own.chunks_exact_mut(BLOCK).enumerate() {
+                        own[lane] = plane[(at * BLOCK + group * BLOCK / groups) / self.encoding.group()].cast_unsigned();
+                    }
+                }
+            }
+        }
+    }
+
+    fn pack_numbers(&self, from: &[u8; BLOCK], lane: usize, to: &mut [u8]) {
+        let (words, _) = to.as_chunks_mut::<{ 4 * LANES }>();
+        match self.encoding.numbers() {
+            Numbers::Eight => {
+                for (word, from) in words.iter_mut().zip(from.as_chunks::<4>().0) {
+                    word[4 * lane..][..4].copy_from_slice(from);
+                }
+            }
+            Numbers::Four | Numbers::Levels => {
+                for (j, word) in words.iter_mut().enumerate() {
+                    for i in 0..4 {
+                        word[4 * lane + i] = from[4 * j + i] & 15 | from[16 + 4 * j + i] << 4;
+                    }
+                }
+            }
+            Numbers::Six => {
+                let (low, high) = words.split_at_mut(4);
+                for (j, word) in low.iter_mut().enumerate() {
+                    for i in 0..4 {
+                        word[4 * lane + i] = from[4 * j + i] & 15 | from[16 + 4 * j + i] << 4;
+                    }
+                }
+                for (j, word) in high.iter_mut().enumerate() {
+                    for i in 0..4 {
+                        let upper = |run: usize| from[8 * run + 4 * j + i] >> 4 << (2 * run);
+                        word[4 * lane + i] = upper(0) | upper(1) | upper(2) | upper(3);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The scales and what is added of sixteen outputs, in one group of a block: a weight is `scale · number + offset`.
+    #[inline(always)]
+    pub fn scales<S: Simd>(&self, simd: S, head: &[u8], block: &[u8], group: usize, half: usize) -> [S::V; 2] {
+        let scale = simd.f16(&head[half * 2 * LANES..]);
+        let own = &block[2 * self.half..];
+        let (at, groups) = (group * BLOCK + half * LANES, self.groups_a_block());
+        match self.encoding.offset() {
+            Offset::Minimum => {
+                let minimum = simd.f16(&head[HALVES + half * 2 * LANES..]);
+                if self.encoding.numbers() == Numbers::Levels {
+                    [simd.fma(scale, simd.i8(&own[at..]), minimum), simd.splat(0.0)]
+                } else if self.encoding.is_nested() {
+                    let sub_minima = &own[groups * BLOCK..];
+                    [simd.mul(scale, simd.i8(&own[at..])), simd.mul(minimum, simd.i8(&sub_minima[at..]))]
+                } else {
+                    [scale, minimum]
+                }
+            }
+            Offset::Zero(zero) => {
+                let scale = if self.encoding.is_nested() { simd.mul(scale, simd.i8(&own[at..])) } else { scale };
+                [scale, simd.mul(scale, simd.splat(-f32::from(zero)))]
+            }
+        }
+    }
+}
+
+dispatch! {
+    fn open(shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) = open_with
+}
+
+#[inline(always)]
+fn open_with<S: Simd>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) {
+    let four = |half: &[u8], k: usize| simd.bits(&half[k % 16 / 4 * 64..], (k % 4 * 8 + k / 16 * 4) as u32, 15);
+    match shape.encoding.numbers() {
+        Numbers::Four => each(simd, shape, panel, inputs, to, |half, k, scale, offset| {
+            simd.fma(scale, four(half, k), offset)
+        }),
+        Numbers::Six => each(simd, shape, panel, inputs, to, |half, k, scale, offset| {
+            let upper = simd.bits(&half[256 + k % 8 / 4 * 64..], (k % 4 * 8 + k / 8 * 2) as u32, 3);
+            simd.fma(scale, simd.fma(upper, simd.splat(16.0), four(half, k)), offset)
+        }),
+        Numbers::Eight => each(simd, shape, panel, inputs, to, |half, k, scale, offset| {
+            simd.fma(scale, simd.bits(&half[k / 4 * 64..], (k % 4 * 8) as u32, 255), offset)
+        }),
+        Numbers::Levels => each(simd, shape, panel, inputs, to, |half, k, scale, _| {
+            simd.mul(scale, simd.pick(&NF4_LEVELS, &half[k % 16 / 4 * 64..], (k % 4 * 8 + k / 16 * 4) as u32))
+        }),
+    }
+}
+
+/// Writes `weight(half, input of the block, scale, offset)` for every input and half.
+#[inline(always)]
+fn each<S: Simd>(
+    simd: S,
+    shape: Shape,
+    panel: &[u8],
+    inputs: Range<usize>,
+    to: &mut [f32],
+    weight: impl Fn(&[u8], usize, S::V, S::V) -> S::V,
+) {
+    let run = shape.encoding.group().min(BLOCK);
+    let mut start = inputs.start;
+    while start < inputs.end {
+        let end = inputs.end.min((start / run + 1) * run);
+        let (head, block) = shape.block(panel, start / BLOCK);
+        for half in 0..2 {
+            let [scale, offset] = shape.scales(simd, head, block, start % BLOCK / run, half);
+            let numbers = shape.half(block, half);
+            for k in start..end {
+                let weight = weight(numbers, k % BLOCK, scale, offset);
+                simd.store(weight, &mut to[(k - inputs.start) * BLOCK + half * LANES..]);
+            }
+        }
+        start = end;
+    }
+}

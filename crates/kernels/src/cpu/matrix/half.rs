@@ -1,0 +1,64 @@
+//! Matrices of two bytes a weight, packed in panels of 32 outputs.
+
+use std::ops::Range;
+
+use super::BLOCK;
+use crate::cpu::pool::parallel_chunks;
+use crate::cpu::simd::{LANES, Level, Simd, dispatch};
+use crate::encoding::HalfKind;
+
+/// A matrix `[out, in]` in half precision, laid out as [`Packed`](super::Packed) is.
+#[derive(Debug)]
+pub struct Half {
+    kind: HalfKind,
+    out: usize,
+    input: usize,
+    bytes: Vec<u8>,
+}
+
+impl Half {
+    /// Packs a matrix whose rows `row` fills in, little-endian.
+    pub fn new(kind: HalfKind, out: usize, input: usize, row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
+        let panel_len = 2 * input * BLOCK;
+        let mut bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
+        parallel_chunks(&mut bytes, panel_len.max(1), |panel, to| {
+            let mut values = vec![0; 2 * input];
+            for lane in 0..BLOCK.min(out - panel * BLOCK) {
+                row(panel * BLOCK + lane, &mut values);
+                for (to, value) in to.chunks_exact_mut(2 * BLOCK).zip(values.as_chunks::<2>().0) {
+                    to[2 * lane..][..2].copy_from_slice(value);
+                }
+            }
+        });
+        Self { kind, out, input, bytes }
+    }
+
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
+    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
+        let bytes = &self.bytes[(panel * self.input + inputs.start) * 2 * BLOCK..][..inputs.len() * 2 * BLOCK];
+        open(level, self.kind, bytes, to);
+    }
+}
+
+dispatch! {
+    fn open(kind: HalfKind, bytes: &[u8], to: &mut [f32]) = open_with
+}
+
+#[inline(always)]
+fn open_with<S: Simd>(simd: S, kind: HalfKind, bytes: &[u8], to: &mut [f32]) {
+    for (bytes, to) in bytes.chunks_exact(2 * LANES).zip(to.chunks_exact_mut(LANES)) {
+        let values = match kind {
+            HalfKind::F16 => simd.f16(bytes),
+            HalfKind::Bf16 => simd.bf16(bytes),
+        };
+        simd.store(values, to);
+    }
+}

@@ -1,0 +1,251 @@
+//! Matrices that are opened where they are used, and the paths of few rows.
+
+use super::*;
+use crate::cpu::attention::Heads;
+use crate::cpu::block::{FeedForward, SelfAttention};
+use crate::cpu::cached::{Layer, Pass, Run, Store};
+use crate::cpu::few::project_few;
+use crate::cpu::linear::{Adapter, Linear};
+use crate::cpu::matrix::{Blocks, Half};
+use crate::encoding::{Encoding, HalfKind, NF4_LEVELS};
+use half::{bf16, f16};
+
+/// Tolerance of what is rounded to eight bits, relative: a group's step is a 127th of its largest element.
+const ROUNDED: f64 = 1e-2;
+
+const ENCODINGS: [Encoding; 9] = [
+    Encoding::Q4_0,
+    Encoding::Q4_1,
+    Encoding::Q5_0,
+    Encoding::Q5_1,
+    Encoding::Q8_0,
+    Encoding::Q4K,
+    Encoding::Q5K,
+    Encoding::Q6K,
+    Encoding::Nf4,
+];
+
+/// A random quantised matrix, and its weights by the encoding's definition.
+fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix, Vec<f32>) {
+    let whole = |seed: u64, count: usize, most: f32| noise(seed, count).iter().map(|x| ((x + 1.0) * most / 2.0) as i32).collect::<Vec<_>>();
+    let top = match encoding {
+        Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q4K | Encoding::Nf4 => 16.0,
+        Encoding::Q5_0 | Encoding::Q5_1 | Encoding::Q5K => 32.0,
+        Encoding::Q6K => 64.0,
+        _ => 256.0,
+    };
+    let numbers = whole(seed, out * input, top);
+    let scales: Vec<f16> = noise(seed ^ 1, out * input).iter().map(|x| f16::from_f32(x / 8.0)).collect();
+    let minima: Vec<f16> = noise(seed ^ 2, out * input).iter().map(|x| f16::from_f32(x / 3.0)).collect();
+    let sub_scales = whole(seed ^ 3, out * input, 64.0);
+    let sub_minima = whole(seed ^ 4, out * input, 64.0);
+    let per_super = match encoding {
+        Encoding::Nf4 => input,
+        _ => encoding.divisor(),
+    };
+    let weight = |row: usize, k: usize| {
+        let number = numbers[row * input + k] as f32;
+        let (d, m) = (scales[row * input + k / per_super].to_f32(), minima[row * input + k / per_super].to_f32());
+        let group = row * input + k / encoding.group();
+        let (s, t) = (sub_scales[group] as f32, sub_minima[group] as f32);
+        match encoding {
+            Encoding::Q4_0 => d * (number - 8.0),
+            Encoding::Q5_0 => d * (number - 16.0),
+            Encoding::Q8_0 => d * (number - 128.0),
+            Encoding::Q4_1 | Encoding::Q5_1 => d * number + m,
+            Encoding::Q4K | Encoding::Q5K => d * s * number + m * t,
+            Encoding::Q6K => d * s * (number - 32.0),
+            Encoding::Nf4 => NF4_LEVELS[number as usize] * d.mul_add(s, m),
+        }
+    };
+    let blocks = Blocks::new(encoding, out, input, |row, planes| {
+        let at = row * input;
+        planes.numbers.iter_mut().zip(&numbers[at..]).for_each(|(to, from)| *to = *from as u8);
+        planes.scales.iter_mut().zip(&scales[at..]).for_each(|(to, from)| *to = from.to_bits());
+        planes.minima.iter_mut().zip(&minima[at..]).for_each(|(to, from)| *to = from.to_bits());
+        planes.sub_scales.iter_mut().zip(&sub_scales[at..]).for_each(|(to, from)| *to = *from as i8);
+        planes.sub_minima.iter_mut().zip(&sub_minima[at..]).for_each(|(to, from)| *to = *from as i8);
+    });
+    let weights = (0..out).flat_map(|row| (0..input).map(move |k| (row, k))).map(|(row, k)| weight(row, k)).collect();
+    (Matrix::Blocks(blocks), weights)
+}
+
+/// The three kinds of matrices that are opened.
+fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
+    let mut all: Vec<_> = ENCODINGS
+        .iter()
+        .map(|&encoding| quantised(encoding, seed, out, supers * encoding.divisor().max(64)))
+        .collect();
+    let input = 50 * supers;
+    let values = noise(seed, out * input);
+    for kind in [HalfKind::F16, HalfKind::Bf16] {
+        let bits = |value: f32| match kind {
+            HalfKind::F16 => (f16::from_f32(value).to_le_bytes(), f16::from_f32(value).to_f32()),
+            HalfKind::Bf16 => (bf16::from_f32(value).to_le_bytes(), bf16::from_f32(value).to_f32()),
+        };
+        let half = Half::new(kind, out, input, |row, to| {
+            let from = &values[row * input..][..input];
+            to.as_chunks_mut::<2>().0.iter_mut().zip(from).for_each(|(to, from)| *to = bits(*from).0);
+        });
+        all.push((Matrix::Half(half), values.iter().map(|value| bits(*value).1).collect()));
+    }
+    all
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    // Minus zero is zero: what an encoding's definition gives for its zero depends on the sign of the scale.
+    values.iter().map(|value| (value + 0.0).to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_compact_matrix_opens_to_its_definition_and_multiplies_like_it(
+        seed in any::<u64>(), rows in up_to(60), out in up_to(80), supers in 1usize..3,
+    ) {
+        for (matrix, weights) in compact(seed, out, supers) {
+            let input = matrix.input();
+            let (x, dy) = (noise(seed ^ 5, rows * input), noise(seed ^ 6, rows * out));
+            for level in Level::all() {
+                // The portable code has no fused multiply-add; only there can a product of a scale round by itself.
+                let exact = !matches!(level, Level::Portable(_));
+                if exact {
+                    prop_assert!(bits(&matrix.to_rows(level)) == bits(&weights), "{level:?}");
+                } else {
+                    let wide: Vec<f64> = weights.iter().map(|weight| f64::from(*weight)).collect();
+                    prop_assert!(error(&matrix.to_rows(level), &wide) < TOLERANCE, "{level:?}");
+                }
+                let mut row = vec![f32::NAN; input];
+                matrix.copy_row(level, out - 1, &mut row);
+                let full = Matrix::from(Packed::new(level, &matrix.to_rows(level), out, input, input));
+                prop_assert!(bits(&row) == bits(&full.to_rows(level)[(out - 1) * input..]));
+                let left = left(level, &x, rows, input);
+                let packed_dy = Packed::new(level, &dy, rows, out, out);
+                let [opened, dense] = [&matrix, &full].map(|weight| {
+                    let (mut y, mut dx) = (vec![f32::NAN; rows * out], vec![f32::NAN; rows * input]);
+                    forward(level, &[Forward { x: &left, weight }], &mut y, false);
+                    backward(level, &[Backward { dy: &packed_dy, weight }], &mut dx, false);
+                    [bits(&y), bits(&dx)]
+                });
+                prop_assert!(opened == dense, "{level:?}: the same bits forward and backward");
+            }
+        }
+    }
+
+    #[test]
+    fn projections_of_few_rows_equal_their_definition(
+        seed in any::<u64>(), rows in up_to(20), out in up_to(80), supers in 1usize..3, r in up_to(40), add in any::<bool>(),
+    ) {
+        let mut all = compact(seed, out, supers);
+        let dense = noise(seed ^ 9, out * 70);
+        all.push((Packed::new(Level::best(), &dense, out, 70, 70).into(), dense));
+        for (matrix, weights) in all {
+            let input = matrix.input();
+            let [x, a, b, before] =
+                [(1, rows * input), (2, r * input), (3, out * r), (4, rows * out)].map(|(i, count)| noise(seed ^ i, count));
+            let low = product([rows, r, input], |i, p| x[i * input + p], |p, j| a[j * input + p]);
+            let expected: Vec<f64> = product([rows, out, input], |i, p| x[i * input + p], |p, j| weights[j * input + p])
+                .iter()
+                .enumerate()
+                .map(|(at, base)| {
+                    let through = |p: usize| low[at / out * r + p] * f64::from(b[at % out * r + p]);
+                    let before = if add { f64::from(before[at]) } else { 0.0 };
+                    before + base + 0.5 * (0..r).map(through).sum::<f64>()
+                })
+                .collect();
+            let linear = Linear { weight: &matrix, adapter: Some(Adapter { a: &a, b: &b, r, scale: 0.5, mask: None }) };
+            for level in Level::all() {
+                for integers in [false, true] {
+                    let run = |x: &[f32], before: &[f32]| {
+                        let mut y = before.to_vec();
+                        project_few(level, x, before.len() / out, [linear], [&mut y], add, integers);
+                        y
+                    };
+                    let found = run(&x, &before);
+                    let tolerance = if integers { ROUNDED } else { 2.0 * TOLERANCE };
+                    prop_assert!(error(&found, &expected) < tolerance, "{level:?} {integers}: {}", error(&found, &expected));
+                    let last = run(&x[(rows - 1) * input..], &before[(rows - 1) * out..]);
+                    prop_assert!(bits(&last) == bits(&found[(rows - 1) * out..]), "{level:?}: a row alone is the same");
+                }
+            }
+        }
+    }
+
+    /// Two sequences brought in any pieces give what each gives as one packed sequence.
+    #[test]
+    fn a_cached_pass_equals_a_packed_one(
+        seed in any::<u64>(), lengths in [up_to(70), up_to(70)], pieces in 1usize..5, kv_heads in 1usize..3, group in 1usize..4,
+        head_dim in prop::sample::select(vec![2usize, 20, 64]), window in prop::option::of(1usize..40),
+    ) {
+        let heads = Heads { heads: kv_heads * group, kv_heads, head_dim };
+        let (d_model, hidden) = (24, 40);
+        let level = Level::all()[seed as usize % Level::all().len()];
+        let shapes = [
+            (heads.query_width(), d_model), (heads.key_width(), d_model), (heads.key_width(), d_model),
+            (d_model, heads.query_width()), (hidden, d_model), (hidden, d_model), (d_model, hidden),
+        ];
+        let mut at = seed;
+        let matrices = shapes.map(|(out, input)| {
+            at += 1;
+            let values: Vec<f32> = noise(at, out * input).iter().map(|x| x / 3.0).collect();
+            Matrix::from(Packed::new(level, &values, out, input, input))
+        });
+        let [q, k, v, o, gate, up, down] = matrices.each_ref().map(|weight| Linear { weight, adapter: None });
+        let norms = [noise(seed ^ 20, d_model), noise(seed ^ 21, d_model)];
+        let eps = 1e-5;
+        let layer = Layer {
+            norms: [&norms[0], &norms[1]], eps, input: [q, k, v], output: o, gates: [gate, up], down,
+        };
+        let half = head_dim / 2;
+        let tables = |positions: std::ops::Range<usize>| {
+            [f32::cos, f32::sin].map(|f| positions.clone().flat_map(|p| (0..half).map(move |i| f(p as f32 / (i + 1) as f32))).collect::<Vec<f32>>())
+        };
+        let x = [noise(seed ^ 30, lengths[0] * d_model), noise(seed ^ 31, lengths[1] * d_model)];
+        let whole = [0, 1].map(|sequence| {
+            let rows = lengths[sequence];
+            let [cos, sin] = tables(0..rows);
+            let seen = Seen::new(rows, |q, k| k <= q && window.is_none_or(|window| q - k < window));
+            let block = SelfAttention {
+                norm: &norms[0], eps, input: [q, k, v], output: o, heads, rotary: [&cos, &sin], seen: &seen,
+            };
+            let (mid, _) = block.forward(level, &x[sequence]);
+            FeedForward { norm: &norms[1], eps, input: [gate, up], down }.forward(level, &mid).0
+        });
+        let mut store = Store::new(1, kv_heads, head_dim, 3);
+        let mut found = [Vec::new(), Vec::new()];
+        for piece in 0..pieces {
+            let part = |sequence: usize| {
+                let cut = |piece: usize| lengths[sequence] * piece / pieces;
+                cut(piece)..cut(piece + 1)
+            };
+            // The first sequence lies behind the second in the batch, and the store has one more.
+            let runs = [(1, 2), (0, 0)].map(|(which, sequence)| Run { sequence, past: part(which).start, new: part(which).len() });
+            let runs: Vec<Run> = runs.into_iter().filter(|run| run.new > 0).collect();
+            let mut rows: Vec<f32> = [1, 0].into_iter().flat_map(|which| &x[which][part(which).start * d_model..part(which).end * d_model]).copied().collect();
+            let [first, second] = [tables(part(1)), tables(part(0))];
+            let rotary = [[&first[0][..], &second[0]].concat(), [&first[1][..], &second[1]].concat()];
+            let pass = Pass { heads, runs: &runs, rotary: [&rotary[0], &rotary[1]], window, integers: false };
+            pass.forward(level, &[layer], &mut store, &mut rows);
+            let (of_second, of_first) = rows.split_at(part(1).len() * d_model);
+            found[0].extend_from_slice(of_first);
+            found[1].extend_from_slice(of_second);
+        }
+        for (found, whole) in found.iter().zip(&whole) {
+            let whole: Vec<f64> = whole.iter().map(|x| f64::from(*x)).collect();
+            prop_assert!(error(found, &whole) < 2.0 * TOLERANCE, "{level:?}: {}", error(found, &whole));
+        }
+        // A copied beginning continues as the original does.
+        let past = lengths[0];
+        let mut copied = store.clone();
+        copied.copy(0, 1, past);
+        let [one, two] = [(&mut store, 0), (&mut copied, 1)].map(|(store, sequence)| {
+            let mut row = noise(seed ^ 40, d_model);
+            let [cos, sin] = tables(past..past + 1);
+            let runs = [Run { sequence, past, new: 1 }];
+            Pass { heads, runs: &runs, rotary: [&cos, &sin], window, integers: false }.forward(level, &[layer], store, &mut row);
+            bits(&row)
+        });
+        prop_assert!(one == two, "a copied sequence continues alike");
+    }
+}

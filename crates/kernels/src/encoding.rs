@@ -1,0 +1,220 @@
+//! How the weights of a quantised matrix are stored.
+
+/// A block-quantised storage of weights. Small unsigned numbers share scales along a row; a weight is
+/// `scale · (number − zero)` or `scale · number + minimum`.
+///
+/// The names, and the numbers down to the last bit, are GGML's
+/// ([`ggml-common.h`](https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h)), but for [`Nf4`](Self::Nf4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// Four bits and a scale a group of 32, around 8.
+    Q4_0,
+    /// Four bits, a scale and a minimum a group of 32.
+    Q4_1,
+    /// Five bits and a scale a group of 32, around 16.
+    Q5_0,
+    /// Five bits, a scale and a minimum a group of 32.
+    Q5_1,
+    /// Eight bits and a scale a group of 32, around 128.
+    Q8_0,
+    /// Four bits; 256 share a scale and a minimum, of which each 32 take six bits' worth.
+    Q4K,
+    /// As [`Q4K`](Self::Q4K) with five bits.
+    Q5K,
+    /// Six bits around 32; 256 share a scale, of which each 16 take eight bits' worth.
+    Q6K,
+    /// Four bits that stand for the sixteen levels of a normal distribution, groups of 64 whose scales are eight bits of the
+    /// row's (Dettmers et al. 2023, "QLoRA": NF4 with double quantisation).
+    Nf4,
+}
+
+/// The levels of [`Encoding::Nf4`], as the paper's appendix E gives them.
+pub const NF4_LEVELS: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// One row of a quantised matrix, to be filled in; a plane that an encoding lacks is empty.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// One a weight.
+    pub numbers: &'a mut [u8],
+    /// The bits of a half-precision scale a super-block: 32 weights, 256 in the K encodings, the row in NF4.
+    pub scales: &'a mut [u16],
+    /// Likewise what is added to each weight. In the K encodings it is minus GGML's `dmin`; in NF4 it belongs to the scale.
+    pub minima: &'a mut [u16],
+    /// What the scale is multiplied by, one a group.
+    pub sub_scales: &'a mut [i8],
+    /// What the minimum is multiplied by, one a group.
+    pub sub_minima: &'a mut [i8],
+}
+
+/// Which sixteen bits a weight is stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfKind {
+    /// IEEE 754 half precision.
+    F16,
+    /// bfloat16, the upper half of a single-precision number.
+    Bf16,
+}
+
+/// What numbers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    Four,
+    Six,
+    Eight,
+    /// Four bits that stand for [`NF4_LEVELS`].
+    Levels,
+}
+
+/// What makes a scaled number a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offset {
+    /// This number stands for the weight zero.
+    Zero(u8),
+    Minimum,
+}
+
+impl Encoding {
+    /// A row has a multiple of so many weights.
+    pub fn divisor(self) -> usize {
+        match self {
+            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Nf4 => 64,
+            _ => 32,
+        }
+    }
+
+    /// Weights that share a scale of their own.
+    pub fn group(self) -> usize {
+        match self {
+            Self::Q6K => 16,
+            Self::Nf4 => 64,
+            _ => 32,
+        }
+    }
+
+    pub(crate) fn numbers(self) -> Numbers {
+        match self {
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => Numbers::Four,
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K | Self::Q6K => Numbers::Six,
+            Self::Q8_0 => Numbers::Eight,
+            Self::Nf4 => Numbers::Levels,
+        }
+    }
+
+    pub(crate) fn bits(self) -> usize {
+        match self.numbers() {
+            Numbers::Four | Numbers::Levels => 4,
+            Numbers::Six => 6,
+            Numbers::Eight => 8,
+        }
+    }
+
+    pub(crate) fn offset(self) -> Offset {
+        match self {
+            Self::Q4_0 => Offset::Zero(8),
+            Self::Q5_0 => Offset::Zero(16),
+            Self::Q8_0 => Offset::Zero(128),
+            Self::Q6K => Offset::Zero(32),
+            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K | Self::Nf4 => Offset::Minimum,
+        }
+    }
+
+    /// Whether a group's scale is a small number times the super-block's.
+    pub(crate) fn is_nested(self) -> bool {
+        matches!(self, Self::Q4K | Self::Q5K | Self::Q6K | Self::Nf4)
+    }
+
+    /// Whether a group's minimum is.
+    pub(crate) fn has_sub_minima(self) -> bool {
+        matches!(self, Self::Q4K | Self::Q5K)
+    }
+
+    /// Weights of a super-block in a row of so many.
+    pub(crate) fn super_inputs(self, input: usize) -> usize {
+        if self == Self::Nf4 { input } else { self.divisor() }
+    }
+
+    pub(crate) fn super_blocks(self, input: usize) -> usize {
+        input.checked_div(self.super_inputs(input)).unwrap_or(0)
+    }
+
+    pub(crate) fn groups(self, input: usize) -> usize {
+        input / self.group()
+    }
+}
+
+/// What a [`Row`] borrows.
+#[derive(Debug)]
+pub(crate) struct Planes {
+    pub numbers: Vec<u8>,
+    pub scales: Vec<u16>,
+    pub minima: Vec<u16>,
+    pub sub_scales: Vec<i8>,
+    pub sub_minima: Vec<i8>,
+}
+
+impl Planes {
+    pub fn new(encoding: Encoding, input: usize) -> Self {
+        let (groups, supers) = (encoding.groups(input), encoding.super_blocks(input));
+        let if_any = |some: bool, count: usize| if some { count } else { 0 };
+        Self {
+            numbers: vec![0; input],
+            scales: vec![0; supers],
+            minima: vec![0; if_any(encoding.offset() == Offset::Minimum, supers)],
+            sub_scales: vec![0; if_any(encoding.is_nested(), groups)],
+            sub_minima: vec![0; if_any(encoding.is_nested() && encoding.has_sub_minima(), groups)],
+        }
+    }
+
+    pub fn row(&mut self) -> Row<'_> {
+        Row {
+            numbers: &mut self.numbers,
+            scales: &mut self.scales,
+            minima: &mut self.minima,
+            sub_scales: &mut self.sub_scales,
+            sub_minima: &mut self.sub_minima,
+        }
+    }
+
+    /// The weights, by the encoding's definition.
+    pub fn open(&self, encoding: Encoding, weights: &mut [f32]) {
+        let super_inputs = encoding.super_inputs(weights.len());
+        let half = |plane: &[u16], k: usize| half::f16::from_bits(plane[k / super_inputs]).to_f32();
+        let sub = |plane: &[i8], k: usize| f32::from(plane[k / encoding.group()]);
+        for (k, (weight, &number)) in weights.iter_mut().zip(&self.numbers).enumerate() {
+            let scale = half(&self.scales, k);
+            *weight = match (encoding.numbers(), encoding.offset()) {
+                (Numbers::Levels, _) => {
+                    NF4_LEVELS[usize::from(number)] * scale.mul_add(sub(&self.sub_scales, k), half(&self.minima, k))
+                }
+                (_, Offset::Zero(zero)) => {
+                    let scale = if encoding.is_nested() { scale * sub(&self.sub_scales, k) } else { scale };
+                    scale * (f32::from(number) - f32::from(zero))
+                }
+                (_, Offset::Minimum) if encoding.is_nested() => {
+                    let minimum = half(&self.minima, k) * sub(&self.sub_minima, k);
+                    scale * sub(&self.sub_scales, k) * f32::from(number) + minimum
+                }
+                (_, Offset::Minimum) => scale * f32::from(number) + half(&self.minima, k),
+            };
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! In which form the matrices of a model are kept.
+
+use std::fmt;
+use std::str::FromStr;
+
+use foehn_kernels::{Encoding, HalfKind};
+use foehn_weights::{DType, Quantization};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// In which form a model's matrices are kept in memory. Norms are always in single precision.
+///
+/// On a device without packed weights, all of them are single precision: the values are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Base {
+    /// As the checkpoint stores them: quantised blocks stay blocks, two bytes a weight stay two.
+    #[default]
+    Stored,
+    /// In single precision.
+    F32,
+    /// In bfloat16; what is stored in less than sixteen bits stays as it is stored.
+    Bf16,
+    /// In GGML's `Q8_0`: eight and a half bits a weight.
+    Q8_0,
+    /// In GGML's `Q4_K`: four and a half bits a weight. Rows that are no multiple of 256 long become `Q8_0`.
+    Q4K,
+    /// In NF4 with double quantisation (Dettmers et al. 2023, "QLoRA"): four and a quarter bits a weight.
+    Nf4,
+}
+
+/// How one matrix is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Form {
+    /// The stored blocks.
+    Same(Encoding),
+    Half(HalfKind),
+    Made(Quantization, Encoding),
+    Full,
+}
+
+const NAMES: [(Base, &str); 6] = [
+    (Base::Stored, "stored"),
+    (Base::F32, "f32"),
+    (Base::Bf16, "bf16"),
+    (Base::Q8_0, "q8_0"),
+    (Base::Q4K, "q4_k"),
+    (Base::Nf4, "nf4"),
+];
+
+impl Base {
+    /// The form of a matrix that is stored in a type, with rows of a length.
+    ///
+    /// What is stored in fewer bits than are asked for stays as it is: more bits would hold the same numbers.
+    pub(crate) fn form(self, stored: DType, input: usize) -> Form {
+        let same = encoding(stored).filter(|encoding| input.is_multiple_of(encoding.divisor())).map(Form::Same);
+        let made = |quantization: Quantization, encoding| {
+            input.is_multiple_of(quantization.divisor()).then_some(Form::Made(quantization, encoding))
+        };
+        let eight = || made(Quantization::Q8_0, Encoding::Q8_0);
+        let found = match (self, stored) {
+            (Self::F32, _) => None,
+            (Self::Stored | Self::Bf16, DType::F16) => Some(Form::Half(HalfKind::F16)),
+            (Self::Stored | Self::Bf16, DType::BF16) => Some(Form::Half(HalfKind::Bf16)),
+            (Self::Stored, _) => same,
+            (Self::Bf16, _) => same.or(Some(Form::Half(HalfKind::Bf16))),
+            (Self::Q8_0, _) => same.or_else(eight),
+            (Self::Q4K, DType::Q4_0 | DType::Q4_1 | DType::Q4K) | (Self::Nf4, DType::Q4_0 | DType::Q4_1 | DType::Q4K) => same,
+            (Self::Q4K, DType::Q8_0) if !input.is_multiple_of(256) => same,
+            (Self::Q4K, _) => made(Quantization::Q4K, Encoding::Q4K).or_else(eight),
+            (Self::Nf4, _) => made(Quantization::Nf4, Encoding::Nf4),
+        };
+        found.unwrap_or(Form::Full)
+    }
+}
+
+fn encoding(dtype: DType) -> Option<Encoding> {
+    Some(match dtype {
+        DType::Q4_0 => Encoding::Q4_0,
+        DType::Q4_1 => Encoding::Q4_1,
+        DType::Q5_0 => Encoding::Q5_0,
+        DType::Q5_1 => Encoding::Q5_1,
+        DType::Q8_0 => Encoding::Q8_0,
+        DType::Q4K => Encoding::Q4K,
+        DType::Q5K => Encoding::Q5K,
+        DType::Q6K => Encoding::Q6K,
+        _ => return None,
+    })
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(base, _)| base == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for Base {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::UnknownBase`], listing what there is.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let found = NAMES.iter().find(|(_, name)| *name == text).map(|(base, _)| *base);
+        found.ok_or_else(|| Error::UnknownBase {
+            found: text.to_owned(),
+            known: NAMES.map(|(_, name)| name).join(", "),
+        })
+    }
+}
+
+impl TryFrom<String> for Base {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Base> for String {
+    fn from(base: Base) -> Self {
+        base.to_string()
+    }
+}

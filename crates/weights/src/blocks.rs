@@ -1,0 +1,139 @@
+//! Quantised blocks taken apart: numbers, and the scales that they share.
+//!
+//! Layouts, in bytes, of the blocks of 32: a scale `d` and, for the `_1` types, a minimum `m`, both `F16`; for five bits,
+//! 32 high bits; then the low bits, where byte `i` holds element `i` below and element `i + 16` above. The super-blocks of 256
+//! are `block_q4_K` and its like in `ggml-common.h`.
+
+use crate::DType;
+
+/// The parts of consecutive quantised blocks, to be filled in. A weight is `scale · (number − zero)`, or
+/// `scale · number + minimum`; a part that a type lacks is empty.
+#[derive(Debug)]
+pub struct Planes<'a> {
+    /// One a weight, unsigned: zero is 8 in `Q4_0`, 16 in `Q5_0`, 32 in `Q6_K`, 128 in `Q8_0`.
+    pub numbers: &'a mut [u8],
+    /// The bits of a half-precision scale a block.
+    pub scales: &'a mut [u16],
+    /// Likewise a block's minimum. In the K types it is minus GGML's `dmin`.
+    pub minima: &'a mut [u16],
+    /// In the K types, what the scale is multiplied by, one a group of 32, of 16 in `Q6_K`.
+    pub sub_scales: &'a mut [i8],
+    /// Likewise the minimum.
+    pub sub_minima: &'a mut [i8],
+}
+
+/// Takes the blocks of a quantised type apart; `false` where `dtype` is none.
+///
+/// # Panics
+/// When the parts are too short for the bytes.
+pub fn unpack(dtype: DType, bytes: &[u8], to: &mut Planes<'_>) -> bool {
+    match dtype {
+        DType::Q4_0 => small(bytes, to, |bytes: &[u8; 18]| (at(bytes, 0), None, four_bits(bytes, 2))),
+        DType::Q4_1 => small(bytes, to, |bytes: &[u8; 20]| (at(bytes, 0), Some(at(bytes, 2)), four_bits(bytes, 4))),
+        DType::Q5_0 => small(bytes, to, |bytes: &[u8; 22]| (at(bytes, 0), None, five_bits(bytes, 2))),
+        DType::Q5_1 => small(bytes, to, |bytes: &[u8; 24]| (at(bytes, 0), Some(at(bytes, 2)), five_bits(bytes, 4))),
+        DType::Q8_0 => small(bytes, to, |bytes: &[u8; 34]| {
+            (at(bytes, 0), None, std::array::from_fn(|i| bytes[2 + i].wrapping_add(128)))
+        }),
+        DType::Q4K => large(bytes, to, |bytes: &[u8; 144], group, i| {
+            let byte = bytes[16 + group / 2 * 32 + i];
+            if group % 2 == 0 { byte & 0x0f } else { byte >> 4 }
+        }),
+        DType::Q5K => large(bytes, to, |bytes: &[u8; 176], group, i| {
+            let byte = bytes[48 + group / 2 * 32 + i];
+            let low = if group % 2 == 0 { byte & 0x0f } else { byte >> 4 };
+            low | (bytes[16 + i] >> group & 1) << 4
+        }),
+        DType::Q6K => q6_k(bytes, to),
+        DType::F32 | DType::F16 | DType::BF16 | DType::Other(_) => return false,
+    }
+    true
+}
+
+/// The number that stands for zero, where a type has no minima.
+pub(crate) fn zero(dtype: DType) -> f32 {
+    match dtype {
+        DType::Q4_0 => 8.0,
+        DType::Q5_0 => 16.0,
+        DType::Q6K => 32.0,
+        DType::Q8_0 => 128.0,
+        _ => 0.0,
+    }
+}
+
+fn at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// A block's scale, minimum and numbers.
+type Small = (u16, Option<u16>, [u8; 32]);
+
+/// Fixed lengths let the compiler drop the bounds checks.
+fn small<const B: usize>(bytes: &[u8], to: &mut Planes<'_>, block: impl Fn(&[u8; B]) -> Small) {
+    for (i, (bytes, numbers)) in bytes.as_chunks().0.iter().zip(to.numbers.as_chunks_mut().0).enumerate() {
+        let (scale, minimum, found) = block(bytes);
+        *numbers = found;
+        to.scales[i] = scale;
+        if let Some(minimum) = minimum {
+            to.minima[i] = minimum;
+        }
+    }
+}
+
+fn four_bits(bytes: &[u8], start: usize) -> [u8; 32] {
+    let byte = |i: usize| bytes[start + i % 16];
+    std::array::from_fn(|i| if i < 16 { byte(i) & 0x0f } else { byte(i) >> 4 })
+}
+
+/// The 32 five-bit numbers whose high bits start at `start` and whose low bits follow.
+fn five_bits(bytes: &[u8], start: usize) -> [u8; 32] {
+    let low = four_bits(bytes, start + 4);
+    std::array::from_fn(|i| low[i] | (bytes[start + i / 8] >> (i % 8) & 1) << 4)
+}
+
+/// `d`, `dmin`, 12 bytes of scales, then `number(bytes, group, element)` of eight groups of 32.
+///
+/// In `Q4_K`, 128 bytes follow: of each 32, the low halves are 32 elements, the high ones the next 32. `Q5_K` has 32 bytes of
+/// fifth bits before them: bit `group` of byte `i` belongs to element `i` of its group.
+fn large<const B: usize>(bytes: &[u8], to: &mut Planes<'_>, number: impl Fn(&[u8; B], usize, usize) -> u8) {
+    for (i, (bytes, numbers)) in bytes.as_chunks().0.iter().zip(to.numbers.as_chunks_mut::<256>().0).enumerate() {
+        to.scales[i] = at(bytes, 0);
+        to.minima[i] = at(bytes, 2) ^ 0x8000;
+        for (group, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let (scale, minimum) = scale_and_minimum(&bytes[4..16], group);
+            to.sub_scales[8 * i + group] = scale.cast_signed();
+            to.sub_minima[8 * i + group] = minimum.cast_signed();
+            for (element, to) in numbers.iter_mut().enumerate() {
+                *to = number(bytes, group, element);
+            }
+        }
+    }
+}
+
+/// The two six-bit numbers of a group (`get_scale_min_k4` in `ggml-quants.c`). The first four groups use the low six bits
+/// of bytes 0–3 and 4–7; the others have four bits in bytes 8–11 and two on top of those same bytes.
+fn scale_and_minimum(packed: &[u8], group: usize) -> (u8, u8) {
+    if group < 4 {
+        return (packed[group] & 0x3f, packed[group + 4] & 0x3f);
+    }
+    let (low, scale_top, minimum_top) = (packed[group + 4], packed[group - 4] >> 6, packed[group] >> 6);
+    (low & 0x0f | scale_top << 4, low >> 4 | minimum_top << 4)
+}
+
+/// 128 bytes of low bits, 64 of high bits, 16 signed scales, then `d`. A half of the block (128 elements) is four groups
+/// of 32: groups 0 and 2 share a byte of low bits, groups 1 and 3 another, and all four one byte of high bits.
+fn q6_k(bytes: &[u8], to: &mut Planes<'_>) {
+    let blocks = bytes.as_chunks::<210>().0.iter().zip(to.numbers.as_chunks_mut::<256>().0);
+    for (i, (bytes, numbers)) in blocks.enumerate() {
+        to.scales[i] = at(bytes, 208);
+        for (run, numbers) in numbers.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let (half, group, first) = (run / 8, run / 2 % 4, run % 2 * 16);
+            to.sub_scales[16 * i + run] = bytes[192 + run].cast_signed();
+            let lows = &bytes[half * 64 + group % 2 * 32 + first..][..16];
+            let highs = &bytes[128 + half * 32 + first..][..16];
+            for ((number, low), high) in numbers.iter_mut().zip(lows).zip(highs) {
+                *number = low >> (group / 2 * 4) & 0x0f | (high >> (group * 2) & 0x03) << 4;
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Rows of `f32` to quantised blocks.
+
+use half::f16;
+
+use crate::blocks::Planes;
+
+/// A block-quantised form that is made here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantization {
+    /// Eight bits and a scale a group of 32, as GGML's reference makes it.
+    Q8_0,
+    /// Four bits in super-blocks of 256, in GGML's format. Scale and minimum of each group of 32 are fitted by least squares,
+    /// with larger weights counting more.
+    Q4K,
+    /// The sixteen levels of a normal distribution, scaled by the largest of 64 weights; these scales are eight bits between
+    /// the row's least and its largest (Dettmers et al. 2023, "QLoRA": NF4 with double quantisation).
+    Nf4,
+}
+
+impl Quantization {
+    /// A row has a multiple of so many weights.
+    pub fn divisor(self) -> usize {
+        match self {
+            Self::Q8_0 => 32,
+            Self::Q4K => 256,
+            Self::Nf4 => 64,
+        }
+    }
+
+    /// Quantises a row. `levels` are those of NF4, ascending; the other forms do not look at them.
+    ///
+    /// Numbers that are not finite give blocks that are not, which whoever computes with them will see.
+    ///
+    /// # Panics
+    /// When the row is no whole number of blocks, or the parts are too short for it.
+    pub fn quantize(self, values: &[f32], levels: &[f32; 16], to: &mut Planes<'_>) {
+        assert!(values.len().is_multiple_of(self.divisor()), "quantize: no whole number of blocks");
+        match self {
+            Self::Q8_0 => q8_0(values, to),
+            Self::Q4K => q4_k(values, to),
+            Self::Nf4 => nf4(values, levels, to),
+        }
+    }
+}
+
+fn half(value: f32) -> (u16, f32) {
+    let half = f16::from_f32(value);
+    (half.to_bits(), half.to_f32())
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| if value.abs() > largest || value.is_nan() { value.abs() } else { largest })
+}
+
+fn inverse(value: f32) -> f32 {
+    if value == 0.0 { 0.0 } else { 1.0 / value }
+}
+
+/// `quantize_row_q8_0_ref` of `ggml-quants.c`: the number is rounded against the scale before that becomes a half.
+fn q8_0(values: &[f32], to: &mut Planes<'_>) {
+    for (i, (values, numbers)) in values.as_chunks::<32>().0.iter().zip(to.numbers.as_chunks_mut::<32>().0).enumerate() {
+        let scale = largest(values) / 127.0;
+        to.scales[i] = half(scale).0;
+        let inverse = inverse(scale);
+        for (number, value) in numbers.iter_mut().zip(values) {
+            *number = ((value * inverse).round() + 128.0) as u8;
+        }
+    }
+}
+
+/// Candidates for the scale of a group: the range of its weights in so many steps.
+const STEPS: [f32; 9] = [14.2, 14.4, 14.6, 14.8, 15.0, 15.2, 15.4, 15.7, 16.0];
+
+fn q4_k(values: &[f32], to: &mut Planes<'_>) {
+    let blocks = values.as_chunks::<256>().0.iter().zip(to.numbers.as_chunks_mut::<256>().0);
+    for (i, (values, numbers)) in blocks.enumerate() {
+        let groups = values.as_chunks::<32>().0;
+        let fits: Vec<(f32, f32)> = groups.iter().map(fit).collect();
+        let most = |part: fn(&(f32, f32)) -> f32| fits.iter().map(part).fold(0.0, f32::max);
+        let (scale, d) = half(most(|fit| fit.0) / 63.0);
+        let (minimum, dmin) = half(most(|fit| fit.1) / 63.0);
+        to.scales[i] = scale;
+        to.minima[i] = minimum ^ 0x8000;
+        for (group, (values, numbers)) in groups.iter().zip(numbers.as_chunks_mut::<32>().0).enumerate() {
+            let six_bits = |value: f32, unit: f32| (value * inverse(unit)).round().clamp(0.0, 63.0);
+            let (sub_scale, sub_minimum) = (six_bits(fits[group].0, d), six_bits(fits[group].1, dmin));
+            to.sub_scales[8 * i + group] = sub_scale as i8;
+            to.sub_minima[8 * i + group] = sub_minimum as i8;
+            let (inverse, minimum) = (inverse(d * sub_scale), dmin * sub_minimum);
+            for (number, value) in numbers.iter_mut().zip(values) {
+                *number = ((value + minimum) * inverse).round().clamp(0.0, 15.0) as u8;
+            }
+        }
+    }
+}
+
+/// The scale and what is taken from each weight (not negative) that come nearest to a group.
+fn fit(values: &[f32; 32]) -> (f32, f32) {
+    let (mut low, mut high) = (0.0f32, 0.0f32);
+    for &value in values {
+        (low, high) = (low.min(value), high.max(value));
+    }
+    if low == high {
+        return (0.0, 0.0);
+    }
+    let mean_square = values.iter().map(|value| value * value).sum::<f32>() / 32.0;
+    let importance = values.map(|value| mean_square.sqrt() + value.abs());
+    let mut best = (f32::INFINITY, ((high - low) / 15.0, -low));
+    for steps in STEPS {
+        let numbers = values.map(|value| ((value - low) * (steps / (high - low))).round().clamp(0.0, 15.0));
+        // Weighted least squares of `scale · number − minimum`.
+        let sum = |term: &dyn Fn(usize) -> f32| (0..32).map(|i| importance[i] * term(i)).sum::<f32>();
+        let (w, n, nn) = (sum(&|_| 1.0), sum(&|i| numbers[i]), sum(&|i| numbers[i] * numbers[i]));
+        let (x, nx) = (sum(&|i| values[i]), sum(&|i| numbers[i] * values[i]));
+        let determinant = w * nn - n * n;
+        if determinant <= 0.0 {
+            continue;
+        }
+        let (mut scale, mut minimum) = ((w * nx - n * x) / determinant, (n * nx - nn * x) / determinant);
+        if minimum < 0.0 {
+            (scale, minimum) = (nx / nn, 0.0);
+        }
+        let error = sum(&|i| (scale * numbers[i] - minimum - values[i]).powi(2));
+        if scale > 0.0 && error < best.0 {
+            best = (error, (scale, minimum));
+        }
+    }
+    best.1
+}
+
+fn nf4(values: &[f32], levels: &[f32; 16], to: &mut Planes<'_>) {
+    let groups = values.as_chunks::<64>().0;
+    let scales: Vec<f32> = groups.iter().map(|group| largest(group)).collect();
+    let (low, high) = scales.iter().fold((f32::INFINITY, 0.0f32), |(low, high), &x| (low.min(x), high.max(x)));
+    let (unit, d) = half((high - low) / 254.0);
+    let (middle, m) = half((high + low) / 2.0);
+    to.scales[0] = unit;
+    to.minima[0] = middle;
+    let middles: [f32; 15] = std::array::from_fn(|i| (levels[i] + levels[i + 1]) / 2.0);
+    for (i, (values, numbers)) in groups.iter().zip(to.numbers.as_chunks_mut::<64>().0).enumerate() {
+        let sub_scale = ((scales[i] - m) * inverse(d)).round().clamp(-127.0, 127.0);
+        to.sub_scales[i] = sub_scale as i8;
+        let inverse = inverse(d.mul_add(sub_scale, m));
+        for (number, value) in numbers.iter_mut().zip(values) {
+            let value = value * inverse;
+            *number = middles.iter().map(|middle| u8::from(value > *middle)).sum();
+        }
+    }
+}
