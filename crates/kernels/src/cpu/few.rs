@@ -36,8 +36,10 @@ pub fn project_few<const N: usize>(
     let is_integer = |linear: &Linear<'_>| {
         integers && matches!(linear.weight, Matrix::Blocks(blocks) if integer::is_integer(blocks))
     };
-    let rounded = linears.iter().any(is_integer).then(|| Rounded::new(level, x, width));
-    let tile_rows = level.tile_rows().min(rows.max(1));
+    let rounded = linears.iter().any(is_integer).then(|| Rounded::new(level, x, rows));
+    // Whole runs of what is multiplied as integers.
+    let most = if rounded.is_some() { integer::ROWS } else { level.tile_rows() };
+    let tile_rows = most.min(rows.max(1));
     let left = |values: &[f32], width: usize| Left::with_tile_rows(tile_rows, rows, width, |row| &values[row * width..][..width]);
     let exact = (!linears.iter().all(is_integer)).then(|| left(x, width));
     let lows = linears.map(|linear| {
@@ -59,19 +61,25 @@ pub fn project_few<const N: usize>(
                 rounded: rounded.as_ref().filter(|_| is_integer(&linear)),
             };
             at += 1;
-            panels += linear.weight.out().div_ceil(BLOCK);
+            panels += panels_of(&linear);
             job
         })
     };
-    let run = panels.div_ceil(4 * threads()).max(1);
+    // A run a thread: each reads its part of the weights in one stream.
+    let run = panels.div_ceil(threads()).max(1);
     parallel(panels.div_ceil(run), |item| {
+        let mut tile = EMPTY;
         let needs_opening = jobs.iter().any(|job| job.rounded.is_none() && job.linear.weight.full().is_none());
         let mut scratch = Buffer::new(if needs_opening { OPEN * BLOCK } else { 0 });
         for panel in item * run..panels.min((item + 1) * run) {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, rows, tile_rows, exact.as_ref(), add, &mut scratch);
+            job.panel(level, panel - job.first, rows, tile_rows, exact.as_ref(), add, &mut scratch, &mut tile);
         }
     });
+}
+
+fn panels_of(linear: &Linear<'_>) -> usize {
+    linear.weight.out().div_ceil(BLOCK)
 }
 
 /// `scale·x·Aᵀ`
@@ -107,6 +115,7 @@ impl Job<'_> {
         exact: Option<&Left>,
         add: bool,
         scratch: &mut [f32],
+        tile: &mut Tile,
     ) {
         let (weight, column) = (self.linear.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
@@ -121,25 +130,23 @@ impl Job<'_> {
                 (Some(low), Some(b)) => term(low, first / tile_rows, b, 0..low.depth()),
                 _ => NOTHING,
             };
-            let mut tile = EMPTY;
             match (self.rounded, weight, exact) {
                 (Some(x), Matrix::Blocks(blocks), _) => {
-                    for (run, to) in tile[..count].chunks_mut(integer::ROWS).enumerate() {
-                        integer::sum(blocks, panel, x, first + run * integer::ROWS, to);
-                    }
-                    plus(level, &[low], count, &mut tile);
+                    integer::sum(level, blocks, panel, x, first / tile_rows, &mut tile[..count]);
+                    plus(level, &[low], count, tile);
                 }
                 (_, Matrix::Full(packed), Some(x)) => {
                     let panel = &packed.data()[panel * packed.panel_len()..];
-                    sum_tile(level, &[term(x, first / tile_rows, panel, 0..x.depth()), low], count, &mut tile);
+                    sum_tile(level, &[term(x, first / tile_rows, panel, 0..x.depth()), low], count, tile);
                 }
                 (_, _, Some(x)) => {
+                    tile[..count].fill([0.0; BLOCK]);
                     for start in (0..x.depth()).step_by(OPEN) {
                         let inputs = start..x.depth().min(start + OPEN);
                         weight.open(level, panel, inputs.clone(), scratch);
-                        plus(level, &[term(x, first / tile_rows, scratch, inputs)], count, &mut tile);
+                        plus(level, &[term(x, first / tile_rows, scratch, inputs)], count, tile);
                     }
-                    plus(level, &[low], count, &mut tile);
+                    plus(level, &[low], count, tile);
                 }
                 _ => unreachable!("rows are packed where a weight is not multiplied as integers"),
             }

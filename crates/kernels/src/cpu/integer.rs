@@ -4,58 +4,72 @@
 
 use super::matrix::{BLOCK, Blocks, Shape};
 use super::simd::{LANES, Level, Portable, Simd, dispatch};
-use crate::encoding::{Numbers, Offset};
+use crate::encoding::Numbers;
 
-/// Rows that one pass over a weight serves.
-pub const ROWS: usize = 8;
+/// Rows that one pass over a weight serves: with more, the compiler runs out of registers.
+pub const ROWS: usize = 4;
 
-/// Rows in eight bits, with a scale a group of 32: `x ≈ scale · number`.
+/// Whether the processor has integer dot products. Where it has none, they are slower than floating-point ones.
+pub fn is_fast(level: Level) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if let Level::Avx512(_) = level {
+        return Vnni::detect().is_some();
+    }
+    let _ = level;
+    false
+}
+
+/// Rows in eight bits, in runs of [`ROWS`], of each run block by block.
 #[derive(Debug)]
 pub struct Rounded {
-    /// Four numbers each, `[rows][in/4]`.
-    words: Vec<i32>,
-    /// `[rows][in/32]`
-    scales: Vec<f32>,
-    /// Sums of sixteen numbers, `[rows][in/16]`.
-    sums: Vec<i32>,
-    input: usize,
+    /// `[runs][in/32][rows of the run]`
+    cells: Vec<Cell>,
+    blocks: usize,
+}
+
+/// 32 elements of a row: `x ≈ unit · number`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    /// Four numbers each.
+    words: [i32; 8],
+    unit: f32,
+    /// The sums of the first sixteen numbers and of the others, times the unit.
+    sums: [f32; 2],
+    /// Of all.
+    sum: f32,
 }
 
 impl Rounded {
     /// Rounds rows of a multiple of 32 elements.
-    pub fn new(level: Level, x: &[f32], input: usize) -> Self {
-        let count = x.len();
-        let (mut words, mut scales, mut sums) = (vec![0; count / 4], vec![0.0; count / BLOCK], vec![0; count / 16]);
-        round(level, x, &mut words, &mut scales, &mut sums);
-        Self { words, scales, sums, input }
+    pub fn new(level: Level, x: &[f32], rows: usize) -> Self {
+        let blocks = x.len() / rows.max(1) / BLOCK;
+        let mut cells = vec![Cell::default(); rows * blocks];
+        for (run, cells) in cells.chunks_mut((ROWS * blocks).max(1)).enumerate() {
+            let rows = cells.len() / blocks;
+            for row in 0..rows {
+                let x = &x[(run * ROWS + row) * blocks * BLOCK..][..blocks * BLOCK];
+                round(level, x, cells, row, rows);
+            }
+        }
+        Self { cells, blocks }
     }
 }
 
 dispatch! {
-    fn round(x: &[f32], words: &mut [i32], scales: &mut [f32], sums: &mut [i32]) = round_with
+    fn round(x: &[f32], cells: &mut [Cell], row: usize, rows: usize) = round_with
 }
 
 #[inline(always)]
-fn round_with<S: Simd>(simd: S, x: &[f32], words: &mut [i32], scales: &mut [f32], sums: &mut [i32]) {
-    let groups = words.chunks_exact_mut(8).zip(scales).zip(sums.chunks_exact_mut(2));
-    for (x, ((words, scale), sums)) in x.chunks_exact(BLOCK).zip(groups) {
-        let halves = [simd.load(x), simd.load(&x[LANES..])];
-        let largest = simd.max(halves[0], halves[1]);
-        let least = simd.min(halves[0], halves[1]);
-        *scale = simd.max_lane(simd.max(largest, simd.sub(simd.splat(0.0), least))) / 127.0;
-        let inverse = simd.splat(if *scale > 0.0 { 1.0 / *scale } else { 0.0 });
-        for (half, (words, sum)) in halves.into_iter().zip(words.chunks_exact_mut(4).zip(sums)) {
-            let numbers = simd.lanes(simd.round(simd.mul(half, inverse)));
-            let mut bytes = [0; LANES];
-            *sum = 0;
-            for (byte, number) in bytes.iter_mut().zip(numbers) {
-                *byte = (number as i8).cast_unsigned();
-                *sum += number as i32;
-            }
-            for (word, four) in words.iter_mut().zip(bytes.as_chunks().0) {
-                *word = i32::from_le_bytes(*four);
-            }
-        }
+fn round_with<S: Simd>(simd: S, x: &[f32], cells: &mut [Cell], row: usize, rows: usize) {
+    for (x, cell) in x.chunks_exact(BLOCK).zip(cells.iter_mut().skip(row).step_by(rows)) {
+        let (low, high) = (simd.load(x), simd.load(&x[LANES..]));
+        let (largest, least) = (simd.max(low, high), simd.min(low, high));
+        cell.unit = simd.max_lane(simd.max(largest, simd.sub(simd.splat(0.0), least))) / 127.0;
+        let inverse = simd.splat(if cell.unit > 0.0 { 1.0 / cell.unit } else { 0.0 });
+        let (to_low, to_high) = cell.words.split_at_mut(4);
+        let sums = [simd.to_i8(simd.mul(low, inverse), to_low), simd.to_i8(simd.mul(high, inverse), to_high)];
+        cell.sums = [sums[0] as f32 * cell.unit, sums[1] as f32 * cell.unit];
+        cell.sum = (sums[0] + sums[1]) as f32 * cell.unit;
     }
 }
 
@@ -64,21 +78,23 @@ pub fn is_integer(blocks: &Blocks) -> bool {
     blocks.encoding().numbers() != Numbers::Levels
 }
 
-/// `x·Wᵀ` for up to [`ROWS`] rows of `x` from `first` on and the 32 outputs of a panel, written to as many rows of `to`.
-pub fn sum(blocks: &Blocks, panel: usize, x: &Rounded, first: usize, to: &mut [[f32; BLOCK]]) {
+/// `x·Wᵀ` for a run of [`ROWS`] rows of `x` (the last may be shorter) and the 32 outputs of a panel, written to as many rows of
+/// `to`.
+pub fn sum(level: Level, blocks: &Blocks, panel: usize, x: &Rounded, run: usize, to: &mut [[f32; BLOCK]]) {
     let (shape, panel) = (blocks.shape(), blocks.panel(panel));
+    let x = &x.cells[run * ROWS * x.blocks..][..to.len() * x.blocks];
     #[cfg(target_arch = "x86_64")]
-    if let Some(dots) = Vnni::detect() {
+    if let (Level::Avx512(_), Some(dots)) = (level, Vnni::detect()) {
         // SAFETY: the value is the proof that the processor has the instruction sets.
-        return unsafe { sum_vnni(dots, shape, panel, x, first, to) };
+        return unsafe { sum_vnni(dots, shape, panel, x, to) };
     }
-    by_rows(Portable, shape, panel, x, first, to);
+    by_rows(Portable, shape, panel, x, to);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn sum_vnni(dots: Vnni, shape: Shape, panel: &[u8], x: &Rounded, first: usize, to: &mut [[f32; BLOCK]]) {
-    by_rows(dots, shape, panel, x, first, to);
+fn sum_vnni(dots: Vnni, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
+    by_rows(dots, shape, panel, x, to);
 }
 
 /// Integer dot products of an instruction set, whose values prove it as those of [`Simd`] do.
@@ -97,21 +113,21 @@ trait Dots: Copy {
     fn zero(self) -> Self::Sums;
     /// Adds to each sum the products of its four numbers with the four signed bytes of `x`.
     fn dot(self, sums: Self::Sums, numbers: Self::Numbers, x: i32) -> Self::Sums;
-    /// The sums less `x`, as floating-point numbers.
-    fn less(self, sums: Self::Sums, x: i32) -> <Self::Simd as Simd>::V;
+    /// The sums as floating-point numbers.
+    fn float(self, sums: Self::Sums) -> <Self::Simd as Simd>::V;
 }
 
 #[inline(always)]
-fn by_rows<D: Dots>(dots: D, shape: Shape, panel: &[u8], x: &Rounded, first: usize, to: &mut [[f32; BLOCK]]) {
+fn by_rows<D: Dots>(dots: D, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
     macro_rules! rows {
         ($($rows:literal)*) => {
             match to.len() {
-                $($rows => by_numbers::<D, $rows>(dots, shape, panel, x, first, to),)*
+                $($rows => by_numbers::<D, $rows>(dots, shape, panel, x, to),)*
                 rows => unreachable!("{rows} rows at once"),
             }
         };
     }
-    rows!(0 1 2 3 4 5 6 7 8);
+    rows!(1 2 3 4);
 }
 
 #[inline(always)]
@@ -119,77 +135,120 @@ fn by_numbers<D: Dots, const R: usize>(
     dots: D,
     shape: Shape,
     panel: &[u8],
-    x: &Rounded,
-    first: usize,
+    x: &[Cell],
     to: &mut [[f32; BLOCK]],
 ) {
-    // Word `g` of a block holds inputs `4g..4g + 4`.
-    let four = |half: &[u8], g: usize| dots.numbers(&half[g % 4 * 64..], (g / 4 * 4) as u32, 15);
     match shape.encoding.numbers() {
-        Numbers::Four => sum_with::<D, R>(dots, shape, panel, x, first, to, four),
-        Numbers::Six => sum_with::<D, R>(dots, shape, panel, x, first, to, |half, g| {
-            dots.join(four(half, g), dots.numbers(&half[256 + g % 2 * 64..], (g / 2 * 2) as u32, 3))
-        }),
-        Numbers::Eight => {
-            sum_with::<D, R>(dots, shape, panel, x, first, to, |half, g| dots.numbers(&half[g * 64..], 0, 255));
-        }
+        Numbers::Four => sum_with::<D, Four, R>(dots, shape, panel, x, to),
+        Numbers::Six if shape.encoding.group() < BLOCK => sum_with::<D, Six<2>, R>(dots, shape, panel, x, to),
+        Numbers::Six => sum_with::<D, Six<1>, R>(dots, shape, panel, x, to),
+        Numbers::Eight => sum_with::<D, Eight, R>(dots, shape, panel, x, to),
         Numbers::Levels => unreachable!("levels have no integer product"),
     }
 }
 
+/// How the numbers of half a block are stored. Functions of types, not closures: these the compiler may leave outside of what
+/// it compiles for an instruction set.
+trait Stored {
+    /// Groups of a block, each with scales of its own.
+    const GROUPS: usize;
+
+    /// Adds the products of a group's numbers with those of each row.
+    fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]);
+}
+
+struct Four;
+/// With one scale a block, or with two.
+struct Six<const GROUPS: usize>;
+struct Eight;
+
 #[inline(always)]
-fn sum_with<D: Dots, const R: usize>(
+fn add<D: Dots, const R: usize>(dots: D, numbers: D::Numbers, word: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
+    for row in 0..R {
+        to[row] = dots.dot(to[row], numbers, cells[row].words[word]);
+    }
+}
+
+impl Stored for Four {
+    const GROUPS: usize = 1;
+
+    #[inline(always)]
+    fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], _group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
+        for word in 0..4 {
+            let own = &half[word * 64..];
+            add(dots, dots.numbers(own, 0, 15), word, cells, to);
+            add(dots, dots.numbers(own, 4, 15), word + 4, cells, to);
+        }
+    }
+}
+
+impl<const GROUPS: usize> Stored for Six<GROUPS> {
+    const GROUPS: usize = GROUPS;
+
+    #[inline(always)]
+    fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
+        for word in group * 8 / GROUPS..(group + 1) * 8 / GROUPS {
+            let low = dots.numbers(&half[word % 4 * 64..], (word / 4 * 4) as u32, 15);
+            let high = dots.numbers(&half[256 + word % 2 * 64..], (word / 2 * 2) as u32, 3);
+            add(dots, dots.join(low, high), word, cells, to);
+        }
+    }
+}
+
+impl Stored for Eight {
+    const GROUPS: usize = 1;
+
+    #[inline(always)]
+    fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], _group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
+        for word in 0..8 {
+            add(dots, dots.numbers(&half[word * 64..], 0, 255), word, cells, to);
+        }
+    }
+}
+
+#[inline(always)]
+fn sum_with<D: Dots, K: Stored, const R: usize>(
     dots: D,
     shape: Shape,
     panel: &[u8],
-    x: &Rounded,
-    first: usize,
+    x: &[Cell],
     to: &mut [[f32; BLOCK]],
-    numbers: impl Fn(&[u8], usize) -> D::Numbers,
 ) {
     let simd = dots.simd();
-    let run = shape.encoding.group().min(BLOCK);
-    let blocks = x.input / BLOCK;
-    let zero = match shape.encoding.offset() {
-        Offset::Zero(zero) => i32::from(zero),
-        Offset::Minimum => 0,
-    };
-    let words: [&[i32]; R] = std::array::from_fn(|row| &x.words[(first + row) * blocks * 8..][..blocks * 8]);
-    let scales: [&[f32]; R] = std::array::from_fn(|row| &x.scales[(first + row) * blocks..][..blocks]);
-    let sums: [&[i32]; R] = std::array::from_fn(|row| &x.sums[(first + row) * blocks * 2..][..blocks * 2]);
-    let mut found = [[simd.splat(0.0); 2]; R];
-    for at in 0..blocks {
+    let (mut low, mut high) = ([simd.splat(0.0); R], [simd.splat(0.0); R]);
+    for (at, cells) in x.as_chunks::<R>().0.iter().enumerate() {
         let (head, block) = shape.block(panel, at);
-        for half in 0..2 {
-            let own = shape.half(block, half);
-            for group in 0..BLOCK / run {
-                let mut dot = [dots.zero(); R];
-                for g in group * run / 4..(group + 1) * run / 4 {
-                    let numbers = numbers(own, g);
-                    for row in 0..R {
-                        dot[row] = dots.dot(dot[row], numbers, words[row][at * 8 + g]);
-                    }
-                }
-                let [scale, offset] = shape.scales(simd, head, block, group, half);
-                for row in 0..R {
-                    let all = match run == BLOCK {
-                        true => sums[row][2 * at] + sums[row][2 * at + 1],
-                        false => sums[row][2 * at + group],
-                    };
-                    let scale = simd.mul(scale, simd.splat(scales[row][at]));
-                    found[row][half] = simd.fma(dots.less(dot[row], zero * all), scale, found[row][half]);
-                    if shape.encoding.offset() == Offset::Minimum {
-                        let all = simd.splat(all as f32 * scales[row][at]);
-                        found[row][half] = simd.fma(offset, all, found[row][half]);
-                    }
-                }
-            }
-        }
+        sum_half::<D, K, R>(dots, shape, head, block, 0, cells, &mut low);
+        sum_half::<D, K, R>(dots, shape, head, block, 1, cells, &mut high);
     }
-    // Constant places alone, or the compiler keeps the sums in memory.
     for row in 0..R {
-        for half in 0..2 {
-            simd.store(found[row][half], &mut to[row][half * LANES..]);
+        simd.store(low[row], &mut to[row]);
+        simd.store(high[row], &mut to[row][LANES..]);
+    }
+}
+
+/// One half of a block: sixteen outputs.
+#[inline(always)]
+fn sum_half<D: Dots, K: Stored, const R: usize>(
+    dots: D,
+    shape: Shape,
+    head: &[u8],
+    block: &[u8],
+    half: usize,
+    cells: &[Cell; R],
+    found: &mut [<D::Simd as Simd>::V; R],
+) {
+    let simd = dots.simd();
+    let own = shape.half(block, half);
+    for group in 0..K::GROUPS {
+        let mut dot = [dots.zero(); R];
+        K::dots(dots, own, group, cells, &mut dot);
+        let [scale, offset] = shape.scales(simd, head, block, group, half);
+        for row in 0..R {
+            let cell = &cells[row];
+            let sum = if K::GROUPS == 1 { cell.sum } else { cell.sums[group] };
+            let products = simd.fma(dots.float(dot[row]), simd.mul(scale, simd.splat(cell.unit)), found[row]);
+            found[row] = simd.fma(offset, simd.splat(sum), products);
         }
     }
 }
@@ -221,8 +280,8 @@ impl Dots for Portable {
         std::array::from_fn(|i| (0..4).fold(sums[i], |sum, at| sum + i32::from(numbers[4 * i + at]) * x[at]))
     }
     #[inline(always)]
-    fn less(self, sums: [i32; LANES], x: i32) -> [f32; LANES] {
-        sums.map(|sum| (sum - x) as f32)
+    fn float(self, sums: [i32; LANES]) -> [f32; LANES] {
+        sums.map(|sum| sum as f32)
     }
 }
 
@@ -286,9 +345,9 @@ mod x86 {
             unsafe { _mm512_dpbusd_epi32(sums, numbers, _mm512_set1_epi32(x)) }
         }
         #[inline(always)]
-        fn less(self, sums: __m512i, x: i32) -> <Avx512 as Simd>::V {
+        fn float(self, sums: __m512i) -> <Avx512 as Simd>::V {
             // SAFETY: as above.
-            unsafe { _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_set1_epi32(x))) }
+            unsafe { _mm512_cvtepi32_ps(sums) }
         }
     }
 }

@@ -67,6 +67,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn f16(self, from: &[u8]) -> Self::V;
     /// Sixteen bfloat16 numbers, little-endian.
     fn bf16(self, from: &[u8]) -> Self::V;
+    /// Rounds to signed bytes, four to a word, little-endian, and gives their sum. The lanes are within -128 and 127.
+    #[inline(always)]
+    fn to_i8(self, v: Self::V, to: &mut [i32]) -> i32 {
+        let lanes = self.lanes(self.round(v));
+        for (word, four) in to.iter_mut().zip(lanes.as_chunks::<4>().0) {
+            *word = i32::from_le_bytes(four.map(|lane| (lane as i8).cast_unsigned()));
+        }
+        lanes.iter().map(|&lane| lane as i32).sum()
+    }
     /// Sixteen signed bytes.
     fn i8(self, from: &[u8]) -> Self::V;
 

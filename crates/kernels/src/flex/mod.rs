@@ -10,7 +10,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::Visibility;
-use crate::cpu::{attention::Heads, block, cached, cross_entropy, few, linear, matrix::Matrix, rows, simd::Level};
+use crate::cpu::{attention::Heads, block, cached, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level};
 use crate::cached::CachedPass;
 use crate::{DecoderLayer, FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
 use record::{Operand, Values, record};
@@ -51,6 +51,7 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>, integers: bool) -> Option<T
     let pair = frozen.values();
     let (level, linear) = (Level::best(), pair.borrow(&frozen.weight));
     if rows <= few::FEW && pair.is_without_dropout() {
+        let integers = integers && integer::is_fast(level);
         few::project_few(level, &input.values(), rows, [linear], [&mut y], false, integers);
     } else {
         linear::project(level, &input.values(), rows, [linear], [&mut y], false);
@@ -69,10 +70,12 @@ pub fn forward_cached(layers: &[DecoderLayer<'_>], x: &Tensor<2>, pass: &CachedP
         kv_heads: first[1].weight.out() / pass.head_dim,
         head_dim: pass.head_dim,
     };
-    let native = cached::Pass { heads, runs: pass.runs, rotary: [&cos, &sin], window: pass.window, integers: pass.integers };
+    let level = Level::best();
+    let integers = pass.integers && integer::is_fast(level);
+    let native = cached::Pass { heads, runs: pass.runs, rotary: [&cos, &sin], window: pass.window, integers };
     let input = Operand::new(x).constant();
     let mut y = input.values().to_vec();
-    native.forward(Level::best(), &borrowed, store, &mut y);
+    native.forward(level, &borrowed, store, &mut y);
     record([&input], y, x.dims(), || unreachable!("nothing is tracked"))
 }
 

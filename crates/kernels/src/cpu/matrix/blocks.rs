@@ -223,34 +223,62 @@ dispatch! {
 
 #[inline(always)]
 fn open_with<S: Simd>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) {
-    let four = |half: &[u8], k: usize| simd.bits(&half[k % 16 / 4 * 64..], (k % 4 * 8 + k / 16 * 4) as u32, 15);
     match shape.encoding.numbers() {
-        Numbers::Four => each(simd, shape, panel, inputs, to, |half, k, scale, offset| {
-            simd.fma(scale, four(half, k), offset)
-        }),
-        Numbers::Six => each(simd, shape, panel, inputs, to, |half, k, scale, offset| {
-            let upper = simd.bits(&half[256 + k % 8 / 4 * 64..], (k % 4 * 8 + k / 8 * 2) as u32, 3);
-            simd.fma(scale, simd.fma(upper, simd.splat(16.0), four(half, k)), offset)
-        }),
-        Numbers::Eight => each(simd, shape, panel, inputs, to, |half, k, scale, offset| {
-            simd.fma(scale, simd.bits(&half[k / 4 * 64..], (k % 4 * 8) as u32, 255), offset)
-        }),
-        Numbers::Levels => each(simd, shape, panel, inputs, to, |half, k, scale, _| {
-            simd.mul(scale, simd.pick(&NF4_LEVELS, &half[k % 16 / 4 * 64..], (k % 4 * 8 + k / 16 * 4) as u32))
-        }),
+        Numbers::Four => open_as::<S, Four>(simd, shape, panel, inputs, to),
+        Numbers::Six => open_as::<S, Six>(simd, shape, panel, inputs, to),
+        Numbers::Eight => open_as::<S, Eight>(simd, shape, panel, inputs, to),
+        Numbers::Levels => open_as::<S, Levels>(simd, shape, panel, inputs, to),
     }
 }
 
-/// Writes `weight(half, input of the block, scale, offset)` for every input and half.
+/// How the numbers of half a block are stored. Functions of types, not closures: these the compiler may leave outside of what
+/// it compiles for an instruction set.
+trait Stored {
+    /// The weights of sixteen outputs for input `k` of a block.
+    fn weights<S: Simd>(simd: S, half: &[u8], k: usize, scale: S::V, offset: S::V) -> S::V;
+}
+
+struct Four;
+struct Six;
+struct Eight;
+struct Levels;
+
 #[inline(always)]
-fn each<S: Simd>(
-    simd: S,
-    shape: Shape,
-    panel: &[u8],
-    inputs: Range<usize>,
-    to: &mut [f32],
-    weight: impl Fn(&[u8], usize, S::V, S::V) -> S::V,
-) {
+fn four_bits<S: Simd>(simd: S, half: &[u8], k: usize) -> S::V {
+    simd.bits(&half[k % 16 / 4 * 64..], (k % 4 * 8 + k / 16 * 4) as u32, 15)
+}
+
+impl Stored for Four {
+    #[inline(always)]
+    fn weights<S: Simd>(simd: S, half: &[u8], k: usize, scale: S::V, offset: S::V) -> S::V {
+        simd.fma(scale, four_bits(simd, half, k), offset)
+    }
+}
+
+impl Stored for Six {
+    #[inline(always)]
+    fn weights<S: Simd>(simd: S, half: &[u8], k: usize, scale: S::V, offset: S::V) -> S::V {
+        let upper = simd.bits(&half[256 + k % 8 / 4 * 64..], (k % 4 * 8 + k / 8 * 2) as u32, 3);
+        simd.fma(scale, simd.fma(upper, simd.splat(16.0), four_bits(simd, half, k)), offset)
+    }
+}
+
+impl Stored for Eight {
+    #[inline(always)]
+    fn weights<S: Simd>(simd: S, half: &[u8], k: usize, scale: S::V, offset: S::V) -> S::V {
+        simd.fma(scale, simd.bits(&half[k / 4 * 64..], (k % 4 * 8) as u32, 255), offset)
+    }
+}
+
+impl Stored for Levels {
+    #[inline(always)]
+    fn weights<S: Simd>(simd: S, half: &[u8], k: usize, scale: S::V, _offset: S::V) -> S::V {
+        simd.mul(scale, simd.pick(&NF4_LEVELS, &half[k % 16 / 4 * 64..], (k % 4 * 8 + k / 16 * 4) as u32))
+    }
+}
+
+#[inline(always)]
+fn open_as<S: Simd, K: Stored>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) {
     let run = shape.encoding.group().min(BLOCK);
     let mut start = inputs.start;
     while start < inputs.end {
@@ -260,8 +288,8 @@ fn each<S: Simd>(
             let [scale, offset] = shape.scales(simd, head, block, start % BLOCK / run, half);
             let numbers = shape.half(block, half);
             for k in start..end {
-                let weight = weight(numbers, k % BLOCK, scale, offset);
-                simd.store(weight, &mut to[(k - inputs.start) * BLOCK + half * LANES..]);
+                let weights = K::weights(simd, numbers, k % BLOCK, scale, offset);
+                simd.store(weights, &mut to[(k - inputs.start) * BLOCK + half * LANES..]);
             }
         }
         start = end;

@@ -208,6 +208,21 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn max_lane(self, v: Self::V) -> f32 {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_reduce_max_ps(v) }
+    }
+    #[inline(always)]
+    fn to_i8(self, v: Self::V, to: &mut [i32]) -> i32 {
+        assert!(to.len() >= 4, "to_i8: room for fewer than sixteen numbers");
+        // SAFETY: sixteen bytes are there and ours alone, the store needs no alignment; `self` proves the instruction set.
+        unsafe {
+            let numbers = _mm512_cvtps_epi32(v);
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(numbers));
+            _mm512_reduce_add_epi32(numbers)
+        }
+    }
+    #[inline(always)]
     fn i8(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= LANES, "i8: fewer than sixteen numbers");
         // SAFETY: sixteen bytes are there; the load needs no alignment.
