@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         foehn::device(&arguments.device)?;
         let Arguments { input, training, validation, fraction, label, threshold, seed, .. } = &arguments;
         ensure!(training != validation, "{} is named for both files: give each its own", training.display());
+        ensure!((0.0..=1.0).contains(threshold), "--threshold is {threshold}, expected a Jaccard index from 0 to 1");
         let near = NearDuplicates { threshold: *threshold, ..NearDuplicates::default() };
         let split = split_proven(read_clean(input)?, *fraction, *seed, label, &near)?;
         write_clean(training, &split.training)?;
