@@ -9,11 +9,14 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use common::gate::Gate;
-use foehn::corpus::{CleanConfig, OffTarget, Pipeline, Registry, Report, SenseLexicon, clean_with, read};
+use foehn::corpus::{
+    CleanConfig, Length, OffTarget, Pipeline, Registry, Report, SenseLexicon, Stage, clean_with, read,
+};
 
 /// Reads JSONL, JSON, CSV or Parquet, packed with gzip or Zstandard or not, in chat, ShareGPT, Alpaca, prompt/completion or
 /// text form; writes clean chat JSONL or Parquet.
@@ -44,6 +47,9 @@ struct Arguments {
     /// The passes to run, as a TOML list; examples/recipes/clean.toml by default
     #[arg(long, value_name = "FILE.toml")]
     pipeline: Option<PathBuf>,
+    /// The model whose tokenizer counts where the pass `length` of a pipeline file limits tokens
+    #[arg(long, value_name = "MODEL", requires = "pipeline")]
+    tokenizer: Option<String>,
     /// Lists the passes that a pipeline file may name
     #[arg(long)]
     passes: bool,
@@ -90,11 +96,26 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn pipeline(&self) -> Result<Pipeline> {
-        let pipeline = self.pipeline.as_deref().map_or_else(|| Ok(Pipeline::default()), Pipeline::load)?;
+        let pipeline = match &self.pipeline {
+            Some(path) => self.registry()?.load(path)?,
+            None => Pipeline::default(),
+        };
         Ok(match &self.lexicon {
             Some(path) => pipeline.with(OffTarget::new(SenseLexicon::load(path)?)),
             None => pipeline,
         })
+    }
+
+    /// The passes that a pipeline file may name, of which `length` counts the tokens of the model that was named.
+    fn registry(&self) -> Result<Registry> {
+        let Some(model) = &self.tokenizer else { return Ok(Registry::default()) };
+        let (tokenizer, _) = foehn::load_text(model, &mut common::show_fetch())?;
+        let tokenizer = Arc::new(tokenizer);
+        Ok(Registry::default().with("length", "rejects what is too short or too long", move |settings| {
+            let tokenizer = Arc::clone(&tokenizer);
+            let length = settings.parse::<Length>()?.counting(move |text: &str| tokenizer.encode_text(text).len());
+            Ok(Stage::Record(Box::new(length)))
+        }))
     }
 
     /// The files to write, each under what it is: the clean records, the report, the page.

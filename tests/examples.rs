@@ -281,10 +281,11 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     fails(&mut finetune("--device", Path::new("abacus")), &["abacus", "flex"]);
     fails(finetune("--seed", Path::new("1")).arg("--resume"), &["no checkpoint"]);
 
-    for name in ["clean", "tokenize", "finetune", "chat", "evaluate", "score", "steps", "export"] {
+    for name in ["clean", "split", "tokenize", "finetune", "chat", "evaluate", "score", "steps", "export"] {
         let mut command = example(name);
         let needed: &[&str] = match name {
             "clean" => &["data.jsonl", "--out", "clean.jsonl"],
+            "split" => &["clean.jsonl", "--training", "training.jsonl", "--validation", "validation.jsonl"],
             "steps" => &["--rows", "rows.jsonl"],
             "export" => &["--out", "merged"],
             "finetune" => &["--out", "target/never-made"],

@@ -54,6 +54,7 @@ pub use audit::{
 };
 pub use clean::{CleanConfig, clean, clean_with};
 pub use error::{Error, Result};
+pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
     Length, Markup, MarkupAction, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, PiiAction, PiiKind,

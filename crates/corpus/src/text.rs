@@ -1,8 +1,10 @@
 //! What several passes ask of a text: its normal form, its words, its sentences, what it quotes.
 
+use std::borrow::Cow;
+
 use caseless::Caseless;
 use sha2::{Digest, Sha256};
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{UnicodeNormalization, is_nfkc};
 
 /// Stands for a quoted span in a masked text. The passes that repair texts leave no control character in them.
 pub(crate) const QUOTED: char = '\u{1}';
@@ -18,7 +20,8 @@ pub(crate) fn normalised(text: &str) -> String {
     let folded: Vec<char> = if text.is_ascii() {
         text.to_ascii_lowercase().chars().collect()
     } else {
-        text.nfkc().default_case_fold().nfkc().collect()
+        let folded: String = nfkc(text).chars().default_case_fold().collect();
+        nfkc(&folded).chars().collect()
     };
     let mut normal = String::with_capacity(text.len());
     for (at, &c) in folded.iter().enumerate() {
@@ -36,6 +39,11 @@ pub(crate) fn normalised(text: &str) -> String {
     }
     normal.truncate(normal.trim_end().len());
     if normal.is_empty() { folded.into_iter().collect::<String>().trim().to_owned() } else { normal }
+}
+
+/// Most text is in this form already, which is quickly told.
+fn nfkc(text: &str) -> Cow<'_, str> {
+    if is_nfkc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfkc().collect()) }
 }
 
 /// The words of a text, case-folded: its runs of letters.

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use common::Bench;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use foehn_corpus::{CleanConfig, Error, Pipeline, Record, Report, clean_with, read, read_clean};
+use foehn_corpus::{CleanConfig, Error, Pipeline, Record, Report, clean_with, read, read_clean, write_clean};
 use serde_json::{Value, json};
 
 /// A line of chat that every pass lets through.
@@ -164,6 +164,22 @@ fn every_output_holds_the_same_records() {
         let result = run(&bench, &["raw.jsonl"], &config(&bench, name));
         assert!(matches!(result, Err(Error::OutputFormat { .. })), "{name}: {result:?}");
     }
+}
+
+/// Records that are written by hand are the records that are read, in every format, and the bytes that `clean` writes.
+#[test]
+fn records_are_written_as_they_are() {
+    let bench = Bench::new();
+    bench.write("raw.jsonl", lines((0..50).map(sound)));
+    for name in ["out.jsonl", "out.jsonl.gz", "out.jsonl.zst", "out.parquet"] {
+        run(&bench, &["raw.jsonl"], &config(&bench, name)).expect("readable");
+        let cleaned = std::fs::read(bench.path(name)).expect("written");
+        let all = records(&bench, name);
+        write_clean(&bench.path(name), &all).expect("the folder is writable");
+        assert_eq!(records(&bench, name), all);
+        assert!(std::fs::read(bench.path(name)).expect("written") == cleaned, "{name}");
+    }
+    assert!(matches!(write_clean(&bench.path("out.csv"), &[]), Err(Error::OutputFormat { .. })));
 }
 
 #[test]

@@ -66,6 +66,27 @@ fn a_table_is_read_by_its_columns() {
     check("columns.csv", "question,answer\na,b\n", &["Columns"]);
 }
 
+/// The line of a row is the one that an editor shows, whatever ends the lines and however many are blank.
+#[test]
+fn a_row_knows_its_line() {
+    for (ending, name) in [("\n", "lf"), ("\r\n", "crlf"), ("\r", "cr")] {
+        let rows = ["text", "a", "", "", "\"two", "lines\"", "b"];
+        let two = format!("5 two{ending}lines");
+        check(&format!("{name}.csv"), rows.join(ending), &["2 a", &two, "7 b"]);
+        check(&format!("{name}-blank.csv"), format!("{ending}{ending}{}{ending}", rows[..2].join(ending)), &["4 a"]);
+    }
+    check("mixed.csv", "text\na\rb\r\n\r\rc\n\rd", &["2 a", "3 b", "6 c", "8 d"]);
+    // Beyond every buffer.
+    let long = "x".repeat(1 << 17);
+    let text = format!("id,prompt,completion\r\n1,{long},a\r\n2,\"{long}\r\n\",a\r\n3,last,a\r\n");
+    check("long.csv", text, &[&format!("2 {long}"), &format!("3 {long}\r\n"), "5 last"]);
+    // Both ends of a `\r\n` at every place of the buffers.
+    for shift in 0..4 {
+        let head = "x".repeat((1 << 16) - 8 + shift);
+        check("edge.csv", format!("text\r\n{head}\r\nb\r\n"), &[&format!("2 {head}"), "3 b"]);
+    }
+}
+
 #[test]
 fn files_of_no_use_are_errors() {
     check("empty.jsonl", "", &["Empty"]);
@@ -101,6 +122,10 @@ fn depth_and_length_are_bounded() {
         &["1 longer than 16777216 bytes", "2 b"],
     );
     check("open.csv", format!("text\na\n\"{long}"), &["2 a", "UnclosedQuote"]);
+    let bench = Bench::new();
+    let path = bench.write("open.csv", format!("text\r\na\r\n\"{}", "x\n".repeat(9 << 20)));
+    let error = read(&path).expect("a header").last().expect("an error").expect_err("an open quote");
+    assert!(matches!(error, Error::UnclosedQuote { line: 3, .. }), "{error}");
 }
 
 #[test]

@@ -232,4 +232,26 @@ pub enum Error {
         /// The tokens that fit.
         context: usize,
     },
+    /// A sample begins with two bos tokens.
+    #[error("the sample begins with two bos tokens: the template and the tokenizer, or the template twice, add one")]
+    DoubledBos,
+    /// The loss mask covers a sample's prompt.
+    #[error("every token of the sample is in the loss mask, the prompt's too, or the template leaves the prompt out")]
+    PromptSupervised,
+    /// Trained tokens end before a stop token.
+    #[error("token {token} ends a trained turn and is no stop token ({stop_tokens:?}): answers would never end")]
+    EndUntrained {
+        /// The position, from 0.
+        token: usize,
+        /// The tokens that generation stops on.
+        stop_tokens: Vec<u32>,
+    },
+    /// There are fewer trained stop tokens than trained turns.
+    #[error("{turns} turns are trained, but only {stops} stop tokens: an answer would go on into the next turn")]
+    StopsMissing {
+        /// The trained turns.
+        turns: usize,
+        /// The trained stop tokens.
+        stops: usize,
+    },
 }

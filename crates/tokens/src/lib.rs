@@ -46,6 +46,7 @@
 //! ```
 
 mod batch;
+mod check;
 mod error;
 mod sample;
 mod template;

@@ -15,6 +15,23 @@ use crate::record::Record;
 pub(crate) use columns::Columns;
 use columns::Table;
 
+/// Writes records to a file as [`clean`](crate::clean()) does: `.jsonl`, also with `.gz` or `.zst`, or `.parquet`. The file is
+/// whole or is not there.
+///
+/// # Errors
+/// [`Error::OutputFormat`] for another name, and [`Error::Write`].
+pub fn write_clean(path: &Path, records: &[Record]) -> Result<()> {
+    let format = Format::of(path)?;
+    let mut columns = Columns::default();
+    records.iter().for_each(|record| columns.add(record));
+    let mut output = Output::new(path, format, columns)?;
+    for record in records {
+        let line = serde_json::to_vec(record).map_err(|error| write_error(path, error.into()))?;
+        output.write(&line, (format == Format::Parquet).then(|| record.clone()))?;
+    }
+    output.finish()
+}
+
 /// What a file's name says that it should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {

@@ -83,7 +83,7 @@ impl Pass for Length {
         of_messages.or_else(|| {
             self.min_tokens.or(self.max_tokens)?;
             let Some(counter) = &self.counter else {
-                return Some("its tokens are limited and nobody counts them: give the pass a tokenizer".to_owned());
+                return Some("its tokens are limited and nobody counts them: give the pass a tokenizer (`clean --tokenizer MODEL`)".to_owned());
             };
             let count = || record.messages.iter().map(|message| counter.count(&message.content)).sum();
             let wrong = outside(count, self.min_tokens, self.max_tokens)?;
@@ -145,7 +145,14 @@ mod tests {
     #[test]
     fn tokens_are_the_callers() {
         let limits = Length { max_tokens: Some(5), ..Length::default() };
-        check(&limits, "a", "b", Some("its tokens are limited and nobody counts them: give the pass a tokenizer"));
+        check(
+            &limits,
+            "a",
+            "b",
+            Some(
+                "its tokens are limited and nobody counts them: give the pass a tokenizer (`clean --tokenizer MODEL`)",
+            ),
+        );
         let pass = limits.counting(|text: &str| text.split(' ').count());
         check(&pass, "a b", "c", None);
         check(&pass, "a b c", "d", Some("the record has 6 tokens, expected at most 5"));

@@ -1,6 +1,8 @@
 //! Answers that say the same over and over.
 
-use std::collections::BTreeMap;
+mod ngrams;
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
@@ -8,6 +10,7 @@ use super::Pass;
 use super::settings::share;
 use crate::record::Record;
 use crate::text::{normalised, outside_code};
+use ngrams::{Ngrams, chars};
 
 /// Rejects a record with a trained answer that repeats itself, by the rules of Gopher (Rae et al. 2021, "Scaling Language
 /// Models: Methods, Analysis & Insights from Training Gopher", table A1), whose thresholds are the defaults.
@@ -86,10 +89,7 @@ impl Repetition {
         if words.len() < self.min_words {
             return self.find_loop(&words);
         }
-        let ngrams = || self.duplicate_ngrams.into_iter().zip(5..);
-        self.find_parts(text)
-            .or_else(|| self.top_ngrams.into_iter().zip(2..).find_map(|(limit, size)| top(&words, size, limit)))
-            .or_else(|| ngrams().find_map(|(limit, size)| duplicates(&words, size, limit)))
+        self.find_parts(text).or_else(|| self.find_ngrams(&words))
     }
 
     fn find_loop(&self, words: &[&str]) -> Option<String> {
@@ -119,6 +119,27 @@ impl Repetition {
         let broken = rules.into_iter().find(|(_, found, limit)| found > limit);
         broken.map(|(what, found, limit)| format!("{} of its {what} repeat others, at most {limit}", rounded(found)))
     }
+
+    fn find_ngrams(&self, words: &[&str]) -> Option<String> {
+        let (mut ngrams, all) = (Ngrams::new(words), chars(words).max(1) as f64);
+        let frequent = self.top_ngrams.into_iter().find_map(|limit| {
+            let (ngram, count) = ngrams.grow().top()?;
+            let found = (count * chars(ngram)) as f64 / all;
+            (count >= MIN_TOP && found > limit).then(|| {
+                let (ngram, found) = (ngram.join(" "), rounded(found));
+                format!("`{ngram}` stands {count} times, {found} of its characters, at most {limit}")
+            })
+        });
+        frequent.or_else(|| {
+            self.duplicate_ngrams.into_iter().zip(5..).find_map(|(limit, size)| {
+                let found = ngrams.grow().repeated_chars() as f64 / all;
+                (found > limit).then(|| {
+                    let found = rounded(found);
+                    format!("{found} of its characters stand in {size} words that stood there before, at most {limit}")
+                })
+            })
+        })
+    }
 }
 
 /// The words that are no code, address or rule of a table: links to one place are no repetition.
@@ -135,7 +156,7 @@ struct Repeated {
 }
 
 fn repeated<'a>(parts: impl Iterator<Item = &'a str>) -> Repeated {
-    let (mut seen, mut count, mut again) = (std::collections::BTreeSet::new(), [0usize; 2], [0usize; 2]);
+    let (mut seen, mut count, mut again) = (BTreeSet::new(), [0usize; 2], [0usize; 2]);
     for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
         let size = [1, part.chars().count()];
         let is_new = seen.insert(part);
@@ -148,41 +169,6 @@ fn repeated<'a>(parts: impl Iterator<Item = &'a str>) -> Repeated {
         return Repeated { parts: 0.0, chars: 0.0 };
     }
     Repeated { parts: again[0] as f64 / count[0] as f64, chars: again[1] as f64 / count[1] as f64 }
-}
-
-fn top(words: &[&str], size: usize, limit: f64) -> Option<String> {
-    let mut counts: BTreeMap<&[&str], usize> = BTreeMap::new();
-    for ngram in words.windows(size) {
-        *counts.entry(ngram).or_default() += 1;
-    }
-    // Of equally frequent ones the longest.
-    let (ngram, count) = counts.into_iter().max_by_key(|(ngram, count)| (*count, chars(ngram)))?;
-    let found = (count * chars(ngram)) as f64 / chars(words) as f64;
-    let is_broken = count >= MIN_TOP && found > limit;
-    is_broken.then(|| {
-        format!("`{}` stands {count} times, {} of its characters, at most {limit}", ngram.join(" "), rounded(found))
-    })
-}
-
-fn duplicates(words: &[&str], size: usize, limit: f64) -> Option<String> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut is_again = vec![false; words.len()];
-    for (at, ngram) in words.windows(size).enumerate() {
-        if !seen.insert(ngram) {
-            // A word in two such n-grams counts once.
-            is_again[at..at + size].fill(true);
-        }
-    }
-    let again: usize =
-        words.iter().zip(is_again).filter(|(_, again)| *again).map(|(word, _)| word.chars().count()).sum();
-    let found = again as f64 / chars(words) as f64;
-    (found > limit).then(|| {
-        format!("{} of its characters stand in {size} words that stood there before, at most {limit}", rounded(found))
-    })
-}
-
-fn chars(words: &[&str]) -> usize {
-    words.iter().map(|word| word.chars().count()).sum::<usize>().max(1)
 }
 
 fn rounded(share: f64) -> String {

@@ -215,7 +215,7 @@ impl Bounded {
 }
 
 /// The buffered bytes, reading on where there are none; empty at the end alone.
-fn fill<R: BufRead>(input: &mut R) -> io::Result<&[u8]> {
+pub(super) fn fill<R: BufRead>(input: &mut R) -> io::Result<&[u8]> {
     loop {
         match input.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

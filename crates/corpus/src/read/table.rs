@@ -1,19 +1,22 @@
 //! The rows of a CSV file with named columns, as objects of texts.
 
-use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{self, BufRead};
 
+use csv_core::ReadRecordResult;
 use serde_json::{Map, Value};
 
 use super::Fault;
-use super::lines::LIMIT;
+use super::lines::{LIMIT, fill};
 
 /// The rows after the header.
 pub(super) struct Table<R> {
-    reader: csv::Reader<Metered<R>>,
+    input: R,
+    parser: csv_core::Reader,
     columns: Vec<String>,
-    room: Arc<AtomicUsize>,
+    cells: Cells,
+    lines: LineCount,
+    row: u64,
+    is_exhausted: bool,
 }
 
 /// One row: its first line, its bytes as one text for hashing, and its cells by column.
@@ -23,56 +26,87 @@ pub(super) struct Row {
     pub object: Result<Map<String, Value>, Fault>,
 }
 
-impl<R: Read> Table<R> {
+impl<R: BufRead> Table<R> {
     /// Reads the header. A name that is not UTF-8 is kept with its bytes replaced: it matches no known column.
     pub fn new(input: R) -> io::Result<Self> {
-        let room = Arc::new(AtomicUsize::new(LIMIT));
-        let mut reader =
-            csv::ReaderBuilder::new().flexible(true).from_reader(Metered { input, room: Arc::clone(&room) });
-        let columns = reader
-            .byte_headers()
-            .map_err(io::Error::from)?
-            .iter()
-            .map(|name| String::from_utf8_lossy(name).trim().to_owned())
-            .collect();
-        Ok(Self { reader, columns, room })
+        let (parser, cells, lines) = (csv_core::Reader::new(), Cells::default(), LineCount::default());
+        let mut table = Self { input, parser, columns: Vec::new(), cells, lines, row: 0, is_exhausted: false };
+        table.read_row()?;
+        table.columns = table.cells.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        Ok(table)
     }
 
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
 
-    /// The line on which the next row begins.
+    /// The line on which the last row began.
     pub fn line(&self) -> u64 {
-        self.reader.position().line()
+        self.row
     }
 
     /// Whether the last failure was a row past the limit.
     pub fn is_exhausted(&self) -> bool {
-        self.room.load(Ordering::Relaxed) == 0
+        self.is_exhausted
     }
 
     /// The next row, or `None` at the end.
     pub fn next(&mut self) -> io::Result<Option<Row>> {
-        self.room.store(LIMIT, Ordering::Relaxed);
-        let mut cells = csv::ByteRecord::new();
-        if !self.reader.read_byte_record(&mut cells)? {
+        if !self.read_row()? {
             return Ok(None);
         }
-        Ok(Some(Row {
-            line: cells.position().map_or(0, csv::Position::line),
-            raw: cells.iter().collect::<Vec<_>>().join(&b"\0"[..]),
-            object: self.object(&cells),
-        }))
+        let raw = self.cells.iter().collect::<Vec<_>>().join(&b"\0"[..]);
+        Ok(Some(Row { line: self.row, raw, object: self.object() }))
+    }
+
+    /// Reads the cells of the next row that is not blank; false at the end.
+    ///
+    /// A quotation mark that never closes would swallow the file into memory, so that a row past [`LIMIT`] is an error.
+    fn read_row(&mut self) -> io::Result<bool> {
+        self.skip_breaks()?;
+        self.row = self.lines.next;
+        self.cells.clear();
+        let mut read = 0;
+        loop {
+            let input = fill(&mut self.input)?;
+            let (result, used) = self.cells.parse(&mut self.parser, input);
+            self.lines.pass(&input[..used]);
+            self.input.consume(used);
+            read += used;
+            if read > LIMIT {
+                self.is_exhausted = true;
+                return Err(io::Error::other("the row is too long"));
+            }
+            match result {
+                ReadRecordResult::Record => return Ok(true),
+                ReadRecordResult::End => return Ok(false),
+                _ => {}
+            }
+        }
+    }
+
+    /// Passes over what ends the row before, and over blank lines.
+    fn skip_breaks(&mut self) -> io::Result<()> {
+        loop {
+            let input = fill(&mut self.input)?;
+            let breaks = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            self.lines.pass(&input[..breaks]);
+            let is_done = breaks < input.len() || breaks == 0;
+            self.input.consume(breaks);
+            if is_done {
+                return Ok(());
+            }
+        }
     }
 
     /// The row's cells that are not empty, under their columns' names.
-    fn object(&self, cells: &csv::ByteRecord) -> Result<Map<String, Value>, Fault> {
-        if cells.len() != self.columns.len() {
-            return Err(Fault::Cells { expected: self.columns.len(), found: cells.len() });
+    fn object(&self) -> Result<Map<String, Value>, Fault> {
+        let (expected, found) = (self.columns.len(), self.cells.count);
+        if found != expected {
+            return Err(Fault::Cells { expected, found });
         }
         let mut object = Map::new();
-        for (column, cell) in self.columns.iter().zip(cells) {
+        for (column, cell) in self.columns.iter().zip(self.cells.iter()) {
             let text =
                 std::str::from_utf8(cell).map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })?;
             // An empty cell of the conversation is a message that says nothing; any other is no value.
@@ -88,22 +122,58 @@ fn is_message(column: &str) -> bool {
     ["instruction", "output", "prompt", "completion", "text"].contains(&column)
 }
 
-/// Fails once more than [`LIMIT`] bytes are read for one row: a quotation mark that never closes would else swallow the
-/// file into memory.
-struct Metered<R> {
-    input: R,
-    room: Arc<AtomicUsize>,
+/// The cells of one row, without their quotation marks.
+#[derive(Default)]
+struct Cells {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    length: usize,
+    count: usize,
 }
 
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = self.room.load(Ordering::Relaxed);
-        if room == 0 {
-            return Err(io::Error::other("the row is too long"));
+impl Cells {
+    fn clear(&mut self) {
+        (self.length, self.count) = (0, 0);
+    }
+
+    /// Adds what a piece of the input holds of the row, making room first; gives the bytes of the piece that were used.
+    fn parse(&mut self, parser: &mut csv_core::Reader, input: &[u8]) -> (ReadRecordResult, usize) {
+        // As much as the piece can give; at the end of the input the parser may still want a byte.
+        self.bytes.resize(self.bytes.len().max(self.length + input.len() + 1), 0);
+        self.ends.resize(self.ends.len().max(self.count + input.len() + 1), 0);
+        let (bytes, ends) = (&mut self.bytes[self.length..], &mut self.ends[self.count..]);
+        let (result, used, length, count) = parser.read_record(input, bytes, ends);
+        self.length += length;
+        self.count += count;
+        (result, used)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = &self.ends[..self.count];
+        let starts = std::iter::once(&0).chain(ends);
+        starts.zip(ends).map(|(start, end)| &self.bytes[*start..*end])
+    }
+}
+
+/// Counts lines, which end at `\n`, `\r\n` or `\r`, as rows outside quotation marks do.
+struct LineCount {
+    /// The line of the next byte.
+    next: u64,
+    after_return: bool,
+}
+
+impl Default for LineCount {
+    fn default() -> Self {
+        Self { next: 1, after_return: false }
+    }
+}
+
+impl LineCount {
+    fn pass(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            let is_second_half = *byte == b'\n' && self.after_return;
+            self.next += u64::from(matches!(byte, b'\r' | b'\n') && !is_second_half);
+            self.after_return = *byte == b'\r';
         }
-        let length = buffer.len().min(room);
-        let read = self.input.read(&mut buffer[..length])?;
-        self.room.store(room - read, Ordering::Relaxed);
-        Ok(read)
     }
 }
