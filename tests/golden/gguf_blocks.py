@@ -4,12 +4,16 @@
 
 `blocks`: for each storage type, bytes in hex and the values that `gguf.quants.dequantize` gives for them, as the bits of
 the f32 numbers in little-endian hex. The bytes are random but for the scales, which are drawn from all finite halves.
+`quantized`: random numbers of the spread of weights, as f32 in hex, and what `gguf.quants.quantize` makes of them.
+`nf4`: the levels of the QLoRA paper, by its construction (appendix E: quantiles of the normal distribution, evenly spaced in
+probability on each side of zero, scaled to one).
 `file`: a file written by `gguf.GGUFWriter`, in hex, and what was put into it.
 """
 
 import json
 import tempfile
 from pathlib import Path
+from statistics import NormalDist
 
 import gguf
 import numpy as np
@@ -81,12 +85,25 @@ def file_case(rng):
     return {"bytes": data.hex(), "tensors": described}
 
 
+def quantized_case(rng):
+    values = (0.02 * rng.standard_t(5, (4, 512))).astype(np.float32)
+    made = {kind.name: gguf.quants.quantize(values, kind).tobytes().hex() for kind in [Q.Q8_0, Q.Q4_1]}
+    return {"values": values.tobytes().hex(), "made": made}
+
+
+def nf4_levels():
+    quantile = NormalDist().inv_cdf
+    side = lambda steps: [quantile(p) for p in np.linspace(0.9677083, 0.5, steps)[:-1]]
+    levels = sorted(side(9) + [0.0] + [-level for level in side(8)])
+    return [level / max(levels) for level in levels]
+
+
 def main():
     rng = np.random.default_rng(20250711)
     blocks = [block_case(rng, kind, 3 if kind.name.endswith("_K") else 8) for kind in SCALES]
     blocks.append(plain_case(rng, Q.F16, 0x7C00, [0x7C00, 0xFC00, 0x8000]))
     blocks.append(plain_case(rng, Q.BF16, 0x7F80, [0x7F80, 0xFF80, 0x8000]))
-    golden = {"blocks": blocks, "file": file_case(rng)}
+    golden = {"blocks": blocks, "file": file_case(rng), "quantized": quantized_case(rng), "nf4": nf4_levels()}
     out = Path(__file__).with_suffix(".json")
     out.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

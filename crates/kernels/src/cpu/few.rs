@@ -135,16 +135,19 @@ impl Job<'_> {
                     integer::sum(level, blocks, panel, x, first / tile_rows, &mut tile[..count]);
                     plus(level, &[low], count, tile);
                 }
-                (_, Matrix::Full(packed), Some(x)) => {
-                    let panel = &packed.data()[panel * packed.panel_len()..];
-                    sum_tile(level, &[term(x, first / tile_rows, panel, 0..x.depth()), low], count, tile);
-                }
                 (_, _, Some(x)) => {
                     tile[..count].fill([0.0; BLOCK]);
+                    // In the same runs however the weight is stored, so that the sums are the same.
                     for start in (0..x.depth()).step_by(OPEN) {
                         let inputs = start..x.depth().min(start + OPEN);
-                        weight.open(level, panel, inputs.clone(), scratch);
-                        plus(level, &[term(x, first / tile_rows, scratch, inputs)], count, tile);
+                        let opened = match weight.full() {
+                            Some(packed) => &packed.data()[panel * packed.panel_len() + start * BLOCK..],
+                            None => {
+                                weight.open(level, panel, inputs.clone(), scratch);
+                                &scratch[..]
+                            }
+                        };
+                        plus(level, &[term(x, first / tile_rows, opened, inputs)], count, tile);
                     }
                     plus(level, &[low], count, tile);
                 }

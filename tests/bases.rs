@@ -1,0 +1,144 @@
+//! Bases in every form: what is kept packed computes what its weights, written out, compute.
+
+mod common;
+
+use burn::tensor::{Device, Tensor};
+use common::devices;
+use foehn::finetune::gradients;
+use foehn::lora::{Adapter, LoraConfig, attach_trainable};
+use foehn::tokens::Sample;
+use foehn_kernels::NF4_LEVELS;
+use foehn_mistral::{Base, KvCache, Mistral, MistralConfig, Packed};
+use foehn_weights::Weights;
+
+const BASES: [Base; 5] = [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4];
+
+/// The relative error that eight bits of activations make through two layers.
+const ROUNDED: f32 = 0.05;
+
+/// Wide enough for super-blocks of 256, with one projection that is no multiple of them.
+fn config() -> MistralConfig {
+    let config = r#"{"model_type": "mistral", "hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "sliding_window": null,
+        "initializer_range": 0.02, "max_position_embeddings": 64}"#;
+    MistralConfig::from_json(config).unwrap()
+}
+
+fn ids(count: u32) -> Vec<u32> {
+    (0..count).map(|i| (i * 37 + 11) % 100).collect()
+}
+
+fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+fn logits(model: &Mistral, ids: &[u32]) -> Vec<f32> {
+    let positions: Vec<u32> = (0..ids.len() as u32).collect();
+    let ends = vec![ids.len() as u32; ids.len()];
+    let packed = Packed { input_ids: ids, position_ids: &positions, subtree_ends: &ends };
+    values(model.logits(model.forward(packed)))
+}
+
+/// `‖a − b‖ / ‖b‖`
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+/// The same model from a file of all its weights in single precision.
+fn written_out(model: &Mistral, device: &Device) -> Mistral {
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path()).unwrap();
+    Mistral::load_as(model.config(), &Weights::open(folder.path()).unwrap(), Base::F32, device).unwrap()
+}
+
+#[test]
+fn a_packed_base_is_its_weights_to_the_last_bit_forward_and_backward() {
+    let device = foehn::device("flex").unwrap();
+    let sample = Sample::from_text(ids(24)).unwrap();
+    for base in BASES {
+        let mut packed = Mistral::synthetic(&config(), base, &device);
+        let mut dense = written_out(&packed, &device);
+        let ids = ids(24);
+        assert!(logits(&packed, &ids) == logits(&dense, &ids), "{base}");
+        let adapter = Adapter::new(&LoraConfig { r: 4, ..LoraConfig::default() }, &packed, 3).unwrap();
+        let [packed, dense] = [&mut packed, &mut dense].map(|model| {
+            attach_trainable(model, &adapter).unwrap();
+            let step = gradients(model, &[&sample], 64, (0.0, 0));
+            (step.loss, step.gradients.into_iter().map(values).collect::<Vec<_>>())
+        });
+        assert!(packed == dense, "{base}: losses {} and {}", packed.0, dense.0);
+    }
+}
+
+/// A checkpoint in single precision, brought into a form while it is loaded, is what that form makes of its weights; brought
+/// into the same form again, nothing changes any more.
+#[test]
+fn a_base_made_on_loading_is_near_its_checkpoint_and_stays_what_it_is() {
+    let device = foehn::device("flex").unwrap();
+    let model = Mistral::synthetic(&config(), Base::F32, &device);
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path()).unwrap();
+    let weights = Weights::open(folder.path()).unwrap();
+    let ids = ids(24);
+    let exact = logits(&model, &ids);
+    // The synthetic weights are uniform noise, which four bits cut into steps of a fifteenth.
+    for (base, near) in [(Base::Bf16, 0.01), (Base::Q8_0, 0.02), (Base::Q4K, 0.2), (Base::Nf4, 0.3)] {
+        let made = Mistral::load_as(model.config(), &weights, base, &device).unwrap();
+        let found = logits(&made, &ids);
+        let far = difference(&found, &exact);
+        assert!(far > 0.0 && far < near, "{base}: {far}");
+        if base == Base::Bf16 || base == Base::Q8_0 {
+            let again = tempfile::tempdir().unwrap();
+            made.save(again.path()).unwrap();
+            let again = Mistral::load_as(model.config(), &Weights::open(again.path()).unwrap(), base, &device).unwrap();
+            assert!(difference(&logits(&again, &ids), &found) < 1e-5, "{base} again");
+        }
+    }
+}
+
+#[test]
+fn every_device_and_every_way_of_decoding_give_the_same() {
+    for (name, device) in devices() {
+        for base in BASES {
+            let model = Mistral::synthetic(&config(), base, &device);
+            let ids = ids(20);
+            let vocab = model.config().vocab_size;
+            let whole = logits(&model, &ids);
+            let flex = logits(&Mistral::synthetic(&config(), base, &foehn::device("flex").unwrap()), &ids);
+            assert!(difference(&whole, &flex) < 1e-4, "{name} {base}: {}", difference(&whole, &flex));
+            for exact in [true, false] {
+                let mut cache = KvCache::new(model.config(), 2, 32, &device);
+                cache.set_exact(exact);
+                // The second sequence has a longer beginning, and brings nothing in between.
+                model.forward_cached(&[&ids[..5], &ids[..9]], &mut cache);
+                let mut worst = 0.0f32;
+                for at in 5..ids.len() {
+                    let other = if at % 2 == 0 { &ids[at - 5..][..0] } else { &ids[9 + (at - 5) / 2..][..1] };
+                    let rows = values(model.next_logits(&[&ids[at..=at], other], &mut cache));
+                    let expected = &whole[at * vocab..][..vocab];
+                    worst = worst.max(difference(&rows[..vocab], expected));
+                    if !other.is_empty() {
+                        let expected = &whole[(9 + (at - 5) / 2) * vocab..][..vocab];
+                        worst = worst.max(difference(&rows[vocab..], expected));
+                    }
+                }
+                assert!(worst < if exact { 1e-4 } else { ROUNDED }, "{name} {base}, exact: {exact}: {worst}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_base_has_one_name_and_the_levels_are_the_papers() {
+    for base in BASES {
+        assert_eq!(base.to_string().parse::<Base>().unwrap(), base);
+    }
+    let error = "q5".parse::<Base>().unwrap_err().to_string();
+    assert!(error.contains("`q5`") && error.contains("q4_k"), "{error}");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gguf_blocks.json");
+    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let levels: [f32; 16] = serde_json::from_value(golden["nf4"].clone()).unwrap();
+    // The table in the paper is rounded from the construction that the fixture computes.
+    assert!(levels.iter().zip(NF4_LEVELS).all(|(a, b)| (a - b).abs() < 2e-7), "{levels:?}");
+}
