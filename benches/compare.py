@@ -8,6 +8,7 @@ import random
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 RECOGNITION = """
@@ -34,27 +35,80 @@ for rows in labels:
 print(json.dumps({"seconds": seconds, "scores": scores}))
 """
 
+# Greedy decoding of eight sequences at once by llama.cpp, and its first token from the start of a process.
+SEQUENCES = """
+import json, os, random, sys, time
+import llama_cpp as lib
+lib.llama_backend_init()
+quiet = lib.llama_log_callback(lambda *_: None)
+lib.llama_log_set(quiet, None)
+count, decode = 8, 128
+params = lib.llama_model_default_params()
+model = lib.llama_model_load_from_file(sys.argv[1].encode(), params)
+context = lib.llama_context_default_params()
+context.n_ctx, context.n_batch, context.n_seq_max = count * 256, 512, count
+context.n_threads = context.n_threads_batch = os.cpu_count()
+context = lib.llama_init_from_model(model, context)
+batch = lib.llama_batch_init(512, 0, 1)
+random.seed(0)
+prompt = [random.randrange(100, 30000) for _ in range(16)]
+def run(rows):
+    batch.n_tokens = len(rows)
+    for i, (token, position, sequence, wanted) in enumerate(rows):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, position, 1, wanted
+        batch.seq_id[i][0] = sequence
+    assert lib.llama_decode(context, batch) == 0
+speeds = []
+for _ in range(4):
+    lib.llama_memory_clear(lib.llama_get_memory(context), True)
+    run([(token, at, s, at == 15) for s in range(count) for at, token in enumerate(prompt)])
+    start = time.perf_counter()
+    for step in range(decode):  # fixed tokens: llama.cpp's own speed, without a sampler
+        run([(prompt[step % 16], 16 + step, s, True) for s in range(count)])
+    speeds.append(count * decode / (time.perf_counter() - start))
+print(json.dumps({"decode_tok_s": sorted(speeds[1:])[1]}))
+"""
+
+FIRST_TOKEN = """
+import sys, time
+from llama_cpp import Llama
+start = time.perf_counter()
+llama = Llama(sys.argv[1], n_ctx=4096, verbose=False)
+print(llama.create_chat_completion([{"role": "user", "content": "Hello"}], max_tokens=1, temperature=0.0)["choices"][0])
+print(time.perf_counter() - start)
+"""
+
 
 def main():
     parser = argparse.ArgumentParser()
     for name in ["built", "model", "scripts", "work"]:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--runs", type=int, required=True)
+    parser.add_argument("--gguf", type=Path, required=True)
+    parser.add_argument("works", nargs="*", default=[])
     options = parser.parse_args()
     options.work.mkdir(exist_ok=True)
     machine = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if "model name" in l), platform.processor())
     print(f"{machine}, {len(os.sched_getaffinity(0))} cores; medians of {options.runs}, Foehn and the peer in turn\n")
     print(f"{'work':58} {'Foehn':>10} {'peer':>10} {'ratio':>7}")
+    wanted = lambda work: not options.works or work in options.works
     train = Path("datasets/vakog/vakog_clean.jsonl")
-    rows = vakog_rows(options, train)
-    jobs = [
-        ("W1 LoRA step, 4 x 128 random tokens", ["--random", "4", "128"], 6),
-        ("W2 VAKOG, 16 examples a step", ["--rows", str(rows), "--batch", "16"], 8),
-        ("W3 LoRA step, one sequence of 2,048 random tokens", ["--random", "1", "2048"], 3),
+    training = [
+        ("W1", "LoRA step, 4 x 128 random tokens", lambda: ["--random", "4", "128"], 6),
+        ("W2", "VAKOG, 16 examples a step", lambda: ["--rows", str(vakog_rows(options, train)), "--batch", "16"], 8),
+        ("W3", "LoRA step, one sequence of 2,048 random tokens", lambda: ["--random", "1", "2048"], 3),
     ]
-    for name, work, steps in jobs:
-        compare_training(options, name, [*work, "--steps", str(steps)])
-    compare_recognition(options)
+    for work, name, arguments, steps in training:
+        if wanted(work):
+            compare_training(options, f"{work} {name}", [*arguments(), "--steps", str(steps)])
+    if wanted("W4"):
+        compare_recognition(options)
+    if wanted("W5"):
+        compare_generation(options)
+    if wanted("W6"):
+        try_seven_billion(options)
+    if wanted("W7"):
+        compare_first_token(options)
 
 
 def vakog_rows(options, data):
@@ -72,9 +126,7 @@ def compare_training(options, name, work):
     ours = [options.built / "steps", *work]
     if "--rows" in work:
         # The same adapter to start from, so that the losses can be compared.
-        start = options.work / "start"
-        if not start.exists():
-            subprocess.run([*peer[:-1], "2", "--save", options.work], check=True, capture_output=True)
+        start = adapter(options)
         peer += ["--init", start]
         ours += ["--init", start]
     runs = {"foehn": [], "peer": []}
@@ -89,6 +141,78 @@ def compare_training(options, name, work):
     if "--rows" in work:
         pairs = zip(runs["foehn"][0]["losses"], runs["peer"][0]["losses"])
         print(f"   largest difference of the losses: {max(abs(a - b) for a, b in pairs):.1e}")
+
+
+def adapter(options):
+    """An adapter of two steps by PEFT, r = 8 on all linear layers."""
+    start = options.work / "start"
+    if not start.exists():
+        peer = [sys.executable, options.scripts / "peft_train.py", "--model", options.model, "--random", "4", "128"]
+        subprocess.run([*peer, "--steps", "2", "--save", options.work], check=True, capture_output=True)
+    return start
+
+
+def last_json(command):
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare_generation(options):
+    """Decoding and prefill from the GGUF as shipped; transformers in f32."""
+    start = adapter(options)
+    program = options.work / "sequences.py"
+    program.write_text(SEQUENCES)
+    speed = [options.built / "speed", "--model", options.gguf]
+    commands = {
+        "ours": speed,
+        "peer": [sys.executable, options.scripts / "generate.py", "--hf", options.model, "--gguf", options.gguf],
+        "adapted": [*speed, "--adapter", start],
+        "exact": [*speed, "--exact"],
+        "eight": [*speed, "--batch", "8"],
+        "peer eight": [sys.executable, program, options.gguf],
+    }
+    runs = {name: [] for name in commands}
+    for _ in range(options.runs):
+        for name, command in commands.items():
+            runs[name].append(last_json(command))
+    middle = lambda name, get: statistics.median(get(run) for run in runs[name])
+    decode = lambda run: run["decode_tok_s"]
+    llama = lambda run: run["llama_cpp_gguf"]["decode_tok_s"]
+    hugging = lambda run: run["transformers_f32"]["prefill_tok_s"]
+    one = middle("ours", decode)
+    line("W5 decoding, tokens/s (llama.cpp)", one, middle("peer", llama), higher=True)
+    line("   in single precision (--exact)", middle("exact", decode), middle("peer", llama), higher=True)
+    line("W5 with an adapter, not merged (without one)", middle("adapted", decode), one, higher=True)
+    ours = middle("ours", lambda run: run["prefill_tok_s"])
+    line("W5 prefill of 512, tokens/s (transformers f32)", ours, middle("peer", hugging), higher=True)
+    eight = middle("eight", decode)
+    line("W5 eight sequences at once, tokens/s (llama.cpp)", eight, middle("peer eight", decode), higher=True)
+
+
+def try_seven_billion(options):
+    """One LoRA step of 256 tokens on synthetic weights of Mistral-7B's shape; the peer has no place in the memory."""
+    config = "examples/recipes/mistral-7b-v0.3.config.json"
+    work = ["--random", "1", "256", "--r", "16", "--steps", "2", "--micro-batch-rows", "256"]
+    runs = [last_json([options.built / "steps", "--synthetic", config, "--base", "q4_k", *work])]
+    print(f"{'W6 7B in q4_k, LoRA step of 256 tokens: tokens/s':58} {runs[0]['tokens_per_s']:10.2f}")
+    print(f"{'W6 peak MiB':58} {runs[0]['peak_rss_mib']:10.0f}", flush=True)
+
+
+def compare_first_token(options):
+    """From the start of a process to its first token, files cached."""
+    program = options.work / "first.py"
+    program.write_text(FIRST_TOKEN)
+    ours = [options.built / "chat", "--model", options.gguf, "--prompt", "Hello", "--max-new-tokens", "1"]
+    seconds = {"ours": [], "peer": [], "imported": []}
+    for _ in range(options.runs + 1):
+        for name, command in [("ours", ours), ("peer", [sys.executable, program, options.gguf])]:
+            start = time.perf_counter()
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            seconds[name].append(time.perf_counter() - start)
+        seconds["imported"].append(float(done.stdout.splitlines()[-1]))
+    middle = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    line("W7 process start to first token, s", middle["ours"], middle["peer"], higher=False)
+    line("   llama.cpp without Python's start and import", middle["ours"], middle["imported"], higher=False)
 
 
 def compare_recognition(options):

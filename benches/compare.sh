@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Foehn and its peers side by side on this machine: speed and memory of training and scoring, as ratios.
+# Foehn and its peers side by side on this machine: speed and memory of training, scoring and generating, as ratios.
 #
-#     bash benches/compare.sh [RUNS]
+#     bash benches/compare.sh [RUNS [W1 W2 …]]
 #
-# Runs each piece of work RUNS times (5 by default) in turn, Foehn and then the peer, and prints the medians. Needs a
-# Python with PyTorch, transformers and PEFT, SmolLM2-135M-Instruct as a Hugging Face folder, and the scripts that run the
-# peers: say where by PEERS_PYTHON, PEERS_MODEL and PEERS_SCRIPTS. Foehn itself needs no Python.
+# Runs each piece of work (all seven, or those named) RUNS times (5 by default) in turn, Foehn and then the peer, and prints
+# the medians. Needs a Python with PyTorch, transformers, PEFT and llama-cpp-python, SmolLM2-135M-Instruct as a Hugging Face
+# folder and as a GGUF, and the scripts that run the peers: say where by PEERS_PYTHON, PEERS_MODEL, PEERS_GGUF and
+# PEERS_SCRIPTS. Foehn itself needs no Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-5}
 peers=${FOEHN_PEERS:-$HOME/.cache/foehn-peers}
 python=${PEERS_PYTHON:-$peers/venv/bin/python}
 model=${PEERS_MODEL:-$peers/smollm2}
+gguf=${PEERS_GGUF:-$peers/SmolLM2-135M-Instruct.Q4_1.gguf}
 scripts=${PEERS_SCRIPTS:-../shared/peers}
-for needed in "$python" "$model" "$scripts/peft_train.py"; do
+for needed in "$python" "$model" "$gguf" "$scripts/peft_train.py"; do
     if [ ! -e "$needed" ]; then
-        echo "compare: $needed is not there; set PEERS_PYTHON, PEERS_MODEL and PEERS_SCRIPTS" >&2
+        echo "compare: $needed is not there; set PEERS_PYTHON, PEERS_MODEL, PEERS_GGUF and PEERS_SCRIPTS" >&2
         exit 1
     fi
 done
@@ -24,4 +26,5 @@ built=${CARGO_TARGET_DIR:-target}/release/examples
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$python" benches/compare.py --runs "$runs" --built "$built" --model "$model" --scripts "$scripts" --work "$work"
+"$python" benches/compare.py --runs "$runs" --built "$built" --model "$model" --gguf "$gguf" \
+    --scripts "$scripts" --work "$work" "${@:2}"

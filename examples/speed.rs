@@ -46,7 +46,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let Arguments { prefill, decode, batch, rounds, exact, .. } = arguments;
-        ensure!(prefill >= BEGINNING && decode > 0 && batch > 0 && rounds > 0, "nothing to time; --prefill is 16 at least");
+        ensure!(
+            prefill >= BEGINNING && decode > 0 && batch > 0 && rounds > 0,
+            "nothing to time; --prefill is 16 at least"
+        );
         let model = common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
         let mut id = common::random_ids(model.config().vocab_size);
         let prompt: Vec<u32> = (0..prefill).map(|_| id()).collect();

@@ -70,7 +70,8 @@ fn main() -> ExitCode {
         let adapter = match &arguments.init {
             Some(folder) => Adapter::load(folder)?,
             None => {
-                let config = LoraConfig { r: arguments.r, lora_alpha: 2.0 * arguments.r as f64, ..LoraConfig::default() };
+                let config =
+                    LoraConfig { r: arguments.r, lora_alpha: 2.0 * arguments.r as f64, ..LoraConfig::default() };
                 Adapter::new(&config, model, 0)?
             }
         };
@@ -95,7 +96,8 @@ fn main() -> ExitCode {
             trained.save(folder)?;
         }
         // The first step pays for what later ones find warm.
-        let rate = |per_step: &dyn Fn(usize) -> f64| common::median((1.min(seconds.len() - 1)..seconds.len()).map(per_step));
+        let rate =
+            |per_step: &dyn Fn(usize) -> f64| common::median((1.min(seconds.len() - 1)..seconds.len()).map(per_step));
         let report = json!({
             "losses": losses,
             "tokens_per_s": rate(&|step| tokens[step] as f64 / seconds[step]),

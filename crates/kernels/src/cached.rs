@@ -174,9 +174,15 @@ pub fn forward_cached(
         }
         Kind::Tensors(store) => {
             let _ = integers;
-            forward_padded(layers, x, new, &past, store, |positions, batch, device| {
-                Rotary::new(positions, batch, head_dim, rope_theta, device)
-            }, window)
+            forward_padded(
+                layers,
+                x,
+                new,
+                &past,
+                store,
+                |positions, batch, device| Rotary::new(positions, batch, head_dim, rope_theta, device),
+                window,
+            )
         }
     };
     for (length, new) in cache.lengths.iter_mut().zip(new) {

@@ -35,8 +35,8 @@ pub use block::{Cache, FeedForward, SelfAttention};
 pub use cached::{DecoderLayer, KvCache, KvShape, forward_cached};
 #[cfg(feature = "flex")]
 pub use cpu::pool::{set_threads, threads};
-pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
+pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row};
 pub use memory::keep_freed_memory;
 pub use norm::rms_norm;
 pub use projection::{Dropout, Linear, LowRank, projection, projection_rounded};

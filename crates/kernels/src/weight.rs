@@ -42,7 +42,12 @@ impl Weight {
     }
 
     /// A matrix in half precision: `row` fills in the little-endian bytes of each row.
-    pub fn half(kind: HalfKind, [out, input]: [usize; 2], device: &Device, row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
+    pub fn half(
+        kind: HalfKind,
+        [out, input]: [usize; 2],
+        device: &Device,
+        row: impl Fn(usize, &mut [u8]) + Sync,
+    ) -> Self {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(device) {
             return Self::packed(Matrix::Half(Half::new(kind, out, input, row)), device);

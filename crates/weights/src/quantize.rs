@@ -49,7 +49,9 @@ fn half(value: f32) -> (u16, f32) {
 }
 
 fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |largest, value| if value.abs() > largest || value.is_nan() { value.abs() } else { largest })
+    values
+        .iter()
+        .fold(0.0, |largest, value| if value.abs() > largest || value.is_nan() { value.abs() } else { largest })
 }
 
 fn inverse(value: f32) -> f32 {
@@ -58,7 +60,8 @@ fn inverse(value: f32) -> f32 {
 
 /// `quantize_row_q8_0_ref` of `ggml-quants.c`: the number is rounded against the scale before that becomes a half.
 fn q8_0(values: &[f32], to: &mut Planes<'_>) {
-    for (i, (values, numbers)) in values.as_chunks::<32>().0.iter().zip(to.numbers.as_chunks_mut::<32>().0).enumerate() {
+    for (i, (values, numbers)) in values.as_chunks::<32>().0.iter().zip(to.numbers.as_chunks_mut::<32>().0).enumerate()
+    {
         let scale = largest(values) / 127.0;
         to.scales[i] = half(scale).0;
         let inverse = inverse(scale);

@@ -18,13 +18,8 @@ struct Parts {
 impl Parts {
     fn filled(count: usize, fill: impl FnOnce(&mut Planes<'_>)) -> Self {
         let (numbers, halves, bytes) = (vec![0; count], vec![0; count / 32], vec![0; count / 16]);
-        let mut parts = Self {
-            numbers,
-            scales: halves.clone(),
-            minima: halves,
-            sub_scales: bytes.clone(),
-            sub_minima: bytes,
-        };
+        let mut parts =
+            Self { numbers, scales: halves.clone(), minima: halves, sub_scales: bytes.clone(), sub_minima: bytes };
         fill(&mut Planes {
             numbers: &mut parts.numbers,
             scales: &mut parts.scales,

@@ -4,7 +4,7 @@ use super::buffer::Buffer;
 use super::integer::{self, Rounded};
 use super::linear::{Adapter, Linear};
 use super::matrix::{BLOCK, Left, Matrix, pack_panel};
-use super::pool::{Parts, parallel, threads};
+use super::pool::{Parts, parallel, parallel_chunks, threads};
 use super::product::{EMPTY, NOTHING, Term, Tile, sum_tile};
 use super::rows::dot;
 use super::simd::Level;
@@ -40,12 +40,17 @@ pub fn project_few<const N: usize>(
     // Whole runs of what is multiplied as integers.
     let most = if rounded.is_some() { integer::ROWS } else { level.tile_rows() };
     let tile_rows = most.min(rows.max(1));
-    let left = |values: &[f32], width: usize| Left::with_tile_rows(tile_rows, rows, width, |row| &values[row * width..][..width]);
+    let left = |values: &[f32], width: usize| {
+        Left::with_tile_rows(tile_rows, rows, width, |row| &values[row * width..][..width])
+    };
     let exact = (!linears.iter().all(is_integer)).then(|| left(x, width));
+    let low = low(level, x, rows, width, &linears);
+    let mut at = 0;
     let lows = linears.map(|linear| {
         let adapter = linear.adapter?;
         assert!(adapter.mask.is_none(), "projection: dropout where nothing is trained");
-        Some(left(&low(level, x, rows, width, adapter), adapter.r))
+        at += rows * adapter.r;
+        Some(left(&low[at - rows * adapter.r..at], adapter.r))
     });
     let mut panels = 0;
     let jobs: [Job<'_>; N] = {
@@ -71,9 +76,12 @@ pub fn project_few<const N: usize>(
         let mut tile = EMPTY;
         let needs_opening = jobs.iter().any(|job| job.rounded.is_none() && job.linear.weight.full().is_none());
         let mut scratch = Buffer::new(if needs_opening { OPEN * BLOCK } else { 0 });
+        let mut b = Buffer::new(
+            linears.iter().filter_map(|linear| linear.adapter).map(|adapter| adapter.r * BLOCK).max().unwrap_or(0),
+        );
         for panel in item * run..panels.min((item + 1) * run) {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, rows, tile_rows, exact.as_ref(), add, &mut scratch, &mut tile);
+            job.panel(level, panel - job.first, rows, tile_rows, exact.as_ref(), add, &mut scratch, &mut b, &mut tile);
         }
     });
 }
@@ -82,14 +90,23 @@ fn panels_of(linear: &Linear<'_>) -> usize {
     linear.weight.out().div_ceil(BLOCK)
 }
 
-/// `scale·x·Aᵀ`
-fn low(level: Level, x: &[f32], rows: usize, width: usize, adapter: Adapter<'_>) -> Vec<f32> {
-    let mut low = vec![0.0; rows * adapter.r];
-    for (x, low) in x.chunks_exact(width).zip(low.chunks_exact_mut(adapter.r)) {
-        for (a, low) in adapter.a.chunks_exact(width).zip(low) {
-            *low = adapter.scale * dot(level, x, a);
+/// `scale·x·Aᵀ` of each adapter, `[rows, r]`, one after the other.
+fn low(level: Level, x: &[f32], rows: usize, width: usize, linears: &[Linear<'_>]) -> Vec<f32> {
+    let places: Vec<(f32, &[f32], usize)> = linears
+        .iter()
+        .filter_map(|linear| linear.adapter)
+        .flat_map(|adapter| {
+            (0..rows * adapter.r)
+                .map(move |at| (adapter.scale, &adapter.a[at % adapter.r * width..][..width], at / adapter.r))
+        })
+        .collect();
+    let mut low = vec![0.0; places.len()];
+    let run = places.len().div_ceil(threads()).max(1);
+    parallel_chunks(&mut low, run, |item, low| {
+        for (low, &(scale, a, row)) in low.iter_mut().zip(&places[item * run..]) {
+            *low = scale * dot(level, &x[row * width..][..width], a);
         }
-    }
+    });
     low
 }
 
@@ -115,21 +132,17 @@ impl Job<'_> {
         exact: Option<&Left>,
         add: bool,
         scratch: &mut [f32],
+        b: &mut [f32],
         tile: &mut Tile,
     ) {
         let (weight, column) = (self.linear.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
-        let b = self.linear.adapter.map(|adapter| {
-            let mut b = Buffer::new(adapter.r * BLOCK);
-            pack_panel(level, &adapter.b[column * adapter.r..], columns, adapter.r, adapter.r, &mut b);
-            b
-        });
+        if let Some(Adapter { b: from, r, .. }) = self.linear.adapter {
+            pack_panel(level, &from[column * r..], columns, r, r, b);
+        }
         for first in (0..rows).step_by(tile_rows) {
             let count = tile_rows.min(rows - first);
-            let low = match (self.low, &b) {
-                (Some(low), Some(b)) => term(low, first / tile_rows, b, 0..low.depth()),
-                _ => NOTHING,
-            };
+            let low = self.low.map_or(NOTHING, |low| term(low, first / tile_rows, b, 0..low.depth()));
             match (self.rounded, weight, exact) {
                 (Some(x), Matrix::Blocks(blocks), _) => {
                     integer::sum(level, blocks, panel, x, first / tile_rows, &mut tile[..count]);

@@ -131,13 +131,7 @@ fn by_rows<D: Dots>(dots: D, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[
 }
 
 #[inline(always)]
-fn by_numbers<D: Dots, const R: usize>(
-    dots: D,
-    shape: Shape,
-    panel: &[u8],
-    x: &[Cell],
-    to: &mut [[f32; BLOCK]],
-) {
+fn by_numbers<D: Dots, const R: usize>(dots: D, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
     match shape.encoding.numbers() {
         Numbers::Four => sum_with::<D, Four, R>(dots, shape, panel, x, to),
         Numbers::Six if shape.encoding.group() < BLOCK => sum_with::<D, Six<2>, R>(dots, shape, panel, x, to),

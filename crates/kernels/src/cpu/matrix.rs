@@ -234,17 +234,23 @@ dispatch! {
 fn pack_panel_with<S: Simd>(simd: S, from: &[f32], rows: usize, depth: usize, stride: usize, to: &mut [f32]) {
     for first in (0..rows).step_by(LANES) {
         let lanes = (rows - first).min(LANES);
-        let whole = if lanes == LANES { depth / LANES * LANES } else { 0 };
-        for k in (0..whole).step_by(LANES) {
-            let square = std::array::from_fn(|lane| simd.load(&from[(first + lane) * stride + k..]));
-            for (i, column) in simd.transpose(square).into_iter().enumerate() {
-                simd.store(column, &mut to[(k + i) * BLOCK + first..]);
-            }
-        }
-        for lane in 0..lanes {
-            let row = &from[(first + lane) * stride..][whole..depth];
-            for (i, &value) in row.iter().enumerate() {
-                to[(whole + i) * BLOCK + first + lane] = value;
+        for k in (0..depth).step_by(LANES) {
+            let columns = (depth - k).min(LANES);
+            // Sixteen of each row are loaded, whatever comes after a short one.
+            if lanes == LANES && from.len() >= (first + LANES - 1) * stride + k + LANES {
+                let mut square = [simd.splat(0.0); LANES];
+                for (lane, row) in square.iter_mut().enumerate() {
+                    *row = simd.load(&from[(first + lane) * stride + k..]);
+                }
+                for (i, column) in simd.transpose(square).into_iter().take(columns).enumerate() {
+                    simd.store(column, &mut to[(k + i) * BLOCK + first..]);
+                }
+            } else {
+                for lane in 0..lanes {
+                    for (i, &value) in from[(first + lane) * stride + k..][..columns].iter().enumerate() {
+                        to[(k + i) * BLOCK + first + lane] = value;
+                    }
+                }
             }
         }
     }

@@ -10,8 +10,10 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::Visibility;
-use crate::cpu::{attention::Heads, block, cached, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level};
 use crate::cached::CachedPass;
+use crate::cpu::{
+    attention::Heads, block, cached, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level,
+};
 use crate::{DecoderLayer, FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
 use record::{Operand, Values, record};
 
@@ -60,7 +62,12 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>, integers: bool) -> Option<T
 }
 
 /// [`crate::forward_cached`]: nothing of it is ever tracked.
-pub fn forward_cached(layers: &[DecoderLayer<'_>], x: &Tensor<2>, pass: &CachedPass<'_>, store: &mut cached::Store) -> Tensor<2> {
+pub fn forward_cached(
+    layers: &[DecoderLayer<'_>],
+    x: &Tensor<2>,
+    pass: &CachedPass<'_>,
+    store: &mut cached::Store,
+) -> Tensor<2> {
     let held: Vec<HeldLayer> = layers.iter().map(HeldLayer::new).collect();
     let borrowed: Vec<cached::Layer<'_>> = held.iter().map(HeldLayer::borrow).collect();
     let [cos, sin] = crate::rotary::tables(pass.position_ids, pass.head_dim, pass.rope_theta);

@@ -150,9 +150,12 @@ impl Shape {
                 let from: &[u8; BLOCK] = planes.numbers[at * BLOCK..].first_chunk().expect("whole blocks");
                 self.pack_numbers(from, lane_of_half, &mut numbers[half * self.half..][..self.half]);
                 let groups = self.groups_a_block();
-                for (plane, own) in [&planes.sub_scales, &planes.sub_minima].into_iter().zip(own.chunks_mut(groups * BLOCK)) {
+                for (plane, own) in
+                    [&planes.sub_scales, &planes.sub_minima].into_iter().zip(own.chunks_mut(groups * BLOCK))
+                {
                     for (group, own) in own.chunks_exact_mut(BLOCK).enumerate() {
-                        own[lane] = plane[(at * BLOCK + group * BLOCK / groups) / self.encoding.group()].cast_unsigned();
+                        own[lane] =
+                            plane[(at * BLOCK + group * BLOCK / groups) / self.encoding.group()].cast_unsigned();
                     }
                 }
             }

@@ -20,9 +20,8 @@ impl Avx512 {
 
 impl Avx2 {
     pub fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
+        let found =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         (!cfg!(miri) && found).then_some(Self(()))
     }
 }

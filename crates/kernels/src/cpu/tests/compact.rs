@@ -27,7 +27,9 @@ const ENCODINGS: [Encoding; 9] = [
 
 /// A random quantised matrix, and its weights by the encoding's definition.
 fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix, Vec<f32>) {
-    let whole = |seed: u64, count: usize, most: f32| noise(seed, count).iter().map(|x| ((x + 1.0) * most / 2.0) as i32).collect::<Vec<_>>();
+    let whole = |seed: u64, count: usize, most: f32| {
+        noise(seed, count).iter().map(|x| ((x + 1.0) * most / 2.0) as i32).collect::<Vec<_>>()
+    };
     let top = match encoding {
         Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q4K | Encoding::Nf4 => 16.0,
         Encoding::Q5_0 | Encoding::Q5_1 | Encoding::Q5K => 32.0,
@@ -72,10 +74,8 @@ fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix
 
 /// The three kinds of matrices that are opened.
 fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
-    let mut all: Vec<_> = ENCODINGS
-        .iter()
-        .map(|&encoding| quantised(encoding, seed, out, supers * encoding.divisor().max(64)))
-        .collect();
+    let mut all: Vec<_> =
+        ENCODINGS.iter().map(|&encoding| quantised(encoding, seed, out, supers * encoding.divisor().max(64))).collect();
     let input = 50 * supers;
     let values = noise(seed, out * input);
     for kind in [HalfKind::F16, HalfKind::Bf16] {
