@@ -119,14 +119,6 @@ impl Encoding {
         }
     }
 
-    pub(crate) fn bits(self) -> usize {
-        match self.numbers() {
-            Numbers::Four | Numbers::Levels => 4,
-            Numbers::Six => 6,
-            Numbers::Eight => 8,
-        }
-    }
-
     pub(crate) fn offset(self) -> Offset {
         match self {
             Self::Q4_0 => Offset::Zero(8),

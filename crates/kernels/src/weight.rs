@@ -149,7 +149,7 @@ impl Weight {
     /// # Panics
     /// When there is no such row.
     pub fn select(&self, rows: &[u32]) -> Tensor<2> {
-        let [out, input] = self.dims();
+        let out = self.dims()[0];
         assert!(rows.iter().all(|&row| (row as usize) < out), "select: a row is not below {out}");
         match &self.0 {
             Layout::Dense(tensor) => {
@@ -159,6 +159,7 @@ impl Weight {
             }
             #[cfg(feature = "flex")]
             Layout::Packed(packed, device) => {
+                let input = packed.input();
                 let mut values = vec![0.0; rows.len() * input];
                 for (&row, to) in rows.iter().zip(values.chunks_exact_mut(input)) {
                     packed.copy_row(Level::best(), row as usize, to);

@@ -97,7 +97,12 @@ pub struct Shape {
 impl Shape {
     fn new(encoding: Encoding, input: usize) -> Self {
         let blocks = encoding.super_inputs(input) / BLOCK;
-        let half = encoding.bits() * BLOCK * LANES / 8;
+        let bits = match encoding.numbers() {
+            Numbers::Four | Numbers::Levels => 4,
+            Numbers::Six => 6,
+            Numbers::Eight => 8,
+        };
+        let half = bits * BLOCK * LANES / 8;
         Self { encoding, input, blocks, half }
     }
 
