@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use foehn::kernels::{Targets, token_log_probs};
-use foehn::mistral::{Mistral, Packed};
+use foehn::mistral::{KvCache, Mistral, Packed};
 use foehn::tokens::{Batch, Sample};
 use serde::Deserialize;
 
@@ -25,6 +25,9 @@ struct Arguments {
     /// Rows are gathered until they have so many tokens, and then computed together; 0 computes each as it comes
     #[arg(long, default_value_t = 4096)]
     tokens_at_once: usize,
+    /// Compute each row token by token, as generating does: on a quantised base with what meets it rounded to eight bits
+    #[arg(long)]
+    decode: bool,
     /// Says on stderr how long the computing took
     #[arg(long)]
     time: bool,
@@ -44,7 +47,10 @@ fn main() -> ExitCode {
         let (mut seconds, mut rows, mut computed) = (0.0, 0, 0);
         let mut score = |waiting: &mut Vec<Sample>| -> Result<()> {
             let start = Instant::now();
-            let (log_probs, size) = log_probs(&network.model, waiting);
+            let (log_probs, size) = match arguments.decode {
+                true => decoded(&network.model, waiting)?,
+                false => log_probs(&network.model, waiting),
+            };
             seconds += start.elapsed().as_secs_f64();
             rows += waiting.len();
             computed += size;
@@ -86,4 +92,23 @@ fn log_probs(model: &Mistral, rows: &[Sample]) -> (Vec<Vec<f32>>, usize) {
     let found = token_log_probs(model.forward(packed), model.head(), &targets);
     let row = |row: usize| batch.targets_of(row).iter().map(|&target| found[target as usize]).collect();
     ((0..rows.len()).map(row).collect(), batch.rows())
+}
+
+/// As [`log_probs`], token by token over a cache that need not be exact.
+fn decoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let ids = row.input_ids();
+        let mut cache = KvCache::new(model.config(), 1, ids.len(), &model.device());
+        cache.set_exact(false);
+        let mut log_probs = Vec::with_capacity(ids.len() - 1);
+        for pair in ids.windows(2) {
+            let logits: Vec<f32> = model.next_logits(&[&pair[..1]], &mut cache).into_data().try_into_vec()?;
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+            log_probs.push((f64::from(logits[pair[1] as usize] - largest) - sum.ln()) as f32);
+        }
+        found.push(log_probs);
+    }
+    Ok((found, rows.iter().map(Sample::len).sum()))
 }
