@@ -132,7 +132,7 @@ impl Stored<'_> {
         let dtype = self.weights.info(&stored_name).map(|info| info.dtype);
         let form = self.base.form(dtype.unwrap_or(DType::F32), input);
         if let (Form::Same(encoding), Some(dtype)) = (form, dtype) {
-            let bytes = self.weights.read(&stored_name)?;
+            let bytes = self.weights.read_blocks(&stored_name)?;
             let len = bytes.len() / out.max(1);
             return Ok(Weight::quantised(encoding, shape, self.device, |row, to| {
                 unpack(dtype, &bytes[stored(row) * len..][..len], &mut planes(to));

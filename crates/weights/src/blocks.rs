@@ -50,6 +50,20 @@ pub fn unpack(dtype: DType, bytes: &[u8], to: &mut Planes<'_>) -> bool {
     true
 }
 
+/// The first block whose scale or minimum is not finite.
+pub(crate) fn broken(dtype: DType, bytes: &[u8]) -> Option<usize> {
+    let scales: &[usize] = match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
+        DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => &[0, 2],
+        DType::Q6K => &[208],
+        DType::F32 | DType::F16 | DType::BF16 | DType::Other(_) => return None,
+    };
+    // All ones in the exponent of a half: infinite, or not a number.
+    let is_finite = |half: u16| half & 0x7c00 != 0x7c00;
+    let is_broken = |block: &[u8]| scales.iter().any(|&scale| !is_finite(at(block, scale)));
+    bytes.chunks_exact(dtype.block().bytes).position(is_broken)
+}
+
 /// The number that stands for zero, where a type has no minima.
 pub(crate) fn zero(dtype: DType) -> f32 {
     match dtype {

@@ -22,6 +22,20 @@ pub enum Error {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// A quantised block has a scale that no number can be made with.
+    #[error(
+        "block {block} of tensor {name:?} ({dtype}) in {path} has a scale that is infinite or not a number: the file is damaged"
+    )]
+    BrokenBlock {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// How it is stored.
+        dtype: DType,
+        /// The block's place in the tensor, from 0.
+        block: usize,
+    },
     /// The folder holds no model under a name that this crate reads.
     #[error("no weights in {}: it has neither model.safetensors.index.json nor model.safetensors", path.display())]
     NoWeights {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::map::MappedFile;
-use crate::{DType, Error, Gguf, Result, dequant, gguf, index, safetensors};
+use crate::{DType, Error, Gguf, Result, blocks, dequant, gguf, index, safetensors};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
@@ -87,11 +87,11 @@ impl Weights {
     /// Quantised blocks are turned into exactly the numbers that the Python package `gguf` gives.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`], or [`Error::NotFloat`] for a type that has no `f32` form here.
+    /// [`Error::NoSuchTensor`], [`Error::BrokenBlock`], or [`Error::NotFloat`] for a type that has no `f32` form here.
     pub fn load_f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let (file, entry) = self.entry(name)?;
         let TensorInfo { shape, dtype } = &entry.info;
-        let bytes = file.read(entry.range.clone(), || format!("tensor {name:?}"))?;
+        let bytes = self.read_blocks(name)?;
         let block = dtype.block();
         let mut values = vec![0.0; bytes.len() / block.bytes * block.elements];
         if !dequant::dequantize(*dtype, &bytes, &mut values) {
@@ -118,6 +118,22 @@ impl Weights {
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let (file, entry) = self.entry(name)?;
         file.read(entry.range.clone(), || format!("tensor {name:?}"))
+    }
+
+    /// As [`read`](Self::read), with the scales of quantised blocks checked.
+    ///
+    /// # Errors
+    /// As there, and [`Error::BrokenBlock`] for a scale that is infinite or not a number.
+    pub fn read_blocks(&self, name: &str) -> Result<Vec<u8>> {
+        let bytes = self.read(name)?;
+        let (file, entry) = self.entry(name)?;
+        match blocks::broken(entry.info.dtype, &bytes) {
+            None => Ok(bytes),
+            Some(block) => {
+                let (path, dtype) = (file.path().to_owned(), entry.info.dtype);
+                Err(Error::BrokenBlock { path, name: name.to_owned(), dtype, block })
+            }
+        }
     }
 
     /// The text that a safetensors header carries under `__metadata__`; of all shards, where there are several.

@@ -46,6 +46,20 @@ fn blocks_dequantise_bit_for_bit_as_in_python() {
 }
 
 #[test]
+fn a_block_without_a_finite_scale_is_an_error_with_its_place() {
+    // Three blocks of Q8_0; the second one's scale is NaN, then infinite.
+    for scale in [0x7e00u16, 0xfc00] {
+        let mut bytes = vec![1; 3 * 34];
+        bytes[34..36].copy_from_slice(&scale.to_le_bytes());
+        let (_folder, path) = scratch("broken.gguf");
+        fs::write(&path, gguf(&[], &[GgufTensor("t", &[96], 8, 0)], &bytes)).unwrap();
+        let error = Weights::open(&path).unwrap().load_f32("t").unwrap_err();
+        assert!(matches!(&error, Error::BrokenBlock { name, block: 1, .. } if name == "t"), "{error}");
+        assert_says(&error, &path, "block 1 of tensor \"t\" (Q8_0)");
+    }
+}
+
+#[test]
 fn a_file_written_by_python_reads_back() {
     let golden = golden();
     let (_folder, path) = scratch("small.gguf");
