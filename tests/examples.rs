@@ -202,6 +202,43 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn speed_and_memory_can_be_tried_with_and_without_weights() {
+    let scene = Scene::new();
+    let config = scene.model.join("config.json");
+    let quick = ["--prefill", "16", "--decode", "3", "--rounds", "1"];
+    for more in [&["--base", "q8_0", "--batch", "2"][..], &["--exact"]] {
+        for synthetic in [false, true] {
+            let mut command = example("speed");
+            match synthetic {
+                true => command.arg("--synthetic").arg(&config),
+                false => command.arg("--model").arg(&scene.model),
+            };
+            let report: Value = serde_json::from_str(&stdout_of(command.args(quick).args(more))).unwrap();
+            assert!(
+                ["prefill_tok_s", "decode_tok_s"].iter().all(|key| report[key].as_f64().unwrap() > 0.0),
+                "{report}"
+            );
+        }
+    }
+    let mut command = example("steps");
+    command.arg("--synthetic").arg(&config).args(["--base", "q8_0", "--random", "2", "8", "--steps", "2", "--r", "2"]);
+    let report: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
+    assert!(report["losses"].as_array().unwrap().iter().all(|loss| loss.as_f64().unwrap() > 0.0), "{report}");
+
+    // Token by token is the same where nothing is quantised.
+    let score = |more: &[&str]| -> Vec<f64> {
+        let mut command = example("score");
+        command.arg("--model").arg(&scene.model).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"{\"input_ids\": [1, 4093, 198, 2683, 2]}\n").unwrap();
+        serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let (together, decoded, rounded) = (score(&[]), score(&["--decode"]), score(&["--decode", "--base", "q8_0"]));
+    assert!(together.iter().zip(&decoded).all(|(a, b)| (a - b).abs() < 1e-4), "{together:?} {decoded:?}");
+    assert!(together.iter().zip(&rounded).all(|(a, b)| (a - b).abs() < 0.2), "{together:?} {rounded:?}");
+}
+
+#[test]
 fn tokenize_prints_what_the_trainer_reads() {
     let scene = Scene::new();
     let clean = scene.path("clean.jsonl");
@@ -281,7 +318,12 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     fails(&mut finetune("--device", Path::new("abacus")), &["abacus", "flex"]);
     fails(finetune("--seed", Path::new("1")).arg("--resume"), &["no checkpoint"]);
 
-    for name in ["clean", "split", "tokenize", "finetune", "chat", "evaluate", "score", "steps", "export"] {
+    let mut command = example("score");
+    let output = run(command.arg("--model").arg(&scene.model).args(["--base", "q5"]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("no base `q5`") && said.contains("q4_k"), "{said}");
+
+    for name in ["clean", "split", "tokenize", "finetune", "chat", "evaluate", "score", "steps", "speed", "export"] {
         let mut command = example(name);
         let needed: &[&str] = match name {
             "clean" => &["data.jsonl", "--out", "clean.jsonl"],
