@@ -24,9 +24,11 @@ pub enum Base {
     Bf16,
     /// In GGML's `Q8_0`: eight and a half bits a weight.
     Q8_0,
-    /// In GGML's `Q4_K`: four and a half bits a weight. Rows that are no multiple of 256 long become `Q8_0`.
+    /// In GGML's `Q4_K`: four and a half bits a weight. Rows that are no multiple of 256 long become `Q8_0`, and so do
+    /// embedding and head, where four bits cost most.
     Q4K,
-    /// In NF4 with double quantisation (Dettmers et al. 2023, "QLoRA"): four and a quarter bits a weight.
+    /// In NF4 with double quantisation (Dettmers et al. 2023, "QLoRA"): four and a quarter bits a weight; embedding and head
+    /// in `Q8_0`.
     Nf4,
 }
 
@@ -50,16 +52,18 @@ const NAMES: [(Base, &str); 6] = [
 ];
 
 impl Base {
-    /// The form of a matrix that is stored in a type, with rows of a length.
+    /// The form of a matrix by its name in Hugging Face's checkpoints, the type that it is stored in, and the length of its rows.
     ///
     /// What is stored in fewer bits than are asked for stays as it is: more bits would hold the same numbers.
-    pub(crate) fn form(self, stored: DType, input: usize) -> Form {
+    pub(crate) fn form(self, name: &str, stored: DType, input: usize) -> Form {
+        let is_end = matches!(name, "model.embed_tokens" | "lm_head");
+        let base = if is_end && matches!(self, Self::Q4K | Self::Nf4) { Self::Q8_0 } else { self };
         let same = encoding(stored).filter(|encoding| input.is_multiple_of(encoding.divisor())).map(Form::Same);
         let made = |quantization: Quantization, encoding| {
             input.is_multiple_of(quantization.divisor()).then_some(Form::Made(quantization, encoding))
         };
         let eight = || made(Quantization::Q8_0, Encoding::Q8_0);
-        let found = match (self, stored) {
+        let found = match (base, stored) {
             (Self::F32, _) => None,
             (Self::Stored | Self::Bf16, DType::F16) => Some(Form::Half(HalfKind::F16)),
             (Self::Stored | Self::Bf16, DType::BF16) => Some(Form::Half(HalfKind::Bf16)),

@@ -130,7 +130,7 @@ impl Stored<'_> {
         let [out, input] = shape;
         let stored_name = self.stored_name(name, &shape)?;
         let dtype = self.weights.info(&stored_name).map(|info| info.dtype);
-        let form = self.base.form(dtype.unwrap_or(DType::F32), input);
+        let form = self.base.form(name, dtype.unwrap_or(DType::F32), input);
         if let (Form::Same(encoding), Some(dtype)) = (form, dtype) {
             let bytes = self.weights.read_blocks(&stored_name)?;
             let len = bytes.len() / out.max(1);

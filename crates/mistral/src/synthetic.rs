@@ -31,7 +31,7 @@ impl Tensors for Noise<'_> {
     fn matrix(&self, name: &str, shape: [usize; 2], _rotated: Option<usize>) -> Result<Weight, Error> {
         let seed = name.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let bits = |row: usize| Bits(mix(seed ^ (row as u64) << 20));
-        Ok(match self.base.form(DType::BF16, shape[1]) {
+        Ok(match self.base.form(name, DType::BF16, shape[1]) {
             Form::Made(_, encoding) | Form::Same(encoding) => {
                 Weight::quantised(encoding, shape, self.device, |row, to| blocks(encoding, bits(row), to))
             }
