@@ -3,9 +3,9 @@
 use super::buffer::Buffer;
 use super::integer::{self, Rounded};
 use super::linear::{Adapter, Linear};
-use super::matrix::{BLOCK, Left, Matrix, pack_panel};
+use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
 use super::pool::{Parts, parallel, parallel_chunks, threads};
-use super::product::{EMPTY, NOTHING, Term, Tile, sum_tile};
+use super::product::{EMPTY, Term, Tile, sum_tile};
 use super::rows::dot;
 use super::simd::Level;
 
@@ -33,61 +33,59 @@ pub fn project_few<const N: usize>(
 ) {
     let width = linears[0].weight.input();
     assert_eq!(x.len(), rows * width, "projection: input is not [rows, in]");
-    let is_integer = |linear: &Linear<'_>| {
-        integers && matches!(linear.weight, Matrix::Blocks(blocks) if integer::is_integer(blocks))
-    };
-    let rounded = linears.iter().any(is_integer).then(|| Rounded::new(level, x, rows));
+    let rounded =
+        linears.iter().any(|linear| as_integers(linear, integers).is_some()).then(|| Rounded::new(level, x, rows));
     // Whole runs of what is multiplied as integers.
     let most = if rounded.is_some() { integer::ROWS } else { level.tile_rows() };
     let tile_rows = most.min(rows.max(1));
     let left = |values: &[f32], width: usize| {
         Left::with_tile_rows(tile_rows, rows, width, |row| &values[row * width..][..width])
     };
-    let exact = (!linears.iter().all(is_integer)).then(|| left(x, width));
+    let exact = linears.iter().any(|linear| as_integers(linear, integers).is_none()).then(|| left(x, width));
     let low = low(level, x, rows, width, &linears);
-    let mut at = 0;
-    let lows = linears.map(|linear| {
-        let adapter = linear.adapter?;
-        assert!(adapter.mask.is_none(), "projection: dropout where nothing is trained");
-        at += rows * adapter.r;
-        Some(left(&low[at - rows * adapter.r..at], adapter.r))
+    let (mut panels, mut of_low) = (0, &low[..]);
+    let mut outs = outs.into_iter();
+    let jobs = linears.map(|linear| {
+        let out = outs.next().expect("as many outputs as projections");
+        assert_eq!(out.len(), rows * linear.weight.out(), "projection: output is not [rows, out]");
+        let low = linear.adapter.map(|adapter| {
+            assert!(adapter.mask.is_none(), "projection: dropout where nothing is trained");
+            let (own, rest) = of_low.split_at(rows * adapter.r);
+            of_low = rest;
+            left(own, adapter.r)
+        });
+        let input = match (as_integers(&linear, integers), &rounded, &exact) {
+            (Some(blocks), Some(rounded), _) => Input::Rounded(rounded, blocks),
+            (_, _, Some(exact)) => Input::Exact(exact),
+            _ => unreachable!("rows are packed where a weight is not multiplied as integers"),
+        };
+        let first = panels;
+        panels += linear.weight.out().div_ceil(BLOCK);
+        Job { linear, first, input, low, rows, tile_rows, out: Parts::new(out), add }
     });
-    let mut panels = 0;
-    let jobs: [Job<'_>; N] = {
-        let mut at = 0;
-        outs.map(|out| {
-            let linear = linears[at];
-            assert_eq!(out.len(), rows * linear.weight.out(), "projection: output is not [rows, out]");
-            let job = Job {
-                linear,
-                first: panels,
-                low: lows[at].as_ref(),
-                out: Parts::new(out),
-                rounded: rounded.as_ref().filter(|_| is_integer(&linear)),
-            };
-            at += 1;
-            panels += panels_of(&linear);
-            job
-        })
-    };
     // A run a thread: each reads its part of the weights in one stream.
     let run = panels.div_ceil(threads()).max(1);
+    let most_r = linears.iter().filter_map(|linear| linear.adapter).map(|adapter| adapter.r).max().unwrap_or(0);
+    let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
     parallel(panels.div_ceil(run), |item| {
-        let mut tile = EMPTY;
-        let needs_opening = jobs.iter().any(|job| job.rounded.is_none() && job.linear.weight.full().is_none());
-        let mut scratch = Buffer::new(if needs_opening { OPEN * BLOCK } else { 0 });
-        let mut b = Buffer::new(
-            linears.iter().filter_map(|linear| linear.adapter).map(|adapter| adapter.r * BLOCK).max().unwrap_or(0),
-        );
+        let mut scratch = Scratch {
+            tile: EMPTY,
+            opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
+            b: Buffer::new(most_r * BLOCK),
+        };
         for panel in item * run..panels.min((item + 1) * run) {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, rows, tile_rows, exact.as_ref(), add, &mut scratch, &mut b, &mut tile);
+            job.panel(level, panel - job.first, &mut scratch);
         }
     });
 }
 
-fn panels_of(linear: &Linear<'_>) -> usize {
-    linear.weight.out().div_ceil(BLOCK)
+/// The blocks of a weight that is multiplied as integers.
+fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
+    match linear.weight {
+        Matrix::Blocks(blocks) if integers && integer::is_integer(blocks) => Some(blocks),
+        _ => None,
+    }
 }
 
 /// `scale·x·Aᵀ` of each adapter, `[rows, r]`, one after the other.
@@ -115,61 +113,64 @@ struct Job<'a> {
     linear: Linear<'a>,
     /// Its first panel among all.
     first: usize,
-    low: Option<&'a Left>,
+    input: Input<'a>,
+    /// What the adapter made of the input.
+    low: Option<Left>,
+    rows: usize,
+    tile_rows: usize,
     out: Parts<'a>,
-    /// The rows, where the weight is multiplied as integers.
-    rounded: Option<&'a Rounded>,
+    add: bool,
+}
+
+/// The rows as a weight meets them.
+enum Input<'a> {
+    Exact(&'a Left),
+    Rounded(&'a Rounded, &'a Blocks),
+}
+
+/// What a thread writes on.
+struct Scratch {
+    tile: Tile,
+    opened: Buffer,
+    /// A panel of the adapter's B.
+    b: Buffer,
 }
 
 impl Job<'_> {
-    #[allow(clippy::too_many_arguments)]
-    fn panel(
-        &self,
-        level: Level,
-        panel: usize,
-        rows: usize,
-        tile_rows: usize,
-        exact: Option<&Left>,
-        add: bool,
-        scratch: &mut [f32],
-        b: &mut [f32],
-        tile: &mut Tile,
-    ) {
+    fn panel(&self, level: Level, panel: usize, scratch: &mut Scratch) {
+        let Scratch { tile, opened, b } = scratch;
         let (weight, column) = (self.linear.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
         if let Some(Adapter { b: from, r, .. }) = self.linear.adapter {
             pack_panel(level, &from[column * r..], columns, r, r, b);
         }
-        for first in (0..rows).step_by(tile_rows) {
-            let count = tile_rows.min(rows - first);
-            let low = self.low.map_or(NOTHING, |low| term(low, first / tile_rows, b, 0..low.depth()));
-            match (self.rounded, weight, exact) {
-                (Some(x), Matrix::Blocks(blocks), _) => {
-                    integer::sum(level, blocks, panel, x, first / tile_rows, &mut tile[..count]);
-                    plus(level, &[low], count, tile);
-                }
-                (_, _, Some(x)) => {
+        for (at, first) in (0..self.rows).step_by(self.tile_rows).enumerate() {
+            let count = self.tile_rows.min(self.rows - first);
+            match self.input {
+                Input::Rounded(x, blocks) => integer::sum(level, blocks, panel, x, at, &mut tile[..count]),
+                Input::Exact(x) => {
                     tile[..count].fill([0.0; BLOCK]);
                     // In the same runs however the weight is stored, so that the sums are the same.
                     for start in (0..x.depth()).step_by(OPEN) {
                         let inputs = start..x.depth().min(start + OPEN);
-                        let opened = match weight.full() {
+                        let weights = match weight.full() {
                             Some(packed) => &packed.data()[panel * packed.panel_len() + start * BLOCK..],
                             None => {
-                                weight.open(level, panel, inputs.clone(), scratch);
-                                &scratch[..]
+                                weight.open(level, panel, inputs.clone(), opened);
+                                &opened[..]
                             }
                         };
-                        plus(level, &[term(x, first / tile_rows, opened, inputs)], count, tile);
+                        plus(level, term(x, at, weights, inputs), count, tile);
                     }
-                    plus(level, &[low], count, tile);
                 }
-                _ => unreachable!("rows are packed where a weight is not multiplied as integers"),
+            }
+            if let Some(low) = &self.low {
+                plus(level, term(low, at, b, 0..low.depth()), count, tile);
             }
             for (row, sums) in tile[..count].iter().enumerate() {
                 // SAFETY: panels of one output do not overlap, and each is computed once.
                 let to = unsafe { self.out.part((first + row) * weight.out() + column, columns) };
-                match add {
+                match self.add {
                     true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
                     false => to.copy_from_slice(&sums[..columns]),
                 }
@@ -190,13 +191,10 @@ fn term<'a>(x: &'a Left, tile: usize, panel: &'a [f32], inputs: std::ops::Range<
     }
 }
 
-/// Adds the sum of the terms to a tile.
-fn plus(level: Level, terms: &[Term<'_>], rows: usize, tile: &mut Tile) {
-    if terms.iter().all(|term| term.depth == 0) {
-        return;
-    }
+/// Adds a product to a tile.
+fn plus(level: Level, term: Term<'_>, rows: usize, tile: &mut Tile) {
     let mut more = EMPTY;
-    sum_tile(level, terms, rows, &mut more);
+    sum_tile(level, &[term], rows, &mut more);
     for (row, more) in tile.iter_mut().zip(&more).take(rows) {
         row.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::cross_entropy::log_probs;
+use super::few::project_few;
+use super::linear::{Adapter, Linear};
 use super::matrix::{Left, Matrix, Packed};
 use super::pool::{parallel, set_threads};
 use super::product::{Backward, Forward, backward, forward, forward_packed, over_rows};
@@ -330,7 +332,11 @@ fn results_do_not_depend_on_the_threads() {
         attention_backward(level, heads, saved, &seen, &x, [dq, dk, dv]);
         let mut gradient = vec![0.0; rows * input];
         let log_probs = log_probs(level, &x, &weight, &targets, Some(&mut gradient));
-        let all = [y, mixed, log_probs, gradient].into_iter().chain(grads).flatten();
+        let mut few = vec![0.0; 3 * out];
+        let (a, b) = (&key[..4 * input], &value[..out * 4]);
+        let adapter = Some(Adapter { a, b, r: 4, scale: 0.5, mask: None });
+        project_few(level, &x[..3 * input], 3, [Linear { weight: &weight, adapter }], [&mut few], false, false);
+        let all = [y, few, mixed, log_probs, gradient].into_iter().chain(grads).flatten();
         all.map(f32::to_bits).collect::<Vec<u32>>()
     };
     set_threads(1);

@@ -4,8 +4,6 @@ use super::*;
 use crate::cpu::attention::Heads;
 use crate::cpu::block::{FeedForward, SelfAttention};
 use crate::cpu::cached::{Layer, Pass, Run, Store};
-use crate::cpu::few::project_few;
-use crate::cpu::linear::{Adapter, Linear};
 use crate::cpu::matrix::{Blocks, Half};
 use crate::encoding::{Encoding, HalfKind, NF4_LEVELS};
 use half::{bf16, f16};
