@@ -4,7 +4,7 @@ use super::buffer::Buffer;
 use super::integer::{self, Rounded};
 use super::linear::{Adapter, Linear};
 use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
-use super::pool::{Parts, parallel, parallel_chunks, threads};
+use super::pool::{Parts, parallel_chunks, parallel_streams, threads};
 use super::product::{EMPTY, Term, Tile, sum_tile};
 use super::rows::dot;
 use super::simd::Level;
@@ -63,19 +63,17 @@ pub fn project_few<const N: usize>(
         panels += linear.weight.out().div_ceil(BLOCK);
         Job { linear, first, input, low, rows, tile_rows, out: Parts::new(out), add }
     });
-    // A run a thread: each reads its part of the weights in one stream.
-    let run = panels.div_ceil(threads()).max(1);
     let most_r = linears.iter().filter_map(|linear| linear.adapter).map(|adapter| adapter.r).max().unwrap_or(0);
     let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
-    parallel(panels.div_ceil(run), |item| {
-        let mut scratch = Scratch {
-            tile: EMPTY,
-            opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
-            b: Buffer::new(most_r * BLOCK),
-        };
-        for panel in item * run..panels.min((item + 1) * run) {
+    let begin = || Scratch {
+        tile: EMPTY,
+        opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
+        b: Buffer::new(most_r * BLOCK),
+    };
+    parallel_streams(panels, begin, |scratch, panels| {
+        for panel in panels {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, &mut scratch);
+            job.panel(level, panel - job.first, scratch);
         }
     });
 }

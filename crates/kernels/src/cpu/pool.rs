@@ -3,7 +3,8 @@
 //! A training step has thousands of parallel regions, each of some hundred microseconds. Waking a thread that sleeps costs
 //! as much; one that spins is there within a microsecond.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -215,6 +216,40 @@ impl Pool {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Calls `run` with ranges that together are `0..total`, each once: every thread goes through a part of its own from front to
+/// back, as memory is read fastest, and then takes what others have left, from the back. `begin` makes what a thread's calls
+/// share.
+///
+/// # Panics
+/// When a call panicked.
+pub fn parallel_streams<T>(total: usize, begin: impl Fn() -> T + Sync, run: impl Fn(&mut T, Range<usize>) + Sync) {
+    let lanes = threads().min(total);
+    let Some(chunk) = total.div_ceil(STREAM_CHUNKS).checked_div(lanes).map(|chunk| chunk.max(1)) else { return };
+    let chunks = total.div_ceil(chunk);
+    // Of each lane the first chunk that is left, and above it, in the upper half, the end.
+    let left: Vec<AtomicU64> = (0..lanes as u64)
+        .map(|lane| (chunks as u64 * lane / lanes as u64) | (chunks as u64 * (lane + 1) / lanes as u64) << 32)
+        .map(AtomicU64::new)
+        .collect();
+    let take = |lane: usize, from_front: bool| {
+        let (step, back) = if from_front { (1, 0) } else { (-(1i64 << 32), 1) };
+        let shorter = |range: u64| (range & u64::from(u32::MAX) < range >> 32).then(|| range.wrapping_add_signed(step));
+        let range = left[lane].fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter).ok()?;
+        Some(if from_front { range as u32 as usize } else { (range >> 32) as usize - back })
+    };
+    parallel(lanes, |lane| {
+        let mut state = begin();
+        for at in 0..lanes {
+            while let Some(chunk_at) = take((lane + at) % lanes, at == 0) {
+                run(&mut state, chunk_at * chunk..total.min((chunk_at + 1) * chunk));
+            }
+        }
+    });
+}
+
+/// Chunks of a thread's part.
+const STREAM_CHUNKS: usize = 8;
 
 /// Disjoint parts of one buffer, written by several threads at once.
 pub struct Parts<'a, T = f32> {

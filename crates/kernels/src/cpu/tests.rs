@@ -9,7 +9,7 @@ use super::cross_entropy::log_probs;
 use super::few::project_few;
 use super::linear::{Adapter, Linear};
 use super::matrix::{Left, Matrix, Packed};
-use super::pool::{parallel, set_threads};
+use super::pool::{parallel, parallel_streams, set_threads};
 use super::product::{Backward, Forward, backward, forward, forward_packed, over_rows};
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
 use super::simd::{LANES, Level, Simd, dispatch};
@@ -344,6 +344,22 @@ fn results_do_not_depend_on_the_threads() {
     for threads in [2, 3, 3, 1] {
         set_threads(threads);
         assert!(alone == run(), "{threads} threads");
+    }
+}
+
+#[test]
+fn streams_cover_everything_once() {
+    for total in [0, 1, 2, 3, 15, 16, 17, 40, 1000] {
+        let seen: Vec<std::sync::atomic::AtomicUsize> = (0..total).map(|_| Default::default()).collect();
+        parallel_streams(
+            total,
+            || 0,
+            |calls, range| {
+                *calls += 1;
+                range.for_each(|at| drop(seen[at].fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
+            },
+        );
+        assert!(seen.into_iter().all(|count| count.into_inner() == 1), "{total}");
     }
 }
 
