@@ -98,6 +98,28 @@ fn a_base_made_on_loading_is_near_its_checkpoint_and_stays_what_it_is() {
 }
 
 #[test]
+fn weights_that_are_not_finite_are_not_quantised() {
+    let device = foehn::device("flex").unwrap();
+    let model = Mistral::synthetic(&config(), Base::F32, &device);
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let name = "model.layers.1.mlp.up_proj.weight";
+    // The tensor's sixth element becomes NaN in the file.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let at = header + json[name]["data_offsets"][0].as_u64().unwrap() as usize + 4 * 5;
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let weights = Weights::open(folder.path()).unwrap();
+    for base in [Base::Q8_0, Base::Q4K, Base::Nf4] {
+        let error = Mistral::load_as(model.config(), &weights, base, &device).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("element 5") && error.contains("NaN"), "{base}: {error}");
+    }
+}
+
+#[test]
 fn every_device_and_every_way_of_decoding_give_the_same() {
     for (name, device) in devices() {
         for base in BASES {

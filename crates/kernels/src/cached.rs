@@ -36,7 +36,6 @@ pub struct KvCache {
     lengths: Vec<usize>,
     capacity: usize,
     shape: KvShape,
-    device: Device,
 }
 
 #[derive(Clone, Debug)]
@@ -58,11 +57,11 @@ impl KvCache {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(&device) {
             let store = Kind::Native(Store::new(layers, kv_heads, head_dim, batch));
-            return Self { store, lengths: vec![0; batch], capacity, shape, device };
+            return Self { store, lengths: vec![0; batch], capacity, shape };
         }
         let empty = || Tensor::zeros([batch, kv_heads, STEP, head_dim], &device);
         let store = Kind::Tensors((0..layers).map(|_| (empty(), empty())).collect());
-        Self { store, lengths: vec![0; batch], capacity, shape, device }
+        Self { store, lengths: vec![0; batch], capacity, shape }
     }
 
     /// How many tokens each sequence holds.
@@ -73,11 +72,6 @@ impl KvCache {
     /// How many tokens a sequence can hold.
     pub fn capacity(&self) -> usize {
         self.capacity
-    }
-
-    /// The device that the keys and values are on.
-    pub fn device(&self) -> &Device {
-        &self.device
     }
 
     /// Forgets the last tokens of each sequence, so that sequence `b` holds `lengths[b]`.
@@ -173,16 +167,8 @@ pub fn forward_cached(
             crate::flex::forward_cached(layers, &x, &pass, store)
         }
         Kind::Tensors(store) => {
-            let _ = integers;
-            forward_padded(
-                layers,
-                x,
-                new,
-                &past,
-                store,
-                |positions, batch, device| Rotary::new(positions, batch, head_dim, rope_theta, device),
-                window,
-            )
+            let rotary = |positions: &[u32], batch| Rotary::new(positions, batch, head_dim, rope_theta, &x.device());
+            forward_padded(layers, &x, new, &past, store, &rotary, window)
         }
     };
     for (length, new) in cache.lengths.iter_mut().zip(new) {
@@ -194,18 +180,18 @@ pub fn forward_cached(
 /// The reference: sequences that bring rows are computed side by side, padded to the one that brings the most.
 fn forward_padded(
     layers: &[DecoderLayer<'_>],
-    x: Tensor<2>,
+    x: &Tensor<2>,
     new: &[usize],
     past: &[usize],
     store: &mut [(Tensor<4>, Tensor<4>)],
-    rotary: impl Fn(&[u32], usize, &Device) -> Rotary,
+    rotary: &dyn Fn(&[u32], usize) -> Rotary,
     window: Option<usize>,
 ) -> Tensor<2> {
     let device = x.device();
     let active: Vec<usize> = (0..new.len()).filter(|&sequence| new[sequence] > 0).collect();
     let most = new.iter().copied().max().unwrap_or(0);
     if most == 0 {
-        return x;
+        return x.clone();
     }
     // The rows with padding, and where the given rows are among them.
     let (mut padded, mut given, mut start) = (Vec::new(), Vec::new(), 0);
@@ -218,9 +204,9 @@ fn forward_padded(
     let past: Vec<usize> = active.iter().map(|&sequence| past[sequence]).collect();
     let keys = past.iter().max().map_or(0, |past| past + most);
     let positions: Vec<u32> = past.iter().flat_map(|&past| (past..past + most).map(|p| p as u32)).collect();
-    let rotary = rotary(&positions, active.len(), &device);
+    let rotary = rotary(&positions, active.len());
     let visibility = Visibility::cached(&past, most, keys, window, &device);
-    let mut hidden = x.select(0, index(&padded));
+    let mut hidden = x.clone().select(0, index(&padded));
     for (layer, (key_store, value_store)) in layers.iter().zip(store) {
         let mut append = |key: Tensor<4>, value: Tensor<4>| {
             let seen = |plane: &mut Tensor<4>, rows: Tensor<4>| {

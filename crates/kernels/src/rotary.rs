@@ -1,5 +1,6 @@
 //! Rotary position embedding, half-split as Hugging Face stores it.
 
+#[cfg(feature = "flex")]
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -14,6 +15,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub struct Rotary {
     batch: usize,
     /// Cosines and sines, `[rows, head_dim / 2]`.
+    #[cfg(feature = "flex")]
     tables: Arc<[Vec<f32>; 2]>,
     cos: Tensor<4>,
     sin: Tensor<4>,
@@ -31,7 +33,13 @@ impl Rotary {
         let tables = tables(position_ids, head_dim, rope_theta);
         let [cos, sin] =
             tables.each_ref().map(|table| Tensor::from_data(TensorData::new(table.clone(), shape), device));
-        Self { batch, tables: Arc::new(tables), cos, sin }
+        Self {
+            batch,
+            #[cfg(feature = "flex")]
+            tables: Arc::new(tables),
+            cos,
+            sin,
+        }
     }
 
     /// Sequences side by side.

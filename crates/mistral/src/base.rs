@@ -70,8 +70,7 @@ impl Base {
             (Self::Stored, _) => same,
             (Self::Bf16, _) => same.or(Some(Form::Half(HalfKind::Bf16))),
             (Self::Q8_0, _) => same.or_else(eight),
-            (Self::Q4K, DType::Q4_0 | DType::Q4_1 | DType::Q4K)
-            | (Self::Nf4, DType::Q4_0 | DType::Q4_1 | DType::Q4K) => same,
+            (Self::Q4K | Self::Nf4, DType::Q4_0 | DType::Q4_1 | DType::Q4K) => same,
             (Self::Q4K, DType::Q8_0) if !input.is_multiple_of(256) => same,
             (Self::Q4K, _) => made(Quantization::Q4K, Encoding::Q4K).or_else(eight),
             (Self::Nf4, _) => made(Quantization::Nf4, Encoding::Nf4),
@@ -108,8 +107,8 @@ impl FromStr for Base {
     /// [`Error::UnknownBase`], listing what there is.
     fn from_str(text: &str) -> Result<Self, Error> {
         let found = NAMES.iter().find(|(_, name)| *name == text).map(|(base, _)| *base);
-        found
-            .ok_or_else(|| Error::UnknownBase { found: text.to_owned(), known: NAMES.map(|(_, name)| name).join(", ") })
+        let known = || NAMES.map(|(_, name)| name).join(", ");
+        found.ok_or_else(|| Error::UnknownBase { found: text.to_owned(), known: known() })
     }
 }
 

@@ -29,7 +29,7 @@ impl Quantization {
 
     /// Quantises a row. `levels` are those of NF4, ascending; the other forms do not look at them.
     ///
-    /// Numbers that are not finite give blocks that are not, which whoever computes with them will see.
+    /// The values have to be finite: four or eight bits cannot say that one is not.
     ///
     /// # Panics
     /// When the row is no whole number of blocks, or the parts are too short for it.

@@ -179,7 +179,8 @@ impl Pass<'_> {
         add: bool,
     ) {
         let rows = self.rows();
-        match rows <= FEW {
+        // What is rounded is so for any number of rows: a sequence is continued as if it were alone.
+        match rows <= FEW || self.integers {
             true => project_few(level, x, rows, linears, outs, add, self.integers),
             false => drop(project(level, x, rows, linears, outs, add)),
         }

@@ -40,7 +40,7 @@ struct Cell {
 }
 
 impl Rounded {
-    /// Rounds rows of a multiple of 32 elements.
+    /// Rounds rows of a multiple of 32 elements. A row that is not finite stays so: each of its products is not a number.
     pub fn new(level: Level, x: &[f32], rows: usize) -> Self {
         let blocks = x.len() / rows.max(1) / BLOCK;
         let mut cells = vec![Cell::default(); rows * blocks];
@@ -61,15 +61,21 @@ dispatch! {
 
 #[inline(always)]
 fn round_with<S: Simd>(simd: S, x: &[f32], cells: &mut [Cell], row: usize, rows: usize) {
+    // Zero, unless an element is infinite or not a number, which eight bits cannot say.
+    let mut poison = simd.splat(0.0);
     for (x, cell) in x.chunks_exact(BLOCK).zip(cells.iter_mut().skip(row).step_by(rows)) {
         let (low, high) = (simd.load(x), simd.load(&x[LANES..]));
+        poison = simd.fma(high, simd.splat(0.0), simd.fma(low, simd.splat(0.0), poison));
         let (largest, least) = (simd.max(low, high), simd.min(low, high));
         cell.unit = simd.max_lane(simd.max(largest, simd.sub(simd.splat(0.0), least))) / 127.0;
         let inverse = simd.splat(if cell.unit > 0.0 { 1.0 / cell.unit } else { 0.0 });
         let (to_low, to_high) = cell.words.split_at_mut(4);
         let sums = [simd.to_i8(simd.mul(low, inverse), to_low), simd.to_i8(simd.mul(high, inverse), to_high)];
         cell.sums = [sums[0] as f32 * cell.unit, sums[1] as f32 * cell.unit];
-        cell.sum = (sums[0] + sums[1]) as f32 * cell.unit;
+        cell.sum = (sums[0] as f32 + sums[1] as f32) * cell.unit;
+    }
+    if simd.sum(poison) != 0.0 {
+        cells.iter_mut().skip(row).step_by(rows).for_each(|cell| cell.unit = f32::NAN);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each function gives `None` where it has no fast path for its arguments, and the caller runs the reference.
 
+mod cached;
 mod record;
 
 use std::sync::Arc;
@@ -10,11 +11,9 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::Visibility;
-use crate::cached::CachedPass;
-use crate::cpu::{
-    attention::Heads, block, cached, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level,
-};
-use crate::{DecoderLayer, FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
+use crate::cpu::{attention::Heads, block, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level};
+use crate::{FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
+pub use cached::forward_cached;
 use record::{Operand, Values, record};
 
 /// Whether a device, with autodiff or without, is `flex`.
@@ -52,87 +51,13 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>, integers: bool) -> Option<T
     let mut y = vec![0.0; rows * frozen.weight.out()];
     let pair = frozen.values();
     let (level, linear) = (Level::best(), pair.borrow(&frozen.weight));
-    if rows <= few::FEW && pair.is_without_dropout() {
-        let integers = integers && integer::is_fast(level);
+    let integers = integers && integer::is_fast(level);
+    if (rows <= few::FEW || integers) && pair.is_without_dropout() {
         few::project_few(level, &input.values(), rows, [linear], [&mut y], false, integers);
     } else {
         linear::project(level, &input.values(), rows, [linear], [&mut y], false);
     }
     Some(record([&input], y, [rows, frozen.weight.out()], || unreachable!("nothing is tracked")))
-}
-
-/// [`crate::forward_cached`]: nothing of it is ever tracked.
-pub fn forward_cached(
-    layers: &[DecoderLayer<'_>],
-    x: &Tensor<2>,
-    pass: &CachedPass<'_>,
-    store: &mut cached::Store,
-) -> Tensor<2> {
-    let held: Vec<HeldLayer> = layers.iter().map(HeldLayer::new).collect();
-    let borrowed: Vec<cached::Layer<'_>> = held.iter().map(HeldLayer::borrow).collect();
-    let [cos, sin] = crate::rotary::tables(pass.position_ids, pass.head_dim, pass.rope_theta);
-    let first = &held[0].linears;
-    let heads = Heads {
-        heads: first[0].weight.out() / pass.head_dim,
-        kv_heads: first[1].weight.out() / pass.head_dim,
-        head_dim: pass.head_dim,
-    };
-    let level = Level::best();
-    let integers = pass.integers && integer::is_fast(level);
-    let native = cached::Pass { heads, runs: pass.runs, rotary: [&cos, &sin], window: pass.window, integers };
-    let input = Operand::new(x).constant();
-    let mut y = input.values().to_vec();
-    native.forward(level, &borrowed, store, &mut y);
-    record([&input], y, x.dims(), || unreachable!("nothing is tracked"))
-}
-
-/// A layer's values, for as long as a pass takes.
-struct HeldLayer {
-    norms: [Values; 2],
-    eps: f32,
-    /// q, k, v, o, gate, up, down
-    linears: [HeldLinear; 7],
-}
-
-struct HeldLinear {
-    weight: Arc<Matrix>,
-    pair: Pair,
-}
-
-impl HeldLayer {
-    fn new(layer: &DecoderLayer<'_>) -> Self {
-        let DecoderLayer { attention, feed_forward } = layer;
-        let linears = [
-            attention.q_proj,
-            attention.k_proj,
-            attention.v_proj,
-            attention.o_proj,
-            feed_forward.gate_proj,
-            feed_forward.up_proj,
-            feed_forward.down_proj,
-        ];
-        Self {
-            norms: [&attention.norm, &feed_forward.norm].map(|norm| Operand::new(norm).values()),
-            eps: attention.eps as f32,
-            linears: linears.map(|linear| HeldLinear {
-                weight: linear.weight.to_matrix(),
-                pair: Pair(linear.adapter.map(|LowRank { a, b, scale, .. }| PairValues {
-                    a: Operand::new(&a.val()).values(),
-                    b: Operand::new(&b.val()).values(),
-                    r: a.dims()[0],
-                    scale: *scale as f32,
-                    mask: None,
-                })),
-            }),
-        }
-    }
-
-    fn borrow(&self) -> cached::Layer<'_> {
-        let [q, k, v, output, gate, up, down] =
-            self.linears.each_ref().map(|linear| linear.pair.borrow(&linear.weight));
-        let [norm, post_norm] = &self.norms;
-        cached::Layer { norms: [norm, post_norm], eps: self.eps, input: [q, k, v], output, gates: [gate, up], down }
-    }
 }
 
 /// [`crate::SelfAttention::forward`] over a packed batch.

@@ -18,7 +18,7 @@ const HALVES: usize = 2 * BLOCK;
 /// and a shift gives the sixteen outputs of one input.
 ///
 /// - Four bits: a byte is input `k` of the block below and input `k + 16` above.
-/// - Six bits: four bits as above, then `[2][16 outputs][4]` bytes of the upper two: byte `k % 8 ` holds those of inputs
+/// - Six bits: four bits as above, then `[2][16 outputs][4]` bytes of the upper two: byte `k % 8` holds those of inputs
 ///   `k`, `k + 8`, `k + 16` and `k + 24`.
 #[derive(Debug)]
 pub struct Blocks {

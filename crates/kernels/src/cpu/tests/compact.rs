@@ -247,3 +247,22 @@ proptest! {
         prop_assert!(one == two, "a copied sequence continues alike");
     }
 }
+
+/// Eight bits cannot say that a number is none: whoever looks at the result has to see it all the same.
+#[test]
+fn what_is_not_finite_stays_so_through_eight_bits() {
+    let (matrix, _) = quantised(Encoding::Q8_0, 1, 40, 96);
+    let linear = Linear { weight: &matrix, adapter: None };
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for at in [0, 15, 16, 31, 95] {
+            let mut x = noise(2, 2 * 96);
+            x[96 + at] = bad;
+            for level in Level::all() {
+                let mut y = vec![0.0; 2 * 40];
+                project_few(level, &x, 2, [linear], [&mut y], false, true);
+                assert!(y[..40].iter().all(|y| y.is_finite()), "{level:?}: the other row is as it was");
+                assert!(y[40..].iter().all(|y| !y.is_finite()), "{level:?}: {bad} at {at}");
+            }
+        }
+    }
+}
