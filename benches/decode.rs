@@ -1,12 +1,13 @@
-//! Generation's passes of a model of SmolLM2's shape with 4 of its 30 layers: a prompt of 128 tokens, then one more token
-//! for one and for 16 sequences, each with the logits of what comes next. An element is a token that was read in.
+//! Generation's passes of a model of SmolLM2's shape with 4 of its 30 layers, its base in single precision and packed: a
+//! prompt of 128 tokens, then one more token for one and for 16 sequences, exact and rounded, each with the logits of what
+//! comes next. An element is a token that was read in.
 
 mod common;
 
 use common::model::smollm2_of_four_layers;
 use common::{device, time};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use foehn_mistral::KvCache;
+use foehn_mistral::{Base, KvCache};
 
 const PAST: usize = 128;
 
@@ -16,28 +17,31 @@ fn main() {
 
 fn decode(criterion: &mut Criterion) {
     let device = device();
-    let model = smollm2_of_four_layers(&device);
     let prompt: Vec<u32> = (0..PAST as u32).map(|position| 1000 + 7 * position).collect();
     let mut group = criterion.benchmark_group("decode");
-
-    let mut cache = KvCache::new(model.config(), 1, 2 * PAST, &device);
-    group.throughput(Throughput::Elements(PAST as u64));
-    group.bench_function(BenchmarkId::new("prompt", PAST), |bencher| {
-        time(bencher, &device, || {
-            cache.truncate(&[0]);
-            model.logits(model.forward_cached(&[&prompt], &mut cache))
-        });
-    });
-    for batch in [1, 16] {
-        let mut cache = KvCache::new(model.config(), batch, 2 * PAST, &device);
-        model.forward_cached(&vec![prompt.as_slice(); batch], &mut cache);
-        let next = vec![[42].as_slice(); batch];
-        group.throughput(Throughput::Elements(batch as u64));
-        group.bench_function(BenchmarkId::new("token", format!("{batch}x{PAST}")), |bencher| {
+    for base in [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4] {
+        let model = smollm2_of_four_layers(base, &device);
+        let mut cache = KvCache::new(model.config(), 1, 2 * PAST, &device);
+        group.throughput(Throughput::Elements(PAST as u64));
+        group.bench_function(BenchmarkId::new(format!("prompt_{base}"), PAST), |bencher| {
             time(bencher, &device, || {
-                cache.truncate(&vec![PAST; batch]);
-                model.logits(model.forward_cached(&next, &mut cache))
+                cache.truncate(&[0]);
+                model.next_logits(&[&prompt], &mut cache)
             });
         });
+        for (batch, exact) in [(1, true), (1, false), (16, true), (16, false)] {
+            let mut cache = KvCache::new(model.config(), batch, 2 * PAST, &device);
+            cache.set_exact(exact);
+            model.forward_cached(&vec![prompt.as_slice(); batch], &mut cache);
+            let next = vec![[42].as_slice(); batch];
+            let name = format!("token_{base}_{}", if exact { "exact" } else { "rounded" });
+            group.throughput(Throughput::Elements(batch as u64));
+            group.bench_function(BenchmarkId::new(name, format!("{batch}x{PAST}")), |bencher| {
+                time(bencher, &device, || {
+                    cache.truncate(&vec![PAST; batch]);
+                    model.next_logits(&next, &mut cache)
+                });
+            });
+        }
     }
 }

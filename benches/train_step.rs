@@ -11,7 +11,7 @@ use common::{device, time, vakog_samples};
 use criterion::{Criterion, Throughput};
 use foehn_finetune::{AdamW, Recipe, clip_global_norm, gradients};
 use foehn_lora::{Adapter, attach_trainable, parameters, set_parameters};
-use foehn_mistral::Mistral;
+use foehn_mistral::{Base, Mistral};
 use foehn_tokens::Sample;
 
 fn main() {
@@ -24,7 +24,7 @@ fn train_step(criterion: &mut Criterion) {
     let tokens = samples.iter().map(|sample| sample.len() as u64).sum();
     let samples: Vec<&Sample> = samples.iter().collect();
     let device = device();
-    let mut model = smollm2_of_four_layers(&device);
+    let mut model = smollm2_of_four_layers(Base::F32, &device);
     let adapter = Adapter::new(&recipe.lora, &model, recipe.seed).unwrap();
     attach_trainable(&mut model, &adapter).unwrap();
     let mut optimizer = AdamW::new(recipe.optimizer, &matrices(&model));

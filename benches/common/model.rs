@@ -1,11 +1,7 @@
 //! A random model of SmolLM2-135M's shape, but for its depth.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
 use burn::tensor::Device;
-use foehn_mistral::{Mistral, MistralConfig};
-use foehn_weights::{Error, FloatType, TensorSpec, Weights, save_safetensors_with};
+use foehn_mistral::{Base, Mistral, MistralConfig};
 
 /// `hidden_size`
 pub const HIDDEN: usize = 576;
@@ -24,8 +20,8 @@ pub const THETA: f64 = 1e5;
 /// `rms_norm_eps`
 pub const EPS: f64 = 1e-5;
 
-/// SmolLM2-135M with 4 of its 30 layers and random weights, read from a file like any model.
-pub fn smollm2_of_four_layers(device: &Device) -> Mistral {
+/// SmolLM2-135M with 4 of its 30 layers and random weights, kept in a form.
+pub fn smollm2_of_four_layers(base: Base, device: &Device) -> Mistral {
     let config = MistralConfig {
         hidden_size: HIDDEN,
         intermediate_size: INTERMEDIATE,
@@ -42,44 +38,5 @@ pub fn smollm2_of_four_layers(device: &Device) -> Mistral {
         bos_token_id: Some(1),
         eos_token_id: vec![2],
     };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.safetensors");
-    save_safetensors_with(&path, &specs(&config), &BTreeMap::new(), values).unwrap();
-    Mistral::load(&config, &Weights::open(&path).unwrap(), device).unwrap()
-}
-
-fn specs(config: &MistralConfig) -> Vec<TensorSpec> {
-    let [queries, keys] = [HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM];
-    let layer = |index: usize| {
-        [
-            ("input_layernorm", vec![HIDDEN]),
-            ("self_attn.q_proj", vec![queries, HIDDEN]),
-            ("self_attn.k_proj", vec![keys, HIDDEN]),
-            ("self_attn.v_proj", vec![keys, HIDDEN]),
-            ("self_attn.o_proj", vec![HIDDEN, queries]),
-            ("post_attention_layernorm", vec![HIDDEN]),
-            ("mlp.gate_proj", vec![INTERMEDIATE, HIDDEN]),
-            ("mlp.up_proj", vec![INTERMEDIATE, HIDDEN]),
-            ("mlp.down_proj", vec![HIDDEN, INTERMEDIATE]),
-        ]
-        .map(|(part, shape)| (format!("layers.{index}.{part}"), shape))
-    };
-    let ends = [("embed_tokens".to_owned(), vec![VOCAB, HIDDEN]), ("norm".to_owned(), vec![HIDDEN])];
-    let named = ends.into_iter().chain((0..config.num_hidden_layers).flat_map(layer));
-    named
-        .map(|(name, shape)| TensorSpec { name: format!("model.{name}.weight"), shape, dtype: FloatType::BF16 })
-        .collect()
-}
-
-/// Ones for a norm; noise for a matrix, of the spread that the model's authors initialise with (0.04).
-fn values(spec: &TensorSpec) -> Result<Cow<'static, [f32]>, Error> {
-    let count = spec.shape.iter().product();
-    let values = match spec.shape.len() {
-        1 => vec![1.0; count],
-        _ => {
-            let seed = spec.name.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
-            super::noise(seed, count).into_iter().map(|value| 0.07 * value).collect()
-        }
-    };
-    Ok(Cow::Owned(values))
+    Mistral::synthetic(&config, base, device)
 }

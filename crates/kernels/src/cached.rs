@@ -154,6 +154,8 @@ pub fn forward_cached(
         "forward_cached: a sequence outgrows the cache"
     );
     let head_dim = cache.shape.head_dim;
+    #[cfg(not(feature = "flex"))]
+    let _ = integers;
     let y = match &mut cache.store {
         #[cfg(feature = "flex")]
         Kind::Native(store) => {

@@ -1,0 +1,110 @@
+//! Blocks to weights.
+
+use std::ops::Range;
+
+use super::Shape;
+use crate::cpu::matrix::BLOCK;
+use crate::cpu::simd::{LANES, Simd, dispatch};
+use crate::encoding::{NF4_LEVELS, Numbers};
+
+dispatch! {
+    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    pub fn open(shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) = open_with
+}
+
+#[inline(always)]
+fn open_with<S: Simd>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) {
+    match shape.encoding.numbers() {
+        Numbers::Four => open_as::<S, Four>(simd, shape, panel, inputs, to),
+        Numbers::Six => open_as::<S, Six>(simd, shape, panel, inputs, to),
+        Numbers::Eight => open_as::<S, Eight>(simd, shape, panel, inputs, to),
+        Numbers::Levels => open_as::<S, Levels>(simd, shape, panel, inputs, to),
+    }
+}
+
+/// How the numbers of half a block are stored. Functions of types, not closures: these the compiler may leave outside of what
+/// it compiles for an instruction set.
+trait Stored {
+    /// The weights of sixteen outputs for input `4 · word + BYTE` of a block.
+    fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, scales: [S::V; 2]) -> S::V;
+}
+
+struct Four;
+struct Six;
+struct Eight;
+struct Levels;
+
+impl Stored for Four {
+    #[inline(always)]
+    fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, offset]: [S::V; 2]) -> S::V {
+        simd.fma(scale, four_bits::<S, BYTE>(simd, half, word), offset)
+    }
+}
+
+impl Stored for Six {
+    #[inline(always)]
+    fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, offset]: [S::V; 2]) -> S::V {
+        let upper = simd.bits(&half[256 + word % 2 * 64..], BYTE * 8 + (word / 2 * 2) as u32, 3);
+        simd.fma(scale, simd.fma(upper, simd.splat(16.0), four_bits::<S, BYTE>(simd, half, word)), offset)
+    }
+}
+
+impl Stored for Eight {
+    #[inline(always)]
+    fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, offset]: [S::V; 2]) -> S::V {
+        simd.fma(scale, simd.bits(&half[word * 64..], BYTE * 8, 255), offset)
+    }
+}
+
+impl Stored for Levels {
+    #[inline(always)]
+    fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, _]: [S::V; 2]) -> S::V {
+        simd.mul(scale, simd.pick(&NF4_LEVELS, &half[word % 4 * 64..], BYTE * 8 + (word / 4 * 4) as u32))
+    }
+}
+
+#[inline(always)]
+fn four_bits<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize) -> S::V {
+    let own = &half[word % 4 * 64..];
+    // Both shifts are constants.
+    if word < 4 { simd.bits(own, BYTE * 8, 15) } else { simd.bits(own, BYTE * 8 + 4, 15) }
+}
+
+#[inline(always)]
+fn open_as<S: Simd, K: Stored>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) {
+    let mut start = inputs.start;
+    while start < inputs.end {
+        let (block, first) = (start / BLOCK, start % BLOCK);
+        let end = inputs.end.min((block + 1) * BLOCK);
+        let to = &mut to[(start - inputs.start) * BLOCK..][..(end - start) * BLOCK];
+        match to.try_into() {
+            Ok(whole) => open_block::<S, K>(simd, shape, panel, block, whole),
+            Err(_) => {
+                let mut opened = [0.0; BLOCK * BLOCK];
+                open_block::<S, K>(simd, shape, panel, block, &mut opened);
+                to.copy_from_slice(&opened[first * BLOCK..][..to.len()]);
+            }
+        }
+        start = end;
+    }
+}
+
+#[inline(always)]
+fn open_block<S: Simd, K: Stored>(simd: S, shape: Shape, panel: &[u8], block: usize, to: &mut [f32; BLOCK * BLOCK]) {
+    let (head, block) = shape.block(panel, block);
+    let two_groups = shape.encoding.group() < BLOCK;
+    for half in 0..2 {
+        let own = shape.half(block, half);
+        let mut scales = shape.scales(simd, head, block, 0, half);
+        for word in 0..8 {
+            if word == 4 && two_groups {
+                scales = shape.scales(simd, head, block, 1, half);
+            }
+            let to = &mut to[4 * word * BLOCK + half * LANES..];
+            simd.store(K::weights::<S, 0>(simd, own, word, scales), to);
+            simd.store(K::weights::<S, 1>(simd, own, word, scales), &mut to[BLOCK..]);
+            simd.store(K::weights::<S, 2>(simd, own, word, scales), &mut to[2 * BLOCK..]);
+            simd.store(K::weights::<S, 3>(simd, own, word, scales), &mut to[3 * BLOCK..]);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Sums of products over all tiles: who computes which, and what is opened and fetched for it.
+
+use std::ops::Range;
+
+use super::tile::{NOTHING, Place, Term, tile_product};
+use crate::cpu::buffer::Buffer;
+use crate::cpu::matrix::{BLOCK, Left, Matrix, Packed};
+use crate::cpu::pool::{Parts, parallel};
+use crate::cpu::simd::{Level, prefetch};
+
+/// Bytes of the left operand that one item goes over again and again.
+const LEFT_BYTES: usize = 384 << 10;
+/// The work of an item, in multiplications: some fifty microseconds.
+const ITEM: usize = 5 << 20;
+
+/// Terms of one sum: q, k and v, each with its adapter.
+const MAX_TERMS: usize = 6;
+
+/// One product of a sum, for all its tiles.
+#[derive(Clone, Copy)]
+pub struct Strip<'a> {
+    left: Side<'a>,
+    right: Side<'a>,
+    pub depth: usize,
+}
+
+/// One side of a product.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    Stored {
+        data: &'a [f32],
+        /// From tile to tile of a left side, from panel to panel of a right one.
+        step: usize,
+        /// From block to block within a tile; of a right side, from row to row.
+        stride: usize,
+    },
+    /// A weight that is opened for each item, a part at a time.
+    Closed(&'a Matrix),
+}
+
+impl<'a> Strip<'a> {
+    pub fn forward(x: &'a Left, weight: &'a Matrix) -> Self {
+        let left = Side::Stored { data: x.tiles_from(0), step: x.tile_len(), stride: x.tile_rows() * BLOCK };
+        let right = match weight.full() {
+            Some(packed) => Side::packed(packed),
+            None => Side::Closed(weight),
+        };
+        Self { left, right, depth: x.depth() }
+    }
+
+    pub fn backward(weight: &'a Matrix, dy: &'a Packed, tile_rows: usize) -> Self {
+        let left = match weight.full() {
+            Some(packed) => Side::Stored { data: packed.data(), step: tile_rows * BLOCK, stride: packed.panel_len() },
+            None => Side::Closed(weight),
+        };
+        Self { left, right: Side::packed(dy), depth: dy.input() }
+    }
+}
+
+impl<'a> Side<'a> {
+    fn packed(packed: &'a Packed) -> Self {
+        Self::Stored { data: packed.data(), step: packed.panel_len(), stride: BLOCK }
+    }
+}
+
+/// The side of a sum that comes from memory, the weights.
+pub enum Cold {
+    Left,
+    Right,
+}
+
+/// A sum of products, tile by tile.
+pub struct Sum<'a> {
+    pub strips: &'a [Strip<'a>],
+    /// Of the left sides.
+    pub rows: usize,
+    /// Of the right sides.
+    pub columns: usize,
+    pub tile_rows: usize,
+    /// How deep a tile is summed before the next one has its turn.
+    pub depth: usize,
+    pub cold: Cold,
+}
+
+impl Sum<'_> {
+    /// Computes every tile. `place` says where one goes, given its row and column and whether an earlier depth is there.
+    pub fn compute(&self, level: Level, out: &Parts<'_>, place: impl Fn(Place) -> Place + Sync) {
+        let deepest = self.strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
+        let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
+        let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);
+        parallel(grid.items(), |item| {
+            let (tiles, panels) = grid.item(item);
+            let mut opened: [Option<Buffer>; MAX_TERMS] = std::array::from_fn(|_| None);
+            for depth in depths(deepest, self.depth) {
+                self.open_left(level, &tiles, &depth, &mut opened);
+                for panel in panels.clone() {
+                    self.open_right(level, panel, &depth, &mut opened);
+                    for tile in tiles.clone() {
+                        let turn = Turn { tiles: &tiles, panels: &panels, tile, panel, depth: &depth };
+                        self.fetch(&turn);
+                        let mut terms = [NOTHING; MAX_TERMS];
+                        for ((term, strip), opened) in terms.iter_mut().zip(self.strips).zip(&opened) {
+                            *term = self.term(strip, opened.as_deref(), &turn);
+                        }
+                        let (row, column) = (tile * self.tile_rows, panel * BLOCK);
+                        let place = place(Place {
+                            row,
+                            rows: self.tile_rows.min(self.rows - row),
+                            column,
+                            columns: BLOCK.min(self.columns - column),
+                            stride: 0,
+                            transposed: false,
+                            add: depth.start > 0,
+                        });
+                        tile_product(level, &terms[..self.strips.len()], &place, out);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Opens the weights on the left: of each panel of a depth, the rows of an item's tiles.
+    fn open_left(&self, level: Level, tiles: &Range<usize>, depth: &Range<usize>, opened: &mut [Option<Buffer>]) {
+        let inputs = tiles.start * self.tile_rows..self.rows.min(tiles.end * self.tile_rows);
+        let stride = tiles.len() * self.tile_rows * BLOCK;
+        for (strip, opened) in self.strips.iter().zip(opened) {
+            if let Side::Closed(weight) = strip.left {
+                let panels = depth.start / BLOCK..depth.end.min(strip.depth).div_ceil(BLOCK);
+                let buffer = opened.get_or_insert_with(|| Buffer::new(self.depth.div_ceil(BLOCK) * stride));
+                for (panel, to) in panels.zip(buffer.chunks_exact_mut(stride)) {
+                    weight.open(level, panel, inputs.clone(), to);
+                }
+            }
+        }
+    }
+
+    /// Opens the weights on the right: a depth of one panel.
+    fn open_right(&self, level: Level, panel: usize, depth: &Range<usize>, opened: &mut [Option<Buffer>]) {
+        for (strip, opened) in self.strips.iter().zip(opened) {
+            if let Side::Closed(weight) = strip.right
+                && depth.start < strip.depth
+            {
+                let buffer = opened.get_or_insert_with(|| Buffer::new(self.depth.min(strip.depth) * BLOCK));
+                weight.open(level, panel, depth.start..depth.end.min(strip.depth), buffer);
+            }
+        }
+    }
+
+    /// A strip's share of a tile.
+    fn term<'b>(&self, strip: &Strip<'b>, opened: Option<&'b [f32]>, turn: &Turn<'_>) -> Term<'b> {
+        let &Turn { tiles, tile, panel, depth, .. } = turn;
+        if depth.start >= strip.depth {
+            return NOTHING;
+        }
+        let opened = || opened.expect("opened for this item");
+        let (left, left_stride) = match strip.left {
+            Side::Stored { data, step, stride } => (&data[tile * step + depth.start / BLOCK * stride..], stride),
+            Side::Closed(_) => {
+                let len = self.tile_rows * BLOCK;
+                (&opened()[(tile - tiles.start) * len..], tiles.len() * len)
+            }
+        };
+        let (right, right_stride) = match strip.right {
+            Side::Stored { data, step, stride } => (&data[panel * step + depth.start * stride..], stride),
+            Side::Closed(_) => (opened(), BLOCK),
+        };
+        Term { left, left_stride, right, right_stride, depth: depth.end.min(strip.depth) - depth.start }
+    }
+
+    /// Asks for the weights that come next, so that they are there when their turn comes.
+    fn fetch(&self, turn: &Turn<'_>) {
+        let &Turn { tiles, panels, tile, panel, depth } = turn;
+        match self.cold {
+            // Each tile asks for its share of the next panel.
+            Cold::Right if panel + 1 < panels.end => {
+                if let Side::Stored { data, step, .. } = self.strips[0].right {
+                    let share = step / tiles.len();
+                    prefetch(&data[(panel + 1) * step + (tile - tiles.start) * share..][..share]);
+                }
+            }
+            // The first panel meets every tile's rows cold: each asks for those of the next.
+            Cold::Left if panel == panels.start && tile + 1 < tiles.end => {
+                for strip in self.strips {
+                    if let Side::Stored { data, step, stride } = strip.left {
+                        let blocks = data.chunks_exact(stride);
+                        for block in blocks.skip(depth.start / BLOCK).take(depth.len().div_ceil(BLOCK)) {
+                            let at = (tile + 1) * step;
+                            prefetch(&block[at..block.len().min(at + step)]);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where an item is.
+struct Turn<'a> {
+    tiles: &'a Range<usize>,
+    panels: &'a Range<usize>,
+    tile: usize,
+    panel: usize,
+    depth: &'a Range<usize>,
+}
+
+/// Runs of depth that are summed at once.
+fn depths(total: usize, run: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..total.max(1)).step_by(run).map(move |start| start..total.min(start + run))
+}
+
+/// How a result is cut into items.
+struct Grid {
+    tiles: usize,
+    panels: usize,
+    tile_runs: usize,
+    panel_runs: usize,
+}
+
+impl Grid {
+    /// For `tiles` of `tile_rows` rows against `panels`, each over `depth` in runs of `run`.
+    fn new(tiles: usize, panels: usize, tile_rows: usize, depth: usize, run: usize) -> Self {
+        let bytes = tiles * tile_rows * depth.min(run) * size_of::<f32>();
+        let tile_runs = bytes.div_ceil(LEFT_BYTES).clamp(1, tiles.max(1));
+        let items = (tiles * tile_rows * panels * BLOCK * depth).div_ceil(ITEM);
+        let panel_runs = items.div_ceil(tile_runs).clamp(1, panels.max(1));
+        Self { tiles, panels, tile_runs, panel_runs }
+    }
+
+    fn items(&self) -> usize {
+        self.tile_runs * self.panel_runs
+    }
+
+    /// The tiles and panels of an item: items that follow one another share their tiles.
+    fn item(&self, item: usize) -> (Range<usize>, Range<usize>) {
+        let part = |total: usize, parts: usize, at: usize| total * at / parts..total * (at + 1) / parts;
+        (
+            part(self.tiles, self.tile_runs, item / self.panel_runs),
+            part(self.panels, self.panel_runs, item % self.panel_runs),
+        )
+    }
+}

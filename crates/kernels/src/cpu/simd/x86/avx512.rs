@@ -1,0 +1,180 @@
+//! AVX-512: a vector is one register.
+
+use std::arch::x86_64::*;
+
+use crate::cpu::simd::{LANES, Simd};
+
+/// AVX-512 foundation.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+impl Avx512 {
+    pub fn detect() -> Option<Self> {
+        (!cfg!(miri) && is_x86_feature_detected!("avx512f")).then_some(Self(()))
+    }
+
+    /// Of sixteen numbers of 32 bits, those from `shift` on that `mask` keeps.
+    #[inline(always)]
+    fn shifted(self, from: &[u8], shift: u32, mask: u32) -> __m512i {
+        assert!(from.len() >= 4 * LANES, "bits: fewer than sixteen numbers");
+        // SAFETY: 64 bytes are there, the load needs no alignment; `self` proves the instruction set.
+        unsafe {
+            let numbers = _mm512_loadu_si512(from.as_ptr().cast());
+            let shifted = _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift.cast_signed()));
+            _mm512_and_si512(shifted, _mm512_set1_epi32(mask.cast_signed()))
+        }
+    }
+}
+
+/// Implements the arithmetic of [`Simd`] by one intrinsic each.
+macro_rules! by_intrinsic {
+    ($($name:ident($($arg:ident),*) = $intrinsic:ident;)*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: Self::V),*) -> Self::V {
+                // SAFETY: a value of this type exists only after the processor was found to have the instruction set.
+                unsafe { $intrinsic($($arg),*) }
+            }
+        )*
+    };
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const TILE_ROWS: usize = 14;
+    const TILE_VECTORS: usize = 2;
+
+    by_intrinsic! {
+        add(a, b) = _mm512_add_ps;
+        sub(a, b) = _mm512_sub_ps;
+        mul(a, b) = _mm512_mul_ps;
+        div(a, b) = _mm512_div_ps;
+        max(a, b) = _mm512_max_ps;
+        min(a, b) = _mm512_min_ps;
+        fma(a, b, c) = _mm512_fmadd_ps;
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        // SAFETY: as above, the value `self` proves the instruction set.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        assert!(from.len() >= LANES, "load: fewer than sixteen elements");
+        // SAFETY: sixteen elements are there; the load needs no alignment.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32]) {
+        assert!(to.len() >= LANES, "store: fewer than sixteen elements");
+        // SAFETY: sixteen elements are there and ours alone; the store needs no alignment.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+    #[inline(always)]
+    fn pow2(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        }
+    }
+    #[inline(always)]
+    fn zero_below(self, v: Self::V, x: Self::V, limit: f32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(limit)), v) }
+    }
+    #[inline(always)]
+    fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
+        use std::array::from_fn;
+        // SAFETY: `self` proves the instruction set. The three steps exchange within pairs of rows, within fours, and
+        // then whole quarters of the registers.
+        unsafe {
+            let pairs: [__m512; 16] = from_fn(|i| match i % 2 {
+                0 => _mm512_unpacklo_ps(r[i], r[i + 1]),
+                _ => _mm512_unpackhi_ps(r[i - 1], r[i]),
+            });
+            // Vector 4q + c: columns c, c + 4, c + 8, c + 12 of rows 4q..4q + 4.
+            let fours: [__m512; 16] = from_fn(|i| {
+                let (q, c) = (i / 4 * 4, i % 4);
+                let (a, b) = (_mm512_castps_pd(pairs[q + c / 2]), _mm512_castps_pd(pairs[q + c / 2 + 2]));
+                _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) })
+            });
+            // Vectors c: quarters 0 and 2 of row groups 0 and 1 …; then the same across.
+            let low: [__m512; 8] = from_fn(|i| {
+                let (half, c) = (i / 4 * 8, i % 4);
+                _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[half + c], fours[half + c + 4])
+            });
+            let high: [__m512; 8] = from_fn(|i| {
+                let (half, c) = (i / 4 * 8, i % 4);
+                _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[half + c], fours[half + c + 4])
+            });
+            from_fn(|column| {
+                let c = column % 4;
+                match column / 4 {
+                    0 => _mm512_shuffle_f32x4::<0b10_00_10_00>(low[c], low[c + 4]),
+                    1 => _mm512_shuffle_f32x4::<0b10_00_10_00>(high[c], high[c + 4]),
+                    2 => _mm512_shuffle_f32x4::<0b11_01_11_01>(low[c], low[c + 4]),
+                    _ => _mm512_shuffle_f32x4::<0b11_01_11_01>(high[c], high[c + 4]),
+                }
+            })
+        }
+    }
+    #[inline(always)]
+    fn lanes(self, v: Self::V) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes
+    }
+    #[inline(always)]
+    fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_cvtepi32_ps(self.shifted(from, shift, mask)) }
+    }
+    #[inline(always)]
+    fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_permutexvar_ps(self.shifted(from, shift, 15), self.load(table)) }
+    }
+    #[inline(always)]
+    fn f16(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= 2 * LANES, "f16: fewer than sixteen numbers");
+        // SAFETY: 32 bytes are there; the load needs no alignment.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn bf16(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= 2 * LANES, "bf16: fewer than sixteen numbers");
+        // SAFETY: 32 bytes are there; the load needs no alignment.
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Self::V) -> f32 {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { _mm512_reduce_max_ps(v) }
+    }
+    #[inline(always)]
+    fn to_i8(self, v: Self::V, to: &mut [i32]) -> i32 {
+        assert!(to.len() >= 4, "to_i8: room for fewer than sixteen numbers");
+        // SAFETY: sixteen bytes are there and ours alone, the store needs no alignment; `self` proves the instruction set.
+        unsafe {
+            let numbers = _mm512_cvtps_epi32(v);
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(numbers));
+            _mm512_reduce_add_epi32(numbers)
+        }
+    }
+    #[inline(always)]
+    fn i8(self, from: &[u8]) -> Self::V {
+        assert!(from.len() >= LANES, "i8: fewer than sixteen numbers");
+        // SAFETY: sixteen bytes are there; the load needs no alignment.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
+}
