@@ -225,7 +225,8 @@ fn speed_and_memory_can_be_tried_with_and_without_weights() {
     let report: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
     assert!(report["losses"].as_array().unwrap().iter().all(|loss| loss.as_f64().unwrap() > 0.0), "{report}");
 
-    // Token by token is the same where nothing is quantised.
+    // Where nothing is quantised, token by token is the same but for keys and values, which are kept in half precision:
+    // eleven bits of numbers up to 15.
     let score = |more: &[&str]| -> Vec<f64> {
         let mut command = example("score");
         command.arg("--model").arg(&scene.model).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -234,7 +235,7 @@ fn speed_and_memory_can_be_tried_with_and_without_weights() {
         serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap()
     };
     let (together, decoded, rounded) = (score(&[]), score(&["--decode"]), score(&["--decode", "--base", "q8_0"]));
-    assert!(together.iter().zip(&decoded).all(|(a, b)| (a - b).abs() < 1e-4), "{together:?} {decoded:?}");
+    assert!(together.iter().zip(&decoded).all(|(a, b)| (a - b).abs() < 7e-3), "{together:?} {decoded:?}");
     assert!(together.iter().zip(&rounded).all(|(a, b)| (a - b).abs() < 0.2), "{together:?} {rounded:?}");
 }
 

@@ -4,6 +4,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
 use crate::cpu::cached::{Run, Store};
+#[cfg(feature = "flex")]
+use crate::flex::Held;
 use crate::{FeedForward, Rotary, SelfAttention, Visibility};
 
 /// One decoder layer.
@@ -42,8 +44,9 @@ pub struct KvCache {
 enum Kind {
     /// A pair a layer, each `[batch, kv_heads, rows, head_dim]`.
     Tensors(Vec<(Tensor<4>, Tensor<4>)>),
+    /// With the layers that were last computed with it.
     #[cfg(feature = "flex")]
-    Native(Store),
+    Native(Store, Held),
 }
 
 /// Rows by which a cache of tensors grows.
@@ -56,12 +59,28 @@ impl KvCache {
         let device = device.clone().without_autodiff();
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(&device) {
-            let store = Kind::Native(Store::new(layers, kv_heads, head_dim, batch));
+            let store = Kind::Native(Store::new(layers, kv_heads, head_dim, batch, false), Held::default());
             return Self { store, lengths: vec![0; batch], capacity, shape };
         }
         let empty = || Tensor::zeros([batch, kv_heads, STEP, head_dim], &device);
         let store = Kind::Tensors((0..layers).map(|_| (empty(), empty())).collect());
         Self { store, lengths: vec![0; batch], capacity, shape }
+    }
+
+    /// Whether keys and values are rounded to half precision: half the memory, and half of what attention reads. They are
+    /// not at first, and on other devices than the CPU's kernels never are.
+    ///
+    /// # Panics
+    /// When the cache holds a token.
+    pub fn set_half(&mut self, half: bool) {
+        assert!(self.lengths.iter().all(|&length| length == 0), "set_half: the cache holds tokens");
+        #[cfg(feature = "flex")]
+        if let Kind::Native(store, _) = &mut self.store {
+            let KvShape { layers, kv_heads, head_dim } = self.shape;
+            *store = Store::new(layers, kv_heads, head_dim, self.lengths.len(), half);
+        }
+        #[cfg(not(feature = "flex"))]
+        let _ = half;
     }
 
     /// How many tokens each sequence holds.
@@ -97,7 +116,7 @@ impl KvCache {
         let KvShape { kv_heads, head_dim, .. } = self.shape;
         match &mut self.store {
             #[cfg(feature = "flex")]
-            Kind::Native(store) => store.copy(from, to, rows),
+            Kind::Native(store, _) => store.copy(from, to, rows),
             Kind::Tensors(layers) => {
                 for (key, value) in layers {
                     for plane in [key, value] {
@@ -158,7 +177,7 @@ pub fn forward_cached(
     let _ = integers;
     let y = match &mut cache.store {
         #[cfg(feature = "flex")]
-        Kind::Native(store) => {
+        Kind::Native(store, held) => {
             let runs: Vec<Run> = (0..new.len())
                 .filter(|&sequence| new[sequence] > 0)
                 .map(|sequence| Run { sequence, past: past[sequence], new: new[sequence] })
@@ -166,7 +185,7 @@ pub fn forward_cached(
             let position_ids: Vec<u32> =
                 runs.iter().flat_map(|run| (run.past..run.past + run.new).map(|position| position as u32)).collect();
             let pass = CachedPass { runs: &runs, position_ids: &position_ids, head_dim, rope_theta, window, integers };
-            crate::flex::forward_cached(layers, &x, &pass, store)
+            crate::flex::forward_cached(layers, &x, &pass, store, held)
         }
         Kind::Tensors(store) => {
             let rotary = |positions: &[u32], batch| Rotary::new(positions, batch, head_dim, rope_theta, &x.device());

@@ -28,9 +28,15 @@ impl KvCache {
 
     /// Whether [`Mistral::next_logits`](crate::Mistral::next_logits) computes in single precision throughout, as it does
     /// at first. If not, single tokens are rounded to eight bits before they meet a quantised weight, where the processor
-    /// has integer dot products.
+    /// has integer dot products, and keys and values are kept in half precision.
+    ///
+    /// # Panics
+    /// When this changes and the cache holds a token.
     pub fn set_exact(&mut self, exact: bool) {
-        self.exact = exact;
+        if exact != self.exact {
+            self.inner.set_half(!exact);
+            self.exact = exact;
+        }
     }
 
     /// How many tokens each sequence holds.

@@ -93,7 +93,7 @@ impl Mistral {
     /// Appends tokens to each sequence of a cache: `input_ids[b]` continues sequence `b`, and may be empty. Returns the
     /// hidden state of the last new token of each sequence that brings any, after the last norm: `[sequences, d_model]`.
     ///
-    /// It computes in single precision, whatever the cache says.
+    /// It computes in single precision, whatever the cache says; what a cache that need not be exact keeps is rounded.
     ///
     /// # Panics
     /// When the number of sequences is not the cache's, one does not fit, or no token is brought.

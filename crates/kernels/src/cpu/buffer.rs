@@ -19,6 +19,9 @@ const KEPT: usize = 64;
 impl Buffer {
     /// A buffer of `len` numbers, whatever they are.
     pub fn new(len: usize) -> Self {
+        if len == 0 {
+            return Self(Vec::new());
+        }
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &Vec<f32>| buffer.capacity() >= len && buffer.capacity() / 8 * 7 <= len;
         let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].capacity());
@@ -37,6 +40,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if self.0.capacity() == 0 {
+            return;
+        }
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() == KEPT {
             free.remove(0);

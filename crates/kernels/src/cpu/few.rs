@@ -4,10 +4,11 @@ use super::buffer::Buffer;
 use super::integer::{self, Rounded};
 use super::linear::{Adapter, Linear};
 use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
+use super::number::{F16, Number, halve};
 use super::pool::{Parts, parallel_chunks, parallel_streams, threads};
 use super::product::{EMPTY, Term, Tile, sum_tile};
-use super::rows::dot;
-use super::simd::Level;
+use super::rows::{dot, dot_half};
+use super::simd::{LANES, Level, Simd, dispatch};
 
 /// Inputs of a weight that are opened at once: what comes of them stays in the first-level cache.
 const OPEN: usize = 128;
@@ -15,8 +16,38 @@ const OPEN: usize = 128;
 /// The most rows that go this way.
 pub const FEW: usize = 32;
 
+/// With so few rows every thread computes what the adapters make of the input by itself: that takes less than to share it.
+const ALONE: usize = 2;
+
+/// An adapter in half precision, as few rows meet it.
+#[derive(Debug)]
+pub struct Halves {
+    /// `[r, in]`
+    a: Vec<F16>,
+    /// `[out/32][r][32]`
+    b: Vec<F16>,
+}
+
+impl Halves {
+    /// Of A (`[r, in]`) and B (`[out, r]`).
+    pub fn new(level: Level, a: &[f32], b: &[f32], r: usize) -> Self {
+        let out = b.len() / r;
+        let mut panels = vec![0.0; out.next_multiple_of(BLOCK) * r];
+        for (panel, to) in panels.chunks_exact_mut(BLOCK * r).enumerate() {
+            pack_panel(level, &b[panel * BLOCK * r..], BLOCK.min(out - panel * BLOCK), r, r, to);
+        }
+        let [a, b] = [a, &panels].map(|values| {
+            let mut halved = vec![F16::default(); values.len()];
+            halve(level, values, &mut halved, 1);
+            halved
+        });
+        Self { a, b }
+    }
+}
+
 /// Runs all projections on `x` (`[rows, in]`), each into its `[rows, out]`, or adds to it where `add` is set, in one parallel
-/// region. With `integers`, quantised weights are multiplied as integers, with `x` rounded to eight bits.
+/// region. With `integers`, quantised weights are multiplied as integers, with `x` rounded to eight bits, and adapters are taken
+/// in half precision where they are kept so.
 ///
 /// Each row's result is the same whatever rows there are beside it.
 ///
@@ -26,7 +57,7 @@ pub fn project_few<const N: usize>(
     level: Level,
     x: &[f32],
     rows: usize,
-    linears: [Linear<'_>; N],
+    mut linears: [Linear<'_>; N],
     outs: [&mut [f32]; N],
     add: bool,
     integers: bool,
@@ -42,19 +73,25 @@ pub fn project_few<const N: usize>(
         Left::with_tile_rows(tile_rows, rows, width, |row| &values[row * width..][..width])
     };
     let exact = linears.iter().any(|linear| as_integers(linear, integers).is_none()).then(|| left(x, width));
-    let low = low(level, x, rows, width, &linears);
-    let (mut panels, mut of_low) = (0, &low[..]);
+    if !integers {
+        for linear in &mut linears {
+            linear.adapter.iter_mut().for_each(|adapter| adapter.halves = None);
+        }
+    }
+    let low = Low::new(x, rows, width, linears.iter().filter_map(|linear| linear.adapter.as_ref()));
+    let shared = (rows > ALONE).then(|| low.compute_together(level));
+    let (mut panels, mut of_low) = (0, 0);
     let mut outs = outs.into_iter();
-    let jobs = linears.map(|linear| {
+    let jobs = linears.each_ref().map(|linear| {
         let out = outs.next().expect("as many outputs as projections");
         assert_eq!(out.len(), rows * linear.weight.out(), "projection: output is not [rows, out]");
-        let low = linear.adapter.map(|adapter| {
+        let low = linear.adapter.as_ref().map(|adapter| {
             assert!(adapter.mask.is_none(), "projection: dropout where nothing is trained");
-            let (own, rest) = of_low.split_at(rows * adapter.r);
-            of_low = rest;
-            left(own, adapter.r)
+            let first = of_low;
+            of_low += rows * adapter.r;
+            first
         });
-        let input = match (as_integers(&linear, integers), &rounded, &exact) {
+        let input = match (as_integers(linear, integers), &rounded, &exact) {
             (Some(blocks), Some(rounded), _) => Input::Rounded(rounded, blocks),
             (_, _, Some(exact)) => Input::Exact(exact),
             _ => unreachable!("rows are packed where a weight is not multiplied as integers"),
@@ -63,17 +100,19 @@ pub fn project_few<const N: usize>(
         panels += linear.weight.out().div_ceil(BLOCK);
         Job { linear, first, input, low, rows, tile_rows, out: Parts::new(out), add }
     });
-    let most_r = linears.iter().filter_map(|linear| linear.adapter).map(|adapter| adapter.r).max().unwrap_or(0);
+    let unpacked = linears.iter().filter_map(|linear| linear.adapter).filter(|adapter| adapter.halves.is_none());
+    let most_r = unpacked.map(|adapter| adapter.r).max().unwrap_or(0);
     let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
     let begin = || Scratch {
         tile: EMPTY,
         opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
         b: Buffer::new(most_r * BLOCK),
+        low: shared.is_none().then(|| low.compute(level)),
     };
     parallel_streams(panels, begin, |scratch, panels| {
         for panel in panels {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, scratch);
+            job.panel(level, panel - job.first, shared.as_deref(), scratch);
         }
     });
 }
@@ -87,33 +126,56 @@ fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
 }
 
 /// `scale·x·Aᵀ` of each adapter, `[rows, r]`, one after the other.
-fn low(level: Level, x: &[f32], rows: usize, width: usize, linears: &[Linear<'_>]) -> Vec<f32> {
-    let places: Vec<(f32, &[f32], usize)> = linears
-        .iter()
-        .filter_map(|linear| linear.adapter)
-        .flat_map(|adapter| {
-            (0..rows * adapter.r)
-                .map(move |at| (adapter.scale, &adapter.a[at % adapter.r * width..][..width], at / adapter.r))
-        })
-        .collect();
-    let mut low = vec![0.0; places.len()];
-    let run = places.len().div_ceil(threads()).max(1);
-    parallel_chunks(&mut low, run, |item, low| {
-        for (low, &(scale, a, row)) in low.iter_mut().zip(&places[item * run..]) {
-            *low = scale * dot(level, &x[row * width..][..width], a);
+struct Low<'a> {
+    x: &'a [f32],
+    width: usize,
+    /// Of each number the adapter, the row of A, and the row of `x`.
+    places: Vec<(&'a Adapter<'a>, u32, u32)>,
+}
+
+impl<'a> Low<'a> {
+    fn new(x: &'a [f32], rows: usize, width: usize, adapters: impl Iterator<Item = &'a Adapter<'a>>) -> Self {
+        let places = adapters.flat_map(|adapter| {
+            (0..rows as u32).flat_map(move |row| (0..adapter.r as u32).map(move |of_a| (adapter, of_a, row)))
+        });
+        Self { x, width, places: places.collect() }
+    }
+
+    fn part(&self, level: Level, first: usize, low: &mut [f32]) {
+        let width = self.width;
+        for (low, &(adapter, of_a, row)) in low.iter_mut().zip(&self.places[first..]) {
+            let (x, of_a) = (&self.x[row as usize * width..][..width], of_a as usize);
+            *low = adapter.scale
+                * match adapter.halves {
+                    Some(halves) => dot_half(level, x, &halves.a[of_a * width..][..width]),
+                    None => dot(level, x, &adapter.a[of_a * width..][..width]),
+                };
         }
-    });
-    low
+    }
+
+    fn compute(&self, level: Level) -> Buffer {
+        let mut low = Buffer::new(self.places.len());
+        self.part(level, 0, &mut low);
+        low
+    }
+
+    /// As [`compute`](Self::compute), on all threads.
+    fn compute_together(&self, level: Level) -> Buffer {
+        let mut low = Buffer::new(self.places.len());
+        let run = self.places.len().div_ceil(threads()).max(1);
+        parallel_chunks(&mut low, run, |item, low| self.part(level, item * run, low));
+        low
+    }
 }
 
 /// One projection's share.
 struct Job<'a> {
-    linear: Linear<'a>,
+    linear: &'a Linear<'a>,
     /// Its first panel among all.
     first: usize,
     input: Input<'a>,
-    /// What the adapter made of the input.
-    low: Option<Left>,
+    /// Where that which the adapter makes of the input begins, among that of all.
+    low: Option<usize>,
     rows: usize,
     tile_rows: usize,
     out: Parts<'a>,
@@ -130,18 +192,24 @@ enum Input<'a> {
 struct Scratch {
     tile: Tile,
     opened: Buffer,
-    /// A panel of the adapter's B.
+    /// A panel of the adapter's B, where nobody keeps it.
     b: Buffer,
+    /// What the adapters make of the input, where each thread computes it.
+    low: Option<Buffer>,
 }
 
 impl Job<'_> {
-    fn panel(&self, level: Level, panel: usize, scratch: &mut Scratch) {
-        let Scratch { tile, opened, b } = scratch;
+    fn panel(&self, level: Level, panel: usize, shared: Option<&[f32]>, scratch: &mut Scratch) {
+        let Scratch { tile, opened, b, low } = scratch;
         let (weight, column) = (self.linear.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
-        if let Some(Adapter { b: from, r, .. }) = self.linear.adapter {
-            pack_panel(level, &from[column * r..], columns, r, r, b);
-        }
+        let adapter = self.linear.adapter.as_ref().zip(self.low).map(|(adapter, first)| {
+            if adapter.halves.is_none() {
+                pack_panel(level, &adapter.b[column * adapter.r..], columns, adapter.r, adapter.r, b);
+            }
+            let low = shared.or(low.as_deref()).expect("computed together or alone");
+            (&low[first..][..self.rows * adapter.r], adapter)
+        });
         for (at, first) in (0..self.rows).step_by(self.tile_rows).enumerate() {
             let count = self.tile_rows.min(self.rows - first);
             match self.input {
@@ -162,8 +230,13 @@ impl Job<'_> {
                     }
                 }
             }
-            if let Some(low) = &self.low {
-                plus(level, term(low, at, b, 0..low.depth()), count, tile);
+            if let Some((low, &Adapter { r, halves, .. })) = adapter {
+                for (low, sums) in low[first * r..].chunks_exact(r).zip(&mut tile[..count]) {
+                    match halves {
+                        Some(halves) => add_low_half(level, low, &halves.b[column * r..], sums),
+                        None => add_low(level, low, b, sums),
+                    }
+                }
             }
             for (row, sums) in tile[..count].iter().enumerate() {
                 // SAFETY: panels of one output do not overlap, and each is computed once.
@@ -196,4 +269,26 @@ fn plus(level: Level, term: Term<'_>, rows: usize, tile: &mut Tile) {
     for (row, more) in tile.iter_mut().zip(&more).take(rows) {
         row.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
+}
+
+dispatch! {
+    /// Adds `low` (`[r]`) times a panel of B (`[r][32]`).
+    fn add_low(low: &[f32], b: &[f32], sums: &mut [f32; BLOCK]) = add_low_with
+}
+
+dispatch! {
+    /// As [`add_low`], in half precision.
+    fn add_low_half(low: &[f32], b: &[F16], sums: &mut [f32; BLOCK]) = add_low_with
+}
+
+#[inline(always)]
+fn add_low_with<S: Simd, T: Number>(simd: S, low: &[f32], b: &[T], sums: &mut [f32; BLOCK]) {
+    let (mut left, mut right) = (simd.splat(0.0), simd.splat(0.0));
+    for (low, b) in low.iter().zip(b.as_chunks::<BLOCK>().0) {
+        let low = simd.splat(*low);
+        left = simd.fma(low, T::load(simd, b), left);
+        right = simd.fma(low, T::load(simd, &b[LANES..]), right);
+    }
+    simd.store(simd.add(simd.load(sums), left), sums);
+    simd.store(simd.add(simd.load(&sums[LANES..]), right), &mut sums[LANES..]);
 }

@@ -1,6 +1,7 @@
 //! Frozen projections of one input, each with or without a low-rank adapter.
 
 use super::buffer::Buffer;
+use super::few::Halves;
 use super::matrix::{Left, Matrix, Packed};
 use super::pool::parallel_chunks;
 use super::product::{Backward, Forward, backward, forward, over_rows};
@@ -21,6 +22,8 @@ pub struct Adapter<'a> {
     pub a: &'a [f32],
     /// `[out, r]`
     pub b: &'a [f32],
+    /// Both in half precision, where somebody keeps them so for few rows that need not be exact.
+    pub halves: Option<&'a Halves>,
     pub r: usize,
     pub scale: f32,
     /// What the input's element of this index is multiplied by, on the adapter's side alone.

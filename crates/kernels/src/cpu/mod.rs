@@ -12,6 +12,7 @@ pub mod few;
 pub mod integer;
 pub mod linear;
 pub mod matrix;
+pub mod number;
 pub mod pool;
 pub mod product;
 pub mod rows;

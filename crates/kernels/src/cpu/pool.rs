@@ -3,77 +3,70 @@
 //! A training step has thousands of parallel regions, each of some hundred microseconds. Waking a thread that sleeps costs
 //! as much; one that spins is there within a microsecond.
 
+use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long a worker spins for the next region before it sleeps.
 const SPIN: Duration = Duration::from_millis(1);
 
+struct Pool {
+    /// The region: how many it has been (the upper half, [`EPOCH`] each), whether workers may join it ([`OPEN`]), and how
+    /// many are inside (the lowest bits).
+    state: Line<AtomicU64>,
+    /// The next item of the region that nobody has taken.
+    next: Line<AtomicUsize>,
+    /// What the region runs. Written while the region is closed and nobody is inside, read by who is inside.
+    region: UnsafeCell<Region>,
+    panicked: AtomicBool,
+    workers: AtomicUsize,
+    /// Workers that sleep, or are about to.
+    asleep: AtomicUsize,
+    sleep: Mutex<()>,
+    wake: Condvar,
+    /// Held by the thread whose region is open.
+    opener: Mutex<()>,
+}
+
+const EPOCH: u64 = 1 << 32;
+const OPEN: u64 = 1 << 31;
+
+/// Something that many threads write, in a cache line of its own.
+#[repr(align(128))]
+struct Line<T>(T);
+
 /// One parallel region.
+#[derive(Clone, Copy)]
 struct Region {
     /// Runs one item. Lives on the stack of the thread that opened the region, which waits for all workers.
     run: *const (dyn Fn(usize) + Sync),
     items: usize,
-    /// The next item that nobody has taken.
-    next: AtomicUsize,
-    /// Workers that may still join.
-    seats: AtomicUsize,
-    panicked: AtomicBool,
+    /// Workers that may be inside at once.
+    seats: usize,
 }
 
-// SAFETY: `run` points to a `Sync` closure, which any thread may call; `Pool::run` keeps it alive until every worker that
-// holds the region has left it.
-unsafe impl Send for Region {}
-// SAFETY: as above; the other fields are atomics and plain numbers.
-unsafe impl Sync for Region {}
-
-impl Region {
-    fn work(&self) {
-        loop {
-            let item = self.next.fetch_add(1, Ordering::Relaxed);
-            if item >= self.items {
-                return;
-            }
-            // SAFETY: the opener of the region is waiting in `Pool::run`, so the closure is alive.
-            let run = unsafe { &*self.run };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(item))).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-struct Pool {
-    /// Counts the regions; a worker waits for it to change.
-    epoch: AtomicUsize,
-    current: Mutex<Current>,
-    wake: Condvar,
-    /// Workers inside the current region.
-    inside: AtomicUsize,
-    workers: AtomicUsize,
-    /// Held by the thread whose region is open.
-    open: Mutex<()>,
-}
-
-/// What the workers find when they look.
-#[derive(Default)]
-struct Current {
-    region: Option<Arc<Region>>,
-    /// Workers that have to be woken.
-    asleep: usize,
-}
+// SAFETY: `region` alone is not `Sync`. Its one writer, `Pool::run`, holds `opener` and writes while the region is closed and
+// nobody is inside; readers join an open region first (`Pool::join`), with an acquiring load of what the writer released.
+// Its closure is `Sync`, and lives until the region is closed and left by all.
+unsafe impl Sync for Pool {}
+// SAFETY: as above.
+unsafe impl Send for Pool {}
 
 fn pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
+    let nothing: *const (dyn Fn(usize) + Sync) = &|_| ();
     POOL.get_or_init(|| Pool {
-        epoch: AtomicUsize::new(0),
-        current: Mutex::new(Current::default()),
-        wake: Condvar::new(),
-        inside: AtomicUsize::new(0),
+        state: Line(AtomicU64::new(0)),
+        next: Line(AtomicUsize::new(0)),
+        region: UnsafeCell::new(Region { run: nothing, items: 0, seats: 0 }),
+        panicked: AtomicBool::new(false),
         workers: AtomicUsize::new(0),
-        open: Mutex::new(()),
+        asleep: AtomicUsize::new(0),
+        sleep: Mutex::new(()),
+        wake: Condvar::new(),
+        opener: Mutex::new(()),
     })
 }
 
@@ -111,13 +104,13 @@ pub fn set_threads(threads: usize) {
 pub fn parallel(items: usize, run: impl Fn(usize) + Sync) {
     let threads = threads().min(items);
     if threads > 1 {
-        let open = match pool().open.try_lock() {
-            Ok(open) => Some(open),
+        let opener = match pool().opener.try_lock() {
+            Ok(opener) => Some(opener),
             // Of a region that panicked nothing is left behind.
-            Err(TryLockError::Poisoned(open)) => Some(open.into_inner()),
+            Err(TryLockError::Poisoned(opener)) => Some(opener.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        if let Some(_open) = open {
+        if let Some(_opener) = opener {
             return pool().run(items, threads - 1, &run);
         }
     }
@@ -125,6 +118,7 @@ pub fn parallel(items: usize, run: impl Fn(usize) + Sync) {
 }
 
 impl Pool {
+    /// Called by who holds `opener`.
     fn run(&'static self, items: usize, helpers: usize, run: &(dyn Fn(usize) + Sync)) {
         while self.workers.load(Ordering::Relaxed) < helpers {
             self.workers.fetch_add(1, Ordering::Relaxed);
@@ -133,87 +127,105 @@ impl Pool {
                 break; // The system has no thread to give: those that are there do the work.
             }
         }
-        // SAFETY: only the lifetime changes. The region is taken back below before this function returns, and no worker
-        // is inside it then, so nobody calls the closure after its end.
+        // SAFETY: only the lifetime changes. The region is closed and left by all before this function returns, so nobody
+        // calls the closure after its end.
         let run: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(run) };
-        let region = Arc::new(Region {
-            run,
-            items,
-            next: AtomicUsize::new(0),
-            seats: AtomicUsize::new(helpers),
-            panicked: AtomicBool::new(false),
-        });
-        {
-            let mut current = self.lock();
-            current.region = Some(Arc::clone(&region));
-            self.epoch.fetch_add(1, Ordering::Release);
-            if current.asleep > 0 {
-                self.wake.notify_all();
-            }
+        let region = Region { run, items, seats: helpers };
+        let epoch = (self.state.0.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
+        // SAFETY: the last region was closed and left by all before its opener gave `opener` away, and none is open.
+        unsafe { *self.region.get() = region };
+        self.next.0.store(0, Ordering::Relaxed);
+        // In one order with what a worker does who is about to sleep: either it sees the region, or it is seen.
+        self.state.0.store(epoch | OPEN, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
         }
-        region.work();
-        // Workers join only under the lock and only while the region is there.
-        self.lock().region = None;
+        self.work(region);
+        self.state.0.fetch_and(!OPEN, Ordering::Relaxed);
         let mut rounds = 0;
-        while self.inside.load(Ordering::Acquire) > 0 {
+        while self.state.0.load(Ordering::Acquire) != epoch {
             rounds += 1;
             // A worker that the system has put aside needs the core that this loop would hold.
             if rounds % 4096 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
-        assert!(!region.panicked.load(Ordering::Relaxed), "a parallel region panicked");
+        assert!(!self.panicked.swap(false, Ordering::Relaxed), "a parallel region panicked");
+    }
+
+    /// Takes items until none is left. Called by the region's opener and by those inside.
+    fn work(&self, region: Region) {
+        loop {
+            let item = self.next.0.fetch_add(1, Ordering::Relaxed);
+            if item >= region.items {
+                return;
+            }
+            // SAFETY: the opener of the region is in `Pool::run`, so the closure is alive.
+            let run = unsafe { &*region.run };
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(item))).is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// A worker's life.
     fn serve(&self) {
         let mut seen = 0;
         loop {
-            seen = self.next_epoch(seen);
-            if let Some(region) = self.join() {
-                region.work();
-                drop(region);
-                self.inside.fetch_sub(1, Ordering::Release);
+            let state = self.next_epoch(seen);
+            seen = state & !(EPOCH - 1);
+            if let Some(region) = self.join(state) {
+                self.work(region);
+                self.state.0.fetch_sub(1, Ordering::Release);
             }
         }
     }
 
-    fn join(&self) -> Option<Arc<Region>> {
-        let current = self.lock();
-        let region = current.region.as_ref()?;
-        let take = |seats: usize| seats.checked_sub(1);
-        region.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        self.inside.fetch_add(1, Ordering::Relaxed);
-        Some(Arc::clone(region))
+    /// Steps into the region of a state, if it is still open and has a seat.
+    fn join(&self, mut state: u64) -> Option<Region> {
+        let epoch = state & !(EPOCH - 1);
+        loop {
+            if state & OPEN == 0 || state & !(EPOCH - 1) != epoch {
+                return None;
+            }
+            match self.state.0.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(before) => {
+                    // SAFETY: whoever is inside keeps the opener in `Pool::run`, and the region as it is.
+                    let region = unsafe { *self.region.get() };
+                    if before & (OPEN - 1) < region.seats as u64 {
+                        return Some(region);
+                    }
+                    self.state.0.fetch_sub(1, Ordering::Release);
+                    return None;
+                }
+                Err(now) => state = now,
+            }
+        }
     }
 
     /// Waits for an epoch other than `seen`.
-    fn next_epoch(&self, seen: usize) -> usize {
+    fn next_epoch(&self, seen: u64) -> u64 {
+        let is_new = |state: &u64| state & !(EPOCH - 1) != seen;
         let start = Instant::now();
-        loop {
+        while start.elapsed() < SPIN {
             for _ in 0..64 {
-                let epoch = self.epoch.load(Ordering::Acquire);
-                if epoch != seen {
-                    return epoch;
+                let state = self.state.0.load(Ordering::Acquire);
+                if is_new(&state) {
+                    return state;
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() > SPIN {
-                break;
-            }
         }
-        let mut current = self.lock();
-        loop {
-            let epoch = self.epoch.load(Ordering::Acquire);
-            if epoch != seen {
-                return epoch;
+        let mut sleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        let state = loop {
+            let state = self.state.0.load(Ordering::SeqCst);
+            if is_new(&state) {
+                break state;
             }
-            current.asleep += 1;
-            current = self.wake.wait(current).unwrap_or_else(PoisonError::into_inner);
-            current.asleep -= 1;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+            sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.asleep.fetch_sub(1, Ordering::SeqCst);
+        state
     }
 }
 

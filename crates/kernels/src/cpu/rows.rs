@@ -1,5 +1,6 @@
 //! What is done to each row by itself: normalisation, rotation, gating.
 
+use super::number::{F16, Number};
 use super::pool::{Parts, parallel_chunks};
 use super::simd::{LANES, Level, Simd, dispatch};
 
@@ -68,18 +69,23 @@ dispatch! {
     pub fn dot(a: &[f32], b: &[f32]) -> f32 = dot_with
 }
 
+dispatch! {
+    /// As [`dot`], where the second side is in half precision.
+    pub fn dot_half(a: &[f32], b: &[F16]) -> f32 = dot_with
+}
+
 /// The sum of the products, in four chains.
 #[inline(always)]
-fn dot_with<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+fn dot_with<S: Simd, T: Number>(simd: S, a: &[f32], b: &[T]) -> f32 {
     let mut sums = [simd.splat(0.0); 4];
     let whole = a.len() / (4 * LANES) * (4 * LANES);
     for (a, b) in a[..whole].chunks_exact(4 * LANES).zip(b[..whole].chunks_exact(4 * LANES)) {
         for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = simd.fma(simd.load(&a[i * LANES..]), simd.load(&b[i * LANES..]), *sum);
+            *sum = simd.fma(simd.load(&a[i * LANES..]), T::load(simd, &b[i * LANES..]), *sum);
         }
     }
     let sum = simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3]));
-    a[whole..].iter().zip(&b[whole..]).fold(simd.sum(sum), |sum, (a, b)| sum + a * b)
+    a[whole..].iter().zip(&b[whole..]).fold(simd.sum(sum), |sum, (a, b)| sum + a * b.to_f32())
 }
 
 /// The gradient of [`rms_norm`] for its input, added to `dx`: `dx += (dy·w − x·mean(dy·w·x)/rms²) / rms` of each row.

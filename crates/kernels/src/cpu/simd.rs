@@ -65,6 +65,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V;
     /// Sixteen IEEE 754 half-precision numbers, little-endian.
     fn f16(self, from: &[u8]) -> Self::V;
+    /// The nearest half-precision numbers, as [`f16`](Self::f16) reads them.
+    #[inline(always)]
+    fn to_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
+        for (to, lane) in to.as_chunks_mut::<2>().0.iter_mut().zip(self.lanes(v)) {
+            *to = half::f16::from_f32(lane).to_le_bytes();
+        }
+    }
     /// Sixteen bfloat16 numbers, little-endian.
     fn bf16(self, from: &[u8]) -> Self::V;
     /// Rounds to signed bytes, four to a word, little-endian, and gives their sum. The lanes are within -128 and 127.
@@ -129,11 +136,11 @@ fn halves(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// Asks for memory that will be read soon, a line at a time.
+/// Asks for memory that will be read soon, a line of 64 bytes at a time.
 #[inline(always)]
-pub fn prefetch(data: &[f32]) {
+pub fn prefetch<T>(data: &[T]) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in data.chunks(LANES) {
+    for line in data.chunks(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: every x86-64 processor has the instruction, and it changes nothing that a program can see.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };

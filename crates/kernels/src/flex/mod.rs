@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use crate::attention::Visibility;
 use crate::cpu::{attention::Heads, block, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level};
 use crate::{FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
-pub use cached::forward_cached;
+pub use cached::{Held, forward_cached};
 use record::{Operand, Values, record};
 
 /// Whether a device, with autodiff or without, is `flex`.
@@ -246,6 +246,7 @@ impl Pair {
         let adapter = self.0.as_ref().map(|pair| linear::Adapter {
             a: &pair.a,
             b: &pair.b,
+            halves: None,
             r: pair.r,
             scale: pair.scale,
             mask: pair.mask.as_deref().map(|mask| mask as _),

@@ -53,11 +53,23 @@ impl Operand {
     pub fn values(&self) -> Values {
         Values(self.values.clone())
     }
+
+    /// As [`values`](Self::values), where nothing else is wanted.
+    pub fn into_values(self) -> Values {
+        Values(self.values)
+    }
 }
 
 /// Elements of a contiguous tensor.
 #[derive(Clone, Debug)]
 pub struct Values(FlexTensor);
+
+impl Values {
+    /// Whether these are the very elements of `other`, not only equal ones.
+    pub fn is_at(&self, other: &Self) -> bool {
+        std::ptr::eq::<[f32]>(&**self, &**other)
+    }
+}
 
 impl std::ops::Deref for Values {
     type Target = [f32];

@@ -154,6 +154,13 @@ impl Simd for Avx2 {
         std::array::from_fn(|i| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(16 * i).cast())) })
     }
     #[inline(always)]
+    fn to_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
+        for (v, to) in v.into_iter().zip(to.as_chunks_mut::<16>().0) {
+            // SAFETY: sixteen bytes are there and ours alone, the store needs no alignment.
+            unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)) };
+        }
+    }
+    #[inline(always)]
     fn bf16(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= 2 * LANES, "bf16: fewer than sixteen numbers");
         // SAFETY: 32 bytes are there; the loads need no alignment.

@@ -148,6 +148,14 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
     }
     #[inline(always)]
+    fn to_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
+        // SAFETY: 32 bytes are there and ours alone, the store needs no alignment; `self` proves the instruction set.
+        unsafe {
+            let numbers = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), numbers);
+        }
+    }
+    #[inline(always)]
     fn bf16(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= 2 * LANES, "bf16: fewer than sixteen numbers");
         // SAFETY: 32 bytes are there; the load needs no alignment.

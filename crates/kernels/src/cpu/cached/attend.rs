@@ -1,0 +1,337 @@
+//! Attention of new rows over a store of keys and values.
+
+use std::ops::Range;
+
+use super::store::{Head, Planes, Store};
+use super::{Pass, Run};
+use crate::cpu::attention::Heads;
+use crate::cpu::buffer::Buffer;
+use crate::cpu::matrix::BLOCK;
+use crate::cpu::number::Number;
+use crate::cpu::pool::{Parts, parallel};
+use crate::cpu::product::{EMPTY, Tile};
+use crate::cpu::rows::add_scaled;
+use crate::cpu::simd::{LANES, Level, Simd, dispatch};
+
+/// Keys that one item goes over, where a sequence has few rows: as many items as there are heads of keys would not be shared
+/// evenly by the threads.
+const KEYS: usize = 4 * BLOCK;
+
+/// Who computes which part of attention: the same for all layers.
+pub struct AttentionPlan<'a> {
+    items: Vec<Item<'a>>,
+    /// Runs of items that are of one tile: each goes over some of its keys.
+    tiles: Vec<Range<usize>>,
+    /// What the items of such tiles leave to be put together.
+    partials: Buffer,
+}
+
+impl<'a> AttentionPlan<'a> {
+    pub fn new(level: Level, pass: &Pass<'a>) -> Self {
+        let heads = pass.heads;
+        let group = heads.heads / heads.kv_heads;
+        let tile_rows = level.tile_rows();
+        let (mut items, mut tiles) = (Vec::new(), Vec::new());
+        let (mut first_row, mut partials) = (0, 0);
+        for run in pass.runs {
+            let pairs = run.new * group;
+            for first in (0..pairs).step_by(tile_rows) {
+                let rows = tile_rows.min(pairs - first);
+                for kv_head in 0..heads.kv_heads {
+                    let tile = Item {
+                        heads,
+                        run,
+                        first_row,
+                        kv_head,
+                        first,
+                        rows,
+                        window: pass.window,
+                        keys: 0..0,
+                        partial: None,
+                    };
+                    let seen = tile.seen(0).start..tile.seen(rows - 1).end;
+                    if pairs > tile_rows || seen.end <= KEYS {
+                        items.push(Item { keys: seen, ..tile });
+                        continue;
+                    }
+                    let start = items.len();
+                    for keys in (seen.start / KEYS * KEYS..seen.end).step_by(KEYS) {
+                        let keys = keys.max(seen.start)..seen.end.min(keys + KEYS);
+                        items.push(Item { keys, partial: Some(partials), ..tile.clone() });
+                        partials += rows * tile.partial_width();
+                    }
+                    tiles.push(start..items.len());
+                }
+            }
+            first_row += run.new;
+        }
+        Self { items, tiles, partials: Buffer::new(partials) }
+    }
+
+    /// `softmax(q·kᵀ / sqrt(head_dim))·v` of every row over its sequence's keys up to its own, `[rows, heads · head_dim]`.
+    pub fn compute(&mut self, level: Level, query: &[f32], store: &Store, layer: usize, out: &mut [f32]) {
+        let (partials, outs) = (Parts::new(&mut self.partials), Parts::new(out));
+        parallel(self.items.len(), |item| self.items[item].compute(level, query, store, layer, &partials, &outs));
+        for tile in &self.tiles {
+            join(level, &self.items[tile.clone()], &self.partials, out);
+        }
+    }
+}
+
+/// Some query heads of some rows of one sequence, which share a key head, and some of the keys that they see.
+#[derive(Clone)]
+struct Item<'a> {
+    heads: Heads,
+    run: &'a Run,
+    /// The run's first row among all.
+    first_row: usize,
+    kv_head: usize,
+    /// Among the run's pairs of a row and a head of the group, the first one and how many.
+    first: usize,
+    rows: usize,
+    window: Option<usize>,
+    /// Begins at a whole block, or where the window does.
+    keys: Range<usize>,
+    /// Where it leaves what is to be put together with others' of its rows; `None` for an item that has all keys.
+    partial: Option<usize>,
+}
+
+impl Item<'_> {
+    /// The position of a pair, and where its head is in `[rows, heads · head_dim]`.
+    fn place(&self, i: usize) -> (usize, usize) {
+        let group = self.heads.heads / self.heads.kv_heads;
+        let (row, head) = ((self.first + i) / group, self.kv_head * group + (self.first + i) % group);
+        let at = (self.first_row + row) * self.heads.query_width() + head * self.heads.head_dim;
+        (self.run.past + row, at)
+    }
+
+    /// The positions that a pair sees.
+    fn seen(&self, i: usize) -> Range<usize> {
+        let position = self.place(i).0;
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
+    }
+
+    /// What is left of a pair: the mixed values, the largest score and the sum of the weights.
+    fn partial_width(&self) -> usize {
+        self.heads.head_dim + 2
+    }
+
+    fn compute(
+        &self,
+        level: Level,
+        query: &[f32],
+        store: &Store,
+        layer: usize,
+        partials: &Parts<'_>,
+        outs: &Parts<'_>,
+    ) {
+        let (dim, rows) = (self.heads.head_dim, self.rows);
+        let width = dim.next_multiple_of(BLOCK);
+        let scale = 1.0 / (dim as f32).sqrt();
+        let mut queries = Buffer::new(dim * rows);
+        let mut mixed = Buffer::new(rows * width);
+        mixed.fill(0.0);
+        let mut softmax = Softmax { scores: EMPTY, seen: [const { 0..0 }; 14], largest: [LOWEST; 14], sums: [0.0; 14] };
+        for i in 0..rows {
+            let from = &query[self.place(i).1..][..dim];
+            queries[i..].iter_mut().step_by(rows).zip(from).for_each(|(to, from)| *to = from * scale);
+            softmax.seen[i] = self.seen(i);
+        }
+        let head = store.head(layer, self.run.sequence, self.kv_head);
+        attend(level, &head, self.keys.clone(), rows, &queries, &mut softmax, &mut mixed);
+        for (i, mixed) in mixed.chunks_exact(width).enumerate() {
+            match self.partial {
+                None => {
+                    // SAFETY: a head of a row belongs to one item that has all its keys, and each item is computed once.
+                    let to = unsafe { outs.part(self.place(i).1, dim) };
+                    to.iter_mut().zip(mixed).for_each(|(to, mixed)| *to = mixed / softmax.sums[i]);
+                }
+                Some(partial) => {
+                    let width = self.partial_width();
+                    // SAFETY: items leave what they leave in places of their own, and each item is computed once.
+                    let to = unsafe { partials.part(partial + i * width, width) };
+                    to[..dim].copy_from_slice(&mixed[..dim]);
+                    to[dim..].copy_from_slice(&[softmax.largest[i], softmax.sums[i]]);
+                }
+            }
+        }
+    }
+}
+
+/// Puts together what the items of one tile have left: a softmax over all their keys.
+fn join(level: Level, items: &[Item<'_>], partials: &[f32], out: &mut [f32]) {
+    let Some(first) = items.first() else { return };
+    let (dim, width) = (first.heads.head_dim, first.partial_width());
+    for i in 0..first.rows {
+        let parts = || items.iter().filter_map(|item| Some(&partials[item.partial? + i * width..][..width]));
+        let largest = parts().map(|part| part[dim]).fold(LOWEST, f32::max);
+        let to = &mut out[first.place(i).1..][..dim];
+        to.fill(0.0);
+        let mut sum = 0.0;
+        for part in parts() {
+            let factor = (part[dim] - largest).exp();
+            sum += part[dim + 1] * factor;
+            add_scaled(level, to, &part[..dim], factor);
+        }
+        to.iter_mut().for_each(|to| *to /= sum);
+    }
+}
+
+/// Below every score, and finite: a row that has seen no key yet turns no difference into NaN.
+const LOWEST: f32 = -1e30;
+
+/// A softmax that is computed 32 keys at a time.
+struct Softmax {
+    /// Scores, then `e^(score − largest)`.
+    scores: Tile,
+    /// The keys that each row sees.
+    seen: [Range<usize>; 14],
+    largest: [f32; 14],
+    /// Of the weights so far.
+    sums: [f32; 14],
+}
+
+dispatch! {
+    /// Adds to `mixed` (`[rows]`, each of whole blocks) the values of some keys, weighted by the softmax over them.
+    fn attend(
+        head: &Head<'_>, keys: Range<usize>, rows: usize, queries: &[f32], softmax: &mut Softmax, mixed: &mut [f32],
+    ) = attend_with
+}
+
+#[inline(always)]
+fn attend_with<S: Simd>(
+    simd: S,
+    head: &Head<'_>,
+    keys: Range<usize>,
+    rows: usize,
+    queries: &[f32],
+    softmax: &mut Softmax,
+    mixed: &mut [f32],
+) {
+    match head.planes {
+        Planes::Full(planes) => by_rows(simd, planes, head.widths, keys, rows, queries, softmax, mixed),
+        Planes::Half(planes) => by_rows(simd, planes, head.widths, keys, rows, queries, softmax, mixed),
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn by_rows<S: Simd, T: Number>(
+    simd: S,
+    planes: [&[T]; 2],
+    widths: [usize; 2],
+    keys: Range<usize>,
+    rows: usize,
+    queries: &[f32],
+    softmax: &mut Softmax,
+    mixed: &mut [f32],
+) {
+    macro_rules! by_rows {
+        ($vectors:literal, $($rows:literal)*) => {
+            match rows {
+                $($rows => over::<S, T, $rows, $vectors>(simd, planes, widths, keys, queries, softmax, mixed),)*
+                rows => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    match (S::TILE_VECTORS, S::TILE_ROWS) {
+        (2, _) => by_rows!(2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (_, 6) => by_rows!(1, 1 2 3 4 5 6),
+        _ => by_rows!(1, 1 2 3 4),
+    }
+}
+
+/// For `ROWS` rows, `VECTORS` vectors of a block at a time.
+#[inline(always)]
+fn over<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    planes: [&[T]; 2],
+    widths: [usize; 2],
+    keys: Range<usize>,
+    queries: &[f32],
+    softmax: &mut Softmax,
+    mixed: &mut [f32],
+) {
+    let [key_plane, value_plane] = planes;
+    let queries = queries.as_chunks::<ROWS>().0;
+    for first in (keys.start / BLOCK * BLOCK..keys.end).step_by(BLOCK) {
+        let dims = key_plane[first * widths[0]..][..BLOCK * widths[0]].as_chunks::<BLOCK>().0;
+        for at in (0..BLOCK).step_by(VECTORS * LANES) {
+            let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
+            for (dim, query) in dims.iter().zip(queries) {
+                multiply(simd, &dim[at..], query, &mut sums);
+            }
+            for (sums, scores) in sums.iter().zip(&mut softmax.scores) {
+                for (v, sum) in sums.iter().enumerate() {
+                    simd.store(*sum, &mut scores[at + v * LANES..]);
+                }
+            }
+        }
+        let mut weights = [[0.0; ROWS]; BLOCK];
+        let mut shrink = [0.0; ROWS];
+        for i in 0..ROWS {
+            shrink[i] = soften(simd, softmax, i, first);
+            for (weights, score) in weights.iter_mut().zip(&softmax.scores[i]) {
+                weights[i] = *score;
+            }
+        }
+        // What lies behind the last key was never written, or by a sequence that was cut.
+        let rows = &value_plane[first * widths[1]..keys.end.min(first + BLOCK) * widths[1]];
+        for at in (0..widths[1]).step_by(VECTORS * LANES) {
+            let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
+            for (row, weights) in rows.chunks_exact(widths[1]).zip(&weights) {
+                multiply(simd, &row[at..], weights, &mut sums);
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    let to = &mut mixed[i * widths[1] + at + v * LANES..];
+                    simd.store(simd.fma(simd.load(to), simd.splat(shrink[i]), *sum), to);
+                }
+            }
+        }
+    }
+}
+
+/// `sums += left · right`, the outer product of a number a row and some vectors.
+#[inline(always)]
+fn multiply<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    right: &[T],
+    left: &[f32; ROWS],
+    sums: &mut [[S::V; VECTORS]; ROWS],
+) {
+    let right = &right[..VECTORS * LANES];
+    let mut loaded = [simd.splat(0.0); VECTORS];
+    for v in 0..VECTORS {
+        loaded[v] = T::load(simd, &right[v * LANES..]);
+    }
+    for i in 0..ROWS {
+        let left = simd.splat(left[i]);
+        for v in 0..VECTORS {
+            sums[i][v] = simd.fma(left, loaded[v], sums[i][v]);
+        }
+    }
+}
+
+/// Turns a row's scores of the keys from `first` on into weights. Gives what all earlier weights are multiplied by, since a
+/// larger score was met.
+#[inline(always)]
+fn soften<S: Simd>(simd: S, softmax: &mut Softmax, i: usize, first: usize) -> f32 {
+    let (scores, seen) = (&mut softmax.scores[i], &softmax.seen[i]);
+    if first < seen.start || first + BLOCK > seen.end {
+        for (key, score) in (first..).zip(scores.iter_mut()) {
+            *score = if seen.contains(&key) { *score } else { f32::NEG_INFINITY };
+        }
+    }
+    let (low, high) = (simd.load(scores), simd.load(&scores[LANES..]));
+    let before = softmax.largest[i];
+    let largest = before.max(simd.max_lane(simd.max(low, high)));
+    let low = simd.exp(simd.sub(low, simd.splat(largest)));
+    let high = simd.exp(simd.sub(high, simd.splat(largest)));
+    simd.store(low, scores);
+    simd.store(high, &mut scores[LANES..]);
+    let shrink = if largest == before { 1.0 } else { (before - largest).exp() };
+    softmax.sums[i] = softmax.sums[i] * shrink + simd.sum(simd.add(low, high));
+    softmax.largest[i] = largest;
+    shrink
+}
