@@ -34,7 +34,7 @@ fn train_step(criterion: &mut Criterion) {
     group.measurement_time(Duration::from_secs(20)).throughput(Throughput::Elements(tokens));
     group.bench_function("step", |bencher| {
         time(bencher, &device, || {
-            let computed = gradients(&mut model, &samples, recipe.micro_batch_rows, (0.0, 0));
+            let computed = gradients(&mut model, &samples, recipe.micro_batch_rows, (0.0, 0), recipe.loss_mean);
             let (clipped, norm) = clip_global_norm(computed.gradients, Some(recipe.max_grad_norm));
             let updated = optimizer.step(matrices(&model), clipped, recipe.learning_rate);
             set_parameters(&mut model, updated);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use foehn::finetune::{AdamW, AdamWConfig, gradients};
+use foehn::finetune::{AdamW, AdamWConfig, LossMean, gradients};
 use foehn::lora::{Adapter, LoraConfig, attach_trainable, detach, parameters, set_parameters};
 use foehn::tokens::Sample;
 use serde::Deserialize;
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         for step in 0..arguments.steps {
             let chosen: Vec<&Sample> = (0..batch).map(|i| &samples[(step * batch + i) % samples.len()]).collect();
             let begun = Instant::now();
-            let computed = gradients(model, &chosen, arguments.micro_batch_rows, (0.0, 0));
+            let computed = gradients(model, &chosen, arguments.micro_batch_rows, (0.0, 0), LossMean::Tokens);
             let updated = optimizer.step(tensors(model), computed.gradients, arguments.learning_rate);
             set_parameters(model, updated);
             seconds.push(begun.elapsed().as_secs_f64());

@@ -10,8 +10,8 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use common::{Golden, devices, values};
 use foehn_finetune::{
-    AdamW, AdamWConfig, Dataset, Error, Event, Outcome, Recipe, Run, Schedule, StepGradients, clip_global_norm,
-    gradients, train, validation_loss,
+    AdamW, AdamWConfig, Dataset, Error, Event, LossMean, Outcome, Recipe, Run, Schedule, StepGradients,
+    clip_global_norm, gradients, train, validation_loss,
 };
 use foehn_lora::{Adapter, LoraConfig, Manifest, attach_trainable, parameters, set_parameters};
 use foehn_mistral::Mistral;
@@ -54,7 +54,7 @@ fn ten_steps_equal_pytorch() {
                 let mut optimizer = AdamW::new(config, &tensors(&model));
                 for step in 0..10 {
                     let at = format!("{device_name} {name} {run_name} step {step}");
-                    let computed = gradients(&mut model, &samples, 1024, (0.0, 0));
+                    let computed = gradients(&mut model, &samples, 1024, (0.0, 0), LossMean::Tokens);
                     assert!((computed.loss - losses[step]).abs() < 1e-4, "{at}: {} {}", computed.loss, losses[step]);
                     let (clipped, norm) = clip_global_norm(computed.gradients, run["clip"].as_f64());
                     assert!((norm - norms[step]).abs() < 1e-3 * norms[step], "{at}: norm {norm} {}", norms[step]);
@@ -123,23 +123,29 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_trie_and_micro_batches_equal_one_by_one(samples in samples(), window in any::<bool>(), max_rows in 4usize..40) {
+    fn the_trie_and_micro_batches_equal_one_by_one(
+        samples in samples(), window in any::<bool>(), max_rows in 4usize..40,
+        mean in prop::sample::select(vec![LossMean::Tokens, LossMean::Samples]),
+    ) {
         let golden = Golden::open(if window { "window" } else { "gqa" });
         let mut model = adapted(&golden, 5);
         let all: Vec<&Sample> = samples.iter().collect();
         let supervised: usize = samples.iter().map(Sample::supervised).sum();
         let (mut loss, mut expected) = (0.0, Vec::new());
         for sample in &all {
-            let alone = gradients(&mut model, &[*sample], usize::MAX, (0.0, 0));
-            let share = sample.supervised() as f64 / supervised as f64;
+            let alone = gradients(&mut model, &[*sample], usize::MAX, (0.0, 0), mean);
+            let share = match mean {
+                LossMean::Tokens => sample.supervised() as f64 / supervised as f64,
+                LossMean::Samples => 1.0 / all.len() as f64,
+            };
             loss += alone.loss * share;
             let scaled = flat(alone).into_iter().map(|x| x * share as f32);
             expected = if expected.is_empty() { scaled.collect() } else { expected.iter().zip(scaled).map(|(a, b)| a + b).collect() };
         }
         for limit in [usize::MAX, max_rows] {
-            let packed = gradients(&mut model, &all, limit, (0.0, 0));
+            let packed = gradients(&mut model, &all, limit, (0.0, 0), mean);
             prop_assert!((packed.loss - loss).abs() < 1e-5 * loss.max(1.0), "{} {loss}", packed.loss);
-            let held_out = validation_loss(&model, &all, limit);
+            let held_out = validation_loss(&model, &all, limit, mean);
             prop_assert!((held_out - loss).abs() < 1e-5 * loss.max(1.0), "{held_out} {loss}");
             assert_relative("gradient", &flat(packed), &expected, 1e-5)?;
         }
@@ -306,6 +312,6 @@ fn early_stopping_keeps_the_best_adapter() {
     foehn_lora::attach(&mut model, &Adapter::load(&outcome.adapter.unwrap()).unwrap()).unwrap();
     let dataset = dataset();
     let samples: Vec<&Sample> = dataset.samples().iter().collect();
-    let kept = validation_loss(&model, &samples, 1024);
+    let kept = validation_loss(&model, &samples, 1024, LossMean::Tokens);
     assert!((kept - best).abs() < 1e-6 * best.max(1.0), "{kept} {best}");
 }

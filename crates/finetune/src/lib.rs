@@ -29,5 +29,5 @@ pub use metrics::{StepMetrics, ValidationMetrics};
 pub use optim::{AdamW, AdamWConfig, clip_global_norm};
 pub use recipe::{Recipe, Validation};
 pub use schedule::Schedule;
-pub use step::{StepGradients, gradients, validation_loss};
+pub use step::{LossMean, StepGradients, gradients, validation_loss};
 pub use train::{Event, Outcome, Run, checkpoint_to_start_from, train};

@@ -15,7 +15,7 @@ pub struct StepMetrics {
     pub step: usize,
     /// The epoch that the step belongs to, from 1.
     pub epoch: usize,
-    /// Mean negative log-likelihood of the step's supervised tokens, in nats, before the update.
+    /// The step's mean negative log-likelihood, in nats, before the update: the recipe's `loss_mean` says over what.
     pub loss: f64,
     /// The learning rate of the update.
     pub learning_rate: f64,
@@ -38,7 +38,7 @@ pub struct StepMetrics {
 pub struct ValidationMetrics {
     /// The steps taken before.
     pub step: usize,
-    /// Mean negative log-likelihood of the validation set's supervised tokens, in nats.
+    /// The validation set's mean negative log-likelihood, in nats, as the steps' losses.
     pub validation_loss: f64,
 }
 

@@ -6,7 +6,7 @@ use foehn_lora::LoraConfig;
 use foehn_mistral::Base;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, Error, Schedule};
+use crate::{AdamWConfig, Error, LossMean, Schedule};
 
 /// A training run's settings. Every key has a default; an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Recipe {
     pub max_steps: usize,
     /// Examples in an optimiser step.
     pub batch_size: usize,
+    /// What a step's loss is the mean over: `tokens`, or `samples`, where answers of very different lengths are to be learnt
+    /// equally well.
+    pub loss_mean: LossMean,
     /// Tokens computed at once: a step with more is cut into micro-batches, whose gradients add up to the same.
     pub micro_batch_rows: usize,
     /// Keeps only the output of each half of a layer for the backward pass, and computes the rest again: about a third
@@ -83,6 +86,7 @@ impl Default for Recipe {
             epochs: 3,
             max_steps: 0,
             batch_size: 16,
+            loss_mean: LossMean::default(),
             micro_batch_rows: 1024,
             recompute: false,
             max_length: 0,
@@ -204,6 +208,7 @@ mod tests {
         check("learning_rate = nan", "learning_rate");
         check("[lora]\nr = 0", "r`");
         check("schedule = \"cosin\"", "cosin");
+        check("loss_mean = \"sample\"", "sample");
         check("epochs = \"three\"", "epochs");
     }
 

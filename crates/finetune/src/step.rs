@@ -6,11 +6,41 @@ use foehn_kernels::{Targets, linear_cross_entropy, token_log_probs};
 use foehn_lora::{parameters, set_dropout};
 use foehn_mistral::{Mistral, Packed};
 use foehn_tokens::{Batch, Sample};
+use serde::{Deserialize, Serialize};
+
+/// What the loss of several samples is the mean over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossMean {
+    /// Supervised tokens, as in transformers and PEFT: a long answer weighs more than a short one.
+    #[default]
+    Tokens,
+    /// Samples, each the mean over its supervised tokens: every answer weighs the same, a label as much as a page.
+    Samples,
+}
+
+impl LossMean {
+    /// What each supervised token of a sample counts.
+    fn weight(self, sample: &Sample) -> f64 {
+        match self {
+            Self::Tokens => 1.0,
+            Self::Samples => 1.0 / sample.supervised() as f64,
+        }
+    }
+
+    /// What all supervised tokens of the samples count together.
+    fn total(self, samples: &[&Sample]) -> f64 {
+        match self {
+            Self::Tokens => samples.iter().map(|sample| sample.supervised() as f64).sum(),
+            Self::Samples => samples.len() as f64,
+        }
+    }
+}
 
 /// What one step's forward and backward passes give.
 #[derive(Debug)]
 pub struct StepGradients {
-    /// Mean negative log-likelihood over all supervised tokens of the step, in nats.
+    /// The step's mean negative log-likelihood, in nats.
     pub loss: f64,
     /// The gradient of that mean for each parameter, in the order of [`parameters`].
     pub gradients: Vec<Tensor<2>>,
@@ -23,20 +53,28 @@ pub struct StepGradients {
 }
 
 /// The loss of a step's samples and its gradients. Samples are packed into micro-batches of at most `max_rows` tokens
-/// (one sample may be longer); the mean is over the whole step, so that the cut changes nothing but rounding.
+/// (one sample may be longer); `mean` is over the whole step, so that the cut changes nothing but rounding.
 ///
 /// `dropout` is the probability and the seed of the adapters' dropout; each micro-batch draws its own masks, and a
 /// prefix that samples share draws one.
 ///
 /// # Panics
 /// When there is no sample, or the model has no trainable adapter.
-pub fn gradients(model: &mut Mistral, samples: &[&Sample], max_rows: usize, dropout: (f32, u64)) -> StepGradients {
+pub fn gradients(
+    model: &mut Mistral,
+    samples: &[&Sample],
+    max_rows: usize,
+    dropout: (f32, u64),
+    mean: LossMean,
+) -> StepGradients {
+    let total = mean.total(samples);
     let supervised: usize = samples.iter().map(|sample| sample.supervised()).sum();
     let mut step = StepGradients { loss: 0.0, gradients: Vec::new(), supervised, tokens: 0, rows: 0 };
-    for (index, batch) in micro_batches(samples, max_rows).iter().enumerate() {
+    for (index, (part, batch)) in micro_batches(samples, max_rows).into_iter().enumerate() {
         set_dropout(model, dropout.0, dropout.1.wrapping_add(index as u64));
-        let hidden = model.forward(packed(batch));
-        let loss = linear_cross_entropy(hidden, model.head(), &targets(batch)).div_scalar(supervised as f64);
+        let hidden = model.forward(packed(&batch));
+        let targets = weighted(&batch, &weights(part, &batch, mean));
+        let loss = linear_cross_entropy(hidden, model.head(), &targets).div_scalar(total);
         let mut tape = loss.backward();
         step.loss += f64::from(loss.into_scalar::<f32>());
         let fresh = parameters(model).into_iter().map(|parameter| {
@@ -55,37 +93,46 @@ pub fn gradients(model: &mut Mistral, samples: &[&Sample], max_rows: usize, drop
     step
 }
 
-/// Mean negative log-likelihood over all supervised tokens of the samples, in nats, without dropout.
+/// The samples' mean negative log-likelihood, in nats, without dropout.
 ///
-/// `max_rows` is as for [`gradients`].
-pub fn validation_loss(model: &Mistral, samples: &[&Sample], max_rows: usize) -> f64 {
+/// `max_rows` and `mean` are as for [`gradients`].
+pub fn validation_loss(model: &Mistral, samples: &[&Sample], max_rows: usize, mean: LossMean) -> f64 {
     let model = model.valid();
-    let (mut sum, mut count) = (0.0, 0.0);
-    for batch in micro_batches(samples, max_rows) {
+    let mut sum = 0.0;
+    for (part, batch) in micro_batches(samples, max_rows) {
+        let weights = weights(part, &batch, mean);
         let hidden = model.forward(packed(&batch));
-        let log_probs = token_log_probs(hidden, model.head(), &targets(&batch));
-        for (log_prob, target) in log_probs.iter().zip(batch.targets()) {
-            sum -= f64::from(*log_prob) * f64::from(target.weight);
-            count += f64::from(target.weight);
-        }
+        let log_probs = token_log_probs(hidden, model.head(), &weighted(&batch, &weights));
+        sum -= log_probs.iter().zip(&weights).map(|(log_prob, weight)| f64::from(*log_prob) * weight).sum::<f64>();
     }
-    sum / f64::max(count, 1.0)
+    sum / mean.total(samples).max(1.0)
 }
 
 /// Cuts samples into runs that share what they can within `max_rows` rows each.
-fn micro_batches(samples: &[&Sample], max_rows: usize) -> Vec<Batch> {
+fn micro_batches<'a, 's>(samples: &'a [&'s Sample], max_rows: usize) -> Vec<(&'a [&'s Sample], Batch)> {
     let whole = Batch::pack(samples);
     if whole.rows() <= max_rows || samples.len() == 1 {
-        return vec![whole];
+        return vec![(samples, whole)];
     }
     let (first, second) = samples.split_at(samples.len() / 2);
     [micro_batches(first, max_rows), micro_batches(second, max_rows)].concat()
+}
+
+/// What each prediction of a batch counts: the sum over the samples that share it.
+fn weights(samples: &[&Sample], batch: &Batch, mean: LossMean) -> Vec<f64> {
+    let mut weights = vec![0.0; batch.targets().len()];
+    for (index, sample) in samples.iter().enumerate() {
+        for &target in batch.targets_of(index) {
+            weights[target as usize] += mean.weight(sample);
+        }
+    }
+    weights
 }
 
 fn packed(batch: &Batch) -> Packed<'_> {
     Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() }
 }
 
-fn targets(batch: &Batch) -> Targets {
-    Targets::new(batch.targets().iter().map(|target| (target.row, target.id, target.weight)))
+fn weighted(batch: &Batch, weights: &[f64]) -> Targets {
+    Targets::new(batch.targets().iter().zip(weights).map(|(target, weight)| (target.row, target.id, *weight as f32)))
 }

@@ -115,7 +115,7 @@ pub fn train(
         };
 
         let dropout = (recipe.lora.lora_dropout, dropout_seed(recipe.seed, step));
-        let computed = gradients(model, &samples, recipe.micro_batch_rows, dropout);
+        let computed = gradients(model, &samples, recipe.micro_batch_rows, dropout, recipe.loss_mean);
         if !computed.loss.is_finite() {
             return Err(not_finite("loss", computed.loss));
         }
@@ -208,7 +208,7 @@ fn validate(
 ) -> Result<ControlFlow<()>, Error> {
     let Some(validation) = run.validation else { return Ok(ControlFlow::Continue(())) };
     let samples: Vec<&Sample> = validation.samples.iter().collect();
-    let loss = validation_loss(model, &samples, run.recipe.micro_batch_rows);
+    let loss = validation_loss(model, &samples, run.recipe.micro_batch_rows, run.recipe.loss_mean);
     if at.state.best_loss.is_none_or(|best| loss < best) {
         at.state.best_loss = Some(loss);
         at.state.since_best = 0;
