@@ -71,7 +71,7 @@ pub struct GenerateConfig {
     /// How tokens are chosen.
     pub sampling: SamplingConfig,
     /// Computes in single precision throughout. If not, what meets a quantised weight is rounded to eight bits, where the
-    /// processor has integer dot products: faster, and a little off.
+    /// processor has integer dot products, and keys, values and adapters to half precision: faster, and a little off.
     pub exact: bool,
 }
 

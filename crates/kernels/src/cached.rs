@@ -143,13 +143,13 @@ pub(crate) struct CachedPass<'a> {
     pub head_dim: usize,
     pub rope_theta: f64,
     pub window: Option<usize>,
-    pub integers: bool,
+    pub rounded: bool,
 }
 
 /// Appends `new[b]` rows to sequence `b` of a cache, and runs the layers on them. Nothing of it is recorded for autodiff.
 ///
-/// With `integers`, the CPU's kernels multiply quantised weights as integers, with what they are multiplied by rounded to
-/// eight bits in groups of 32: faster where there are few rows, and not exact.
+/// With `rounded`, the CPU's kernels multiply quantised weights as integers, with what they are multiplied by rounded to
+/// eight bits in groups of 32, and take adapters in half precision: faster where there are few rows, and not exact.
 ///
 /// # Shapes
 /// - x, output: `[rows, d_model]`, the new rows of the first sequence, then of the second, …
@@ -163,7 +163,7 @@ pub fn forward_cached(
     cache: &mut KvCache,
     rope_theta: f64,
     window: Option<usize>,
-    integers: bool,
+    rounded: bool,
 ) -> Tensor<2> {
     assert_eq!(new.len(), cache.lengths.len(), "forward_cached: another number of sequences than the cache's");
     assert_eq!(x.dims()[0], new.iter().sum::<usize>(), "forward_cached: rows and new rows differ in number");
@@ -174,7 +174,7 @@ pub fn forward_cached(
     );
     let head_dim = cache.shape.head_dim;
     #[cfg(not(feature = "flex"))]
-    let _ = integers;
+    let _ = rounded;
     let y = match &mut cache.store {
         #[cfg(feature = "flex")]
         Kind::Native(store, held) => {
@@ -184,7 +184,7 @@ pub fn forward_cached(
                 .collect();
             let position_ids: Vec<u32> =
                 runs.iter().flat_map(|run| (run.past..run.past + run.new).map(|position| position as u32)).collect();
-            let pass = CachedPass { runs: &runs, position_ids: &position_ids, head_dim, rope_theta, window, integers };
+            let pass = CachedPass { runs: &runs, position_ids: &position_ids, head_dim, rope_theta, window, rounded };
             crate::flex::forward_cached(layers, &x, &pass, store, held)
         }
         Kind::Tensors(store) => {

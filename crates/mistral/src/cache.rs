@@ -28,7 +28,7 @@ impl KvCache {
 
     /// Whether [`Mistral::next_logits`](crate::Mistral::next_logits) computes in single precision throughout, as it does
     /// at first. If not, single tokens are rounded to eight bits before they meet a quantised weight, where the processor
-    /// has integer dot products, and keys and values are kept in half precision.
+    /// has integer dot products, and keys, values and adapters are taken in half precision.
     ///
     /// # Panics
     /// When this changes and the cache holds a token.

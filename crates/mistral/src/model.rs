@@ -102,25 +102,25 @@ impl Mistral {
     }
 
     /// As [`forward_cached`](Self::forward_cached), to the next-token logits: `[sequences, vocab]`. Where each sequence brings
-    /// one token at most and the cache need not be exact, quantised weights are multiplied as integers.
+    /// one token at most and the cache need not be exact, what meets a quantised weight is rounded.
     ///
     /// # Panics
     /// As [`forward_cached`](Self::forward_cached).
     pub fn next_logits(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
-        let integers = !cache.exact && input_ids.iter().all(|ids| ids.len() <= 1);
-        let hidden = self.forward_last(input_ids, cache, integers);
+        let rounded = !cache.exact && input_ids.iter().all(|ids| ids.len() <= 1);
+        let hidden = self.forward_last(input_ids, cache, rounded);
         let head = Linear { weight: self.head(), adapter: None };
-        if integers { projection_rounded(hidden, head) } else { projection(hidden, head) }
+        if rounded { projection_rounded(hidden, head) } else { projection(hidden, head) }
     }
 
-    fn forward_last(&self, input_ids: &[&[u32]], cache: &mut KvCache, integers: bool) -> Tensor<2> {
+    fn forward_last(&self, input_ids: &[&[u32]], cache: &mut KvCache, rounded: bool) -> Tensor<2> {
         let new: Vec<usize> = input_ids.iter().map(|ids| ids.len()).collect();
         let ids = input_ids.concat();
         assert!(!ids.is_empty(), "forward_cached: no sequence brings a token");
         let layers: Vec<_> = self.layers.iter().map(|layer| layer.kernels(false)).collect();
         let MistralConfig { rope_theta, sliding_window, .. } = self.config;
         let x = self.embed(&ids);
-        let hidden = forward_cached(&layers, x, &new, &mut cache.inner, rope_theta, sliding_window, integers);
+        let hidden = forward_cached(&layers, x, &new, &mut cache.inner, rope_theta, sliding_window, rounded);
         let mut end = 0;
         let last: Vec<i32> = new
             .iter()

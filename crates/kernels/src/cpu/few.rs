@@ -13,6 +13,9 @@ use super::simd::{LANES, Level, Simd, dispatch};
 /// Inputs of a weight that are opened at once: what comes of them stays in the first-level cache.
 const OPEN: usize = 128;
 
+/// Ranges of panels that a thread's part is taken in: few, so that memory is read in long runs.
+const CHUNKS: usize = 8;
+
 /// The most rows that go this way.
 pub const FEW: usize = 32;
 
@@ -46,8 +49,7 @@ impl Halves {
 }
 
 /// Runs all projections on `x` (`[rows, in]`), each into its `[rows, out]`, or adds to it where `add` is set, in one parallel
-/// region. With `integers`, quantised weights are multiplied as integers, with `x` rounded to eight bits, and adapters are taken
-/// in half precision where they are kept so.
+/// region. With `integers`, quantised weights are multiplied as integers, with `x` rounded to eight bits.
 ///
 /// Each row's result is the same whatever rows there are beside it.
 ///
@@ -57,7 +59,7 @@ pub fn project_few<const N: usize>(
     level: Level,
     x: &[f32],
     rows: usize,
-    mut linears: [Linear<'_>; N],
+    linears: [Linear<'_>; N],
     outs: [&mut [f32]; N],
     add: bool,
     integers: bool,
@@ -69,15 +71,10 @@ pub fn project_few<const N: usize>(
     // Whole runs of what is multiplied as integers.
     let most = if rounded.is_some() { integer::ROWS } else { level.tile_rows() };
     let tile_rows = most.min(rows.max(1));
-    let left = |values: &[f32], width: usize| {
-        Left::with_tile_rows(tile_rows, rows, width, |row| &values[row * width..][..width])
-    };
-    let exact = linears.iter().any(|linear| as_integers(linear, integers).is_none()).then(|| left(x, width));
-    if !integers {
-        for linear in &mut linears {
-            linear.adapter.iter_mut().for_each(|adapter| adapter.halves = None);
-        }
-    }
+    let exact = linears
+        .iter()
+        .any(|linear| as_integers(linear, integers).is_none())
+        .then(|| Left::with_tile_rows(tile_rows, rows, width, |row| &x[row * width..][..width]));
     let low = Low::new(x, rows, width, linears.iter().filter_map(|linear| linear.adapter.as_ref()));
     let shared = (rows > ALONE).then(|| low.compute_together(level));
     let (mut panels, mut of_low) = (0, 0);
@@ -100,8 +97,8 @@ pub fn project_few<const N: usize>(
         panels += linear.weight.out().div_ceil(BLOCK);
         Job { linear, first, input, low, rows, tile_rows, out: Parts::new(out), add }
     });
-    let unpacked = linears.iter().filter_map(|linear| linear.adapter).filter(|adapter| adapter.halves.is_none());
-    let most_r = unpacked.map(|adapter| adapter.r).max().unwrap_or(0);
+    let full = linears.iter().filter_map(|linear| linear.adapter).filter(|adapter| adapter.halves.is_none());
+    let most_r = full.map(|adapter| adapter.r).max().unwrap_or(0);
     let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
     let begin = || Scratch {
         tile: EMPTY,
@@ -109,7 +106,7 @@ pub fn project_few<const N: usize>(
         b: Buffer::new(most_r * BLOCK),
         low: shared.is_none().then(|| low.compute(level)),
     };
-    parallel_streams(panels, begin, |scratch, panels| {
+    parallel_streams(panels, CHUNKS, begin, |scratch, panels| {
         for panel in panels {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
             job.panel(level, panel - job.first, shared.as_deref(), scratch);
@@ -192,7 +189,7 @@ enum Input<'a> {
 struct Scratch {
     tile: Tile,
     opened: Buffer,
-    /// A panel of the adapter's B, where nobody keeps it.
+    /// A panel of an adapter's B in single precision.
     b: Buffer,
     /// What the adapters make of the input, where each thread computes it.
     low: Option<Buffer>,

@@ -22,7 +22,7 @@ pub struct Adapter<'a> {
     pub a: &'a [f32],
     /// `[out, r]`
     pub b: &'a [f32],
-    /// Both in half precision, where somebody keeps them so for few rows that need not be exact.
+    /// Both in half precision, for few rows that need not be exact: taken in place of `a` and `b` there.
     pub halves: Option<&'a Halves>,
     pub r: usize,
     pub scale: f32,

@@ -230,14 +230,19 @@ impl Pool {
 }
 
 /// Calls `run` with ranges that together are `0..total`, each once: every thread goes through a part of its own from front to
-/// back, as memory is read fastest, and then takes what others have left, from the back. `begin` makes what a thread's calls
-/// share.
+/// back, as memory is read fastest, and then takes what others have left, from the back. A part is taken in `chunks` ranges
+/// at most. `begin` makes what a thread's calls share.
 ///
 /// # Panics
 /// When a call panicked.
-pub fn parallel_streams<T>(total: usize, begin: impl Fn() -> T + Sync, run: impl Fn(&mut T, Range<usize>) + Sync) {
+pub fn parallel_streams<T>(
+    total: usize,
+    chunks: usize,
+    begin: impl Fn() -> T + Sync,
+    run: impl Fn(&mut T, Range<usize>) + Sync,
+) {
     let lanes = threads().min(total);
-    let Some(chunk) = total.div_ceil(STREAM_CHUNKS).checked_div(lanes).map(|chunk| chunk.max(1)) else { return };
+    let Some(chunk) = total.div_ceil(chunks.max(1)).checked_div(lanes).map(|chunk| chunk.max(1)) else { return };
     let chunks = total.div_ceil(chunk);
     // Of each lane the first chunk that is left, and above it, in the upper half, the end.
     let left: Vec<AtomicU64> = (0..lanes as u64)
@@ -259,9 +264,6 @@ pub fn parallel_streams<T>(total: usize, begin: impl Fn() -> T + Sync, run: impl
         }
     });
 }
-
-/// Chunks of a thread's part.
-const STREAM_CHUNKS: usize = 8;
 
 /// Disjoint parts of one buffer, written by several threads at once.
 pub struct Parts<'a, T = f32> {

@@ -349,10 +349,12 @@ fn results_do_not_depend_on_the_threads() {
 
 #[test]
 fn streams_cover_everything_once() {
-    for total in [0, 1, 2, 3, 15, 16, 17, 40, 1000] {
+    for (total, chunks) in [0, 1, 2, 3, 15, 16, 17, 40, 1000].into_iter().flat_map(|total| [(total, 8), (total, total)])
+    {
         let seen: Vec<std::sync::atomic::AtomicUsize> = (0..total).map(|_| Default::default()).collect();
         parallel_streams(
             total,
+            chunks,
             || 0,
             |calls, range| {
                 *calls += 1;
@@ -361,7 +363,7 @@ fn streams_cover_everything_once() {
                 });
             },
         );
-        assert!(seen.into_iter().all(|count| count.into_inner() == 1), "{total}");
+        assert!(seen.into_iter().all(|count| count.into_inner() == 1), "{total} in {chunks}");
     }
 }
 

@@ -23,7 +23,7 @@ pub fn forward_cached(
         *held = Held::new(layers);
     }
     let held = &held.0;
-    let borrowed: Vec<cached::Layer<'_>> = held.iter().map(HeldLayer::borrow).collect();
+    let borrowed: Vec<cached::Layer<'_>> = held.iter().map(|layer| layer.borrow(pass.rounded)).collect();
     let [cos, sin] = crate::rotary::tables(pass.position_ids, pass.head_dim, pass.rope_theta);
     let first = &held[0].linears;
     let heads = Heads {
@@ -32,7 +32,7 @@ pub fn forward_cached(
         head_dim: pass.head_dim,
     };
     let level = Level::best();
-    let integers = pass.integers && integer::is_fast(level);
+    let integers = pass.rounded && integer::is_fast(level);
     let native = cached::Pass { heads, runs: pass.runs, rotary: [&cos, &sin], window: pass.window, integers };
     let input = Operand::new(x).constant();
     let mut y = input.values().to_vec();
@@ -105,8 +105,9 @@ impl HeldLayer {
             && linears(layer).iter().zip(&self.linears).all(|(linear, held)| held.is_of(*linear))
     }
 
-    fn borrow(&self) -> cached::Layer<'_> {
-        let [q, k, v, output, gate, up, down] = self.linears.each_ref().map(HeldLinear::borrow);
+    /// With `halves`, adapters are taken in half precision where there are few rows.
+    fn borrow(&self, halves: bool) -> cached::Layer<'_> {
+        let [q, k, v, output, gate, up, down] = self.linears.each_ref().map(|linear| linear.borrow(halves));
         let [norm, post_norm] = &self.norms;
         cached::Layer { norms: [norm, post_norm], eps: self.eps, input: [q, k, v], output, gates: [gate, up], down }
     }
@@ -137,10 +138,10 @@ impl HeldLinear {
         is_pair && linear.weight.matrix().is_some_and(|weight| Arc::ptr_eq(weight, &self.weight))
     }
 
-    fn borrow(&self) -> linear::Linear<'_> {
+    fn borrow(&self, halves: bool) -> linear::Linear<'_> {
         let mut linear = self.pair.borrow(&self.weight);
         if let Some(adapter) = &mut linear.adapter {
-            adapter.halves = self.halves.as_ref();
+            adapter.halves = self.halves.as_ref().filter(|_| halves);
         }
         linear
     }

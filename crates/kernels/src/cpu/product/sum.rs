@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::tile::{NOTHING, Place, Term, tile_product};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::matrix::{BLOCK, Left, Matrix, Packed};
-use crate::cpu::pool::{Parts, parallel};
+use crate::cpu::pool::{Parts, parallel_streams};
 use crate::cpu::simd::{Level, prefetch};
 
 /// Bytes of the left operand that one item goes over again and again.
@@ -88,45 +88,61 @@ impl Sum<'_> {
         let deepest = self.strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
         let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
         let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);
-        parallel(grid.items(), |item| {
-            let (tiles, panels) = grid.item(item);
-            let mut opened: [Option<Buffer>; MAX_TERMS] = std::array::from_fn(|_| None);
-            for depth in depths(deepest, self.depth) {
-                self.open_left(level, &tiles, &depth, &mut opened);
-                for panel in panels.clone() {
-                    self.open_right(level, panel, &depth, &mut opened);
-                    for tile in tiles.clone() {
-                        let turn = Turn { tiles: &tiles, panels: &panels, tile, panel, depth: &depth };
-                        self.fetch(&turn);
-                        let mut terms = [NOTHING; MAX_TERMS];
-                        for ((term, strip), opened) in terms.iter_mut().zip(self.strips).zip(&opened) {
-                            *term = self.term(strip, opened.as_deref(), &turn);
+        // Items in a row share their tiles, and with them what is opened on the left.
+        parallel_streams(grid.items(), grid.items(), Opened::default, |opened, items| {
+            for (tiles, panels) in items.map(|item| grid.item(item)) {
+                for depth in depths(deepest, self.depth) {
+                    self.open_left(level, &tiles, &depth, opened);
+                    for panel in panels.clone() {
+                        self.open_right(level, panel, &depth, &mut opened.buffers);
+                        for tile in tiles.clone() {
+                            let turn = Turn { tiles: &tiles, panels: &panels, tile, panel, depth: &depth };
+                            self.fetch(&turn);
+                            let mut terms = [NOTHING; MAX_TERMS];
+                            for ((term, strip), opened) in terms.iter_mut().zip(self.strips).zip(&opened.buffers) {
+                                *term = self.term(strip, opened.as_deref(), &turn);
+                            }
+                            let place = place(self.place(&turn));
+                            tile_product(level, &terms[..self.strips.len()], &place, out);
                         }
-                        let (row, column) = (tile * self.tile_rows, panel * BLOCK);
-                        let place = place(Place {
-                            row,
-                            rows: self.tile_rows.min(self.rows - row),
-                            column,
-                            columns: BLOCK.min(self.columns - column),
-                            stride: 0,
-                            transposed: false,
-                            add: depth.start > 0,
-                        });
-                        tile_product(level, &terms[..self.strips.len()], &place, out);
                     }
                 }
             }
         });
     }
 
-    /// Opens the weights on the left: of each panel of a depth, the rows of an item's tiles.
-    fn open_left(&self, level: Level, tiles: &Range<usize>, depth: &Range<usize>, opened: &mut [Option<Buffer>]) {
+    fn place(&self, turn: &Turn<'_>) -> Place {
+        let (row, column) = (turn.tile * self.tile_rows, turn.panel * BLOCK);
+        Place {
+            row,
+            rows: self.tile_rows.min(self.rows - row),
+            column,
+            columns: BLOCK.min(self.columns - column),
+            stride: 0,
+            transposed: false,
+            add: turn.depth.start > 0,
+        }
+    }
+
+    /// Opens the weights on the left, unless they are open: of each panel of a depth, the rows of an item's tiles.
+    fn open_left(&self, level: Level, tiles: &Range<usize>, depth: &Range<usize>, opened: &mut Opened) {
+        let wanted = Some((tiles.clone(), depth.clone()));
+        if opened.left == wanted {
+            return;
+        }
+        opened.left = wanted;
+        let opened = &mut opened.buffers;
         let inputs = tiles.start * self.tile_rows..self.rows.min(tiles.end * self.tile_rows);
         let stride = tiles.len() * self.tile_rows * BLOCK;
         for (strip, opened) in self.strips.iter().zip(opened) {
             if let Side::Closed(weight) = strip.left {
                 let panels = depth.start / BLOCK..depth.end.min(strip.depth).div_ceil(BLOCK);
-                let buffer = opened.get_or_insert_with(|| Buffer::new(self.depth.div_ceil(BLOCK) * stride));
+                let len = self.depth.div_ceil(BLOCK) * stride;
+                // The runs of tiles differ in length by one.
+                let buffer = match opened {
+                    Some(buffer) if buffer.len() >= len => buffer,
+                    _ => opened.insert(Buffer::new(len)),
+                };
                 for (panel, to) in panels.zip(buffer.chunks_exact_mut(stride)) {
                     weight.open(level, panel, inputs.clone(), to);
                 }
@@ -193,6 +209,14 @@ impl Sum<'_> {
             _ => {}
         }
     }
+}
+
+/// The weights that a thread has opened.
+#[derive(Default)]
+struct Opened {
+    buffers: [Option<Buffer>; MAX_TERMS],
+    /// The tiles and the depth that are open on the left.
+    left: Option<(Range<usize>, Range<usize>)>,
 }
 
 /// Where an item is.

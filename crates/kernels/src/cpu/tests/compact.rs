@@ -298,3 +298,31 @@ fn half_precision_rounds_to_the_nearest() {
         }
     }
 }
+
+/// Threads keep what they have opened from item to item, and items differ in size: here there are many, of every instruction
+/// set's tiles.
+#[test]
+fn a_large_product_of_opened_weights_equals_that_of_dense_ones() {
+    let (rows, out, input) = if SMALL { (3, 40, 64) } else { (70, 1500, 544) };
+    for encoding in [Encoding::Q4_1, Encoding::Q8_0] {
+        let (matrix, weights) = quantised(encoding, 11, out, input);
+        let (x, dy) = (noise(12, rows * input), noise(13, rows * out));
+        for level in Level::all() {
+            let full = Matrix::from(Packed::new(level, &matrix.to_rows(level), out, input, input));
+            let left = left(level, &x, rows, input);
+            let packed_dy = Packed::new(level, &dy, rows, out, out);
+            let run = |weight: &Matrix| {
+                let (mut y, mut dx) = (vec![f32::NAN; rows * out], vec![f32::NAN; rows * input]);
+                forward(level, &[Forward { x: &left, weight }], &mut y, false);
+                backward(level, &[Backward { dy: &packed_dy, weight }], &mut dx, false);
+                [y, dx]
+            };
+            let (opened, dense) = (run(&matrix), run(&full));
+            for (opened, dense) in opened.iter().zip(&dense) {
+                assert!(bits(opened) == bits(dense), "{encoding:?} {level:?}");
+            }
+            let expected = product([rows, input, out], |i, p| dy[i * out + p], |p, j| weights[p * input + j]);
+            assert!(error(&opened[1], &expected) < TOLERANCE, "{encoding:?} {level:?}");
+        }
+    }
+}
