@@ -97,8 +97,8 @@ pub fn project_few<const N: usize>(
         panels += linear.weight.out().div_ceil(BLOCK);
         Job { linear, first, input, low, rows, tile_rows, out: Parts::new(out), add }
     });
-    let full = linears.iter().filter_map(|linear| linear.adapter).filter(|adapter| adapter.halves.is_none());
-    let most_r = full.map(|adapter| adapter.r).max().unwrap_or(0);
+    let most_r =
+        linears.iter().filter_map(|linear| linear.adapter.as_ref()).map(|adapter| adapter.r).max().unwrap_or(0);
     let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
     let begin = || Scratch {
         tile: EMPTY,
