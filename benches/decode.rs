@@ -21,25 +21,26 @@ fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     for base in [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4] {
         let model = smollm2_of_four_layers(base, &device);
+        let decoder = model.decoder();
         let mut cache = KvCache::new(model.config(), 1, 2 * PAST, &device);
         group.throughput(Throughput::Elements(PAST as u64));
         group.bench_function(BenchmarkId::new(format!("prompt_{base}"), PAST), |bencher| {
             time(bencher, &device, || {
                 cache.truncate(&[0]);
-                model.next_logits(&[&prompt], &mut cache)
+                decoder.next_logits(&[&prompt], &mut cache)
             });
         });
         for (batch, exact) in [(1, true), (1, false), (16, true), (16, false)] {
             let mut cache = KvCache::new(model.config(), batch, 2 * PAST, &device);
             cache.set_exact(exact);
-            model.forward_cached(&vec![prompt.as_slice(); batch], &mut cache);
+            decoder.forward(&vec![prompt.as_slice(); batch], &mut cache);
             let next = vec![[42].as_slice(); batch];
             let name = format!("token_{base}_{}", if exact { "exact" } else { "rounded" });
             group.throughput(Throughput::Elements(batch as u64));
             group.bench_function(BenchmarkId::new(name, format!("{batch}x{PAST}")), |bencher| {
                 time(bencher, &device, || {
                     cache.truncate(&vec![PAST; batch]);
-                    model.next_logits(&next, &mut cache)
+                    decoder.next_logits(&next, &mut cache)
                 });
             });
         }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use foehn::mistral::{KvCache, Mistral};
+use foehn::mistral::{Decoder, KvCache};
 use serde_json::json;
 
 /// Reads a prompt of random tokens, and continues the beginning of it greedily, several times over.
@@ -51,21 +51,22 @@ fn main() -> ExitCode {
             "nothing to time; --prefill is 16 at least"
         );
         let model = common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
+        let decoder = model.decoder();
         let mut id = common::random_ids(model.config().vocab_size);
         let prompt: Vec<u32> = (0..prefill).map(|_| id()).collect();
         let (mut read, mut written) = (Vec::new(), Vec::new());
         for _ in 0..=rounds {
             let mut cache = KvCache::new(model.config(), 1, prefill, &model.device());
             let start = Instant::now();
-            next(&model, &[&prompt], &mut cache)?;
+            next(&decoder, &[&prompt], &mut cache)?;
             read.push(prefill as f64 / start.elapsed().as_secs_f64());
             let mut cache = KvCache::new(model.config(), batch, BEGINNING + decode, &model.device());
             cache.set_exact(exact);
-            let mut ids = next(&model, &vec![&prompt[..BEGINNING]; batch], &mut cache)?;
+            let mut ids = next(&decoder, &vec![&prompt[..BEGINNING]; batch], &mut cache)?;
             let start = Instant::now();
             for _ in 0..decode {
                 let inputs: Vec<&[u32]> = ids.chunks(1).collect();
-                ids = next(&model, &inputs, &mut cache)?;
+                ids = next(&decoder, &inputs, &mut cache)?;
             }
             written.push((batch * decode) as f64 / start.elapsed().as_secs_f64());
         }
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
 }
 
 /// The most probable next token of each sequence.
-fn next(model: &Mistral, inputs: &[&[u32]], cache: &mut KvCache) -> Result<Vec<u32>> {
-    let logits: Vec<f32> = model.next_logits(inputs, cache).into_data().try_into_vec()?;
-    Ok(logits.chunks_exact(model.config().vocab_size).map(foehn::generate::argmax).collect())
+fn next(decoder: &Decoder<'_>, inputs: &[&[u32]], cache: &mut KvCache) -> Result<Vec<u32>> {
+    let logits: Vec<f32> = decoder.next_logits(inputs, cache).into_data().try_into_vec()?;
+    Ok(logits.chunks_exact(decoder.model().config().vocab_size).map(foehn::generate::argmax).collect())
 }

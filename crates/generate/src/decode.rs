@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use foehn_mistral::{KvCache, Mistral};
+use foehn_mistral::{Decoder, KvCache, Mistral};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, Sampler, SamplingConfig};
@@ -68,12 +68,13 @@ pub fn continue_ids(
         stop: limits.reached(0, context - prompt.len()),
         sampler: Sampler::new(sampling, index),
     };
+    let decoder = model.decoder();
     let mut sequences: Vec<Sequence> = prompts.iter().enumerate().map(begin).collect();
     if sequences.iter().any(|sequence| sequence.stop.is_none()) {
-        share_beginning(model, cache, prompts);
+        share_beginning(&decoder, cache, prompts);
     }
     while sequences.iter().any(|sequence| sequence.stop.is_none()) {
-        let mut logits = next_logits(model, cache, &sequences);
+        let mut logits = next_logits(&decoder, cache, &sequences);
         let rows = logits.chunks_exact_mut(model.config().vocab_size);
         let live = sequences.iter_mut().enumerate().filter(|(_, sequence)| sequence.stop.is_none());
         for ((index, sequence), logits) in live.zip(rows) {
@@ -118,18 +119,18 @@ impl Limits<'_> {
 }
 
 /// Runs what the cache lacks of each sequence that goes on; gives the logits after their last tokens, `[sequences · vocab]`.
-fn next_logits(model: &Mistral, cache: &mut KvCache, sequences: &[Sequence]) -> Vec<f32> {
+fn next_logits(decoder: &Decoder<'_>, cache: &mut KvCache, sequences: &[Sequence]) -> Vec<f32> {
     let held = cache.lengths().to_vec();
     let lacking = |(sequence, held): (_, usize)| {
         let sequence: &Sequence = sequence;
         if sequence.stop.is_none() { &sequence.ids[held..] } else { &[] }
     };
     let inputs: Vec<&[u32]> = sequences.iter().zip(held).map(lacking).collect();
-    model.next_logits(&inputs, cache).into_data().try_into_vec().expect("logits are f32")
+    decoder.next_logits(&inputs, cache).into_data().try_into_vec().expect("logits are f32")
 }
 
 /// Computes what all prompts begin with once, where the cache holds nothing yet.
-fn share_beginning(model: &Mistral, cache: &mut KvCache, prompts: &[Vec<u32>]) {
+fn share_beginning(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u32>]) {
     let [first, others @ ..] = prompts else { return };
     if others.is_empty() || cache.lengths().iter().any(|&held| held > 0) {
         return;
@@ -142,7 +143,7 @@ fn share_beginning(model: &Mistral, cache: &mut KvCache, prompts: &[Vec<u32>]) {
     }
     let mut inputs = vec![&first[..0]; prompts.len()];
     inputs[0] = &first[..shared];
-    model.forward_cached(&inputs, cache);
+    decoder.forward(&inputs, cache);
     for sequence in 1..prompts.len() {
         cache.copy(0, sequence, shared);
     }

@@ -50,7 +50,8 @@ fn prefill_and_decode_are_the_packed_pass() {
         let mut cache = KvCache::new(model.config(), sequences.len(), 64, &model.device());
         let mut held: Vec<usize> = sequences.iter().map(|ids| ids.len().div_ceil(2)).collect();
         let halves: Vec<&[u32]> = sequences.iter().zip(&held).map(|(ids, &half)| &ids[..half]).collect();
-        let mut hidden = model.forward_cached(&halves, &mut cache);
+        let decoder = model.decoder();
+        let mut hidden = decoder.forward(&halves, &mut cache);
         loop {
             let logits = values(model.logits(hidden));
             for (sequence, found) in logits.chunks_exact(model.config().vocab_size).enumerate() {
@@ -65,7 +66,7 @@ fn prefill_and_decode_are_the_packed_pass() {
             let next: Vec<[u32; 1]> =
                 sequences.iter().zip(&held).map(|(ids, &at)| [*ids.get(at).unwrap_or(&3)]).collect();
             let next: Vec<&[u32]> = next.iter().map(|id| &id[..]).collect();
-            hidden = model.forward_cached(&next, &mut cache);
+            hidden = decoder.forward(&next, &mut cache);
             held.iter_mut().for_each(|held| *held += 1);
         }
     }
@@ -157,7 +158,7 @@ fn prompts_that_do_not_fit_are_refused() {
     let attempt = |prompts: &[Vec<u32>], held: &[usize]| {
         let mut cache = KvCache::new(model.config(), held.len(), 20, &model.device());
         let longest = vec![1; held.iter().max().map_or(1, |longest| longest + 1)];
-        model.forward_cached(&vec![&longest[..]; held.len()], &mut cache);
+        model.decoder().forward(&vec![&longest[..]; held.len()], &mut cache);
         cache.truncate(held);
         let limits = Limits { max_new_tokens: 2, eos_ids: &[] };
         let sampling = SamplingConfig::default();

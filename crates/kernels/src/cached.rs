@@ -1,5 +1,8 @@
 //! A stack of decoder layers over a cache of keys and values: what generation runs.
 
+#[cfg(feature = "flex")]
+use std::sync::OnceLock;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
@@ -15,6 +18,18 @@ pub struct DecoderLayer<'a> {
     pub attention: SelfAttention<'a>,
     /// Its second half.
     pub feed_forward: FeedForward<'a>,
+}
+
+/// A stack of decoder layers, for passes over caches of keys and values: it borrows the layers, so that what was made of them
+/// for the first pass is true of every later one.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    layers: Vec<DecoderLayer<'a>>,
+    rope_theta: f64,
+    window: Option<usize>,
+    /// The layers as the CPU's kernels take them.
+    #[cfg(feature = "flex")]
+    held: OnceLock<Held>,
 }
 
 /// What a cache keeps of each token.
@@ -44,9 +59,8 @@ pub struct KvCache {
 enum Kind {
     /// A pair a layer, each `[batch, kv_heads, rows, head_dim]`.
     Tensors(Vec<(Tensor<4>, Tensor<4>)>),
-    /// With the layers that were last computed with it.
     #[cfg(feature = "flex")]
-    Native(Store, Held),
+    Native(Store),
 }
 
 /// Rows by which a cache of tensors grows.
@@ -59,7 +73,7 @@ impl KvCache {
         let device = device.clone().without_autodiff();
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(&device) {
-            let store = Kind::Native(Store::new(layers, kv_heads, head_dim, batch, false), Held::default());
+            let store = Kind::Native(Store::new(layers, kv_heads, head_dim, batch, false));
             return Self { store, lengths: vec![0; batch], capacity, shape };
         }
         let empty = || Tensor::zeros([batch, kv_heads, STEP, head_dim], &device);
@@ -75,7 +89,7 @@ impl KvCache {
     pub fn set_half(&mut self, half: bool) {
         assert!(self.lengths.iter().all(|&length| length == 0), "set_half: the cache holds tokens");
         #[cfg(feature = "flex")]
-        if let Kind::Native(store, _) = &mut self.store {
+        if let Kind::Native(store) = &mut self.store {
             let KvShape { layers, kv_heads, head_dim } = self.shape;
             *store = Store::new(layers, kv_heads, head_dim, self.lengths.len(), half);
         }
@@ -116,7 +130,7 @@ impl KvCache {
         let KvShape { kv_heads, head_dim, .. } = self.shape;
         match &mut self.store {
             #[cfg(feature = "flex")]
-            Kind::Native(store, _) => store.copy(from, to, rows),
+            Kind::Native(store) => store.copy(from, to, rows),
             Kind::Tensors(layers) => {
                 for (key, value) in layers {
                     for plane in [key, value] {
@@ -135,7 +149,7 @@ fn assign(plane: &mut Tensor<4>, place: [std::ops::Range<usize>; 4], rows: Tenso
     *plane = owned.slice_assign(place, rows);
 }
 
-/// [`forward_cached`]'s arguments for the CPU's kernels.
+/// [`Decoder::forward`]'s arguments for the CPU's kernels.
 #[cfg(feature = "flex")]
 pub(crate) struct CachedPass<'a> {
     pub runs: &'a [Run],
@@ -146,56 +160,63 @@ pub(crate) struct CachedPass<'a> {
     pub rounded: bool,
 }
 
-/// Appends `new[b]` rows to sequence `b` of a cache, and runs the layers on them. Nothing of it is recorded for autodiff.
-///
-/// With `rounded`, the CPU's kernels multiply quantised weights as integers, with what they are multiplied by rounded to
-/// eight bits in groups of 32, and take adapters in half precision: faster where there are few rows, and not exact.
-///
-/// # Shapes
-/// - x, output: `[rows, d_model]`, the new rows of the first sequence, then of the second, …
-///
-/// # Panics
-/// When the rows are not as many as `new` says, or a sequence has no room for them.
-pub fn forward_cached(
-    layers: &[DecoderLayer<'_>],
-    x: Tensor<2>,
-    new: &[usize],
-    cache: &mut KvCache,
-    rope_theta: f64,
-    window: Option<usize>,
-    rounded: bool,
-) -> Tensor<2> {
-    assert_eq!(new.len(), cache.lengths.len(), "forward_cached: another number of sequences than the cache's");
-    assert_eq!(x.dims()[0], new.iter().sum::<usize>(), "forward_cached: rows and new rows differ in number");
-    let past = cache.lengths.clone();
-    assert!(
-        past.iter().zip(new).all(|(past, new)| past + new <= cache.capacity),
-        "forward_cached: a sequence outgrows the cache"
-    );
-    let head_dim = cache.shape.head_dim;
-    #[cfg(not(feature = "flex"))]
-    let _ = rounded;
-    let y = match &mut cache.store {
+impl<'a> Decoder<'a> {
+    /// Layers whose positions are rotated with a base of `rope_theta`, and see `window` positions at most.
+    pub fn new(layers: Vec<DecoderLayer<'a>>, rope_theta: f64, window: Option<usize>) -> Self {
         #[cfg(feature = "flex")]
-        Kind::Native(store, held) => {
-            let runs: Vec<Run> = (0..new.len())
-                .filter(|&sequence| new[sequence] > 0)
-                .map(|sequence| Run { sequence, past: past[sequence], new: new[sequence] })
-                .collect();
-            let position_ids: Vec<u32> =
-                runs.iter().flat_map(|run| (run.past..run.past + run.new).map(|position| position as u32)).collect();
-            let pass = CachedPass { runs: &runs, position_ids: &position_ids, head_dim, rope_theta, window, rounded };
-            crate::flex::forward_cached(layers, &x, &pass, store, held)
-        }
-        Kind::Tensors(store) => {
-            let rotary = |positions: &[u32], batch| Rotary::new(positions, batch, head_dim, rope_theta, &x.device());
-            forward_padded(layers, &x, new, &past, store, &rotary, window)
-        }
-    };
-    for (length, new) in cache.lengths.iter_mut().zip(new) {
-        *length += new;
+        return Self { layers, rope_theta, window, held: OnceLock::new() };
+        #[cfg(not(feature = "flex"))]
+        Self { layers, rope_theta, window }
     }
-    y
+
+    /// Appends `new[b]` rows to sequence `b` of a cache, and runs the layers on them. Nothing of it is recorded for autodiff.
+    ///
+    /// With `rounded`, the CPU's kernels multiply quantised weights as integers, with what they are multiplied by rounded to
+    /// eight bits in groups of 32, and take adapters in half precision: faster where there are few rows, and not exact.
+    ///
+    /// # Shapes
+    /// - x, output: `[rows, d_model]`, the new rows of the first sequence, then of the second, …
+    ///
+    /// # Panics
+    /// When the rows are not as many as `new` says, or a sequence has no room for them.
+    pub fn forward(&self, x: Tensor<2>, new: &[usize], cache: &mut KvCache, rounded: bool) -> Tensor<2> {
+        assert_eq!(new.len(), cache.lengths.len(), "decoder: another number of sequences than the cache's");
+        assert_eq!(x.dims()[0], new.iter().sum::<usize>(), "decoder: rows and new rows differ in number");
+        let past = cache.lengths.clone();
+        assert!(
+            past.iter().zip(new).all(|(past, new)| past + new <= cache.capacity),
+            "decoder: a sequence outgrows the cache"
+        );
+        let &Self { rope_theta, window, .. } = self;
+        let head_dim = cache.shape.head_dim;
+        #[cfg(not(feature = "flex"))]
+        let _ = rounded;
+        let y = match &mut cache.store {
+            #[cfg(feature = "flex")]
+            Kind::Native(store) => {
+                let runs: Vec<Run> = (0..new.len())
+                    .filter(|&sequence| new[sequence] > 0)
+                    .map(|sequence| Run { sequence, past: past[sequence], new: new[sequence] })
+                    .collect();
+                let position_ids: Vec<u32> = runs
+                    .iter()
+                    .flat_map(|run| (run.past..run.past + run.new).map(|position| position as u32))
+                    .collect();
+                let pass =
+                    CachedPass { runs: &runs, position_ids: &position_ids, head_dim, rope_theta, window, rounded };
+                self.held.get_or_init(|| Held::new(&self.layers)).forward(&x, &pass, store)
+            }
+            Kind::Tensors(store) => {
+                let rotary =
+                    |positions: &[u32], batch| Rotary::new(positions, batch, head_dim, rope_theta, &x.device());
+                forward_padded(&self.layers, &x, new, &past, store, &rotary, window)
+            }
+        };
+        for (length, new) in cache.lengths.iter_mut().zip(new) {
+            *length += new;
+        }
+        y
+    }
 }
 
 /// The reference: sequences that bring rows are computed side by side, padded to the one that brings the most.

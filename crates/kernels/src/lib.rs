@@ -32,7 +32,7 @@ mod weight;
 
 pub use attention::{Visibility, attention};
 pub use block::{Cache, FeedForward, SelfAttention};
-pub use cached::{DecoderLayer, KvCache, KvShape, forward_cached};
+pub use cached::{Decoder, DecoderLayer, KvCache, KvShape};
 #[cfg(feature = "flex")]
 pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};

@@ -26,7 +26,7 @@ impl KvCache {
         Self { inner: foehn_kernels::KvCache::new(shape, batch, capacity, device), exact: true }
     }
 
-    /// Whether [`Mistral::next_logits`](crate::Mistral::next_logits) computes in single precision throughout, as it does
+    /// Whether [`Decoder::next_logits`](crate::Decoder::next_logits) computes in single precision throughout, as it does
     /// at first. If not, single tokens are rounded to eight bits before they meet a quantised weight, where the processor
     /// has integer dot products, and keys, values and adapters are taken in half precision.
     ///

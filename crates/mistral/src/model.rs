@@ -1,11 +1,11 @@
 //! The whole network.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use foehn_kernels::{Linear, Rotary, Visibility, Weight, forward_cached, projection, projection_rounded, rms_norm};
+use burn::tensor::{Device, Tensor};
+use foehn_kernels::{Linear, Rotary, Visibility, Weight, projection, rms_norm};
 
 use crate::attention::Pass;
-use crate::{DecoderLayer, KvCache, MistralConfig, Projection};
+use crate::{DecoderLayer, MistralConfig, Projection};
 
 /// A Mistral-family language model with frozen weights.
 #[derive(Module, Debug)]
@@ -90,50 +90,6 @@ impl Mistral {
         states
     }
 
-    /// Appends tokens to each sequence of a cache: `input_ids[b]` continues sequence `b`, and may be empty. Returns the
-    /// hidden state of the last new token of each sequence that brings any, after the last norm: `[sequences, d_model]`.
-    ///
-    /// It computes in single precision, whatever the cache says; what a cache that need not be exact keeps is rounded.
-    ///
-    /// # Panics
-    /// When the number of sequences is not the cache's, one does not fit, or no token is brought.
-    pub fn forward_cached(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
-        self.forward_last(input_ids, cache, false)
-    }
-
-    /// As [`forward_cached`](Self::forward_cached), to the next-token logits: `[sequences, vocab]`. Where each sequence brings
-    /// one token at most and the cache need not be exact, what meets a quantised weight is rounded.
-    ///
-    /// # Panics
-    /// As [`forward_cached`](Self::forward_cached).
-    pub fn next_logits(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
-        let rounded = !cache.exact && input_ids.iter().all(|ids| ids.len() <= 1);
-        let hidden = self.forward_last(input_ids, cache, rounded);
-        let head = Linear { weight: self.head(), adapter: None };
-        if rounded { projection_rounded(hidden, head) } else { projection(hidden, head) }
-    }
-
-    fn forward_last(&self, input_ids: &[&[u32]], cache: &mut KvCache, rounded: bool) -> Tensor<2> {
-        let new: Vec<usize> = input_ids.iter().map(|ids| ids.len()).collect();
-        let ids = input_ids.concat();
-        assert!(!ids.is_empty(), "forward_cached: no sequence brings a token");
-        let layers: Vec<_> = self.layers.iter().map(|layer| layer.kernels(false)).collect();
-        let MistralConfig { rope_theta, sliding_window, .. } = self.config;
-        let x = self.embed(&ids);
-        let hidden = forward_cached(&layers, x, &new, &mut cache.inner, rope_theta, sliding_window, rounded);
-        let mut end = 0;
-        let last: Vec<i32> = new
-            .iter()
-            .filter(|&&new| new > 0)
-            .map(|new| {
-                end += new;
-                end as i32 - 1
-            })
-            .collect();
-        let last = Tensor::<1, Int>::from_data(TensorData::from(last.as_slice()), &self.device());
-        self.normed(hidden.select(0, last))
-    }
-
     /// Next-token logits of hidden states: `[rows, d_model]` to `[rows, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         projection(hidden, Linear { weight: self.head(), adapter: None })
@@ -176,7 +132,7 @@ impl Mistral {
         self.layers.iter_mut().enumerate().flat_map(named).collect()
     }
 
-    fn normed(&self, hidden: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn normed(&self, hidden: Tensor<2>) -> Tensor<2> {
         rms_norm(hidden, self.norm.val(), self.config.rms_norm_eps)
     }
 
@@ -184,7 +140,7 @@ impl Mistral {
         Rotary::new(position_ids, batch, self.config.head_dim, self.config.rope_theta, device)
     }
 
-    fn embed(&self, input_ids: &[u32]) -> Tensor<2> {
+    pub(crate) fn embed(&self, input_ids: &[u32]) -> Tensor<2> {
         let vocab = self.config.vocab_size as u32;
         assert!(input_ids.iter().all(|&id| id < vocab), "embed: an id is not below vocab_size");
         self.embed_tokens.select(input_ids)

@@ -5,10 +5,10 @@ use super::integer::{self, Rounded};
 use super::linear::{Adapter, Linear};
 use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
 use super::number::{F16, Number, halve};
-use super::pool::{Parts, parallel_chunks, parallel_streams, threads};
+use super::pool::{Parts, parallel, parallel_streams};
 use super::product::{EMPTY, Term, Tile, sum_tile};
-use super::rows::{dot, dot_half};
-use super::simd::{LANES, Level, Simd, dispatch};
+use super::rows::{dots, dots_half};
+use super::simd::{LANES, Level, Simd, dispatch, prefetch};
 
 /// Inputs of a weight that are opened at once: what comes of them stays in the first-level cache.
 const OPEN: usize = 128;
@@ -75,7 +75,7 @@ pub fn project_few<const N: usize>(
         .iter()
         .any(|linear| as_integers(linear, integers).is_none())
         .then(|| Left::with_tile_rows(tile_rows, rows, width, |row| &x[row * width..][..width]));
-    let low = Low::new(x, rows, width, linears.iter().filter_map(|linear| linear.adapter.as_ref()));
+    let low = Low::new(x, rows, &linears);
     let shared = (rows > ALONE).then(|| low.compute_together(level));
     let (mut panels, mut of_low) = (0, 0);
     let mut outs = outs.into_iter();
@@ -97,19 +97,24 @@ pub fn project_few<const N: usize>(
         panels += linear.weight.out().div_ceil(BLOCK);
         Job { linear, first, input, low, rows, tile_rows, out: Parts::new(out), add }
     });
-    let most_r =
-        linears.iter().filter_map(|linear| linear.adapter.as_ref()).map(|adapter| adapter.r).max().unwrap_or(0);
+    let of_full = low.adapters().filter(|adapter| adapter.halves.is_none());
+    let most_r = of_full.map(|adapter| adapter.r).max().unwrap_or(0);
     let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
-    let begin = || Scratch {
-        tile: EMPTY,
-        opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
-        b: Buffer::new(most_r * BLOCK),
-        low: shared.is_none().then(|| low.compute(level)),
+    let begin = || {
+        if shared.is_none() {
+            low.fetch();
+        }
+        Scratch {
+            tile: EMPTY,
+            opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
+            b: Buffer::new(most_r * BLOCK),
+            low: None,
+        }
     };
     parallel_streams(panels, CHUNKS, begin, |scratch, panels| {
         for panel in panels {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, shared.as_deref(), scratch);
+            job.panel(level, panel - job.first, shared.as_deref(), &low, scratch);
         }
     });
 }
@@ -123,45 +128,60 @@ fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
 }
 
 /// `scale·x·Aᵀ` of each adapter, `[rows, r]`, one after the other.
-struct Low<'a> {
+struct Low<'a, const N: usize> {
     x: &'a [f32],
-    width: usize,
-    /// Of each number the adapter, the row of A, and the row of `x`.
-    places: Vec<(&'a Adapter<'a>, u32, u32)>,
+    rows: usize,
+    adapters: [Option<&'a Adapter<'a>>; N],
 }
 
-impl<'a> Low<'a> {
-    fn new(x: &'a [f32], rows: usize, width: usize, adapters: impl Iterator<Item = &'a Adapter<'a>>) -> Self {
-        let places = adapters.flat_map(|adapter| {
-            (0..rows as u32).flat_map(move |row| (0..adapter.r as u32).map(move |of_a| (adapter, of_a, row)))
-        });
-        Self { x, width, places: places.collect() }
+impl<'a, const N: usize> Low<'a, N> {
+    fn new(x: &'a [f32], rows: usize, linears: &'a [Linear<'a>; N]) -> Self {
+        Self { x, rows, adapters: linears.each_ref().map(|linear| linear.adapter.as_ref()) }
     }
 
-    fn part(&self, level: Level, first: usize, low: &mut [f32]) {
-        let width = self.width;
-        for (low, &(adapter, of_a, row)) in low.iter_mut().zip(&self.places[first..]) {
-            let (x, of_a) = (&self.x[row as usize * width..][..width], of_a as usize);
-            *low = adapter.scale
-                * match adapter.halves {
-                    Some(halves) => dot_half(level, x, &halves.a[of_a * width..][..width]),
-                    None => dot(level, x, &adapter.a[of_a * width..][..width]),
-                };
+    fn adapters(&self) -> impl Iterator<Item = &'a Adapter<'a>> {
+        self.adapters.into_iter().flatten()
+    }
+
+    fn len(&self) -> usize {
+        self.rows * self.adapters().map(|adapter| adapter.r).sum::<usize>()
+    }
+
+    /// What all adapters make of a row, each in its place.
+    fn row(&self, level: Level, row: usize, low: &Parts<'_>) {
+        let width = self.x.len() / self.rows;
+        let x = &self.x[row * width..][..width];
+        let mut first = 0;
+        for adapter in self.adapters() {
+            // SAFETY: each row of an adapter has a place of its own, and each is computed once.
+            let low = unsafe { low.part(first + row * adapter.r, adapter.r) };
+            match adapter.halves {
+                Some(halves) => dots_half(level, x, &halves.a, low),
+                None => dots(level, x, adapter.a, low),
+            }
+            low.iter_mut().for_each(|low| *low *= adapter.scale);
+            first += self.rows * adapter.r;
         }
     }
 
-    fn compute(&self, level: Level) -> Buffer {
-        let mut low = Buffer::new(self.places.len());
-        self.part(level, 0, &mut low);
+    fn compute(&self, level: Level) -> Vec<f32> {
+        let mut low = vec![0.0; self.len()];
+        let parts = Parts::new(&mut low);
+        (0..self.rows).for_each(|row| self.row(level, row, &parts));
         low
     }
 
     /// As [`compute`](Self::compute), on all threads.
-    fn compute_together(&self, level: Level) -> Buffer {
-        let mut low = Buffer::new(self.places.len());
-        let run = self.places.len().div_ceil(threads()).max(1);
-        parallel_chunks(&mut low, run, |item, low| self.part(level, item * run, low));
+    fn compute_together(&self, level: Level) -> Vec<f32> {
+        let mut low = vec![0.0; self.len()];
+        let parts = Parts::new(&mut low);
+        parallel(self.rows, |row| self.row(level, row, &parts));
         low
+    }
+
+    /// Asks for what the input meets of the adapters.
+    fn fetch(&self) {
+        self.adapters().filter_map(|adapter| adapter.halves).for_each(|halves| prefetch(&halves.a));
     }
 }
 
@@ -189,24 +209,31 @@ enum Input<'a> {
 struct Scratch {
     tile: Tile,
     opened: Buffer,
-    /// A panel of an adapter's B in single precision.
+    /// A panel of an adapter's B, where it is in single precision.
     b: Buffer,
-    /// What the adapters make of the input, where each thread computes it.
-    low: Option<Buffer>,
+    /// What the adapters make of the input, where each thread computes it: once a first panel has given the adapters time to
+    /// come from memory.
+    low: Option<Vec<f32>>,
 }
 
 impl Job<'_> {
-    fn panel(&self, level: Level, panel: usize, shared: Option<&[f32]>, scratch: &mut Scratch) {
+    fn panel<const N: usize>(
+        &self,
+        level: Level,
+        panel: usize,
+        shared: Option<&[f32]>,
+        lows: &Low<'_, N>,
+        scratch: &mut Scratch,
+    ) {
         let Scratch { tile, opened, b, low } = scratch;
         let (weight, column) = (self.linear.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
-        let adapter = self.linear.adapter.as_ref().zip(self.low).map(|(adapter, first)| {
-            if adapter.halves.is_none() {
-                pack_panel(level, &adapter.b[column * adapter.r..], columns, adapter.r, adapter.r, b);
+        if let Some(adapter) = &self.linear.adapter {
+            match adapter.halves {
+                Some(halves) => prefetch(&halves.b[column * adapter.r..][..BLOCK * adapter.r]),
+                None => pack_panel(level, &adapter.b[column * adapter.r..], columns, adapter.r, adapter.r, b),
             }
-            let low = shared.or(low.as_deref()).expect("computed together or alone");
-            (&low[first..][..self.rows * adapter.r], adapter)
-        });
+        }
         for (at, first) in (0..self.rows).step_by(self.tile_rows).enumerate() {
             let count = self.tile_rows.min(self.rows - first);
             match self.input {
@@ -227,8 +254,12 @@ impl Job<'_> {
                     }
                 }
             }
-            if let Some((low, &Adapter { r, halves, .. })) = adapter {
-                for (low, sums) in low[first * r..].chunks_exact(r).zip(&mut tile[..count]) {
+            if let Some((&Adapter { r, halves, .. }, first_low)) = self.linear.adapter.as_ref().zip(self.low) {
+                let low = match shared {
+                    Some(low) => low,
+                    None => low.get_or_insert_with(|| lows.compute(level)),
+                };
+                for (low, sums) in low[first_low + first * r..].chunks_exact(r).zip(&mut tile[..count]) {
                     match halves {
                         Some(halves) => add_low_half(level, low, &halves.b[column * r..], sums),
                         None => add_low(level, low, b, sums),

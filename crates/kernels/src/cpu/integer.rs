@@ -3,8 +3,11 @@
 //! For decoding alone: the rounding is an error of its own, about a 250th of a group's largest element.
 
 use super::matrix::{BLOCK, Blocks, Shape};
-use super::simd::{LANES, Level, Portable, Simd, dispatch};
+use super::simd::{LANES, Level, Portable, Simd, dispatch, prefetch_once};
 use crate::encoding::Numbers;
+
+/// How far ahead of what is multiplied memory is asked for: the processor's own reading ahead ends with each page.
+const AHEAD: usize = 8 << 10;
 
 /// Rows that one pass over a weight serves: with more, the compiler runs out of registers.
 pub const ROWS: usize = 4;
@@ -87,7 +90,7 @@ pub fn is_integer(blocks: &Blocks) -> bool {
 /// `x·Wᵀ` for a run of [`ROWS`] rows of `x` (the last may be shorter) and the 32 outputs of a panel, written to as many rows of
 /// `to`.
 pub fn sum(level: Level, blocks: &Blocks, panel: usize, x: &Rounded, run: usize, to: &mut [[f32; BLOCK]]) {
-    let (shape, panel) = (blocks.shape(), blocks.panel(panel));
+    let (shape, panel) = (blocks.shape(), blocks.panels_from(panel));
     let x = &x.cells[run * ROWS * x.blocks..][..to.len() * x.blocks];
     #[cfg(target_arch = "x86_64")]
     if let (Level::Avx512(_), Some(dots)) = (level, Vnni::detect()) {
@@ -216,8 +219,13 @@ fn sum_with<D: Dots, K: Stored, const R: usize>(
 ) {
     let simd = dots.simd();
     let (mut low, mut high) = ([simd.splat(0.0); R], [simd.splat(0.0); R]);
-    for (at, cells) in x.as_chunks::<R>().0.iter().enumerate() {
+    let cells = x.as_chunks::<R>().0;
+    let stride = shape.panel_len() / cells.len().max(1);
+    for (at, cells) in cells.iter().enumerate() {
         let (head, block) = shape.block(panel, at);
+        if let Some(later) = panel.get(at * stride + AHEAD..(at + 1) * stride + AHEAD) {
+            prefetch_once(later);
+        }
         sum_half::<D, K, R>(dots, shape, head, block, 0, cells, &mut low);
         sum_half::<D, K, R>(dots, shape, head, block, 1, cells, &mut high);
     }

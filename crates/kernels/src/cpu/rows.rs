@@ -61,31 +61,69 @@ fn rms_norm_row_with<S: Simd>(simd: S, x: &[f32], weight: &[f32], eps: f32, y: &
 /// `1 / sqrt(mean(x²) + eps)`.
 #[inline(always)]
 fn inverse_rms<S: Simd>(simd: S, x: &[f32], eps: f32) -> f32 {
-    1.0 / (dot_with(simd, x, x) / x.len() as f32 + eps).sqrt()
+    1.0 / (dot(simd, x, x) / x.len() as f32 + eps).sqrt()
 }
 
 dispatch! {
-    /// The sum of the products.
-    pub fn dot(a: &[f32], b: &[f32]) -> f32 = dot_with
+    /// The sums of the products of `x` with rows of its length.
+    pub fn dots(x: &[f32], rows: &[f32], to: &mut [f32]) = dots_with
 }
 
 dispatch! {
-    /// As [`dot`], where the second side is in half precision.
-    pub fn dot_half(a: &[f32], b: &[F16]) -> f32 = dot_with
+    /// As [`dots`], where the rows are in half precision.
+    pub fn dots_half(x: &[f32], rows: &[F16], to: &mut [f32]) = dots_with
+}
+
+#[inline(always)]
+fn dots_with<S: Simd, T: Number>(simd: S, x: &[f32], rows: &[T], to: &mut [f32]) {
+    let mut rows = rows;
+    let mut to = to;
+    while to.len() >= 8 {
+        dots_of::<S, T, 8>(simd, x, rows, to);
+        (rows, to) = (&rows[8 * x.len()..], &mut to[8..]);
+    }
+    while to.len() >= 4 {
+        dots_of::<S, T, 4>(simd, x, rows, to);
+        (rows, to) = (&rows[4 * x.len()..], &mut to[4..]);
+    }
+    while !to.is_empty() {
+        dots_of::<S, T, 1>(simd, x, rows, to);
+        (rows, to) = (&rows[x.len()..], &mut to[1..]);
+    }
+}
+
+/// `ROWS` sums at once: each is one chain of additions, and the processor works at all of them.
+#[inline(always)]
+fn dots_of<S: Simd, T: Number, const ROWS: usize>(simd: S, x: &[f32], rows: &[T], to: &mut [f32]) {
+    let rows = &rows[..ROWS * x.len()];
+    let mut sums = [simd.splat(0.0); ROWS];
+    let whole = x.len() / LANES * LANES;
+    let mut at = 0;
+    while at < whole {
+        let loaded = simd.load(&x[at..]);
+        for i in 0..ROWS {
+            sums[i] = simd.fma(loaded, T::load(simd, &rows[i * x.len() + at..]), sums[i]);
+        }
+        at += LANES;
+    }
+    for i in 0..ROWS {
+        let rest = x[whole..].iter().zip(&rows[i * x.len() + whole..]);
+        to[i] = rest.fold(simd.sum(sums[i]), |sum, (a, b)| sum + a * b.to_f32());
+    }
 }
 
 /// The sum of the products, in four chains.
 #[inline(always)]
-fn dot_with<S: Simd, T: Number>(simd: S, a: &[f32], b: &[T]) -> f32 {
+fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [simd.splat(0.0); 4];
     let whole = a.len() / (4 * LANES) * (4 * LANES);
     for (a, b) in a[..whole].chunks_exact(4 * LANES).zip(b[..whole].chunks_exact(4 * LANES)) {
         for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = simd.fma(simd.load(&a[i * LANES..]), T::load(simd, &b[i * LANES..]), *sum);
+            *sum = simd.fma(simd.load(&a[i * LANES..]), simd.load(&b[i * LANES..]), *sum);
         }
     }
     let sum = simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3]));
-    a[whole..].iter().zip(&b[whole..]).fold(simd.sum(sum), |sum, (a, b)| sum + a * b.to_f32())
+    a[whole..].iter().zip(&b[whole..]).fold(simd.sum(sum), |sum, (a, b)| sum + a * b)
 }
 
 /// The gradient of [`rms_norm`] for its input, added to `dx`: `dx += (dy·w − x·mean(dy·w·x)/rms²) / rms` of each row.

@@ -140,13 +140,27 @@ fn halves(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
 #[inline(always)]
 pub fn prefetch<T>(data: &[T]) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in data.chunks(64 / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, and it changes nothing that a program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-    }
+    prefetch_as::<T, { std::arch::x86_64::_MM_HINT_T1 }>(data);
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = data;
+}
+
+/// As [`prefetch`], of memory that will be read once: it leaves what the caches hold where it is.
+#[inline(always)]
+pub fn prefetch_once<T>(data: &[T]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    prefetch_as::<T, { std::arch::x86_64::_MM_HINT_NTA }>(data);
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = data;
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+fn prefetch_as<T, const HINT: i32>(data: &[T]) {
+    for line in data.chunks(64 / size_of::<T>()) {
+        // SAFETY: every x86-64 processor has the instruction, and it changes nothing that a program can see.
+        unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(line.as_ptr().cast()) };
+    }
 }
 
 /// What this processor has.

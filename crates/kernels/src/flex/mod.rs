@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use crate::attention::Visibility;
 use crate::cpu::{attention::Heads, block, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level};
 use crate::{FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
-pub use cached::{Held, forward_cached};
+pub use cached::Held;
 use record::{Operand, Values, record};
 
 /// Whether a device, with autodiff or without, is `flex`.

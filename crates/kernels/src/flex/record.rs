@@ -64,13 +64,6 @@ impl Operand {
 #[derive(Clone, Debug)]
 pub struct Values(FlexTensor);
 
-impl Values {
-    /// Whether these are the very elements of `other`, not only equal ones.
-    pub fn is_at(&self, other: &Self) -> bool {
-        std::ptr::eq::<[f32]>(&**self, &**other)
-    }
-}
-
 impl std::ops::Deref for Values {
     type Target = [f32];
 

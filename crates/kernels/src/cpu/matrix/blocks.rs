@@ -80,6 +80,11 @@ impl Blocks {
         &self.bytes[panel * self.panel_len()..][..self.panel_len()]
     }
 
+    /// The bytes from a panel on.
+    pub fn panels_from(&self, panel: usize) -> &[u8] {
+        &self.bytes[panel * self.panel_len()..]
+    }
+
     /// The weights of a panel for some of the inputs, `[inputs][32]`.
     pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
         open(level, self.shape(), self.panel(panel), inputs, to);
@@ -125,7 +130,7 @@ impl Shape {
         2 * self.half + planes * self.groups_a_block() * BLOCK
     }
 
-    fn panel_len(&self) -> usize {
+    pub fn panel_len(&self) -> usize {
         self.input.div_ceil(self.blocks.max(1) * BLOCK) * (self.super_head() + self.blocks * self.block_len())
     }
 
