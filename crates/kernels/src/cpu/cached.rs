@@ -7,7 +7,7 @@ pub use store::Store;
 
 use super::attention::Heads;
 use super::buffer::Buffer;
-use super::few::{FEW, project_few};
+use super::few::{FEW, Scratch, project_few};
 use super::linear::{Linear, project};
 use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
@@ -37,6 +37,13 @@ pub struct Layer<'a> {
     pub down: Linear<'a>,
 }
 
+/// What passes write on, kept from one to the next.
+#[derive(Clone, Debug, Default)]
+struct PassScratch {
+    attention: AttentionPlan,
+    few: Scratch,
+}
+
 /// What all layers of a pass share.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
@@ -59,20 +66,28 @@ impl Pass<'_> {
     ///
     /// # Panics
     /// When the lengths do not fit together.
-    pub fn forward(&self, level: Level, layers: &[Layer<'_>], store: &mut Store, x: &mut [f32]) {
+    pub fn forward<'b>(
+        &self,
+        level: Level,
+        layers: impl Iterator<Item = Layer<'b>> + Clone,
+        store: &mut Store,
+        x: &mut [f32],
+    ) {
         let (rows, heads) = (self.rows(), self.heads);
         store.reserve(self.runs.iter().map(|run| run.past + run.new).max().unwrap_or(0));
         let mut normed = Buffer::new(x.len());
         let [mut query, mut key, mut value] =
             [heads.query_width(), heads.key_width(), heads.key_width()].map(|width| Buffer::new(rows * width));
         let mut mixed = Buffer::new(query.len());
-        let widest = layers.iter().map(|layer| layer.down.weight.input()).max().unwrap_or(0);
+        let widest = layers.clone().map(|layer| layer.down.weight.input()).max().unwrap_or(0);
         let [mut gate, mut up, mut hidden] = [(); 3].map(|()| Buffer::new(rows * widest));
-        let mut plan = AttentionPlan::new(level, self);
-        for (index, layer) in layers.iter().enumerate() {
+        let mut scratch = std::mem::take(&mut store.scratch);
+        let PassScratch { attention, few } = &mut scratch;
+        attention.plan(level, self);
+        for (index, layer) in layers.enumerate() {
             store.prefetch(index, self.runs);
             rms_norm(level, x, layer.norms[0], layer.eps, &mut normed);
-            self.project(level, &normed, layer.input, [&mut query, &mut key, &mut value], false);
+            self.project(level, &normed, layer.input, [&mut query, &mut key, &mut value], false, few);
             let [cos, sin] = self.rotary;
             rotate(level, &mut query, cos, sin, heads.head_dim / 2, heads.query_width(), false);
             rotate(level, &mut key, cos, sin, heads.head_dim / 2, heads.key_width(), false);
@@ -82,15 +97,16 @@ impl Pass<'_> {
                 store.write(level, index, run, &key[first * width..], &value[first * width..]);
                 first += run.new;
             }
-            plan.compute(level, &query, store, index, &mut mixed);
-            self.project(level, &mixed, [layer.output], [x], true);
+            attention.compute(level, &query, store, index, &mut mixed);
+            self.project(level, &mixed, [layer.output], [x], true, few);
             rms_norm(level, x, layer.norms[1], layer.eps, &mut normed);
             let len = rows * layer.down.weight.input();
             let [gate, up, hidden] = [&mut gate, &mut up, &mut hidden].map(|buffer| &mut buffer[..len]);
-            self.project(level, &normed, layer.gates, [gate, up], false);
+            self.project(level, &normed, layer.gates, [gate, up], false, few);
             swiglu(level, gate, up, hidden);
-            self.project(level, hidden, [layer.down], [x], true);
+            self.project(level, hidden, [layer.down], [x], true, few);
         }
+        store.scratch = scratch;
     }
 
     fn project<const N: usize>(
@@ -100,11 +116,12 @@ impl Pass<'_> {
         linears: [Linear<'_>; N],
         outs: [&mut [f32]; N],
         add: bool,
+        scratch: &mut Scratch,
     ) {
         let rows = self.rows();
         // What is rounded is so for any number of rows: a sequence is continued as if it were alone.
         match rows <= FEW || self.integers {
-            true => project_few(level, x, rows, linears, outs, add, self.integers),
+            true => project_few(level, x, linears, outs, add, self.integers, scratch),
             false => drop(project(level, x, rows, linears, outs, add)),
         }
     }

@@ -5,7 +5,7 @@ use super::integer::{self, Rounded};
 use super::linear::{Adapter, Linear};
 use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
 use super::number::{F16, Number, halve};
-use super::pool::{Parts, parallel, parallel_streams};
+use super::pool::{MOST_LANES, Parts, parallel, parallel_streams};
 use super::product::{EMPTY, Term, Tile, sum_tile};
 use super::rows::{dots, dots_half};
 use super::simd::{LANES, Level, Simd, dispatch, prefetch};
@@ -48,6 +48,14 @@ impl Halves {
     }
 }
 
+/// What projections of few rows write on, kept from one to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    rounded: Rounded,
+    /// What the adapters make of the input: of each thread, or of all.
+    lows: Vec<f32>,
+}
+
 /// Runs all projections on `x` (`[rows, in]`), each into its `[rows, out]`, or adds to it where `add` is set, in one parallel
 /// region. With `integers`, quantised weights are multiplied as integers, with `x` rounded to eight bits.
 ///
@@ -58,63 +66,82 @@ impl Halves {
 pub fn project_few<const N: usize>(
     level: Level,
     x: &[f32],
-    rows: usize,
     linears: [Linear<'_>; N],
     outs: [&mut [f32]; N],
     add: bool,
     integers: bool,
+    scratch: &mut Scratch,
 ) {
     let width = linears[0].weight.input();
+    let rows = x.len().checked_div(width).unwrap_or(0);
     assert_eq!(x.len(), rows * width, "projection: input is not [rows, in]");
-    let rounded =
-        linears.iter().any(|linear| as_integers(linear, integers).is_some()).then(|| Rounded::new(level, x, rows));
+    let Scratch { rounded, lows } = scratch;
+    let any_rounded = linears.iter().any(|linear| as_integers(linear, integers).is_some());
+    if any_rounded {
+        rounded.set(level, x, rows);
+    }
     // Whole runs of what is multiplied as integers.
-    let most = if rounded.is_some() { integer::ROWS } else { level.tile_rows() };
+    let most = if any_rounded { integer::ROWS } else { level.tile_rows() };
     let tile_rows = most.min(rows.max(1));
     let exact = linears
         .iter()
         .any(|linear| as_integers(linear, integers).is_none())
         .then(|| Left::with_tile_rows(tile_rows, rows, width, |row| &x[row * width..][..width]));
     let low = Low::new(x, rows, &linears);
-    let shared = (rows > ALONE).then(|| low.compute_together(level));
+    let alone = rows <= ALONE;
+    // No two threads write to one line of the cache.
+    let stride = low.len() + BLOCK;
+    let len = if alone { MOST_LANES * stride } else { low.len() };
+    if lows.len() < len {
+        lows.resize(len, 0.0);
+    }
+    let (shared, own) = match alone {
+        true => (None, Some(Parts::new(lows))),
+        false => {
+            low.compute_together(level, &mut lows[..len]);
+            (Some(&lows[..]), None)
+        }
+    };
     let (mut panels, mut of_low) = (0, 0);
     let mut outs = outs.into_iter();
     let jobs = linears.each_ref().map(|linear| {
         let out = outs.next().expect("as many outputs as projections");
         assert_eq!(out.len(), rows * linear.weight.out(), "projection: output is not [rows, out]");
-        let low = linear.adapter.as_ref().map(|adapter| {
+        let first_low = of_low;
+        if let Some(adapter) = &linear.adapter {
             assert!(adapter.mask.is_none(), "projection: dropout where nothing is trained");
-            let first = of_low;
             of_low += rows * adapter.r;
-            first
-        });
-        let input = match (as_integers(linear, integers), &rounded, &exact) {
-            (Some(blocks), Some(rounded), _) => Input::Rounded(rounded, blocks),
-            (_, _, Some(exact)) => Input::Exact(exact),
-            _ => unreachable!("rows are packed where a weight is not multiplied as integers"),
+        }
+        let input = match (as_integers(linear, integers), &exact) {
+            (Some(blocks), _) => Input::Rounded(rounded, blocks),
+            (None, Some(exact)) => Input::Exact(exact),
+            (None, None) => unreachable!("rows are packed where a weight is not multiplied as integers"),
         };
         let first = panels;
         panels += linear.weight.out().div_ceil(BLOCK);
-        Job { linear, first, input, low, rows, tile_rows, out: Parts::new(out), add }
+        Job { linear, first, input, first_low, rows, tile_rows, out: Parts::new(out), add }
     });
     let of_full = low.adapters().filter(|adapter| adapter.halves.is_none());
     let most_r = of_full.map(|adapter| adapter.r).max().unwrap_or(0);
     let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
-    let begin = || {
-        if shared.is_none() {
+    let begin = |lane| {
+        // SAFETY: each lane begins once, and the parts of two do not overlap.
+        let own = own.as_ref().map(|lows| unsafe { lows.part(lane * stride, low.len()) });
+        if own.is_some() {
             low.fetch();
         }
-        Scratch {
+        Lane {
             tile: EMPTY,
             opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
             b: Buffer::new(most_r * BLOCK),
-            low: None,
+            low: own,
+            low_is_set: false,
         }
     };
-    parallel_streams(panels, CHUNKS, begin, |scratch, panels| {
+    parallel_streams(panels, CHUNKS, begin, |lane, panels| {
         for panel in panels {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, shared.as_deref(), &low, scratch);
+            job.panel(level, panel - job.first, shared, &low, lane);
         }
     });
 }
@@ -164,19 +191,15 @@ impl<'a, const N: usize> Low<'a, N> {
         }
     }
 
-    fn compute(&self, level: Level) -> Vec<f32> {
-        let mut low = vec![0.0; self.len()];
-        let parts = Parts::new(&mut low);
+    fn compute(&self, level: Level, low: &mut [f32]) {
+        let parts = Parts::new(low);
         (0..self.rows).for_each(|row| self.row(level, row, &parts));
-        low
     }
 
     /// As [`compute`](Self::compute), on all threads.
-    fn compute_together(&self, level: Level) -> Vec<f32> {
-        let mut low = vec![0.0; self.len()];
-        let parts = Parts::new(&mut low);
+    fn compute_together(&self, level: Level, low: &mut [f32]) {
+        let parts = Parts::new(low);
         parallel(self.rows, |row| self.row(level, row, &parts));
-        low
     }
 
     /// Asks for what the input meets of the adapters.
@@ -192,7 +215,7 @@ struct Job<'a> {
     first: usize,
     input: Input<'a>,
     /// Where that which the adapter makes of the input begins, among that of all.
-    low: Option<usize>,
+    first_low: usize,
     rows: usize,
     tile_rows: usize,
     out: Parts<'a>,
@@ -206,14 +229,15 @@ enum Input<'a> {
 }
 
 /// What a thread writes on.
-struct Scratch {
+struct Lane<'a> {
     tile: Tile,
     opened: Buffer,
     /// A panel of an adapter's B, where it is in single precision.
     b: Buffer,
     /// What the adapters make of the input, where each thread computes it: once a first panel has given the adapters time to
     /// come from memory.
-    low: Option<Vec<f32>>,
+    low: Option<&'a mut [f32]>,
+    low_is_set: bool,
 }
 
 impl Job<'_> {
@@ -223,9 +247,9 @@ impl Job<'_> {
         panel: usize,
         shared: Option<&[f32]>,
         lows: &Low<'_, N>,
-        scratch: &mut Scratch,
+        lane: &mut Lane<'_>,
     ) {
-        let Scratch { tile, opened, b, low } = scratch;
+        let Lane { tile, opened, b, low, low_is_set } = lane;
         let (weight, column) = (self.linear.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
         if let Some(adapter) = &self.linear.adapter {
@@ -254,12 +278,13 @@ impl Job<'_> {
                     }
                 }
             }
-            if let Some((&Adapter { r, halves, .. }, first_low)) = self.linear.adapter.as_ref().zip(self.low) {
-                let low = match shared {
-                    Some(low) => low,
-                    None => low.get_or_insert_with(|| lows.compute(level)),
-                };
-                for (low, sums) in low[first_low + first * r..].chunks_exact(r).zip(&mut tile[..count]) {
+            if let Some(&Adapter { r, halves, .. }) = self.linear.adapter.as_ref() {
+                if let (Some(low), false) = (low.as_deref_mut(), *low_is_set) {
+                    lows.compute(level, low);
+                    *low_is_set = true;
+                }
+                let low = shared.or(low.as_deref()).expect("computed together or alone");
+                for (low, sums) in low[self.first_low + first * r..].chunks_exact(r).zip(&mut tile[..count]) {
                     match halves {
                         Some(halves) => add_low_half(level, low, &halves.b[column * r..], sums),
                         None => add_low(level, low, b, sums),

@@ -23,7 +23,7 @@ pub fn is_fast(level: Level) -> bool {
 }
 
 /// Rows in eight bits, in runs of [`ROWS`], of each run block by block.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rounded {
     /// `[runs][in/32][rows of the run]`
     cells: Vec<Cell>,
@@ -43,18 +43,19 @@ struct Cell {
 }
 
 impl Rounded {
-    /// Rounds rows of a multiple of 32 elements. A row that is not finite stays so: each of its products is not a number.
-    pub fn new(level: Level, x: &[f32], rows: usize) -> Self {
+    /// Rounds rows of a multiple of 32 elements, in place of those that were here. A row that is not finite stays so: each of
+    /// its products is not a number.
+    pub fn set(&mut self, level: Level, x: &[f32], rows: usize) {
         let blocks = x.len() / rows.max(1) / BLOCK;
-        let mut cells = vec![Cell::default(); rows * blocks];
-        for (run, cells) in cells.chunks_mut((ROWS * blocks).max(1)).enumerate() {
+        self.blocks = blocks;
+        self.cells.resize(rows * blocks, Cell::default());
+        for (run, cells) in self.cells.chunks_mut((ROWS * blocks).max(1)).enumerate() {
             let rows = cells.len() / blocks;
             for row in 0..rows {
                 let x = &x[(run * ROWS + row) * blocks * BLOCK..][..blocks * BLOCK];
                 round(level, x, cells, row, rows);
             }
         }
-        Self { cells, blocks }
     }
 }
 

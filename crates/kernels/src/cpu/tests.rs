@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::cross_entropy::log_probs;
-use super::few::{Halves, project_few};
+use super::few::{Halves, Scratch, project_few};
 use super::linear::{Adapter, Linear};
 use super::matrix::{Left, Matrix, Packed};
 use super::pool::{parallel, parallel_streams, set_threads};
@@ -333,9 +333,10 @@ fn results_do_not_depend_on_the_threads() {
         let mut gradient = vec![0.0; rows * input];
         let log_probs = log_probs(level, &x, &weight, &targets, Some(&mut gradient));
         let mut few = vec![0.0; 3 * out];
+        let scratch = &mut Scratch::default();
         let (a, b) = (&key[..4 * input], &value[..out * 4]);
         let adapter = Some(Adapter { a, b, halves: None, r: 4, scale: 0.5, mask: None });
-        project_few(level, &x[..3 * input], 3, [Linear { weight: &weight, adapter }], [&mut few], false, false);
+        project_few(level, &x[..3 * input], [Linear { weight: &weight, adapter }], [&mut few], false, false, scratch);
         let all = [y, few, mixed, log_probs, gradient].into_iter().chain(grads).flatten();
         all.map(f32::to_bits).collect::<Vec<u32>>()
     };
@@ -355,7 +356,7 @@ fn streams_cover_everything_once() {
         parallel_streams(
             total,
             chunks,
-            || 0,
+            |_| 0,
             |calls, range| {
                 *calls += 1;
                 range.for_each(|at| {

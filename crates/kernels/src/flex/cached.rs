@@ -33,12 +33,8 @@ impl Held {
     pub fn forward(&self, x: &Tensor<2>, pass: &CachedPass<'_>, store: &mut cached::Store) -> Tensor<2> {
         let halves =
             pass.rounded.then(|| self.halves.get_or_init(|| self.layers.iter().map(HeldLayer::halves).collect()));
-        let borrowed: Vec<cached::Layer<'_>> = self
-            .layers
-            .iter()
-            .enumerate()
-            .map(|(index, layer)| layer.borrow(halves.map(|halves| &halves[index])))
-            .collect();
+        let layers =
+            self.layers.iter().enumerate().map(|(index, layer)| layer.borrow(halves.map(|halves| &halves[index])));
         let [cos, sin] = crate::rotary::tables(pass.position_ids, pass.head_dim, pass.rope_theta);
         let first = &self.layers[0].linears;
         let heads = Heads {
@@ -51,7 +47,7 @@ impl Held {
         let native = cached::Pass { heads, runs: pass.runs, rotary: [&cos, &sin], window: pass.window, integers };
         let input = Operand::new(x).constant();
         let mut y = input.values().to_vec();
-        native.forward(level, &borrowed, store, &mut y);
+        native.forward(level, layers, store, &mut y);
         record([&input], y, x.dims(), || unreachable!("nothing is tracked"))
     }
 }

@@ -53,7 +53,8 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>, integers: bool) -> Option<T
     let (level, linear) = (Level::best(), pair.borrow(&frozen.weight));
     let integers = integers && integer::is_fast(level);
     if (rows <= few::FEW || integers) && pair.is_without_dropout() {
-        few::project_few(level, &input.values(), rows, [linear], [&mut y], false, integers);
+        let scratch = &mut few::Scratch::default();
+        few::project_few(level, &input.values(), [linear], [&mut y], false, integers, scratch);
     } else {
         linear::project(level, &input.values(), rows, [linear], [&mut y], false);
     }

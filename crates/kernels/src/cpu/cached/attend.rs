@@ -17,21 +17,25 @@ use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 /// evenly by the threads.
 const KEYS: usize = 4 * BLOCK;
 
-/// Who computes which part of attention: the same for all layers.
-pub struct AttentionPlan<'a> {
-    items: Vec<Item<'a>>,
+/// Who computes which part of attention: the same for all layers of a pass.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionPlan {
+    items: Vec<Item>,
     /// Runs of items that are of one tile: each goes over some of its keys.
     tiles: Vec<Range<usize>>,
     /// What the items of such tiles leave to be put together.
-    partials: Buffer,
+    partials: Vec<f32>,
 }
 
-impl<'a> AttentionPlan<'a> {
-    pub fn new(level: Level, pass: &Pass<'a>) -> Self {
+impl AttentionPlan {
+    /// Plans a pass, in place of the one before.
+    pub fn plan(&mut self, level: Level, pass: &Pass<'_>) {
         let heads = pass.heads;
         let group = heads.heads / heads.kv_heads;
         let tile_rows = level.tile_rows();
-        let (mut items, mut tiles) = (Vec::new(), Vec::new());
+        let Self { items, tiles, .. } = self;
+        items.clear();
+        tiles.clear();
         let (mut first_row, mut partials) = (0, 0);
         for run in pass.runs {
             let pairs = run.new * group;
@@ -40,7 +44,7 @@ impl<'a> AttentionPlan<'a> {
                 for kv_head in 0..heads.kv_heads {
                     let tile = Item {
                         heads,
-                        run,
+                        run: *run,
                         first_row,
                         kv_head,
                         first,
@@ -65,7 +69,7 @@ impl<'a> AttentionPlan<'a> {
             }
             first_row += run.new;
         }
-        Self { items, tiles, partials: Buffer::new(partials) }
+        self.partials.resize(partials, 0.0);
     }
 
     /// `softmax(q·kᵀ / sqrt(head_dim))·v` of every row over its sequence's keys up to its own, `[rows, heads · head_dim]`.
@@ -79,10 +83,10 @@ impl<'a> AttentionPlan<'a> {
 }
 
 /// Some query heads of some rows of one sequence, which share a key head, and some of the keys that they see.
-#[derive(Clone)]
-struct Item<'a> {
+#[derive(Clone, Debug)]
+struct Item {
     heads: Heads,
-    run: &'a Run,
+    run: Run,
     /// The run's first row among all.
     first_row: usize,
     kv_head: usize,
@@ -96,7 +100,7 @@ struct Item<'a> {
     partial: Option<usize>,
 }
 
-impl Item<'_> {
+impl Item {
     /// The position of a pair, and where its head is in `[rows, heads · head_dim]`.
     fn place(&self, i: usize) -> (usize, usize) {
         let group = self.heads.heads / self.heads.kv_heads;
@@ -159,7 +163,7 @@ impl Item<'_> {
 }
 
 /// Puts together what the items of one tile have left: a softmax over all their keys.
-fn join(level: Level, items: &[Item<'_>], partials: &[f32], out: &mut [f32]) {
+fn join(level: Level, items: &[Item], partials: &[f32], out: &mut [f32]) {
     let Some(first) = items.first() else { return };
     let (dim, width) = (first.heads.head_dim, first.partial_width());
     for i in 0..first.rows {

@@ -1,6 +1,6 @@
 //! Where keys and values are kept.
 
-use super::Run;
+use super::{PassScratch, Run};
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::number::{F16, halve};
 use crate::cpu::simd::{Level, prefetch};
@@ -14,6 +14,7 @@ pub struct Store {
     /// Rows that there is room for, of each sequence.
     rows: usize,
     layers: Layers,
+    pub(super) scratch: PassScratch,
 }
 
 /// Of each layer the keys, `[sequences][kv_heads][rows/32][head_dim][32]`, and the values,
@@ -44,7 +45,7 @@ impl Store {
             true => Layers::Half(vec![[Vec::new(), Vec::new()]; layers]),
             false => Layers::Full(vec![[Vec::new(), Vec::new()]; layers]),
         };
-        Self { kv_heads, head_dim, sequences, rows: 0, layers }
+        Self { kv_heads, head_dim, sequences, rows: 0, layers, scratch: PassScratch::default() }
     }
 
     /// Elements of a row of keys, and of values.

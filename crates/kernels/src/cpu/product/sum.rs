@@ -89,7 +89,8 @@ impl Sum<'_> {
         let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
         let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);
         // Items in a row share their tiles, and with them what is opened on the left.
-        parallel_streams(grid.items(), grid.items(), Opened::default, |opened, items| {
+        let begin = |_| Opened::default();
+        parallel_streams(grid.items(), grid.items(), begin, |opened, items| {
             for (tiles, panels) in items.map(|item| grid.item(item)) {
                 for depth in depths(deepest, self.depth) {
                     self.open_left(level, &tiles, &depth, opened);

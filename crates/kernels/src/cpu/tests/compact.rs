@@ -151,14 +151,16 @@ proptest! {
                     before + base + 0.5 * (0..r).map(through).sum::<f64>()
                 })
                 .collect();
+            // One for all, as a stack of layers has it.
+            let scratch = &mut Scratch::default();
             for level in Level::all() {
                 let halves = Halves::new(level, &a, &b, r);
                 for integers in [false, true] {
-                    let run = |x: &[f32], before: &[f32], halves: Option<&Halves>| {
+                    let mut run = |x: &[f32], before: &[f32], halves: Option<&Halves>| {
                         let mut y = before.to_vec();
                         let adapter = Some(Adapter { a: &a, b: &b, halves, r, scale: 0.5, mask: None });
                         let linear = Linear { weight: &matrix, adapter };
-                        project_few(level, x, before.len() / out, [linear], [&mut y], add, integers);
+                        project_few(level, x, [linear], [&mut y], add, integers, scratch);
                         y
                     };
                     let found = run(&x, &before, None);
@@ -235,7 +237,7 @@ proptest! {
             let [first, second] = [tables(part(1)), tables(part(0))];
             let rotary = [[&first[0][..], &second[0]].concat(), [&first[1][..], &second[1]].concat()];
             let pass = Pass { heads, runs: &runs, rotary: [&rotary[0], &rotary[1]], window, integers: false };
-            pass.forward(level, &[layer], &mut store, &mut rows);
+            pass.forward(level, [layer].into_iter(), &mut store, &mut rows);
             let (of_second, of_first) = rows.split_at(part(1).len() * d_model);
             found[0].extend_from_slice(of_first);
             found[1].extend_from_slice(of_second);
@@ -254,7 +256,7 @@ proptest! {
             let mut row = noise(seed ^ 40, d_model);
             let [cos, sin] = tables(past..past + 1);
             let runs = [Run { sequence, past, new: 1 }];
-            Pass { heads, runs: &runs, rotary: [&cos, &sin], window, integers: false }.forward(level, &[layer], store, &mut row);
+            Pass { heads, runs: &runs, rotary: [&cos, &sin], window, integers: false }.forward(level, [layer].into_iter(), store, &mut row);
             bits(&row)
         });
         prop_assert!(one == two, "a copied sequence continues alike");
@@ -272,7 +274,7 @@ fn what_is_not_finite_stays_so_through_eight_bits() {
             x[96 + at] = bad;
             for level in Level::all() {
                 let mut y = vec![0.0; 2 * 40];
-                project_few(level, &x, 2, [linear], [&mut y], false, true);
+                project_few(level, &x, [linear], [&mut y], false, true, &mut Scratch::default());
                 assert!(y[..40].iter().all(|y| y.is_finite()), "{level:?}: the other row is as it was");
                 assert!(y[40..].iter().all(|y| !y.is_finite()), "{level:?}: {bad} at {at}");
             }
