@@ -2,6 +2,11 @@
 //!
 //! For decoding alone: the rounding is an error of its own, about a 250th of a group's largest element.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::OnceLock;
+
 use super::matrix::{BLOCK, Blocks, Shape};
 use super::simd::{LANES, Level, Portable, Simd, dispatch, prefetch_once};
 use crate::encoding::Numbers;
@@ -12,14 +17,55 @@ const AHEAD: usize = 8 << 10;
 /// Rows that one pass over a weight serves: with more, the compiler runs out of registers.
 pub const ROWS: usize = 4;
 
-/// Whether the processor has integer dot products. Where it has none, they are slower than floating-point ones.
-pub fn is_fast(level: Level) -> bool {
+/// How integers are multiplied.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// AVX-512 with integer dot products.
     #[cfg(target_arch = "x86_64")]
-    if let Level::Avx512(_) = level {
-        return Vnni::detect().is_some();
+    Vnni(x86::Vnni),
+    /// AVX2 with integer dot products.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(x86::AvxVnni),
+    /// AVX2 alone.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Bytes),
+    Portable,
+}
+
+impl Kind {
+    /// What this processor can run at a level, the best first.
+    pub fn all(level: Level) -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let found = match level {
+            Level::Avx512(simd) => [x86::Vnni::detect(simd).map(Self::Vnni), None],
+            Level::Avx2(simd) => {
+                [x86::AvxVnni::detect(simd).map(Self::AvxVnni), Some(Self::Avx2(x86::Bytes::new(simd)))]
+            }
+            Level::Portable(_) => [None, None],
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let found: [Option<Self>; 0] = {
+            let _ = level;
+            []
+        };
+        found.into_iter().flatten().chain([Self::Portable])
     }
-    let _ = level;
-    false
+
+    fn best(level: Level) -> Self {
+        static BEST: OnceLock<Kind> = OnceLock::new();
+        let find = || Self::all(level).next().unwrap_or(Self::Portable);
+        // The level that everything but tests runs at has its answer ready.
+        if std::mem::discriminant(&level) == std::mem::discriminant(&Level::best()) {
+            *BEST.get_or_init(find)
+        } else {
+            find()
+        }
+    }
+}
+
+/// Whether integers are multiplied faster than floating-point numbers: not by the portable code.
+pub fn is_fast(level: Level) -> bool {
+    !matches!(Kind::best(level), Kind::Portable)
 }
 
 /// Rows in eight bits, in runs of [`ROWS`], of each run block by block.
@@ -91,19 +137,42 @@ pub fn is_integer(blocks: &Blocks) -> bool {
 /// `x·Wᵀ` for a run of [`ROWS`] rows of `x` (the last may be shorter) and the 32 outputs of a panel, written to as many rows of
 /// `to`.
 pub fn sum(level: Level, blocks: &Blocks, panel: usize, x: &Rounded, run: usize, to: &mut [[f32; BLOCK]]) {
+    sum_as(Kind::best(level), blocks, panel, x, run, to);
+}
+
+/// As [`sum`], with integers multiplied in a given way.
+pub fn sum_as(kind: Kind, blocks: &Blocks, panel: usize, x: &Rounded, run: usize, to: &mut [[f32; BLOCK]]) {
     let (shape, panel) = (blocks.shape(), blocks.panels_from(panel));
     let x = &x.cells[run * ROWS * x.blocks..][..to.len() * x.blocks];
-    #[cfg(target_arch = "x86_64")]
-    if let (Level::Avx512(_), Some(dots)) = (level, Vnni::detect()) {
+    match kind {
         // SAFETY: the value is the proof that the processor has the instruction sets.
-        return unsafe { sum_vnni(dots, shape, panel, x, to) };
+        #[cfg(target_arch = "x86_64")]
+        Kind::Vnni(dots) => unsafe { sum_vnni(dots, shape, panel, x, to) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Kind::AvxVnni(dots) => unsafe { sum_avx_vnni(dots, shape, panel, x, to) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2(dots) => unsafe { sum_avx2(dots, shape, panel, x, to) },
+        Kind::Portable => by_rows(Portable, shape, panel, x, to),
     }
-    by_rows(Portable, shape, panel, x, to);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn sum_vnni(dots: Vnni, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
+fn sum_vnni(dots: x86::Vnni, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
+    by_rows(dots, shape, panel, x, to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn sum_avx_vnni(dots: x86::AvxVnni, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
+    by_rows(dots, shape, panel, x, to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_avx2(dots: x86::Bytes, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
     by_rows(dots, shape, panel, x, to);
 }
 
@@ -121,8 +190,13 @@ trait Dots: Copy {
     /// `low + 16 · high`, where that is at most 255.
     fn join(self, low: Self::Numbers, high: Self::Numbers) -> Self::Numbers;
     fn zero(self) -> Self::Sums;
-    /// Adds to each sum the products of its four numbers with the four signed bytes of `x`.
+    /// Adds to each sum the products of its four numbers, below 128, with the four signed bytes of `x`, none of them -128.
     fn dot(self, sums: Self::Sums, numbers: Self::Numbers, x: i32) -> Self::Sums;
+    /// As [`dot`](Self::dot), with numbers up to 255.
+    #[inline(always)]
+    fn dot_wide(self, sums: Self::Sums, numbers: Self::Numbers, x: i32) -> Self::Sums {
+        self.dot(sums, numbers, x)
+    }
     /// The sums as floating-point numbers.
     fn float(self, sums: Self::Sums) -> <Self::Simd as Simd>::V;
 }
@@ -205,7 +279,10 @@ impl Stored for Eight {
     #[inline(always)]
     fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], _group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
         for word in 0..8 {
-            add(dots, dots.numbers(&half[word * 64..], 0, 255), word, cells, to);
+            let numbers = dots.numbers(&half[word * 64..], 0, 255);
+            for row in 0..R {
+                to[row] = dots.dot_wide(to[row], numbers, cells[row].words[word]);
+            }
         }
     }
 }
@@ -291,72 +368,5 @@ impl Dots for Portable {
     #[inline(always)]
     fn float(self, sums: [i32; LANES]) -> [f32; LANES] {
         sums.map(|sum| sum as f32)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub use x86::Vnni;
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-    use std::sync::OnceLock;
-
-    use super::Dots;
-    use crate::cpu::simd::{Avx512, Simd};
-
-    /// AVX-512 with integer dot products.
-    #[derive(Clone, Copy, Debug)]
-    pub struct Vnni(Avx512);
-
-    impl Vnni {
-        pub fn detect() -> Option<Self> {
-            static FOUND: OnceLock<Option<Vnni>> = OnceLock::new();
-            *FOUND.get_or_init(|| {
-                let found = is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni");
-                Avx512::detect().filter(|_| found).map(Self)
-            })
-        }
-    }
-
-    impl Dots for Vnni {
-        type Simd = Avx512;
-        type Numbers = __m512i;
-        type Sums = __m512i;
-
-        #[inline(always)]
-        fn simd(self) -> Avx512 {
-            self.0
-        }
-        #[inline(always)]
-        fn numbers(self, from: &[u8], shift: u32, mask: u8) -> __m512i {
-            assert!(from.len() >= 64, "numbers: fewer than 64 bytes");
-            // SAFETY: 64 bytes are there, the load needs no alignment; `self` proves the instruction sets.
-            unsafe {
-                let bytes = _mm512_loadu_si512(from.as_ptr().cast());
-                let shifted = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift.cast_signed()));
-                _mm512_and_si512(shifted, _mm512_set1_epi8(mask.cast_signed()))
-            }
-        }
-        #[inline(always)]
-        fn join(self, low: __m512i, high: __m512i) -> __m512i {
-            // SAFETY: `self` proves the instruction sets.
-            unsafe { _mm512_or_si512(low, _mm512_slli_epi32::<4>(high)) }
-        }
-        #[inline(always)]
-        fn zero(self) -> __m512i {
-            // SAFETY: as above.
-            unsafe { _mm512_setzero_si512() }
-        }
-        #[inline(always)]
-        fn dot(self, sums: __m512i, numbers: __m512i, x: i32) -> __m512i {
-            // SAFETY: as above.
-            unsafe { _mm512_dpbusd_epi32(sums, numbers, _mm512_set1_epi32(x)) }
-        }
-        #[inline(always)]
-        fn float(self, sums: __m512i) -> <Avx512 as Simd>::V {
-            // SAFETY: as above.
-            unsafe { _mm512_cvtepi32_ps(sums) }
-        }
     }
 }

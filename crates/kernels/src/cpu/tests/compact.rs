@@ -4,7 +4,8 @@ use super::*;
 use crate::cpu::attention::Heads;
 use crate::cpu::block::{FeedForward, SelfAttention};
 use crate::cpu::cached::{Layer, Pass, Run, Store};
-use crate::cpu::matrix::{Blocks, Half};
+use crate::cpu::integer::{self, Rounded};
+use crate::cpu::matrix::{BLOCK, Blocks, Half};
 use crate::encoding::{Encoding, HalfKind, NF4_LEVELS};
 use half::{bf16, f16};
 
@@ -260,6 +261,33 @@ proptest! {
             bits(&row)
         });
         prop_assert!(one == two, "a copied sequence continues alike");
+    }
+}
+
+/// Each way of multiplying integers gives the same, whatever the instruction set.
+#[test]
+fn integers_are_multiplied_alike_everywhere() {
+    for (seed, encoding) in (20..).zip(ENCODINGS) {
+        let (Matrix::Blocks(blocks), _) = quantised(encoding, seed, 40, 512) else { unreachable!("made of blocks") };
+        if !integer::is_integer(&blocks) {
+            continue;
+        }
+        // The largest numbers that eight bits can be rounded to stand beside others.
+        let mut x = noise(seed, 3 * 512);
+        x.iter_mut().step_by(3).for_each(|x| *x = x.signum());
+        let mut rounded = Rounded::default();
+        rounded.set(Level::best(), &x, 3);
+        for panel in 0..2 {
+            let mut expected = [[0.0; BLOCK]; 3];
+            integer::sum_as(integer::Kind::Portable, &blocks, panel, &rounded, 0, &mut expected);
+            for kind in Level::all().into_iter().flat_map(integer::Kind::all) {
+                let mut found = [[f32::NAN; BLOCK]; 3];
+                integer::sum_as(kind, &blocks, panel, &rounded, 0, &mut found);
+                let expected: Vec<f64> = expected.iter().flatten().map(|&x| f64::from(x)).collect();
+                let far = error(found.as_flattened(), &expected);
+                assert!(far < TOLERANCE, "{encoding:?} {kind:?}: {far}");
+            }
+        }
     }
 }
 
