@@ -262,6 +262,14 @@ impl Job<'_> {
             let count = self.tile_rows.min(self.rows - first);
             match self.input {
                 Input::Rounded(x, blocks) => integer::sum(level, blocks, panel, x, at, &mut tile[..count]),
+                // One row that meets each weight once: nothing is gained by opening it first.
+                Input::Exact(x)
+                    if self.rows == 1
+                        && let Matrix::Blocks(blocks) = weight =>
+                {
+                    tile[0] = [0.0; BLOCK];
+                    blocks.add_row(level, panel, &x.tiles_from(at)[..x.depth()], OPEN, &mut tile[0]);
+                }
                 Input::Exact(x) => {
                     tile[..count].fill([0.0; BLOCK]);
                     // In the same runs however the weight is stored, so that the sums are the same.

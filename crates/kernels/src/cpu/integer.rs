@@ -8,11 +8,8 @@ mod x86;
 use std::sync::OnceLock;
 
 use super::matrix::{BLOCK, Blocks, Shape};
-use super::simd::{LANES, Level, Portable, Simd, dispatch, prefetch_once};
+use super::simd::{AHEAD, LANES, Level, Portable, Simd, dispatch, prefetch_once};
 use crate::encoding::Numbers;
-
-/// How far ahead of what is multiplied memory is asked for: the processor's own reading ahead ends with each page.
-const AHEAD: usize = 8 << 10;
 
 /// Rows that one pass over a weight serves: with more, the compiler runs out of registers.
 pub const ROWS: usize = 4;

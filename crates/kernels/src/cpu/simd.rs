@@ -145,6 +145,10 @@ pub fn prefetch<T>(data: &[T]) {
     let _ = data;
 }
 
+/// Bytes ahead of what a stream of weights has come to that memory is asked for: the processor's own reading ahead ends with
+/// each page.
+pub const AHEAD: usize = 8 << 10;
+
 /// As [`prefetch`], of memory that will be read once: it leaves what the caches hold where it is.
 #[inline(always)]
 pub fn prefetch_once<T>(data: &[T]) {

@@ -8,7 +8,7 @@ use super::BLOCK;
 use crate::cpu::pool::{Parts, parallel};
 use crate::cpu::simd::{LANES, Level, Simd};
 use crate::encoding::{Encoding, Numbers, Offset, Planes, Row};
-use open::open;
+use open::{add_row, open};
 
 /// Bytes of the scales of 32 outputs in half precision.
 const HALVES: usize = 2 * BLOCK;
@@ -83,6 +83,15 @@ impl Blocks {
     /// The bytes from a panel on.
     pub fn panels_from(&self, panel: usize) -> &[u8] {
         &self.bytes[panel * self.panel_len()..]
+    }
+
+    /// Adds to `to` the products of one row with a panel's weights, summed in runs of so many inputs, whose sums are added.
+    ///
+    /// # Panics
+    /// When the row is not as long as one of the matrix, or a run is no whole number of blocks.
+    pub fn add_row(&self, level: Level, panel: usize, x: &[f32], run: usize, to: &mut [f32; BLOCK]) {
+        assert!(x.len() == self.input && run > 0 && run.is_multiple_of(BLOCK), "add_row: not a row, or not in blocks");
+        add_row(level, self.shape(), self.panels_from(panel), x, run / BLOCK, to);
     }
 
     /// The weights of a panel for some of the inputs, `[inputs][32]`.

@@ -1,10 +1,10 @@
-//! Blocks to weights.
+//! Blocks to weights, stored or multiplied at once.
 
 use std::ops::Range;
 
 use super::Shape;
 use crate::cpu::matrix::BLOCK;
-use crate::cpu::simd::{LANES, Simd, dispatch};
+use crate::cpu::simd::{AHEAD, LANES, Simd, dispatch, prefetch_once};
 use crate::encoding::{NF4_LEVELS, Numbers};
 
 dispatch! {
@@ -19,6 +19,22 @@ fn open_with<S: Simd>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>,
         Numbers::Six => open_as::<S, Six>(simd, shape, panel, inputs, to),
         Numbers::Eight => open_as::<S, Eight>(simd, shape, panel, inputs, to),
         Numbers::Levels => open_as::<S, Levels>(simd, shape, panel, inputs, to),
+    }
+}
+
+dispatch! {
+    /// Adds to `to` the products of a row with a panel's weights, of which memory behind the panel may be asked for: summed in
+    /// runs of so many blocks, whose sums are added. The bits are those of weights that are opened first.
+    pub fn add_row(shape: Shape, panels: &[u8], x: &[f32], run: usize, to: &mut [f32; BLOCK]) = add_row_with
+}
+
+#[inline(always)]
+fn add_row_with<S: Simd>(simd: S, shape: Shape, panels: &[u8], x: &[f32], run: usize, to: &mut [f32; BLOCK]) {
+    match shape.encoding.numbers() {
+        Numbers::Four => add_row_as::<S, Four>(simd, shape, panels, x, run, to),
+        Numbers::Six => add_row_as::<S, Six>(simd, shape, panels, x, run, to),
+        Numbers::Eight => add_row_as::<S, Eight>(simd, shape, panels, x, run, to),
+        Numbers::Levels => add_row_as::<S, Levels>(simd, shape, panels, x, run, to),
     }
 }
 
@@ -107,4 +123,52 @@ fn open_block<S: Simd, K: Stored>(simd: S, shape: Shape, panel: &[u8], block: us
             simd.store(K::weights::<S, 3>(simd, own, word, scales), &mut to[3 * BLOCK..]);
         }
     }
+}
+
+#[inline(always)]
+fn add_row_as<S: Simd, K: Stored>(simd: S, shape: Shape, panels: &[u8], x: &[f32], run: usize, to: &mut [f32; BLOCK]) {
+    let x = x.as_chunks::<BLOCK>().0;
+    let stride = shape.panel_len() / x.len().max(1);
+    for start in (0..x.len()).step_by(run) {
+        let mut sums = [simd.splat(0.0); 2];
+        for at in start..x.len().min(start + run) {
+            if let Some(later) = panels.get(at * stride + AHEAD..(at + 1) * stride + AHEAD) {
+                prefetch_once(later);
+            }
+            let (head, block) = shape.block(panels, at);
+            for half in 0..2 {
+                sums[half] = add_half::<S, K>(simd, shape, head, block, half, &x[at], sums[half]);
+            }
+        }
+        for half in 0..2 {
+            let to = &mut to[half * LANES..];
+            simd.store(simd.add(simd.load(to), sums[half]), to);
+        }
+    }
+}
+
+/// `sum + x·Wᵀ` for sixteen outputs of a block.
+#[inline(always)]
+fn add_half<S: Simd, K: Stored>(
+    simd: S,
+    shape: Shape,
+    head: &[u8],
+    block: &[u8],
+    half: usize,
+    x: &[f32; BLOCK],
+    sum: S::V,
+) -> S::V {
+    let own = shape.half(block, half);
+    let mut scales = shape.scales(simd, head, block, 0, half);
+    let mut sum = sum;
+    for word in 0..8 {
+        if word == 4 && shape.encoding.group() < BLOCK {
+            scales = shape.scales(simd, head, block, 1, half);
+        }
+        sum = simd.fma(simd.splat(x[4 * word]), K::weights::<S, 0>(simd, own, word, scales), sum);
+        sum = simd.fma(simd.splat(x[4 * word + 1]), K::weights::<S, 1>(simd, own, word, scales), sum);
+        sum = simd.fma(simd.splat(x[4 * word + 2]), K::weights::<S, 2>(simd, own, word, scales), sum);
+        sum = simd.fma(simd.splat(x[4 * word + 3]), K::weights::<S, 3>(simd, own, word, scales), sum);
+    }
+    sum
 }
