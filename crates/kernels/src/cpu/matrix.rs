@@ -68,6 +68,15 @@ impl Matrix {
         }
     }
 
+    /// The bytes of a panel that has to be opened.
+    pub fn closed(&self, panel: usize) -> &[u8] {
+        match self {
+            Self::Full(_) => &[],
+            Self::Half(half) => half.panel(panel),
+            Self::Blocks(blocks) => blocks.panel(panel),
+        }
+    }
+
     /// Copies a row of the matrix.
     ///
     /// # Panics

@@ -41,6 +41,12 @@ impl Half {
         self.input
     }
 
+    /// The bytes of a panel.
+    pub fn panel(&self, panel: usize) -> &[u8] {
+        let len = self.input * 2 * BLOCK;
+        &self.bytes[panel * len..][..len]
+    }
+
     /// The weights of a panel for some of the inputs, `[inputs][32]`.
     pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
         let bytes = &self.bytes[(panel * self.input + inputs.start) * 2 * BLOCK..][..inputs.len() * 2 * BLOCK];

@@ -189,12 +189,18 @@ impl Sum<'_> {
         let &Turn { tiles, panels, tile, panel, depth } = turn;
         match self.cold {
             // Each tile asks for its share of the next panel.
-            Cold::Right if panel + 1 < panels.end => {
-                if let Side::Stored { data, step, .. } = self.strips[0].right {
+            Cold::Right if panel + 1 < panels.end => match self.strips[0].right {
+                Side::Stored { data, step, .. } => {
                     let share = step / tiles.len();
                     prefetch(&data[(panel + 1) * step + (tile - tiles.start) * share..][..share]);
                 }
-            }
+                Side::Closed(weight) if depth.start == 0 => {
+                    let next = weight.closed(panel + 1);
+                    let share = next.len() / tiles.len();
+                    prefetch(&next[(tile - tiles.start) * share..][..share]);
+                }
+                Side::Closed(_) => {}
+            },
             // The first panel meets every tile's rows cold: each asks for those of the next.
             Cold::Left if panel == panels.start && tile + 1 < tiles.end => {
                 for strip in self.strips {
