@@ -1,14 +1,16 @@
 //! Projections of few rows: a step of decoding reads every weight once, and does little else.
 
+mod low;
+
 use super::buffer::Buffer;
 use super::integer::{self, Rounded};
-use super::linear::{Adapter, Linear};
-use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
-use super::number::{F16, Number, halve};
-use super::pool::{MOST_LANES, Parts, parallel, parallel_streams};
+use super::linear::Linear;
+use super::matrix::{BLOCK, Blocks, Left, Matrix};
+use super::pool::{Parts, parallel_streams};
 use super::product::{EMPTY, Term, Tile, sum_tile};
-use super::rows::{dots, dots_half};
-use super::simd::{LANES, Level, Simd, dispatch, prefetch};
+use super::simd::Level;
+pub use low::Halves;
+use low::{LaneLow, Low};
 
 /// Inputs of a weight that are opened at once: what comes of them stays in the first-level cache.
 const OPEN: usize = 128;
@@ -19,41 +21,12 @@ const CHUNKS: usize = 8;
 /// The most rows that go this way.
 pub const FEW: usize = 32;
 
-/// With so few rows every thread computes what the adapters make of the input by itself: that takes less than to share it.
-const ALONE: usize = 2;
-
-/// An adapter in half precision, as few rows meet it.
-#[derive(Debug)]
-pub struct Halves {
-    /// `[r, in]`
-    a: Vec<F16>,
-    /// `[out/32][r][32]`
-    b: Vec<F16>,
-}
-
-impl Halves {
-    /// Of A (`[r, in]`) and B (`[out, r]`).
-    pub fn new(level: Level, a: &[f32], b: &[f32], r: usize) -> Self {
-        let out = b.len() / r;
-        let mut panels = vec![0.0; out.next_multiple_of(BLOCK) * r];
-        for (panel, to) in panels.chunks_exact_mut(BLOCK * r).enumerate() {
-            pack_panel(level, &b[panel * BLOCK * r..], BLOCK.min(out - panel * BLOCK), r, r, to);
-        }
-        let [a, b] = [a, &panels].map(|values| {
-            let mut halved = vec![F16::default(); values.len()];
-            halve(level, values, &mut halved, 1);
-            halved
-        });
-        Self { a, b }
-    }
-}
-
 /// What projections of few rows write on, kept from one to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     rounded: Rounded,
-    /// What the adapters make of the input: of each thread, or of all.
-    lows: Vec<f32>,
+    /// What adapters make of the input.
+    low: Vec<f32>,
 }
 
 /// Runs all projections on `x` (`[rows, in]`), each into its `[rows, out]`, or adds to it where `add` is set, in one parallel
@@ -72,78 +45,80 @@ pub fn project_few<const N: usize>(
     integers: bool,
     scratch: &mut Scratch,
 ) {
-    let width = linears[0].weight.input();
-    let rows = x.len().checked_div(width).unwrap_or(0);
-    assert_eq!(x.len(), rows * width, "projection: input is not [rows, in]");
-    let Scratch { rounded, lows } = scratch;
-    let any_rounded = linears.iter().any(|linear| as_integers(linear, integers).is_some());
-    if any_rounded {
-        rounded.set(level, x, rows);
-    }
-    // Whole runs of what is multiplied as integers.
-    let most = if any_rounded { integer::ROWS } else { level.tile_rows() };
-    let tile_rows = most.min(rows.max(1));
-    let exact = linears
-        .iter()
-        .any(|linear| as_integers(linear, integers).is_none())
-        .then(|| Left::with_tile_rows(tile_rows, rows, width, |row| &x[row * width..][..width]));
-    let low = Low::new(x, rows, &linears);
-    let alone = rows <= ALONE;
-    // No two threads write to one line of the cache.
-    let stride = low.len() + BLOCK;
-    let len = if alone { MOST_LANES * stride } else { low.len() };
-    if lows.len() < len {
-        lows.resize(len, 0.0);
-    }
-    let (shared, own) = match alone {
-        true => (None, Some(Parts::new(lows))),
-        false => {
-            low.compute_together(level, &mut lows[..len]);
-            (Some(&lows[..]), None)
-        }
-    };
-    let (mut panels, mut of_low) = (0, 0);
-    let mut outs = outs.into_iter();
+    let Scratch { rounded, low: room } = scratch;
+    let rows = Rows::new(level, x, &linears, integers, rounded);
+    let low = Low::new(x, rows.count, &linears);
+    let places = low.places(level, room);
+    let (mut panels, mut first_low, mut outs) = (0, 0, outs.into_iter());
     let jobs = linears.each_ref().map(|linear| {
         let out = outs.next().expect("as many outputs as projections");
-        assert_eq!(out.len(), rows * linear.weight.out(), "projection: output is not [rows, out]");
-        let first_low = of_low;
-        if let Some(adapter) = &linear.adapter {
-            assert!(adapter.mask.is_none(), "projection: dropout where nothing is trained");
-            of_low += rows * adapter.r;
-        }
-        let input = match (as_integers(linear, integers), &exact) {
-            (Some(blocks), _) => Input::Rounded(rounded, blocks),
-            (None, Some(exact)) => Input::Exact(exact),
-            (None, None) => unreachable!("rows are packed where a weight is not multiplied as integers"),
-        };
-        let first = panels;
+        assert_eq!(out.len(), rows.count * linear.weight.out(), "projection: output is not [rows, out]");
+        let job =
+            Job { linear, first: panels, input: rows.meet(linear), first_low, rows: &rows, out: Parts::new(out), add };
         panels += linear.weight.out().div_ceil(BLOCK);
-        Job { linear, first, input, first_low, rows, tile_rows, out: Parts::new(out), add }
+        first_low += linear.adapter.map_or(0, |adapter| rows.count * adapter.r);
+        job
     });
-    let of_full = low.adapters().filter(|adapter| adapter.halves.is_none());
-    let most_r = of_full.map(|adapter| adapter.r).max().unwrap_or(0);
-    let opens = jobs.iter().any(|job| matches!(job.input, Input::Exact(_)) && job.linear.weight.full().is_none());
-    let begin = |lane| {
-        // SAFETY: each lane begins once, and the parts of two do not overlap.
-        let own = own.as_ref().map(|lows| unsafe { lows.part(lane * stride, low.len()) });
-        if own.is_some() {
-            low.fetch();
-        }
-        Lane {
-            tile: EMPTY,
-            opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
-            b: Buffer::new(most_r * BLOCK),
-            low: own,
-            low_is_set: false,
-        }
+    let opens = jobs.iter().any(Job::opens);
+    let begin = |lane| Lane {
+        tile: EMPTY,
+        opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
+        b: low.panel(),
+        low: low.of_lane(&places, lane),
     };
     parallel_streams(panels, CHUNKS, begin, |lane, panels| {
         for panel in panels {
             let job = jobs.iter().rfind(|job| job.first <= panel).expect("the first begins at 0");
-            job.panel(level, panel - job.first, shared, &low, lane);
+            job.panel(level, panel - job.first, &low, lane);
         }
     });
+}
+
+/// The rows as weights meet them, in tiles.
+struct Rows<'a> {
+    count: usize,
+    tile_rows: usize,
+    rounded: &'a Rounded,
+    exact: Option<Left>,
+    integers: bool,
+}
+
+/// The rows as one weight meets them.
+enum Input<'a> {
+    Exact(&'a Left),
+    /// One row that meets each weight once: nothing is gained by opening the weight first.
+    Row(&'a [f32], &'a Blocks),
+    Rounded(&'a Rounded, &'a Blocks),
+}
+
+impl<'a> Rows<'a> {
+    fn new(level: Level, x: &[f32], linears: &[Linear<'_>], integers: bool, rounded: &'a mut Rounded) -> Self {
+        let width = linears[0].weight.input();
+        let count = x.len().checked_div(width).unwrap_or(0);
+        assert_eq!(x.len(), count * width, "projection: input is not [rows, in]");
+        let is_rounded = |linear: &Linear<'_>| as_integers(linear, integers).is_some();
+        let any_rounded = linears.iter().any(is_rounded);
+        if any_rounded {
+            rounded.set(level, x, count);
+        }
+        // Whole runs of what is multiplied as integers.
+        let most = if any_rounded { integer::ROWS } else { level.tile_rows() };
+        let tile_rows = most.min(count.max(1));
+        let exact = (!linears.iter().all(is_rounded))
+            .then(|| Left::with_tile_rows(tile_rows, count, width, |row| &x[row * width..][..width]));
+        Self { count, tile_rows, rounded, exact, integers }
+    }
+
+    fn meet<'b>(&'b self, linear: &Linear<'b>) -> Input<'b> {
+        if let Some(blocks) = as_integers(linear, self.integers) {
+            return Input::Rounded(self.rounded, blocks);
+        }
+        let exact = self.exact.as_ref().expect("rows are packed where a weight is not multiplied as integers");
+        match linear.weight {
+            Matrix::Blocks(blocks) if self.count == 1 => Input::Row(&exact.tiles_from(0)[..exact.depth()], blocks),
+            _ => Input::Exact(exact),
+        }
+    }
 }
 
 /// The blocks of a weight that is multiplied as integers.
@@ -151,60 +126,6 @@ fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
     match linear.weight {
         Matrix::Blocks(blocks) if integers && integer::is_integer(blocks) => Some(blocks),
         _ => None,
-    }
-}
-
-/// `scale·x·Aᵀ` of each adapter, `[rows, r]`, one after the other.
-struct Low<'a, const N: usize> {
-    x: &'a [f32],
-    rows: usize,
-    adapters: [Option<&'a Adapter<'a>>; N],
-}
-
-impl<'a, const N: usize> Low<'a, N> {
-    fn new(x: &'a [f32], rows: usize, linears: &'a [Linear<'a>; N]) -> Self {
-        Self { x, rows, adapters: linears.each_ref().map(|linear| linear.adapter.as_ref()) }
-    }
-
-    fn adapters(&self) -> impl Iterator<Item = &'a Adapter<'a>> {
-        self.adapters.into_iter().flatten()
-    }
-
-    fn len(&self) -> usize {
-        self.rows * self.adapters().map(|adapter| adapter.r).sum::<usize>()
-    }
-
-    /// What all adapters make of a row, each in its place.
-    fn row(&self, level: Level, row: usize, low: &Parts<'_>) {
-        let width = self.x.len() / self.rows;
-        let x = &self.x[row * width..][..width];
-        let mut first = 0;
-        for adapter in self.adapters() {
-            // SAFETY: each row of an adapter has a place of its own, and each is computed once.
-            let low = unsafe { low.part(first + row * adapter.r, adapter.r) };
-            match adapter.halves {
-                Some(halves) => dots_half(level, x, &halves.a, low),
-                None => dots(level, x, adapter.a, low),
-            }
-            low.iter_mut().for_each(|low| *low *= adapter.scale);
-            first += self.rows * adapter.r;
-        }
-    }
-
-    fn compute(&self, level: Level, low: &mut [f32]) {
-        let parts = Parts::new(low);
-        (0..self.rows).for_each(|row| self.row(level, row, &parts));
-    }
-
-    /// As [`compute`](Self::compute), on all threads.
-    fn compute_together(&self, level: Level, low: &mut [f32]) {
-        let parts = Parts::new(low);
-        parallel(self.rows, |row| self.row(level, row, &parts));
-    }
-
-    /// Asks for what the input meets of the adapters.
-    fn fetch(&self) {
-        self.adapters().filter_map(|adapter| adapter.halves).for_each(|halves| prefetch(&halves.a));
     }
 }
 
@@ -216,16 +137,9 @@ struct Job<'a> {
     input: Input<'a>,
     /// Where that which the adapter makes of the input begins, among that of all.
     first_low: usize,
-    rows: usize,
-    tile_rows: usize,
+    rows: &'a Rows<'a>,
     out: Parts<'a>,
     add: bool,
-}
-
-/// The rows as a weight meets them.
-enum Input<'a> {
-    Exact(&'a Left),
-    Rounded(&'a Rounded, &'a Blocks),
 }
 
 /// What a thread writes on.
@@ -234,70 +148,29 @@ struct Lane<'a> {
     opened: Buffer,
     /// A panel of an adapter's B, where it is in single precision.
     b: Buffer,
-    /// What the adapters make of the input, where each thread computes it: once a first panel has given the adapters time to
-    /// come from memory.
-    low: Option<&'a mut [f32]>,
-    low_is_set: bool,
+    low: LaneLow<'a>,
 }
 
 impl Job<'_> {
-    fn panel<const N: usize>(
-        &self,
-        level: Level,
-        panel: usize,
-        shared: Option<&[f32]>,
-        lows: &Low<'_, N>,
-        lane: &mut Lane<'_>,
-    ) {
-        let Lane { tile, opened, b, low, low_is_set } = lane;
+    /// Whether its weight is opened before it is multiplied.
+    fn opens(&self) -> bool {
+        matches!(self.input, Input::Exact(_)) && self.linear.weight.full().is_none()
+    }
+
+    fn panel<const N: usize>(&self, level: Level, panel: usize, low: &Low<'_, N>, lane: &mut Lane<'_>) {
+        let Lane { tile, opened, b, low: of_lane } = lane;
         let (weight, column) = (self.linear.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
-        if let Some(adapter) = &self.linear.adapter {
-            match adapter.halves {
-                Some(halves) => prefetch(&halves.b[column * adapter.r..][..BLOCK * adapter.r]),
-                None => pack_panel(level, &adapter.b[column * adapter.r..], columns, adapter.r, adapter.r, b),
-            }
+        let adapter = self.linear.adapter.as_ref();
+        if let Some(adapter) = adapter {
+            low::prepare(level, adapter, column, columns, b);
         }
-        for (at, first) in (0..self.rows).step_by(self.tile_rows).enumerate() {
-            let count = self.tile_rows.min(self.rows - first);
-            match self.input {
-                Input::Rounded(x, blocks) => integer::sum(level, blocks, panel, x, at, &mut tile[..count]),
-                // One row that meets each weight once: nothing is gained by opening it first.
-                Input::Exact(x)
-                    if self.rows == 1
-                        && let Matrix::Blocks(blocks) = weight =>
-                {
-                    tile[0] = [0.0; BLOCK];
-                    blocks.add_row(level, panel, &x.tiles_from(at)[..x.depth()], OPEN, &mut tile[0]);
-                }
-                Input::Exact(x) => {
-                    tile[..count].fill([0.0; BLOCK]);
-                    // In the same runs however the weight is stored, so that the sums are the same.
-                    for start in (0..x.depth()).step_by(OPEN) {
-                        let inputs = start..x.depth().min(start + OPEN);
-                        let weights = match weight.full() {
-                            Some(packed) => &packed.data()[panel * packed.panel_len() + start * BLOCK..],
-                            None => {
-                                weight.open(level, panel, inputs.clone(), opened);
-                                &opened[..]
-                            }
-                        };
-                        plus(level, term(x, at, weights, inputs), count, tile);
-                    }
-                }
-            }
-            if let Some(&Adapter { r, halves, .. }) = self.linear.adapter.as_ref() {
-                if let (Some(low), false) = (low.as_deref_mut(), *low_is_set) {
-                    lows.compute(level, low);
-                    *low_is_set = true;
-                }
-                let low = shared.or(low.as_deref()).expect("computed together or alone");
-                for (low, sums) in low[self.first_low + first * r..].chunks_exact(r).zip(&mut tile[..count]) {
-                    match halves {
-                        Some(halves) => add_low_half(level, low, &halves.b[column * r..], sums),
-                        None => add_low(level, low, b, sums),
-                    }
-                }
+        for (at, first) in (0..self.rows.count).step_by(self.rows.tile_rows).enumerate() {
+            let count = self.rows.tile_rows.min(self.rows.count - first);
+            self.sum(level, panel, at, &mut tile[..count], opened);
+            if let Some(adapter) = adapter {
+                let low = &of_lane.values(|to| low.compute(level, to))[self.first_low + first * adapter.r..];
+                low::add(level, adapter, column, b, low, &mut tile[..count]);
             }
             for (row, sums) in tile[..count].iter().enumerate() {
                 // SAFETY: panels of one output do not overlap, and each is computed once.
@@ -305,6 +178,33 @@ impl Job<'_> {
                 match self.add {
                     true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
                     false => to.copy_from_slice(&sums[..columns]),
+                }
+            }
+        }
+    }
+
+    /// A tile of the rows against a panel of the weight.
+    fn sum(&self, level: Level, panel: usize, at: usize, tile: &mut [[f32; BLOCK]], opened: &mut [f32]) {
+        match self.input {
+            Input::Rounded(x, blocks) => integer::sum(level, blocks, panel, x, at, tile),
+            Input::Row(x, blocks) => {
+                tile[0] = [0.0; BLOCK];
+                blocks.add_row(level, panel, x, OPEN, &mut tile[0]);
+            }
+            Input::Exact(x) => {
+                let weight = self.linear.weight;
+                tile.fill([0.0; BLOCK]);
+                // In the same runs however the weight is stored, so that the sums are the same.
+                for start in (0..x.depth()).step_by(OPEN) {
+                    let inputs = start..x.depth().min(start + OPEN);
+                    let weights = match weight.full() {
+                        Some(packed) => &packed.data()[panel * packed.panel_len() + start * BLOCK..],
+                        None => {
+                            weight.open(level, panel, inputs.clone(), opened);
+                            &opened[..]
+                        }
+                    };
+                    plus(level, term(x, at, weights, inputs), tile);
                 }
             }
         }
@@ -324,32 +224,10 @@ fn term<'a>(x: &'a Left, tile: usize, panel: &'a [f32], inputs: std::ops::Range<
 }
 
 /// Adds a product to a tile.
-fn plus(level: Level, term: Term<'_>, rows: usize, tile: &mut Tile) {
+fn plus(level: Level, term: Term<'_>, tile: &mut [[f32; BLOCK]]) {
     let mut more = EMPTY;
-    sum_tile(level, &[term], rows, &mut more);
-    for (row, more) in tile.iter_mut().zip(&more).take(rows) {
+    sum_tile(level, &[term], tile.len(), &mut more);
+    for (row, more) in tile.iter_mut().zip(&more) {
         row.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
-}
-
-dispatch! {
-    /// Adds `low` (`[r]`) times a panel of B (`[r][32]`).
-    fn add_low(low: &[f32], b: &[f32], sums: &mut [f32; BLOCK]) = add_low_with
-}
-
-dispatch! {
-    /// As [`add_low`], in half precision.
-    fn add_low_half(low: &[f32], b: &[F16], sums: &mut [f32; BLOCK]) = add_low_with
-}
-
-#[inline(always)]
-fn add_low_with<S: Simd, T: Number>(simd: S, low: &[f32], b: &[T], sums: &mut [f32; BLOCK]) {
-    let (mut left, mut right) = (simd.splat(0.0), simd.splat(0.0));
-    for (low, b) in low.iter().zip(b.as_chunks::<BLOCK>().0) {
-        let low = simd.splat(*low);
-        left = simd.fma(low, T::load(simd, b), left);
-        right = simd.fma(low, T::load(simd, &b[LANES..]), right);
-    }
-    simd.store(simd.add(simd.load(sums), left), sums);
-    simd.store(simd.add(simd.load(&sums[LANES..]), right), &mut sums[LANES..]);
 }

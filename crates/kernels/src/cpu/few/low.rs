@@ -1,0 +1,192 @@
+//! Low-rank adapters where there are few rows.
+
+use crate::cpu::buffer::Buffer;
+use crate::cpu::linear::{Adapter, Linear};
+use crate::cpu::matrix::{BLOCK, pack_panel};
+use crate::cpu::number::{F16, Number, halve};
+use crate::cpu::pool::{MOST_LANES, Parts, parallel};
+use crate::cpu::rows::{dots, dots_half};
+use crate::cpu::simd::{LANES, Level, Simd, dispatch, prefetch};
+
+/// With so few rows every thread computes what the adapters make of the input by itself: that takes less than to share it.
+const ALONE: usize = 2;
+
+/// An adapter in half precision, as few rows meet it.
+#[derive(Debug)]
+pub struct Halves {
+    /// `[r, in]`
+    a: Vec<F16>,
+    /// `[out/32][r][32]`
+    b: Vec<F16>,
+}
+
+impl Halves {
+    /// Of A (`[r, in]`) and B (`[out, r]`).
+    pub fn new(level: Level, a: &[f32], b: &[f32], r: usize) -> Self {
+        let out = b.len() / r;
+        let mut panels = vec![0.0; out.next_multiple_of(BLOCK) * r];
+        for (panel, to) in panels.chunks_exact_mut(BLOCK * r).enumerate() {
+            pack_panel(level, &b[panel * BLOCK * r..], BLOCK.min(out - panel * BLOCK), r, r, to);
+        }
+        let [a, b] = [a, &panels].map(|values| {
+            let mut halved = vec![F16::default(); values.len()];
+            halve(level, values, &mut halved, 1);
+            halved
+        });
+        Self { a, b }
+    }
+}
+
+/// `scale·x·Aᵀ` of each adapter, `[rows, r]`, one after the other.
+pub struct Low<'a, const N: usize> {
+    x: &'a [f32],
+    rows: usize,
+    adapters: [Option<&'a Adapter<'a>>; N],
+}
+
+/// Where that is written.
+pub enum Places<'a> {
+    /// It is there, for all threads.
+    Together(&'a [f32]),
+    /// Each thread has a place of its own, from stride to stride.
+    Alone(Parts<'a>, usize),
+}
+
+/// What a thread has of it.
+pub enum LaneLow<'a> {
+    Computed(&'a [f32]),
+    /// Once a first panel of a weight has given the adapters time to come from memory.
+    Later(&'a mut [f32]),
+}
+
+impl<'a, const N: usize> Low<'a, N> {
+    /// # Panics
+    /// When an adapter has a dropout mask.
+    pub fn new(x: &'a [f32], rows: usize, linears: &'a [Linear<'a>; N]) -> Self {
+        let adapters = linears.each_ref().map(|linear| linear.adapter.as_ref());
+        let masked = adapters.iter().flatten().any(|adapter| adapter.mask.is_some());
+        assert!(!masked, "projection: dropout where nothing is trained");
+        Self { x, rows, adapters }
+    }
+
+    fn adapters(&self) -> impl Iterator<Item = &'a Adapter<'a>> {
+        self.adapters.into_iter().flatten()
+    }
+
+    fn len(&self) -> usize {
+        self.rows * self.adapters().map(|adapter| adapter.r).sum::<usize>()
+    }
+
+    /// Makes room for each thread, or, where there are more rows, computes all of it on all threads.
+    pub fn places<'b>(&self, level: Level, room: &'b mut Vec<f32>) -> Places<'b> {
+        let alone = self.rows <= ALONE;
+        // No two threads write to one line of the cache.
+        let stride = self.len() + BLOCK;
+        let len = if alone { MOST_LANES * stride } else { self.len() };
+        if room.len() < len {
+            room.resize(len, 0.0);
+        }
+        if alone {
+            return Places::Alone(Parts::new(room), stride);
+        }
+        let parts = Parts::new(&mut room[..len]);
+        parallel(self.rows, |row| self.row(level, row, &parts));
+        Places::Together(room)
+    }
+
+    /// What a thread has, of which there is one at a place; the adapters are asked for where it is to be computed.
+    pub fn of_lane<'b>(&self, places: &'b Places<'b>, lane: usize) -> LaneLow<'b> {
+        match places {
+            Places::Together(low) => LaneLow::Computed(low),
+            Places::Alone(parts, stride) => {
+                self.adapters().filter_map(|adapter| adapter.halves).for_each(|halves| prefetch(&halves.a));
+                // SAFETY: each lane begins once, and the parts of two do not overlap.
+                LaneLow::Later(unsafe { parts.part(lane * stride, self.len()) })
+            }
+        }
+    }
+
+    pub fn compute(&self, level: Level, low: &mut [f32]) {
+        let parts = Parts::new(low);
+        (0..self.rows).for_each(|row| self.row(level, row, &parts));
+    }
+
+    /// What all adapters make of a row, each in its place.
+    fn row(&self, level: Level, row: usize, low: &Parts<'_>) {
+        let width = self.x.len() / self.rows;
+        let x = &self.x[row * width..][..width];
+        let mut first = 0;
+        for adapter in self.adapters() {
+            // SAFETY: each row of an adapter has a place of its own, and each is computed once.
+            let low = unsafe { low.part(first + row * adapter.r, adapter.r) };
+            match adapter.halves {
+                Some(halves) => dots_half(level, x, &halves.a, low),
+                None => dots(level, x, adapter.a, low),
+            }
+            low.iter_mut().for_each(|low| *low *= adapter.scale);
+            first += self.rows * adapter.r;
+        }
+    }
+
+    /// Room for a panel of a B in single precision, where there is one.
+    pub fn panel(&self) -> Buffer {
+        let in_full = self.adapters().filter(|adapter| adapter.halves.is_none());
+        Buffer::new(in_full.map(|adapter| adapter.r).max().unwrap_or(0) * BLOCK)
+    }
+}
+
+impl LaneLow<'_> {
+    /// The values, computed when they are first wanted.
+    pub fn values(&mut self, compute: impl FnOnce(&mut [f32])) -> &[f32] {
+        if let Self::Later(low) = self {
+            let low = std::mem::take(low);
+            compute(low);
+            *self = Self::Computed(low);
+        }
+        match self {
+            Self::Computed(low) => low,
+            Self::Later(low) => low,
+        }
+    }
+}
+
+/// Makes the panel of an adapter's B from a column on ready: `b` takes it where it is in single precision.
+pub fn prepare(level: Level, adapter: &Adapter<'_>, column: usize, columns: usize, b: &mut [f32]) {
+    let r = adapter.r;
+    match adapter.halves {
+        Some(halves) => prefetch(&halves.b[column * r..][..BLOCK * r]),
+        None => pack_panel(level, &adapter.b[column * r..], columns, r, r, b),
+    }
+}
+
+/// Adds `low` (`[rows, r]`) times the panel that was made ready to as many rows.
+pub fn add(level: Level, adapter: &Adapter<'_>, column: usize, b: &[f32], low: &[f32], rows: &mut [[f32; BLOCK]]) {
+    for (low, sums) in low.chunks_exact(adapter.r).zip(rows) {
+        match adapter.halves {
+            Some(halves) => add_low_half(level, low, &halves.b[column * adapter.r..], sums),
+            None => add_low(level, low, b, sums),
+        }
+    }
+}
+
+dispatch! {
+    /// Adds `low` (`[r]`) times a panel of B (`[r][32]`).
+    fn add_low(low: &[f32], b: &[f32], sums: &mut [f32; BLOCK]) = add_low_with
+}
+
+dispatch! {
+    /// As [`add_low`], in half precision.
+    fn add_low_half(low: &[f32], b: &[F16], sums: &mut [f32; BLOCK]) = add_low_with
+}
+
+#[inline(always)]
+fn add_low_with<S: Simd, T: Number>(simd: S, low: &[f32], b: &[T], sums: &mut [f32; BLOCK]) {
+    let (mut left, mut right) = (simd.splat(0.0), simd.splat(0.0));
+    for (low, b) in low.iter().zip(b.as_chunks::<BLOCK>().0) {
+        let low = simd.splat(*low);
+        left = simd.fma(low, T::load(simd, b), left);
+        right = simd.fma(low, T::load(simd, &b[LANES..]), right);
+    }
+    simd.store(simd.add(simd.load(sums), left), sums);
+    simd.store(simd.add(simd.load(&sums[LANES..]), right), &mut sums[LANES..]);
+}
