@@ -2,36 +2,13 @@
 
 mod common;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use common::{devices, values};
+use burn::tensor::{Device, Tensor};
+use common::{devices, noise, relative_error, tensor, values};
 use foehn_kernels::{
     Dropout, FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Visibility, Weight, attention,
     linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs,
 };
 use proptest::prelude::*;
-
-/// `‖a − b‖ / ‖b‖`
-fn relative_error(found: &[f32], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let difference: f64 = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
-    let norm: f64 = expected.iter().map(|b| b * b).sum();
-    (difference / norm.max(1e-30)).sqrt()
-}
-
-fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..count).map(|_| 2.0 * next()).collect()
-}
-
-fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
-}
 
 /// A random forest in depth-first order: parents, positions and ends of the rows.
 fn forest(seed: u64, rows: usize) -> (Vec<Option<usize>>, Vec<u32>, Vec<u32>) {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use foehn_kernels::Targets;
 use foehn_mistral::{Mistral, Packed};
 use foehn_weights::Weights;
@@ -91,6 +91,30 @@ impl Rows {
     pub fn targets(&self) -> Targets {
         Targets::new(self.targets.iter().copied())
     }
+}
+
+/// `‖a − b‖ / ‖b‖`
+pub fn relative_error(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let difference: f64 = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+    let norm: f64 = expected.iter().map(|b| b * b).sum();
+    (difference / norm.max(1e-30)).sqrt()
+}
+
+/// Numbers in `[-1, 1)`.
+pub fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| 2.0 * next()).collect()
+}
+
+pub fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
 }
 
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

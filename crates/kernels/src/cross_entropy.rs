@@ -103,7 +103,7 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, weight: &Weight, targets: &Target
     }
     let device = hidden.device().without_autodiff();
     let weights = Tensor::<1>::from_data(TensorData::from(targets.weights.as_slice()), &device);
-    negative_log_probs(hidden, weight.to_tensor(), targets, &device).mul(weights).sum()
+    negative_log_probs(hidden, weight, targets, &device).mul(weights).sum()
 }
 
 /// `log softmax(hidden[row]·Wᵀ)[id]` of each target, in the targets' order. Records no gradient.
@@ -121,7 +121,7 @@ pub fn token_log_probs(hidden: Tensor<2>, weight: &Weight, targets: &Targets) ->
     }
     let hidden = hidden.without_autodiff();
     let device = hidden.device();
-    negative_log_probs(hidden, weight.to_tensor(), targets, &device)
+    negative_log_probs(hidden, weight, targets, &device)
         .neg()
         .into_data()
         .try_into_vec()
@@ -138,20 +138,16 @@ fn check(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) {
     assert!(targets.ids.iter().all(|&id| (id as usize) < vocab), "cross-entropy: a target's id is not below {vocab}");
 }
 
-fn negative_log_probs(hidden: Tensor<2>, weight: Tensor<2>, targets: &Targets, device: &Device) -> Tensor<1> {
+fn negative_log_probs(hidden: Tensor<2>, weight: &Weight, targets: &Targets, device: &Device) -> Tensor<1> {
     let hidden = hidden.select(0, index(&targets.distinct, device));
     let tracked = hidden.is_autodiff();
     let chunk = if tracked { targets.distinct.len() } else { CHUNK };
-    let log_sums: Vec<Tensor<1>> = hidden
-        .clone()
-        .split(chunk, 0)
-        .into_iter()
-        .map(|rows| log_sum_exp(rows.matmul(weight.clone().transpose())))
-        .collect();
+    let log_sums: Vec<Tensor<1>> =
+        hidden.clone().split(chunk, 0).into_iter().map(|rows| log_sum_exp(weight.product(rows))).collect();
     let place = index(&targets.place, device);
     let log_sum = Tensor::cat(log_sums, 0).select(0, place.clone());
     // The target's logit is a dot product of its own: gathering it would keep all the logits for the backward pass.
-    let target = weight.select(0, index(&targets.ids, device));
+    let target = weight.select(&targets.ids);
     let logit = hidden.select(0, place).mul(target).sum_dim(1).squeeze_dim::<1>(1);
     log_sum.sub(logit)
 }

@@ -5,7 +5,7 @@
 ///
 /// The names, and the numbers down to the last bit, are GGML's
 /// ([`ggml-common.h`](https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h)), but for [`Nf4`](Self::Nf4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
     /// Four bits and a scale a group of 32, around 8.

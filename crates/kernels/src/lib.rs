@@ -20,6 +20,8 @@ mod cached;
 #[cfg(feature = "flex")]
 mod cpu;
 mod cross_entropy;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 mod encoding;
 #[cfg(feature = "flex")]
 mod flex;

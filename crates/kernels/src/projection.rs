@@ -58,7 +58,7 @@ pub fn projection(x: Tensor<2>, linear: Linear<'_>) -> Tensor<2> {
     if let Some(y) = crate::flex::projection(&x, linear, false) {
         return y;
     }
-    let base = x.clone().matmul(linear.weight.to_tensor().transpose());
+    let base = linear.weight.product(x.clone());
     match linear.adapter {
         None => base,
         Some(adapter) => base.add(adapter.forward(x)),

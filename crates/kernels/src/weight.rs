@@ -10,13 +10,15 @@ use crate::cpu::{
     matrix::{Blocks, Half, Matrix, Packed},
     simd::Level,
 };
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use crate::cube::{Quantised, is_cube};
 use crate::encoding::{Encoding, HalfKind, Planes, Row};
 
 /// A frozen matrix `[out, in]`: a projection's weight, or an embedding.
 ///
 /// On the CPU device `flex` it is packed once for the fused kernels, and there is no other copy of it: in single precision, in
-/// half precision, or quantised, in which case its values are opened where they are used, a block at a time. Elsewhere it
-/// is a tensor. Nobody above this crate can tell.
+/// half precision, or quantised, in which case its values are opened where they are used, a block at a time. On `wgpu` and
+/// `cuda` a quantised one stays packed, too. Elsewhere it is a tensor. Nobody above this crate can tell.
 #[derive(Clone, Debug)]
 pub struct Weight(Layout);
 
@@ -25,6 +27,8 @@ enum Layout {
     Dense(Tensor<2>),
     #[cfg(feature = "flex")]
     Packed(Arc<Matrix>, Device),
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    Quantised(Quantised),
 }
 
 impl Weight {
@@ -67,7 +71,8 @@ impl Weight {
     /// A quantised matrix: `row` fills in the planes of each row.
     ///
     /// # Panics
-    /// When `in` is not a multiple of the encoding's [`divisor`](Encoding::divisor).
+    /// When `in` is not a multiple of the encoding's [`divisor`](Encoding::divisor), or, on `wgpu` and `cuda`, when there are
+    /// 2³² elements or more.
     pub fn quantised(
         encoding: Encoding,
         [out, input]: [usize; 2],
@@ -78,6 +83,10 @@ impl Weight {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(device) {
             return Self::packed(Matrix::Blocks(Blocks::new(encoding, out, input, row)), device);
+        }
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if is_cube(device) && out * input > 0 {
+            return Self(Layout::Quantised(Quantised::new(encoding, [out, input], device, row)));
         }
         let mut planes = Planes::new(encoding, input);
         let mut values = vec![0.0; out * input];
@@ -104,6 +113,8 @@ impl Weight {
             Layout::Dense(tensor) => tensor.dims(),
             #[cfg(feature = "flex")]
             Layout::Packed(packed, _) => [packed.out(), packed.input()],
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Layout::Quantised(quantised) => quantised.dims(),
         }
     }
 
@@ -113,6 +124,8 @@ impl Weight {
             Layout::Dense(tensor) => tensor.device(),
             #[cfg(feature = "flex")]
             Layout::Packed(_, device) => device.clone(),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Layout::Quantised(quantised) => quantised.device(),
         }
     }
 
@@ -124,7 +137,18 @@ impl Weight {
             Layout::Packed(packed, device) => {
                 Tensor::from_data(TensorData::new(packed.to_rows(Level::best()), self.dims()), device)
             }
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Layout::Quantised(quantised) => quantised.to_tensor(),
         }
+    }
+
+    /// `x·Wᵀ`, differentiable in `x`: `[rows, in]` to `[rows, out]`.
+    pub(crate) fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if let Layout::Quantised(quantised) = &self.0 {
+            return quantised.product(x);
+        }
+        x.matmul(self.to_tensor().transpose())
     }
 
     /// The matrix with another one added, in single precision.
@@ -134,14 +158,12 @@ impl Weight {
     #[must_use]
     pub fn plus(&self, other: Tensor<2>) -> Self {
         let sum = self.to_tensor().add(other);
-        match &self.0 {
-            Layout::Dense(_) => Self::dense(sum),
-            #[cfg(feature = "flex")]
-            Layout::Packed(_, device) => {
-                let rows = sum.into_data().try_into_vec().expect("a weight is f32");
-                Self::new(rows, self.dims(), device)
-            }
+        #[cfg(feature = "flex")]
+        if let Layout::Packed(_, device) = &self.0 {
+            let rows = sum.into_data().try_into_vec().expect("a weight is f32");
+            return Self::new(rows, self.dims(), device);
         }
+        Self::dense(sum)
     }
 
     /// The given rows, `[rows, in]`.
@@ -166,6 +188,8 @@ impl Weight {
                 }
                 Tensor::from_data(TensorData::new(values, [rows.len(), input]), device)
             }
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Layout::Quantised(quantised) => quantised.select(rows),
         }
     }
 
@@ -174,20 +198,18 @@ impl Weight {
     pub(crate) fn matrix(&self) -> Option<&Arc<Matrix>> {
         match &self.0 {
             Layout::Packed(packed, _) => Some(packed),
-            Layout::Dense(_) => None,
+            _ => None,
         }
     }
 
     /// The packed matrix; a dense one is packed for the occasion.
     #[cfg(feature = "flex")]
     pub(crate) fn to_matrix(&self) -> Arc<Matrix> {
-        match &self.0 {
-            Layout::Packed(packed, _) => Arc::clone(packed),
-            Layout::Dense(tensor) => {
-                let [out, input] = tensor.dims();
-                let values: Vec<f32> = tensor.to_data().try_into_vec().expect("a weight is f32");
-                Arc::new(Packed::new(Level::best(), &values, out, input, input).into())
-            }
+        if let Layout::Packed(packed, _) = &self.0 {
+            return Arc::clone(packed);
         }
+        let [out, input] = self.dims();
+        let values: Vec<f32> = self.to_tensor().into_data().try_into_vec().expect("a weight is f32");
+        Arc::new(Packed::new(Level::best(), &values, out, input, input).into())
     }
 }

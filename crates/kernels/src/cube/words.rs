@@ -1,0 +1,106 @@
+//! How a quantised matrix lies in device memory.
+
+use crate::encoding::{Encoding, Numbers, Offset, Planes, Row};
+
+/// A quantised matrix's encoding and shape, from which follows where everything is.
+///
+/// The words have three sections, each the rows one after the other, so that an element's index in the matrix is all that
+/// it takes to find its parts:
+///
+/// 1. the numbers: 4 bits each, and for six-bit numbers the upper two in a section of their own after it; or 8 bits each;
+/// 2. a super-block's scale in half precision, with the minimum after it where there are minima;
+/// 3. a group's factors in a byte each, that of the scale and then that of the minimum, where there are such.
+///
+/// Units that stand side by side read words that do: that is what fast device memory asks for. What a group shares is not
+/// kept beside its numbers, as the files have it, because their blocks are no whole number of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    pub encoding: Encoding,
+    pub out: usize,
+    pub input: usize,
+}
+
+/// The first word of each section but the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Sections {
+    /// The upper two bits of six-bit numbers.
+    pub upper: usize,
+    pub halves: usize,
+    pub bytes: usize,
+    pub end: usize,
+}
+
+/// What an encoding's sections are made of.
+impl Encoding {
+    /// Bits of a number in the first section.
+    pub(super) fn lower_bits(self) -> usize {
+        if self.numbers() == Numbers::Eight { 8 } else { 4 }
+    }
+
+    /// Half-precision numbers a super-block.
+    pub(super) fn halves(self) -> usize {
+        if self.offset() == Offset::Minimum { 2 } else { 1 }
+    }
+
+    /// Bytes a group.
+    pub(super) fn bytes(self) -> usize {
+        match (self.is_nested(), self.has_sub_minima()) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        }
+    }
+}
+
+impl Form {
+    pub fn sections(self) -> Sections {
+        let Self { encoding, out, input } = self;
+        let upper = out * input * encoding.lower_bits() / 32;
+        let halves = upper + if encoding.numbers() == Numbers::Six { out * input / 16 } else { 0 };
+        let bytes = halves + (out * encoding.super_blocks(input) * encoding.halves()).div_ceil(2);
+        Sections { upper, halves, bytes, end: bytes + (out * encoding.groups(input) * encoding.bytes()).div_ceil(4) }
+    }
+
+    /// The words of a matrix, from the planes of its rows.
+    pub fn pack(self, row: impl Fn(usize, Row<'_>)) -> Vec<u32> {
+        let Self { encoding, out, input } = self;
+        let sections = self.sections();
+        let mut words = vec![0; sections.end];
+        let mut planes = Planes::new(encoding, input);
+        for index in 0..out {
+            row(index, planes.row());
+            let first = index * input;
+            match encoding.numbers() {
+                Numbers::Eight => pack_row::<8>(&mut words, first, &planes.numbers, 0),
+                _ => pack_row::<4>(&mut words, first, &planes.numbers, 0),
+            }
+            if encoding.numbers() == Numbers::Six {
+                pack_row::<2>(&mut words[sections.upper..], first, &planes.numbers, 4);
+            }
+            let first = index * encoding.super_blocks(input) * encoding.halves();
+            for (at, half) in (first..).zip(alternate(&planes.scales, &planes.minima)) {
+                words[sections.halves + at / 2] |= u32::from(half) << (at % 2 * 16);
+            }
+            let first = index * encoding.groups(input) * encoding.bytes();
+            for (at, byte) in (first..).zip(alternate(&planes.sub_scales, &planes.sub_minima)) {
+                words[sections.bytes + at / 4] |= u32::from(byte.cast_unsigned()) << (at % 4 * 8);
+            }
+        }
+        words
+    }
+}
+
+/// Packs the numbers of a row, of which `first` is the first one's index in the matrix: of each number the lowest `BITS` after
+/// a shift. A row is a whole number of words.
+fn pack_row<const BITS: usize>(section: &mut [u32], first: usize, numbers: &[u8], shift: u32) {
+    let fit = 32 / BITS;
+    for (word, numbers) in section[first / fit..].iter_mut().zip(numbers.chunks_exact(fit)) {
+        let field = |number: u8| u32::from(number >> shift) & ((1 << BITS) - 1);
+        *word = numbers.iter().rev().fold(0, |word, &number| word << BITS | field(number));
+    }
+}
+
+/// The elements of two planes in turn; the second may be empty.
+fn alternate<'a, T: Copy>(first: &'a [T], second: &'a [T]) -> impl Iterator<Item = T> + 'a {
+    first.iter().enumerate().flat_map(|(at, &own)| [Some(own), second.get(at).copied()]).flatten()
+}
