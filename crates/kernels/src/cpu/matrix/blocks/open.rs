@@ -129,21 +129,19 @@ fn open_block<S: Simd, K: Stored>(simd: S, shape: Shape, panel: &[u8], block: us
 fn add_row_as<S: Simd, K: Stored>(simd: S, shape: Shape, panels: &[u8], x: &[f32], run: usize, to: &mut [f32; BLOCK]) {
     let x = x.as_chunks::<BLOCK>().0;
     let stride = shape.panel_len() / x.len().max(1);
-    for start in (0..x.len()).step_by(run) {
-        let mut sums = [simd.splat(0.0); 2];
-        for at in start..x.len().min(start + run) {
+    for (start, x) in (0..).step_by(run).zip(x.chunks(run)) {
+        let (mut low, mut high) = (simd.splat(0.0), simd.splat(0.0));
+        for (at, x) in (start..).zip(x) {
             if let Some(later) = panels.get(at * stride + AHEAD..(at + 1) * stride + AHEAD) {
                 prefetch_once(later);
             }
             let (head, block) = shape.block(panels, at);
-            for half in 0..2 {
-                sums[half] = add_half::<S, K>(simd, shape, head, block, half, &x[at], sums[half]);
-            }
+            low = add_half::<S, K>(simd, shape, head, block, 0, x, low);
+            high = add_half::<S, K>(simd, shape, head, block, 1, x, high);
         }
-        for half in 0..2 {
-            let to = &mut to[half * LANES..];
-            simd.store(simd.add(simd.load(to), sums[half]), to);
-        }
+        let (to_low, to_high) = to.split_at_mut(LANES);
+        simd.store(simd.add(simd.load(to_low), low), to_low);
+        simd.store(simd.add(simd.load(to_high), high), to_high);
     }
 }
 
