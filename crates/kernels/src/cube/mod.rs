@@ -1,6 +1,6 @@
 //! Quantised weights on GPUs: the devices `wgpu` and `cuda`, through CubeCL.
 //!
-//! The weight stays packed in device memory at its file's bits a weight, and is opened where it is used. A product has two
+//! The weight stays packed in device memory at nearly its file's size, and is opened where it is used. A product has two
 //! routes. Few rows, as in decoding, are bound by memory: their kernel opens the weight while it multiplies, and reads the
 //! packed words alone. Many rows, as in training, are bound by arithmetic: one kernel opens the weight into a tensor that
 //! lives as long as the product, and Burn's matrix product, which uses the device's matrix units, does the rest. Opening

@@ -31,18 +31,15 @@ pub enum Side {
 }
 
 /// What can be done with a quantised matrix, given as its words.
-#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
+#[backend_extension(Cube, Autodiff)]
 pub trait QuantisedOps: Backend {
     /// The product of `x` with the matrix.
-    #[fusion(dtype = x, shape = Shape::from([x[0], if *side == Side::Input { form.out } else { form.input }]))]
     fn quantised_product(x: FloatTensor<Self>, words: IntTensor<Self>, form: Form, side: Side) -> FloatTensor<Self>;
 
     /// The matrix, `[out, in]`.
-    #[fusion(dtype = DType::F32, shape = Shape::from([form.out, form.input]))]
     fn quantised_open(words: IntTensor<Self>, form: Form) -> FloatTensor<Self>;
 
     /// The given rows of the matrix, `[rows, in]`.
-    #[fusion(dtype = DType::F32, shape = Shape::from([rows[0], form.input]))]
     fn quantised_select(words: IntTensor<Self>, rows: IntTensor<Self>, form: Form) -> FloatTensor<Self>;
 }
 

@@ -7,7 +7,7 @@ use crate::encoding::{Encoding, Numbers, Offset, Planes, Row};
 /// The words have three sections, each the rows one after the other, so that an element's index in the matrix is all that
 /// it takes to find its parts:
 ///
-/// 1. the numbers: 4 bits each, and for six-bit numbers the upper two in a section of their own after it; or 8 bits each;
+/// 1. the numbers: 4 bits each, and for five and six bits the upper two in a section of their own after it; or 8 bits each;
 /// 2. a super-block's scale in half precision, with the minimum after it where there are minima;
 /// 3. a group's factors in a byte each, that of the scale and then that of the minimum, where there are such.
 ///
