@@ -2,14 +2,15 @@
 //!
 //! For decoding alone: the rounding is an error of its own, about a 250th of a group's largest element.
 
+mod rounded;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::sync::OnceLock;
-
 use super::matrix::{BLOCK, Blocks, Shape};
-use super::simd::{AHEAD, LANES, Level, Portable, Simd, dispatch, prefetch_once};
+use super::simd::{LANES, Level, Portable, Simd, prefetch_ahead};
 use crate::encoding::Numbers;
+use rounded::Cell;
+pub use rounded::Rounded;
 
 /// Rows that one pass over a weight serves: with more, the compiler runs out of registers.
 pub const ROWS: usize = 4;
@@ -48,82 +49,15 @@ impl Kind {
         found.into_iter().flatten().chain([Self::Portable])
     }
 
+    /// Costs next to nothing: what the processor has is looked up once by the standard library.
     fn best(level: Level) -> Self {
-        static BEST: OnceLock<Kind> = OnceLock::new();
-        let find = || Self::all(level).next().unwrap_or(Self::Portable);
-        // The level that everything but tests runs at has its answer ready.
-        if std::mem::discriminant(&level) == std::mem::discriminant(&Level::best()) {
-            *BEST.get_or_init(find)
-        } else {
-            find()
-        }
+        Self::all(level).next().unwrap_or(Self::Portable)
     }
 }
 
 /// Whether integers are multiplied faster than floating-point numbers: not by the portable code.
 pub fn is_fast(level: Level) -> bool {
     !matches!(Kind::best(level), Kind::Portable)
-}
-
-/// Rows in eight bits, in runs of [`ROWS`], of each run block by block.
-#[derive(Clone, Debug, Default)]
-pub struct Rounded {
-    /// `[runs][in/32][rows of the run]`
-    cells: Vec<Cell>,
-    blocks: usize,
-}
-
-/// 32 elements of a row: `x ≈ unit · number`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
-    /// Four numbers each.
-    words: [i32; 8],
-    unit: f32,
-    /// The sums of the first sixteen numbers and of the others, times the unit.
-    sums: [f32; 2],
-    /// Of all.
-    sum: f32,
-}
-
-impl Rounded {
-    /// Rounds rows of a multiple of 32 elements, in place of those that were here. A row that is not finite stays so: each of
-    /// its products is not a number.
-    pub fn set(&mut self, level: Level, x: &[f32], rows: usize) {
-        let blocks = x.len() / rows.max(1) / BLOCK;
-        self.blocks = blocks;
-        self.cells.resize(rows * blocks, Cell::default());
-        for (run, cells) in self.cells.chunks_mut((ROWS * blocks).max(1)).enumerate() {
-            let rows = cells.len() / blocks;
-            for row in 0..rows {
-                let x = &x[(run * ROWS + row) * blocks * BLOCK..][..blocks * BLOCK];
-                round(level, x, cells, row, rows);
-            }
-        }
-    }
-}
-
-dispatch! {
-    fn round(x: &[f32], cells: &mut [Cell], row: usize, rows: usize) = round_with
-}
-
-#[inline(always)]
-fn round_with<S: Simd>(simd: S, x: &[f32], cells: &mut [Cell], row: usize, rows: usize) {
-    // Zero, unless an element is infinite or not a number, which eight bits cannot say.
-    let mut poison = simd.splat(0.0);
-    for (x, cell) in x.chunks_exact(BLOCK).zip(cells.iter_mut().skip(row).step_by(rows)) {
-        let (low, high) = (simd.load(x), simd.load(&x[LANES..]));
-        poison = simd.fma(high, simd.splat(0.0), simd.fma(low, simd.splat(0.0), poison));
-        let (largest, least) = (simd.max(low, high), simd.min(low, high));
-        cell.unit = simd.max_lane(simd.max(largest, simd.sub(simd.splat(0.0), least))) / 127.0;
-        let inverse = simd.splat(if cell.unit > 0.0 { 1.0 / cell.unit } else { 0.0 });
-        let (to_low, to_high) = cell.words.split_at_mut(4);
-        let sums = [simd.to_i8(simd.mul(low, inverse), to_low), simd.to_i8(simd.mul(high, inverse), to_high)];
-        cell.sums = [sums[0] as f32 * cell.unit, sums[1] as f32 * cell.unit];
-        cell.sum = (sums[0] as f32 + sums[1] as f32) * cell.unit;
-    }
-    if simd.sum(poison) != 0.0 {
-        cells.iter_mut().skip(row).step_by(rows).for_each(|cell| cell.unit = f32::NAN);
-    }
 }
 
 /// Whether weights of this kind have an integer product here.
@@ -140,7 +74,7 @@ pub fn sum(level: Level, blocks: &Blocks, panel: usize, x: &Rounded, run: usize,
 /// As [`sum`], with integers multiplied in a given way.
 pub fn sum_as(kind: Kind, blocks: &Blocks, panel: usize, x: &Rounded, run: usize, to: &mut [[f32; BLOCK]]) {
     let (shape, panel) = (blocks.shape(), blocks.panels_from(panel));
-    let x = &x.cells[run * ROWS * x.blocks..][..to.len() * x.blocks];
+    let x = x.run(run, to.len());
     match kind {
         // SAFETY: the value is the proof that the processor has the instruction sets.
         #[cfg(target_arch = "x86_64")]
@@ -298,9 +232,7 @@ fn sum_with<D: Dots, K: Stored, const R: usize>(
     let stride = shape.panel_len() / cells.len().max(1);
     for (at, cells) in cells.iter().enumerate() {
         let (head, block) = shape.block(panel, at);
-        if let Some(later) = panel.get(at * stride + AHEAD..(at + 1) * stride + AHEAD) {
-            prefetch_once(later);
-        }
+        prefetch_ahead(panel, at * stride..(at + 1) * stride);
         sum_half::<D, K, R>(dots, shape, head, block, 0, cells, &mut low);
         sum_half::<D, K, R>(dots, shape, head, block, 1, cells, &mut high);
     }

@@ -147,15 +147,18 @@ pub fn prefetch<T>(data: &[T]) {
 
 /// Bytes ahead of what a stream of weights has come to that memory is asked for: the processor's own reading ahead ends with
 /// each page.
-pub const AHEAD: usize = 8 << 10;
+const AHEAD: usize = 8 << 10;
 
-/// As [`prefetch`], of memory that will be read once: it leaves what the caches hold where it is.
+/// As [`prefetch`], for a stream that has come to some of its bytes: asks for those that lie [`AHEAD`] of them, if there are any.
+/// They will be read once, so what the caches hold is left where it is.
 #[inline(always)]
-pub fn prefetch_once<T>(data: &[T]) {
+pub fn prefetch_ahead(stream: &[u8], reached: std::ops::Range<usize>) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    prefetch_as::<T, { std::arch::x86_64::_MM_HINT_NTA }>(data);
+    if let Some(later) = stream.get(reached.start + AHEAD..reached.end + AHEAD) {
+        prefetch_as::<u8, { std::arch::x86_64::_MM_HINT_NTA }>(later);
+    }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = data;
+    let _ = (stream, reached, AHEAD);
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Shape;
 use crate::cpu::matrix::BLOCK;
-use crate::cpu::simd::{AHEAD, LANES, Simd, dispatch, prefetch_once};
+use crate::cpu::simd::{LANES, Simd, dispatch, prefetch_ahead};
 use crate::encoding::{NF4_LEVELS, Numbers};
 
 dispatch! {
@@ -132,9 +132,7 @@ fn add_row_as<S: Simd, K: Stored>(simd: S, shape: Shape, panels: &[u8], x: &[f32
     for (start, x) in (0..).step_by(run).zip(x.chunks(run)) {
         let (mut low, mut high) = (simd.splat(0.0), simd.splat(0.0));
         for (at, x) in (start..).zip(x) {
-            if let Some(later) = panels.get(at * stride + AHEAD..(at + 1) * stride + AHEAD) {
-                prefetch_once(later);
-            }
+            prefetch_ahead(panels, at * stride..(at + 1) * stride);
             let (head, block) = shape.block(panels, at);
             low = add_half::<S, K>(simd, shape, head, block, 0, x, low);
             high = add_half::<S, K>(simd, shape, head, block, 1, x, high);
