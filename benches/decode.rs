@@ -22,25 +22,26 @@ fn decode(criterion: &mut Criterion) {
     for base in [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4] {
         let model = smollm2_of_four_layers(base, &device);
         let decoder = model.decoder();
+        let mut logits = Vec::new();
         let mut cache = KvCache::new(model.config(), 1, 2 * PAST, &device);
         group.throughput(Throughput::Elements(PAST as u64));
         group.bench_function(BenchmarkId::new(format!("prompt_{base}"), PAST), |bencher| {
             time(bencher, &device, || {
                 cache.truncate(&[0]);
-                decoder.next_logits(&[&prompt], &mut cache)
+                decoder.next_logits(&prompt, &[PAST], &mut cache, &mut logits);
             });
         });
         for (batch, exact) in [(1, true), (1, false), (16, true), (16, false)] {
             let mut cache = KvCache::new(model.config(), batch, 2 * PAST, &device);
             cache.set_exact(exact);
-            decoder.forward(&vec![prompt.as_slice(); batch], &mut cache);
-            let next = vec![[42].as_slice(); batch];
+            decoder.append(&prompt.repeat(batch), &vec![PAST; batch], &mut cache);
+            let (next, one) = (vec![42; batch], vec![1; batch]);
             let name = format!("token_{base}_{}", if exact { "exact" } else { "rounded" });
             group.throughput(Throughput::Elements(batch as u64));
             group.bench_function(BenchmarkId::new(name, format!("{batch}x{PAST}")), |bencher| {
                 time(bencher, &device, || {
                     cache.truncate(&vec![PAST; batch]);
-                    decoder.next_logits(&next, &mut cache)
+                    decoder.next_logits(&next, &one, &mut cache, &mut logits);
                 });
             });
         }

@@ -102,9 +102,10 @@ fn decoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
         let mut cache = KvCache::new(model.config(), 1, ids.len(), &model.device());
         cache.set_exact(false);
         let decoder = model.decoder();
+        let mut logits = Vec::new();
         let mut log_probs = Vec::with_capacity(ids.len() - 1);
         for pair in ids.windows(2) {
-            let logits: Vec<f32> = decoder.next_logits(&[&pair[..1]], &mut cache).into_data().try_into_vec()?;
+            decoder.next_logits(&pair[..1], &[1], &mut cache, &mut logits);
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
             log_probs.push((f64::from(logits[pair[1] as usize] - largest) - sum.ln()) as f32);

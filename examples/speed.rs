@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use clap::Parser;
-use foehn::mistral::{Decoder, KvCache};
+use foehn::generate::argmax;
+use foehn::mistral::KvCache;
 use serde_json::json;
 
 /// Reads a prompt of random tokens, and continues the beginning of it greedily, several times over.
@@ -54,19 +55,21 @@ fn main() -> ExitCode {
         let decoder = model.decoder();
         let mut id = common::random_ids(model.config().vocab_size);
         let prompt: Vec<u32> = (0..prefill).map(|_| id()).collect();
-        let (mut read, mut written) = (Vec::new(), Vec::new());
+        let (mut read, mut written, mut logits) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..=rounds {
             let mut cache = KvCache::new(model.config(), 1, prefill, &model.device());
             let start = Instant::now();
-            next(&decoder, &[&prompt], &mut cache)?;
+            decoder.next_logits(&prompt, &[prefill], &mut cache, &mut logits);
             read.push(prefill as f64 / start.elapsed().as_secs_f64());
             let mut cache = KvCache::new(model.config(), batch, BEGINNING + decode, &model.device());
             cache.set_exact(exact);
-            let mut ids = next(&decoder, &vec![&prompt[..BEGINNING]; batch], &mut cache)?;
+            decoder.next_logits(&prompt[..BEGINNING].repeat(batch), &vec![BEGINNING; batch], &mut cache, &mut logits);
+            let (mut ids, one) = (vec![0; batch], vec![1; batch]);
             let start = Instant::now();
             for _ in 0..decode {
-                let inputs: Vec<&[u32]> = ids.chunks(1).collect();
-                ids = next(&decoder, &inputs, &mut cache)?;
+                let vocab = model.config().vocab_size;
+                ids.iter_mut().zip(logits.chunks_exact(vocab)).for_each(|(id, logits)| *id = argmax(logits));
+                decoder.next_logits(&ids, &one, &mut cache, &mut logits);
             }
             written.push((batch * decode) as f64 / start.elapsed().as_secs_f64());
         }
@@ -80,10 +83,4 @@ fn main() -> ExitCode {
         );
         Ok(())
     })
-}
-
-/// The most probable next token of each sequence.
-fn next(decoder: &Decoder<'_>, inputs: &[&[u32]], cache: &mut KvCache) -> Result<Vec<u32>> {
-    let logits: Vec<f32> = decoder.next_logits(inputs, cache).into_data().try_into_vec()?;
-    Ok(logits.chunks_exact(decoder.model().config().vocab_size).map(foehn::generate::argmax).collect())
 }

@@ -73,8 +73,10 @@ pub fn continue_ids(
     if sequences.iter().any(|sequence| sequence.stop.is_none()) {
         share_beginning(&decoder, cache, prompts);
     }
+    let (mut input_ids, mut new, mut logits) = (Vec::new(), Vec::new(), Vec::new());
     while sequences.iter().any(|sequence| sequence.stop.is_none()) {
-        let mut logits = next_logits(&decoder, cache, &sequences);
+        lacking(cache, &sequences, &mut input_ids, &mut new);
+        decoder.next_logits(&input_ids, &new, cache, &mut logits);
         let rows = logits.chunks_exact_mut(model.config().vocab_size);
         let live = sequences.iter_mut().enumerate().filter(|(_, sequence)| sequence.stop.is_none());
         for ((index, sequence), logits) in live.zip(rows) {
@@ -118,15 +120,15 @@ impl Limits<'_> {
     }
 }
 
-/// Runs what the cache lacks of each sequence that goes on; gives the logits after their last tokens, `[sequences · vocab]`.
-fn next_logits(decoder: &Decoder<'_>, cache: &mut KvCache, sequences: &[Sequence]) -> Vec<f32> {
-    let held = cache.lengths().to_vec();
-    let lacking = |(sequence, held): (_, usize)| {
-        let sequence: &Sequence = sequence;
-        if sequence.stop.is_none() { &sequence.ids[held..] } else { &[] }
-    };
-    let inputs: Vec<&[u32]> = sequences.iter().zip(held).map(lacking).collect();
-    decoder.next_logits(&inputs, cache).into_data().try_into_vec().expect("logits are f32")
+/// What the cache lacks of each sequence that goes on: the tokens, and how many they are of each.
+fn lacking(cache: &KvCache, sequences: &[Sequence], input_ids: &mut Vec<u32>, new: &mut Vec<usize>) {
+    input_ids.clear();
+    new.clear();
+    for (sequence, &held) in sequences.iter().zip(cache.lengths()) {
+        let lacking = if sequence.stop.is_none() { &sequence.ids[held..] } else { &[] };
+        input_ids.extend(lacking);
+        new.push(lacking.len());
+    }
 }
 
 /// Computes what all prompts begin with once, where the cache holds nothing yet.
@@ -141,9 +143,9 @@ fn share_beginning(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u3
     if shared == 0 {
         return;
     }
-    let mut inputs = vec![&first[..0]; prompts.len()];
-    inputs[0] = &first[..shared];
-    decoder.forward(&inputs, cache);
+    let mut new = vec![0; prompts.len()];
+    new[0] = shared;
+    decoder.append(&first[..shared], &new, cache);
     for sequence in 1..prompts.len() {
         cache.copy(0, sequence, shared);
     }

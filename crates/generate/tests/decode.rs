@@ -49,11 +49,11 @@ fn prefill_and_decode_are_the_packed_pass() {
         // A ragged prefill of about half of each, then one token at a time; the shortest go on with tokens of no matter.
         let mut cache = KvCache::new(model.config(), sequences.len(), 64, &model.device());
         let mut held: Vec<usize> = sequences.iter().map(|ids| ids.len().div_ceil(2)).collect();
-        let halves: Vec<&[u32]> = sequences.iter().zip(&held).map(|(ids, &half)| &ids[..half]).collect();
+        let halves: Vec<u32> = sequences.iter().zip(&held).flat_map(|(ids, &half)| ids[..half].to_vec()).collect();
         let decoder = model.decoder();
-        let mut hidden = decoder.forward(&halves, &mut cache);
+        let mut logits = Vec::new();
+        decoder.next_logits(&halves, &held, &mut cache, &mut logits);
         loop {
-            let logits = values(model.logits(hidden));
             for (sequence, found) in logits.chunks_exact(model.config().vocab_size).enumerate() {
                 let Some(expected) = expected[sequence].get(held[sequence] - 1) else { continue };
                 for (found, expected) in found.iter().zip(expected) {
@@ -63,10 +63,8 @@ fn prefill_and_decode_are_the_packed_pass() {
             if sequences.iter().zip(&held).all(|(ids, &held)| held >= ids.len()) {
                 break;
             }
-            let next: Vec<[u32; 1]> =
-                sequences.iter().zip(&held).map(|(ids, &at)| [*ids.get(at).unwrap_or(&3)]).collect();
-            let next: Vec<&[u32]> = next.iter().map(|id| &id[..]).collect();
-            hidden = decoder.forward(&next, &mut cache);
+            let next: Vec<u32> = sequences.iter().zip(&held).map(|(ids, &at)| *ids.get(at).unwrap_or(&3)).collect();
+            decoder.next_logits(&next, &vec![1; next.len()], &mut cache, &mut logits);
             held.iter_mut().for_each(|held| *held += 1);
         }
     }
@@ -157,8 +155,8 @@ fn prompts_that_do_not_fit_are_refused() {
     let model = common::golden("gqa");
     let attempt = |prompts: &[Vec<u32>], held: &[usize]| {
         let mut cache = KvCache::new(model.config(), held.len(), 20, &model.device());
-        let longest = vec![1; held.iter().max().map_or(1, |longest| longest + 1)];
-        model.decoder().forward(&vec![&longest[..]; held.len()], &mut cache);
+        let longest = held.iter().max().map_or(1, |longest| longest + 1);
+        model.decoder().append(&vec![1; longest * held.len()], &vec![longest; held.len()], &mut cache);
         cache.truncate(held);
         let limits = Limits { max_new_tokens: 2, eos_ids: &[] };
         let sampling = SamplingConfig::default();

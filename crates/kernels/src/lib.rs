@@ -22,6 +22,7 @@ mod cpu;
 mod cross_entropy;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
+mod decoder;
 mod encoding;
 #[cfg(feature = "flex")]
 mod flex;
@@ -34,14 +35,15 @@ mod weight;
 
 pub use attention::{Visibility, attention};
 pub use block::{Cache, FeedForward, SelfAttention};
-pub use cached::{Decoder, DecoderLayer, KvCache, KvShape};
+pub use cached::{KvCache, KvShape};
 #[cfg(feature = "flex")]
 pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
+pub use decoder::{Decoder, DecoderLayer, Ends};
 pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row};
 pub use memory::keep_freed_memory;
 pub use norm::rms_norm;
-pub use projection::{Dropout, Linear, LowRank, projection, projection_rounded};
+pub use projection::{Dropout, Linear, LowRank, projection};
 pub use rotary::Rotary;
 pub use swiglu::swiglu;
 pub use weight::Weight;

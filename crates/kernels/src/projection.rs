@@ -55,7 +55,7 @@ pub fn projection(x: Tensor<2>, linear: Linear<'_>) -> Tensor<2> {
     let [_, d_in] = x.dims();
     assert_eq!(linear.weight.dims()[1], d_in, "projection: weight does not take x");
     #[cfg(feature = "flex")]
-    if let Some(y) = crate::flex::projection(&x, linear, false) {
+    if let Some(y) = crate::flex::projection(&x, linear) {
         return y;
     }
     let base = linear.weight.product(x.clone());
@@ -63,19 +63,6 @@ pub fn projection(x: Tensor<2>, linear: Linear<'_>) -> Tensor<2> {
         None => base,
         Some(adapter) => base.add(adapter.forward(x)),
     }
-}
-
-/// As [`projection`], and where the weight is quantised, there are few rows and the processor has integer dot products, `x`
-/// is rounded to eight bits in groups of 32: for decoding, where nothing is tracked.
-///
-/// # Panics
-/// As [`projection`].
-pub fn projection_rounded(x: Tensor<2>, linear: Linear<'_>) -> Tensor<2> {
-    #[cfg(feature = "flex")]
-    if let Some(y) = crate::flex::projection(&x, linear, true) {
-        return y;
-    }
-    projection(x, linear)
 }
 
 impl LowRank {

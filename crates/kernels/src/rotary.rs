@@ -30,7 +30,8 @@ impl Rotary {
         assert_eq!(head_dim % 2, 0, "rotary: head_dim is odd");
         assert_eq!(position_ids.len() % batch, 0, "rotary: rows do not divide into the batch");
         let shape = [batch, 1, position_ids.len() / batch, head_dim / 2];
-        let tables = tables(position_ids, head_dim, rope_theta);
+        let mut tables = [Vec::new(), Vec::new()];
+        fill(&mut tables, position_ids.iter().copied(), head_dim, rope_theta);
         let [cos, sin] =
             tables.each_ref().map(|table| Tensor::from_data(TensorData::new(table.clone(), shape), device));
         Self {
@@ -80,13 +81,22 @@ impl Rotary {
     }
 }
 
-/// Cosines and sines, `[rows, head_dim / 2]`.
-pub(crate) fn tables(position_ids: &[u32], head_dim: usize, rope_theta: f64) -> [Vec<f32>; 2] {
-    // PyTorch computes the frequencies and the angles in f32; the golden files hold us to the same.
-    let frequencies: Vec<f32> =
-        (0..head_dim / 2).map(|i| 1.0 / (rope_theta as f32).powf((2 * i) as f32 / head_dim as f32)).collect();
-    let angles = || {
-        position_ids.iter().flat_map(|&position| frequencies.iter().map(move |&frequency| position as f32 * frequency))
-    };
-    [angles().map(f32::cos).collect(), angles().map(f32::sin).collect()]
+/// Makes the tables cosines and sines, `[rows, head_dim / 2]`.
+pub(crate) fn fill(
+    [cos, sin]: &mut [Vec<f32>; 2],
+    position_ids: impl Iterator<Item = u32>,
+    head_dim: usize,
+    rope_theta: f64,
+) {
+    cos.clear();
+    sin.clear();
+    for position in position_ids {
+        for i in 0..head_dim / 2 {
+            // PyTorch computes the frequencies and the angles in f32; the golden files hold us to the same.
+            let frequency = 1.0 / (rope_theta as f32).powf((2 * i) as f32 / head_dim as f32);
+            let angle = position as f32 * frequency;
+            cos.push(angle.cos());
+            sin.push(angle.sin());
+        }
+    }
 }

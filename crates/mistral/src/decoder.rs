@@ -1,7 +1,6 @@
 //! Passes over a cache: what generation runs.
 
-use burn::tensor::{Int, Tensor, TensorData};
-use foehn_kernels::{Linear, projection, projection_rounded};
+use foehn_kernels::Ends;
 
 use crate::{KvCache, Mistral, MistralConfig};
 
@@ -10,15 +9,16 @@ use crate::{KvCache, Mistral, MistralConfig};
 #[derive(Debug)]
 pub struct Decoder<'a> {
     model: &'a Mistral,
-    layers: foehn_kernels::Decoder<'a>,
+    inner: foehn_kernels::Decoder<'a>,
 }
 
 impl Mistral {
     /// The model for passes over caches.
     pub fn decoder(&self) -> Decoder<'_> {
         let layers = self.layers.iter().map(|layer| layer.kernels(false)).collect();
-        let MistralConfig { rope_theta, sliding_window, .. } = self.config;
-        Decoder { model: self, layers: foehn_kernels::Decoder::new(layers, rope_theta, sliding_window) }
+        let MistralConfig { rope_theta, sliding_window, rms_norm_eps: eps, .. } = self.config;
+        let ends = Ends { embed_tokens: &self.embed_tokens, norm: self.norm.val(), eps, lm_head: self.head() };
+        Decoder { model: self, inner: foehn_kernels::Decoder::new(layers, ends, rope_theta, sliding_window) }
     }
 }
 
@@ -28,50 +28,25 @@ impl Decoder<'_> {
         self.model
     }
 
-    /// Appends tokens to each sequence of a cache: `input_ids[b]` continues sequence `b`, and may be empty. Returns the
-    /// hidden state of the last new token of each sequence that brings any, after the last norm: `[sequences, d_model]`.
+    /// Appends `new[b]` tokens to sequence `b` of a cache; `input_ids` has those of the first sequence, then of the second, …
     ///
     /// It computes in single precision, whatever the cache says; what a cache that need not be exact keeps is rounded.
     ///
     /// # Panics
-    /// When the number of sequences is not the cache's, one does not fit, or no token is brought.
-    pub fn forward(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
-        self.forward_last(input_ids, cache, false)
+    /// When the number of sequences is not the cache's, one does not fit, there is no token, they are not as many as `new` says,
+    /// or one is not in the vocabulary.
+    pub fn append(&self, input_ids: &[u32], new: &[usize], cache: &mut KvCache) {
+        self.inner.append(input_ids, new, &mut cache.inner);
     }
 
-    /// As [`forward`](Self::forward), to the next-token logits: `[sequences, vocab]`. Where each sequence brings one token
-    /// at most and the cache need not be exact, what meets a quantised weight is rounded.
+    /// As [`append`](Self::append), and replaces `logits` by those of what comes after the last new token of each sequence that
+    /// brings any: `[sequences, vocab]`. Where each sequence brings one token at most and the cache need not be exact, what
+    /// meets a quantised weight is rounded.
     ///
     /// # Panics
-    /// As [`forward`](Self::forward).
-    pub fn next_logits(&self, input_ids: &[&[u32]], cache: &mut KvCache) -> Tensor<2> {
-        let rounded = !cache.exact && input_ids.iter().all(|ids| ids.len() <= 1);
-        let hidden = self.forward_last(input_ids, cache, rounded);
-        let head = Linear { weight: self.model.head(), adapter: None };
-        if rounded { projection_rounded(hidden, head) } else { projection(hidden, head) }
-    }
-
-    fn forward_last(&self, input_ids: &[&[u32]], cache: &mut KvCache, rounded: bool) -> Tensor<2> {
-        let new: Vec<usize> = input_ids.iter().map(|ids| ids.len()).collect();
-        let ids = input_ids.concat();
-        assert!(!ids.is_empty(), "forward: no sequence brings a token");
-        let hidden = self.layers.forward(self.model.embed(&ids), &new, &mut cache.inner, rounded);
-        let mut end = 0;
-        let last: Vec<i32> = new
-            .iter()
-            .filter(|&&new| new > 0)
-            .map(|new| {
-                end += new;
-                end as i32 - 1
-            })
-            .collect();
-        // Where each sequence brings one token, all rows are last ones.
-        let hidden = match last.len() == ids.len() {
-            true => hidden,
-            false => {
-                hidden.select(0, Tensor::<1, Int>::from_data(TensorData::from(last.as_slice()), &self.model.device()))
-            }
-        };
-        self.model.normed(hidden)
+    /// As [`append`](Self::append).
+    pub fn next_logits(&self, input_ids: &[u32], new: &[usize], cache: &mut KvCache, logits: &mut Vec<f32>) {
+        let rounded = !cache.exact && new.iter().all(|&new| new <= 1);
+        self.inner.next_logits(input_ids, new, &mut cache.inner, rounded, logits);
     }
 }

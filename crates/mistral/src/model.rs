@@ -132,7 +132,7 @@ impl Mistral {
         self.layers.iter_mut().enumerate().flat_map(named).collect()
     }
 
-    pub(crate) fn normed(&self, hidden: Tensor<2>) -> Tensor<2> {
+    fn normed(&self, hidden: Tensor<2>) -> Tensor<2> {
         rms_norm(hidden, self.norm.val(), self.config.rms_norm_eps)
     }
 
@@ -140,7 +140,7 @@ impl Mistral {
         Rotary::new(position_ids, batch, self.config.head_dim, self.config.rope_theta, device)
     }
 
-    pub(crate) fn embed(&self, input_ids: &[u32]) -> Tensor<2> {
+    fn embed(&self, input_ids: &[u32]) -> Tensor<2> {
         let vocab = self.config.vocab_size as u32;
         assert!(input_ids.iter().all(|&id| id < vocab), "embed: an id is not below vocab_size");
         self.embed_tokens.select(input_ids)

@@ -9,6 +9,7 @@ use super::attention::Heads;
 use super::buffer::Buffer;
 use super::few::{FEW, Scratch, project_few};
 use super::linear::{Linear, project};
+use super::matrix::Matrix;
 use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
 use attend::AttentionPlan;
@@ -39,7 +40,18 @@ pub struct Layer<'a> {
 
 /// What passes write on, kept from one to the next.
 #[derive(Clone, Debug, Default)]
-struct PassScratch {
+pub struct PassScratch {
+    pub runs: Vec<Run>,
+    /// Cosines and sines, `[rows, head_dim / 2]`.
+    pub rotary: [Vec<f32>; 2],
+    /// The rows, `[rows, d_model]`.
+    pub x: Vec<f32>,
+    pub layers: LayerScratch,
+}
+
+/// What the layers write on.
+#[derive(Clone, Debug, Default)]
+pub struct LayerScratch {
     attention: AttentionPlan,
     few: Scratch,
 }
@@ -72,6 +84,7 @@ impl Pass<'_> {
         layers: impl Iterator<Item = Layer<'b>> + Clone,
         store: &mut Store,
         x: &mut [f32],
+        scratch: &mut LayerScratch,
     ) {
         let (rows, heads) = (self.rows(), self.heads);
         store.reserve(self.runs.iter().map(|run| run.past + run.new).max().unwrap_or(0));
@@ -81,8 +94,7 @@ impl Pass<'_> {
         let mut mixed = Buffer::new(query.len());
         let widest = layers.clone().map(|layer| layer.down.weight.input()).max().unwrap_or(0);
         let [mut gate, mut up, mut hidden] = [(); 3].map(|()| Buffer::new(rows * widest));
-        let mut scratch = std::mem::take(&mut store.scratch);
-        let PassScratch { attention, few } = &mut scratch;
+        let LayerScratch { attention, few } = scratch;
         attention.plan(level, self);
         for (index, layer) in layers.enumerate() {
             store.prefetch(index, self.runs);
@@ -106,7 +118,29 @@ impl Pass<'_> {
             swiglu(level, gate, up, hidden);
             self.project(level, hidden, [layer.down], [x], true, few);
         }
-        store.scratch = scratch;
+    }
+
+    /// The logits of each run's last row, `[runs, vocab]`, by the weight of the last norm and the head.
+    pub fn logits(
+        &self,
+        level: Level,
+        x: &[f32],
+        norm: (&[f32], f32),
+        head: &Matrix,
+        logits: &mut Vec<f32>,
+        scratch: &mut LayerScratch,
+    ) {
+        let width = norm.0.len();
+        let [mut last, mut normed] = [(); 2].map(|()| Buffer::new(self.runs.len() * width));
+        let mut end = 0;
+        for (run, last) in self.runs.iter().zip(last.chunks_exact_mut(width)) {
+            end += run.new;
+            last.copy_from_slice(&x[(end - 1) * width..end * width]);
+        }
+        rms_norm(level, &last, norm.0, norm.1, &mut normed);
+        logits.resize(self.runs.len() * head.out(), 0.0);
+        let head = Linear { weight: head, adapter: None };
+        self.project(level, &normed, [head], [logits], false, &mut scratch.few);
     }
 
     fn project<const N: usize>(
@@ -118,7 +152,7 @@ impl Pass<'_> {
         add: bool,
         scratch: &mut Scratch,
     ) {
-        let rows = self.rows();
+        let rows = x.len() / linears[0].weight.input();
         // What is rounded is so for any number of rows: a sequence is continued as if it were alone.
         match rows <= FEW || self.integers {
             true => project_few(level, x, linears, outs, add, self.integers, scratch),

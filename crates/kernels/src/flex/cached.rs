@@ -1,19 +1,21 @@
-//! The stack of layers over a cache: Burn's tensors in and out, and none between.
+//! A model's passes over a cache: no tensor and no tape between the tokens and the logits.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::Tensor;
-
-use super::record::{Operand, Values, record};
+use super::record::{Operand, Values};
 use super::{Pair, PairValues};
-use crate::cached::CachedPass;
 use crate::cpu::{attention::Heads, cached, few, integer, matrix::Matrix, simd::Level};
-use crate::{DecoderLayer, Linear, LowRank};
+use crate::decoder::{CachedPass, DecoderLayer, Ends};
+use crate::{Linear, LowRank};
 
-/// A stack's layers, their values opened once for all passes.
+/// A model's parts, their values opened once for all passes.
 pub struct Held {
+    embed_tokens: Arc<Matrix>,
     layers: Vec<HeldLayer>,
+    norm: Values,
+    eps: f32,
+    lm_head: Arc<Matrix>,
     /// The adapters in half precision, for passes that need not be exact: made for the first one.
     halves: OnceLock<Vec<[Option<few::Halves>; 7]>>,
 }
@@ -25,30 +27,55 @@ impl fmt::Debug for Held {
 }
 
 impl Held {
-    pub fn new(layers: &[DecoderLayer<'_>]) -> Self {
-        Self { layers: layers.iter().map(HeldLayer::new).collect(), halves: OnceLock::new() }
+    pub fn new(layers: &[DecoderLayer<'_>], ends: &Ends<'_>) -> Self {
+        Self {
+            embed_tokens: ends.embed_tokens.to_matrix(),
+            layers: layers.iter().map(HeldLayer::new).collect(),
+            norm: Operand::new(&ends.norm).into_values(),
+            eps: ends.eps as f32,
+            lm_head: ends.lm_head.to_matrix(),
+            halves: OnceLock::new(),
+        }
     }
 
-    /// [`crate::Decoder::forward`]: nothing of it is ever tracked.
-    pub fn forward(&self, x: &Tensor<2>, pass: &CachedPass<'_>, store: &mut cached::Store) -> Tensor<2> {
-        let halves =
-            pass.rounded.then(|| self.halves.get_or_init(|| self.layers.iter().map(HeldLayer::halves).collect()));
-        let layers =
-            self.layers.iter().enumerate().map(|(index, layer)| layer.borrow(halves.map(|halves| &halves[index])));
-        let [cos, sin] = crate::rotary::tables(pass.position_ids, pass.head_dim, pass.rope_theta);
-        let first = &self.layers[0].linears;
-        let heads = Heads {
-            heads: first[0].weight.out() / pass.head_dim,
-            kv_heads: first[1].weight.out() / pass.head_dim,
-            head_dim: pass.head_dim,
-        };
+    /// [`crate::Decoder::next_logits`], or without `logits` [`crate::Decoder::append`].
+    pub fn pass(&self, pass: &CachedPass<'_>, store: &mut cached::Store, logits: Option<&mut Vec<f32>>) {
         let level = Level::best();
-        let integers = pass.rounded && integer::is_fast(level);
-        let native = cached::Pass { heads, runs: pass.runs, rotary: [&cos, &sin], window: pass.window, integers };
-        let input = Operand::new(x).constant();
-        let mut y = input.values().to_vec();
-        native.forward(level, layers, store, &mut y);
-        record([&input], y, x.dims(), || unreachable!("nothing is tracked"))
+        let mut scratch = std::mem::take(&mut store.scratch);
+        let cached::PassScratch { runs, rotary, x, layers: work } = &mut scratch;
+        runs.clear();
+        let brought = pass.new.iter().zip(pass.past).enumerate().filter(|(_, (new, _))| **new > 0);
+        runs.extend(brought.map(|(sequence, (&new, &past))| cached::Run { sequence, past, new }));
+        let position_ids = runs.iter().flat_map(|run| run.past as u32..(run.past + run.new) as u32);
+        crate::rotary::fill(rotary, position_ids, pass.head_dim, pass.rope_theta);
+        let d_model = self.embed_tokens.input();
+        x.resize(pass.input_ids.len() * d_model, 0.0);
+        for (&id, row) in pass.input_ids.iter().zip(x.chunks_exact_mut(d_model)) {
+            self.embed_tokens.copy_row(level, id as usize, row);
+        }
+        let native = cached::Pass {
+            heads: self.heads(pass.head_dim),
+            runs,
+            rotary: rotary.each_ref().map(Vec::as_slice),
+            window: pass.window,
+            integers: pass.rounded && integer::is_fast(level),
+        };
+        native.forward(level, self.borrow(pass.rounded), store, x, work);
+        if let Some(logits) = logits {
+            native.logits(level, x, (&self.norm, self.eps), &self.lm_head, logits, work);
+        }
+        store.scratch = scratch;
+    }
+
+    fn heads(&self, head_dim: usize) -> Heads {
+        let [q, k, ..] = &self.layers[0].linears;
+        Heads { heads: q.weight.out() / head_dim, kv_heads: k.weight.out() / head_dim, head_dim }
+    }
+
+    /// The layers for the kernels; with `halved`, their adapters are taken in half precision where there are few rows.
+    fn borrow(&self, halved: bool) -> impl Iterator<Item = cached::Layer<'_>> + Clone {
+        let halves = halved.then(|| self.halves.get_or_init(|| self.layers.iter().map(HeldLayer::halves).collect()));
+        self.layers.iter().enumerate().map(move |(index, layer)| layer.borrow(halves.map(|halves| &halves[index])))
     }
 }
 

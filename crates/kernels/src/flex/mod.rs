@@ -11,7 +11,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::Visibility;
-use crate::cpu::{attention::Heads, block, cross_entropy, few, integer, linear, matrix::Matrix, rows, simd::Level};
+use crate::cpu::{attention::Heads, block, cross_entropy, few, linear, matrix::Matrix, rows, simd::Level};
 use crate::{FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
 pub use cached::Held;
 use record::{Operand, Values, record};
@@ -40,8 +40,8 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     }))
 }
 
-/// [`crate::projection`], where nothing is tracked; with `integers`, [`crate::projection_rounded`].
-pub fn projection(x: &Tensor<2>, linear: Linear<'_>, integers: bool) -> Option<Tensor<2>> {
+/// [`crate::projection`], where nothing is tracked.
+pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
     let frozen = Frozen::new(linear)?;
     let input = Operand::new(x);
     if input.is_tracked() || frozen.operands().iter().any(|operand| operand.is_tracked()) {
@@ -51,10 +51,9 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>, integers: bool) -> Option<T
     let mut y = vec![0.0; rows * frozen.weight.out()];
     let pair = frozen.values();
     let (level, linear) = (Level::best(), pair.borrow(&frozen.weight));
-    let integers = integers && integer::is_fast(level);
-    if (rows <= few::FEW || integers) && pair.is_without_dropout() {
+    if rows <= few::FEW && pair.is_without_dropout() {
         let scratch = &mut few::Scratch::default();
-        few::project_few(level, &input.values(), [linear], [&mut y], false, integers, scratch);
+        few::project_few(level, &input.values(), [linear], [&mut y], false, false, scratch);
     } else {
         linear::project(level, &input.values(), rows, [linear], [&mut y], false);
     }

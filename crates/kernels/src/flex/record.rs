@@ -40,11 +40,6 @@ impl Operand {
         Self { values: tracked.primitive().to_contiguous(), tracked: Some((tracked, autodiff)) }
     }
 
-    /// The values alone, off the tape.
-    pub fn constant(self) -> Self {
-        Self { tracked: None, ..self }
-    }
-
     pub fn is_tracked(&self) -> bool {
         self.tracked.is_some()
     }

@@ -14,7 +14,7 @@ pub struct Store {
     /// Rows that there is room for, of each sequence.
     rows: usize,
     layers: Layers,
-    pub(super) scratch: PassScratch,
+    pub scratch: PassScratch,
 }
 
 /// Of each layer the keys, `[sequences][kv_heads][rows/32][head_dim][32]`, and the values,

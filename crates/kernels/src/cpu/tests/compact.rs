@@ -3,7 +3,7 @@
 use super::*;
 use crate::cpu::attention::Heads;
 use crate::cpu::block::{FeedForward, SelfAttention};
-use crate::cpu::cached::{Layer, Pass, Run, Store};
+use crate::cpu::cached::{Layer, LayerScratch, Pass, Run, Store};
 use crate::cpu::integer::{self, Rounded};
 use crate::cpu::matrix::{BLOCK, Blocks, Half};
 use crate::encoding::{Encoding, HalfKind, NF4_LEVELS};
@@ -238,7 +238,7 @@ proptest! {
             let [first, second] = [tables(part(1)), tables(part(0))];
             let rotary = [[&first[0][..], &second[0]].concat(), [&first[1][..], &second[1]].concat()];
             let pass = Pass { heads, runs: &runs, rotary: [&rotary[0], &rotary[1]], window, integers: false };
-            pass.forward(level, [layer].into_iter(), &mut store, &mut rows);
+            pass.forward(level, [layer].into_iter(), &mut store, &mut rows, &mut LayerScratch::default());
             let (of_second, of_first) = rows.split_at(part(1).len() * d_model);
             found[0].extend_from_slice(of_first);
             found[1].extend_from_slice(of_second);
@@ -257,7 +257,7 @@ proptest! {
             let mut row = noise(seed ^ 40, d_model);
             let [cos, sin] = tables(past..past + 1);
             let runs = [Run { sequence, past, new: 1 }];
-            Pass { heads, runs: &runs, rotary: [&cos, &sin], window, integers: false }.forward(level, [layer].into_iter(), store, &mut row);
+            Pass { heads, runs: &runs, rotary: [&cos, &sin], window, integers: false }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
             bits(&row)
         });
         prop_assert!(one == two, "a copied sequence continues alike");
@@ -305,6 +305,31 @@ fn what_is_not_finite_stays_so_through_eight_bits() {
                 project_few(level, &x, [linear], [&mut y], false, true, &mut Scratch::default());
                 assert!(y[..40].iter().all(|y| y.is_finite()), "{level:?}: the other row is as it was");
                 assert!(y[40..].iter().all(|y| !y.is_finite()), "{level:?}: {bad} at {at}");
+            }
+        }
+    }
+}
+
+/// A scale that is infinite or none at all makes every product with it so, by integers and without.
+#[test]
+fn a_scale_that_is_not_finite_stays_seen() {
+    for encoding in ENCODINGS {
+        for scale in [0x7c00, 0xfc00, 0x7c01, 0x7e00, 0xffff] {
+            let input = encoding.divisor();
+            let blocks = Blocks::new(encoding, 3, input, |row, planes| {
+                planes.numbers.iter_mut().enumerate().for_each(|(k, number)| *number = ((k + row) % 16) as u8);
+                planes.scales.fill(0x3c00);
+                planes.scales[0] = scale;
+                planes.sub_scales.fill(1);
+            });
+            let weight = Matrix::Blocks(blocks);
+            for (level, integers, rows) in Level::all().into_iter().flat_map(|level| {
+                [(false, 1), (false, 9), (true, 1), (true, 9)].map(|(integers, rows)| (level, integers, rows))
+            }) {
+                let (x, mut y) = (vec![1.0; rows * input], vec![0.0; rows * 3]);
+                let linear = Linear { weight: &weight, adapter: None };
+                project_few(level, &x, [linear], [&mut y], false, integers, &mut Scratch::default());
+                assert!(y.iter().all(|y| !y.is_finite()), "{encoding:?} {level:?} {scale:#x}, {rows} rows: {y:?}");
             }
         }
     }
