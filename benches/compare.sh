@@ -10,17 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-5}
-peers=${FOEHN_PEERS:-$HOME/.cache/foehn-peers}
-python=${PEERS_PYTHON:-$peers/venv/bin/python}
-model=${PEERS_MODEL:-$peers/smollm2}
-gguf=${PEERS_GGUF:-$peers/SmolLM2-135M-Instruct.Q4_1.gguf}
-scripts=${PEERS_SCRIPTS:-../shared/peers}
-for needed in "$python" "$model" "$gguf" "$scripts/peft_train.py"; do
-    if [ ! -e "$needed" ]; then
-        echo "compare: $needed is not there; set PEERS_PYTHON, PEERS_MODEL, PEERS_GGUF and PEERS_SCRIPTS" >&2
-        exit 1
-    fi
-done
+source benches/peers.sh python model gguf scripts
 cargo build --release --quiet --workspace --examples
 built=${CARGO_TARGET_DIR:-target}/release/examples
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE

@@ -10,16 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rows=${1:-24}
-peers=${FOEHN_PEERS:-$HOME/.cache/foehn-peers}
-python=${PEERS_PYTHON:-$peers/venv/bin/python}
-model=${PEERS_MODEL:-$peers/smollm2}
-gguf=${PEERS_GGUF:-$peers/SmolLM2-135M-Instruct.Q4_1.gguf}
-for needed in "$python" "$model" "$gguf"; do
-    if [ ! -e "$needed" ]; then
-        echo "perplexity: $needed is not there; set PEERS_PYTHON, PEERS_MODEL and PEERS_GGUF" >&2
-        exit 1
-    fi
-done
+source benches/peers.sh python model gguf
 cargo build --release --quiet --example score
 score=${CARGO_TARGET_DIR:-target}/release/examples/score
 work=$(mktemp -d)
