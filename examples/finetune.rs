@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         checkpoint_to_start_from(&arguments.out, arguments.resume)?;
         let device = foehn::device(&arguments.device)?;
         let records = cleaned(&recipe, &arguments.out)?;
-        let mut base = Pretrained::load(&recipe.model, recipe.base, &device, &mut common::show_fetch())?;
+        let mut base = Pretrained::load(&recipe.model, recipe.base, &device, &mut common::show_loading())?;
         let suite = if arguments.no_evaluation { None } else { Some(Suite::open(&arguments.suite)?) };
         let ask = |name: &str, base: &Pretrained| {
             suite.as_ref().map(|suite| common::evaluate(name, base, suite, &QUICK)).transpose()

@@ -20,7 +20,7 @@ mod device;
 mod pretrained;
 
 pub use device::{DeviceError, available, device};
-pub use pretrained::{LoadError, Network, Pretrained, load_text, sha256_of_file};
+pub use pretrained::{LoadError, Loading, Network, Pretrained, load_text, sha256_of_file};
 
 pub use burn;
 pub use foehn_corpus as corpus;

@@ -96,6 +96,20 @@ pub enum LoadError {
     },
 }
 
+/// What a model is waited for.
+#[derive(Debug)]
+pub enum Loading<'a> {
+    /// Its files are found or fetched.
+    Files(Progress<'a>),
+    /// Its weights are read and brought into their form: so many parts of so many are done.
+    Weights {
+        /// Parts that are done.
+        done: usize,
+        /// All parts.
+        total: usize,
+    },
+}
+
 /// A network without its text side.
 #[derive(Debug)]
 pub struct Network {
@@ -115,13 +129,14 @@ impl Network {
         name: &str,
         base: Base,
         device: &Device,
-        progress: &mut dyn FnMut(Progress<'_>),
+        progress: &mut dyn FnMut(Loading<'_>),
     ) -> Result<Self, LoadError> {
-        let files = Hub::from_env().resolve(name, progress)?;
+        let files = Hub::from_env().resolve(name, &mut |event| progress(Loading::Files(event)))?;
         let weights = Weights::open(&files.weights)?;
         let config = config(&files, &weights)?;
         let failed = |source| LoadError::Model { path: files.weights.clone(), source };
-        let model = Mistral::load_as(&config, &weights, base, device).map_err(failed)?;
+        let mut told = |done, total| progress(Loading::Weights { done, total });
+        let model = Mistral::load_as(&config, &weights, base, device, &mut told).map_err(failed)?;
         Ok(Self { model, checkpoint: Checkpoint { weights, sha256: OnceLock::new() }, files })
     }
 
@@ -143,7 +158,7 @@ impl Pretrained {
         name: &str,
         base: Base,
         device: &Device,
-        progress: &mut dyn FnMut(Progress<'_>),
+        progress: &mut dyn FnMut(Loading<'_>),
     ) -> Result<Self, LoadError> {
         let Network { model, checkpoint, files } = Network::load(name, base, device, progress)?;
         let (tokenizer, template) = text_side(&files)?;

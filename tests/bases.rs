@@ -13,6 +13,9 @@ use foehn_weights::Weights;
 
 const BASES: [Base; 5] = [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4];
 
+/// What is told while a model is made: the ends, and its two layers.
+const PARTS: [(usize, usize); 3] = [(1, 3), (2, 3), (3, 3)];
+
 /// The relative error that eight bits of activations make through two layers.
 const ROUNDED: f32 = 0.05;
 
@@ -22,6 +25,22 @@ fn config() -> MistralConfig {
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "sliding_window": null,
         "initializer_range": 0.02, "max_position_embeddings": 64}"#;
     MistralConfig::from_json(config).unwrap()
+}
+
+fn synthetic(base: Base, device: &Device) -> Mistral {
+    let mut parts = Vec::new();
+    let model = Mistral::synthetic(&config(), base, device, &mut |done, total| parts.push((done, total)));
+    assert_eq!(parts, PARTS);
+    model
+}
+
+/// A checkpoint of the same shape, on the same device.
+fn load_as(like: &Mistral, weights: &Weights, base: Base) -> Result<Mistral, foehn_mistral::Error> {
+    let mut parts = Vec::new();
+    let model =
+        Mistral::load_as(like.config(), weights, base, &like.device(), &mut |done, total| parts.push((done, total)))?;
+    assert_eq!(parts, PARTS);
+    Ok(model)
 }
 
 fn ids(count: u32) -> Vec<u32> {
@@ -46,10 +65,10 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The same model from a file of all its weights in single precision.
-fn written_out(model: &Mistral, device: &Device) -> Mistral {
+fn written_out(model: &Mistral) -> Mistral {
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path()).unwrap();
-    Mistral::load_as(model.config(), &Weights::open(folder.path()).unwrap(), Base::F32, device).unwrap()
+    load_as(model, &Weights::open(folder.path()).unwrap(), Base::F32).unwrap()
 }
 
 #[test]
@@ -57,8 +76,8 @@ fn a_packed_base_is_its_weights_to_the_last_bit_forward_and_backward() {
     let device = foehn::device("flex").unwrap();
     let sample = Sample::from_text(ids(24)).unwrap();
     for base in BASES {
-        let mut packed = Mistral::synthetic(&config(), base, &device);
-        let mut dense = written_out(&packed, &device);
+        let mut packed = synthetic(base, &device);
+        let mut dense = written_out(&packed);
         let ids = ids(24);
         assert!(logits(&packed, &ids) == logits(&dense, &ids), "{base}");
         let adapter = Adapter::new(&LoraConfig { r: 4, ..LoraConfig::default() }, &packed, 3).unwrap();
@@ -76,7 +95,7 @@ fn a_packed_base_is_its_weights_to_the_last_bit_forward_and_backward() {
 #[test]
 fn a_base_made_on_loading_is_near_its_checkpoint_and_stays_what_it_is() {
     let device = foehn::device("flex").unwrap();
-    let model = Mistral::synthetic(&config(), Base::F32, &device);
+    let model = synthetic(Base::F32, &device);
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path()).unwrap();
     let weights = Weights::open(folder.path()).unwrap();
@@ -84,14 +103,14 @@ fn a_base_made_on_loading_is_near_its_checkpoint_and_stays_what_it_is() {
     let exact = logits(&model, &ids);
     // The synthetic weights are uniform noise, which four bits cut into steps of a fifteenth.
     for (base, near) in [(Base::Bf16, 0.01), (Base::Q8_0, 0.02), (Base::Q4K, 0.2), (Base::Nf4, 0.3)] {
-        let made = Mistral::load_as(model.config(), &weights, base, &device).unwrap();
+        let made = load_as(&model, &weights, base).unwrap();
         let found = logits(&made, &ids);
         let far = difference(&found, &exact);
         assert!(far > 0.0 && far < near, "{base}: {far}");
         if base == Base::Bf16 || base == Base::Q8_0 {
             let again = tempfile::tempdir().unwrap();
             made.save(again.path()).unwrap();
-            let again = Mistral::load_as(model.config(), &Weights::open(again.path()).unwrap(), base, &device).unwrap();
+            let again = load_as(&model, &Weights::open(again.path()).unwrap(), base).unwrap();
             assert!(difference(&logits(&again, &ids), &found) < 1e-5, "{base} again");
         }
     }
@@ -100,7 +119,7 @@ fn a_base_made_on_loading_is_near_its_checkpoint_and_stays_what_it_is() {
 #[test]
 fn weights_that_are_not_finite_are_not_quantised() {
     let device = foehn::device("flex").unwrap();
-    let model = Mistral::synthetic(&config(), Base::F32, &device);
+    let model = synthetic(Base::F32, &device);
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path()).unwrap();
     let path = folder.path().join("model.safetensors");
@@ -114,7 +133,7 @@ fn weights_that_are_not_finite_are_not_quantised() {
     std::fs::write(&path, bytes).unwrap();
     let weights = Weights::open(folder.path()).unwrap();
     for base in [Base::Q8_0, Base::Q4K, Base::Nf4] {
-        let error = Mistral::load_as(model.config(), &weights, base, &device).unwrap_err().to_string();
+        let error = load_as(&model, &weights, base).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains("element 5") && error.contains("NaN"), "{base}: {error}");
     }
 }
@@ -123,11 +142,11 @@ fn weights_that_are_not_finite_are_not_quantised() {
 fn every_device_and_every_way_of_decoding_give_the_same() {
     for (name, device) in devices() {
         for base in BASES {
-            let model = Mistral::synthetic(&config(), base, &device);
+            let model = synthetic(base, &device);
             let ids = ids(20);
             let vocab = model.config().vocab_size;
             let whole = logits(&model, &ids);
-            let flex = logits(&Mistral::synthetic(&config(), base, &foehn::device("flex").unwrap()), &ids);
+            let flex = logits(&synthetic(base, &foehn::device("flex").unwrap()), &ids);
             assert!(difference(&whole, &flex) < 1e-4, "{name} {base}: {}", difference(&whole, &flex));
             for exact in [true, false] {
                 let mut cache = KvCache::new(model.config(), 2, 32, &device);

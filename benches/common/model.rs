@@ -38,5 +38,5 @@ pub fn smollm2_of_four_layers(base: Base, device: &Device) -> Mistral {
         bos_token_id: Some(1),
         eos_token_id: vec![2],
     };
-    Mistral::synthetic(&config, base, device)
+    Mistral::synthetic(&config, base, device, &mut |_, _| ())
 }

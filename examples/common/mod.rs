@@ -16,7 +16,7 @@ use foehn::evaluate::{EvaluateConfig, Run, Subject, Suite};
 use foehn::hub::Progress;
 use foehn::mistral::{Base, Mistral, MistralConfig};
 use foehn::tokens::{Sample, Tokenizer};
-use foehn::{Network, Pretrained};
+use foehn::{Loading, Network, Pretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Which model, on which device.
@@ -46,7 +46,7 @@ impl ModelArgs {
 
     /// The model with its tokenizer, template and adapter.
     pub fn load(&self) -> Result<Pretrained> {
-        let mut base = Pretrained::load(&self.model, self.base, &self.device()?, &mut show_fetch())?;
+        let mut base = Pretrained::load(&self.model, self.base, &self.device()?, &mut show_loading())?;
         if let Some(folder) = &self.adapter {
             base.attach(folder, self.allow_mismatch)?;
         }
@@ -55,7 +55,7 @@ impl ModelArgs {
 
     /// The network with its adapter.
     pub fn load_network(&self) -> Result<Network> {
-        let mut network = Network::load(&self.model, self.base, &self.device()?, &mut show_fetch())?;
+        let mut network = Network::load(&self.model, self.base, &self.device()?, &mut show_loading())?;
         if let Some(folder) = &self.adapter {
             network.attach(folder, self.allow_mismatch)?;
         }
@@ -68,7 +68,7 @@ pub fn network_or_synthetic(arguments: &ModelArgs, config: Option<&Path>) -> Res
     let Some(path) = config else { return Ok(arguments.load_network()?.model) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let config = MistralConfig::from_json(&text).with_context(|| path.display().to_string())?;
-    let mut model = Mistral::synthetic(&config, arguments.base, &arguments.device()?);
+    let mut model = Mistral::synthetic(&config, arguments.base, &arguments.device()?, &mut show_weights());
     if let Some(folder) = &arguments.adapter {
         foehn::lora::attach(&mut model, &foehn::lora::Adapter::load(folder)?)?;
     }
@@ -115,6 +115,27 @@ pub fn show_fetch() -> impl FnMut(Progress<'_>) {
             }
         }
         _ => {}
+    }
+}
+
+/// Shows on stderr what a model is waited for.
+pub fn show_loading() -> impl FnMut(Loading<'_>) {
+    let (mut fetch, mut weights) = (show_fetch(), show_weights());
+    move |event| match event {
+        Loading::Files(event) => fetch(event),
+        Loading::Weights { done, total } => weights(done, total),
+    }
+}
+
+/// Shows on stderr how much of the weights is done.
+fn show_weights() -> impl FnMut(usize, usize) {
+    let mut bar: Option<ProgressBar> = None;
+    move |done, total| {
+        let bar = bar.get_or_insert_with(|| progress("loading", total as u64));
+        bar.set_position(done as u64);
+        if done == total {
+            bar.finish_and_clear();
+        }
     }
 }
 

@@ -17,15 +17,22 @@ impl Mistral {
     /// # Errors
     /// [`Error::Weights`] where a tensor is missing or broken, [`Error::Shape`] where one does not fit the config.
     pub fn load(config: &MistralConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
-        Self::load_as(config, weights, Base::Stored, device)
+        Self::load_as(config, weights, Base::Stored, device, &mut |_, _| ())
     }
 
-    /// As [`load`](Self::load), with the matrices brought into another form, one at a time while they are read.
+    /// As [`load`](Self::load), with the matrices brought into another form, one at a time while they are read. `progress`
+    /// is told how many parts are done, and of how many: each layer is one, and embedding and head together.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_as(config: &MistralConfig, weights: &Weights, base: Base, device: &Device) -> Result<Self, Error> {
-        build(config, &Stored { weights, gguf: weights.gguf().is_some(), base, device })
+    pub fn load_as(
+        config: &MistralConfig,
+        weights: &Weights,
+        base: Base,
+        device: &Device,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, Error> {
+        build(config, &Stored { weights, gguf: weights.gguf().is_some(), base, device }, progress)
     }
 
     /// The config of a checkpoint: a GGUF's metadata, or the text of the `config.json` beside safetensors.
@@ -56,17 +63,29 @@ pub(crate) trait Tensors {
     fn norm(&self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Error>;
 }
 
-/// A model of the tensors that a config asks for.
-pub(crate) fn build(config: &MistralConfig, source: &impl Tensors) -> Result<Mistral, Error> {
-    let MistralConfig { hidden_size, vocab_size, .. } = *config;
-    let layers = (0..config.num_hidden_layers).map(|index| layer(config, source, index)).collect::<Result<_, _>>()?;
+/// A model of the tensors that a config asks for. The largest ones, embedding and head, are made first: what making them takes
+/// is taken while nothing else is there.
+pub(crate) fn build(
+    config: &MistralConfig,
+    source: &impl Tensors,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Mistral, Error> {
+    let MistralConfig { hidden_size, vocab_size, num_hidden_layers, .. } = *config;
+    let parts = num_hidden_layers + 1;
+    let embed_tokens = source.matrix("model.embed_tokens", [vocab_size, hidden_size], None)?;
     let lm_head = match config.tie_word_embeddings {
         true => None,
         false => Some(source.matrix("lm_head", [vocab_size, hidden_size], None)?),
     };
+    progress(1, parts);
+    let layers = (0..num_hidden_layers).map(|index| {
+        let layer = layer(config, source, index)?;
+        progress(index + 2, parts);
+        Ok(layer)
+    });
     Ok(Mistral {
-        embed_tokens: source.matrix("model.embed_tokens", [vocab_size, hidden_size], None)?,
-        layers,
+        embed_tokens,
+        layers: layers.collect::<Result<_, Error>>()?,
         norm: source.norm("model.norm", hidden_size)?,
         lm_head,
         config: config.clone(),

@@ -12,9 +12,14 @@ use crate::{Base, Error, Mistral, MistralConfig};
 
 impl Mistral {
     /// A model of a config's shape with random weights around zero, for trying how much memory and time a shape takes.
-    /// [`Base::Stored`] stands for bfloat16.
-    pub fn synthetic(config: &MistralConfig, base: Base, device: &Device) -> Self {
-        let made: Result<Self, Error> = build(config, &Noise { base, device });
+    /// [`Base::Stored`] stands for bfloat16; `progress` is told what [`load_as`](Self::load_as) tells it.
+    pub fn synthetic(
+        config: &MistralConfig,
+        base: Base,
+        device: &Device,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Self {
+        let made: Result<Self, Error> = build(config, &Noise { base, device }, progress);
         made.expect("noise has every tensor")
     }
 }

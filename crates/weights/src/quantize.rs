@@ -85,13 +85,13 @@ fn q4_k(values: &[f32], to: &mut Planes<'_>) {
         to.scales[i] = scale;
         to.minima[i] = minimum ^ 0x8000;
         for (group, (values, numbers)) in groups.iter().zip(numbers.as_chunks_mut::<32>().0).enumerate() {
-            let six_bits = |value: f32, unit: f32| (value * inverse(unit)).round().clamp(0.0, 63.0);
+            let six_bits = |value: f32, unit: f32| nearest(value * inverse(unit)).clamp(0.0, 63.0);
             let (sub_scale, sub_minimum) = (six_bits(fits[group].0, d), six_bits(fits[group].1, dmin));
             to.sub_scales[8 * i + group] = sub_scale as i8;
             to.sub_minima[8 * i + group] = sub_minimum as i8;
             let (inverse, minimum) = (inverse(d * sub_scale), dmin * sub_minimum);
             for (number, value) in numbers.iter_mut().zip(values) {
-                *number = ((value + minimum) * inverse).round().clamp(0.0, 15.0) as u8;
+                *number = nearest((value + minimum) * inverse).clamp(0.0, 15.0) as u8;
             }
         }
     }
@@ -106,15 +106,19 @@ fn fit(values: &[f32; 32]) -> (f32, f32) {
     if low == high {
         return (0.0, 0.0);
     }
-    let mean_square = values.iter().map(|value| value * value).sum::<f32>() / 32.0;
-    let importance = values.map(|value| mean_square.sqrt() + value.abs());
+    let root_mean_square = (sums(values, values, |a, b| [a * b])[0] / 32.0).sqrt();
+    let importance = values.map(|value| root_mean_square + value.abs());
+    let [w, x] = sums(values, &importance, |value, importance| [importance, importance * value]);
     let mut best = (f32::INFINITY, ((high - low) / 15.0, -low));
     for steps in STEPS {
-        let numbers = values.map(|value| ((value - low) * (steps / (high - low))).round().clamp(0.0, 15.0));
+        let factor = steps / (high - low);
+        let number = |value: f32| at_most(nearest((value - low) * factor), 15.0);
         // Weighted least squares of `scale · number − minimum`.
-        let sum = |term: &dyn Fn(usize) -> f32| (0..32).map(|i| importance[i] * term(i)).sum::<f32>();
-        let (w, n, nn) = (sum(&|_| 1.0), sum(&|i| numbers[i]), sum(&|i| numbers[i] * numbers[i]));
-        let (x, nx) = (sum(&|i| values[i]), sum(&|i| numbers[i] * values[i]));
+        let [n, nn, nx] = sums(values, &importance, |value, importance| {
+            let number = number(value);
+            let weighted = importance * number;
+            [weighted, weighted * number, weighted * value]
+        });
         let determinant = w * nn - n * n;
         if determinant <= 0.0 {
             continue;
@@ -123,12 +127,42 @@ fn fit(values: &[f32; 32]) -> (f32, f32) {
         if minimum < 0.0 {
             (scale, minimum) = (nx / nn, 0.0);
         }
-        let error = sum(&|i| (scale * numbers[i] - minimum - values[i]).powi(2));
+        let [error] = sums(values, &importance, |value, importance| {
+            let far = scale * number(value) - minimum - value;
+            [importance * far * far]
+        });
         if scale > 0.0 && error < best.0 {
             best = (error, (scale, minimum));
         }
     }
     best.1
+}
+
+/// Sums of terms over a group, in four lanes, which any vector unit can hold.
+#[inline(always)]
+fn sums<const N: usize>(a: &[f32; 32], b: &[f32; 32], terms: impl Fn(f32, f32) -> [f32; N]) -> [f32; N] {
+    let mut lanes = [[0.0f32; 4]; N];
+    for (a, b) in a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0) {
+        let terms: [[f32; N]; 4] = std::array::from_fn(|i| terms(a[i], b[i]));
+        for (n, lanes) in lanes.iter_mut().enumerate() {
+            for (lane, terms) in lanes.iter_mut().zip(&terms) {
+                *lane += terms[n];
+            }
+        }
+    }
+    lanes.map(|lanes| lanes.iter().sum())
+}
+
+/// As `f32::min`, in one instruction.
+fn at_most(value: f32, most: f32) -> f32 {
+    if value < most { value } else { most }
+}
+
+/// The nearest whole number, a half to the even one, of what is less than 2²² from zero. `f32::round` is a call of a function
+/// where the processor may be any x86-64.
+fn nearest(value: f32) -> f32 {
+    const WHOLE: f32 = 12_582_912.0; // From 2²³ to 2²⁴, floats are the whole numbers.
+    value + WHOLE - WHOLE
 }
 
 fn nf4(values: &[f32], levels: &[f32; 16], to: &mut Planes<'_>) {
