@@ -5,8 +5,9 @@
 #     bash benches/perplexity.sh [ROWS]
 #
 # ROWS rows (24 by default) of 512 tokens of the Python reference's prose, which every CPython carries, its examples and grammars
-# left out. Needs a Python with transformers, SmolLM2-135M-Instruct as a Hugging Face folder and its GGUF, as
-# benches/compare.sh does.
+# left out. The GGUF is measured as it is stored, and in other types that llama.cpp makes of it; the other forms are made on
+# loading. Needs a Python with transformers and llama-cpp-python, SmolLM2-135M-Instruct as a Hugging Face folder and its GGUF,
+# as benches/compare.sh does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rows=${1:-24}
@@ -51,6 +52,21 @@ print(f"{name:24} {tokens:10.0f} {exact:10.3f} {rounded:10.3f} {100 * (rounded /
         "$name" "$tokens" "$exact" "$rounded"
 }
 row "stored (Q4_1, head Q8_0)" --model "$gguf"
+for type in Q4_0 Q5_0 Q5_1 Q4_K_M Q5_K_M Q6_K; do
+    "$python" - "$gguf" "$work/$type.gguf" "$type" 2>"$work/log" <<'PYTHON' || { cat "$work/log" >&2; exit 1; }
+import sys
+import llama_cpp as lib
+
+stored, made, name = sys.argv[1:]
+params = lib.llama_model_quantize_default_params()
+params.ftype = getattr(lib, f"LLAMA_FTYPE_MOSTLY_{name}")
+params.allow_requantize = True
+failed = lib.llama_model_quantize(stored.encode(), made.encode(), params)
+sys.exit(f"llama.cpp cannot make {name}: {failed}" if failed else 0)
+PYTHON
+    row "GGUF $type" --model "$work/$type.gguf"
+    rm "$work/$type.gguf"
+done
 for base in bf16 q8_0 q4_k nf4; do
     row "$base" --model "$model" --base "$base"
 done
