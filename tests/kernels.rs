@@ -234,10 +234,10 @@ fn assert_same(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The two blocks of a layer in the device's own layout against the reference, forward and backward, with adapters on
-    /// some projections, with dropout and without, and computed again or not.
+    /// The two blocks of a layer, a projection by itself and the loss in the device's own layout against the reference, forward
+    /// and backward, with adapters on some projections, with dropout and without, and computed again or not.
     #[test]
-    fn fused_blocks_equal_their_references(
+    fn fused_operations_equal_their_references(
         seed in any::<u64>(), rows in prop_oneof![1usize..12, 60usize..100], kv_heads in 1usize..3, group in 1usize..4,
         head_dim in prop::sample::select(vec![2usize, 20, 64, 80, 128]), d_model in 2usize..70, wide in 1usize..90,
         r in 1usize..20, adapted in prop::collection::vec(any::<bool>(), 7), dropped in any::<bool>(), recompute in any::<bool>(),
@@ -275,6 +275,8 @@ proptest! {
                 with_gradients(&x, &[&gate, &up, &down], |x| block.forward(x))
             };
             assert_same(&format!("{name} feed-forward"), &feed(false), &feed(true));
+            let alone = |dense: bool| with_gradients(&x, &[&gate], |x| projection(x, gate.linear(dense)));
+            assert_same(&format!("{name} projection"), &alone(false), &alone(true));
 
             let head = Frozen::new(seed ^ 9, [wide + 1, d_model], None, None, &device);
             let targets = Targets::new((0..rows).map(|row| (row as u32, (row % (wide + 1)) as u32, 1.0 + (row % 2) as f32)));

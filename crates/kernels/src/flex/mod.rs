@@ -40,24 +40,31 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     }))
 }
 
-/// [`crate::projection`], where nothing is tracked.
+/// [`crate::projection`]
 pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
     let frozen = Frozen::new(linear)?;
     let input = Operand::new(x);
-    if input.is_tracked() || frozen.operands().iter().any(|operand| operand.is_tracked()) {
-        return None;
-    }
-    let [rows, _] = x.dims();
-    let mut y = vec![0.0; rows * frozen.weight.out()];
-    let pair = frozen.values();
-    let (level, linear) = (Level::best(), pair.borrow(&frozen.weight));
-    if rows <= few::FEW && pair.is_without_dropout() {
+    let [a, b] = frozen.operands();
+    let is_tracked = [&input, a, b].iter().any(|operand| operand.is_tracked());
+    let ([rows, width], out) = (x.dims(), frozen.weight.out());
+    let (level, values, pair, weight) = (Level::best(), input.values(), frozen.values(), Arc::clone(&frozen.weight));
+    let mut y = vec![0.0; rows * out];
+    let mut low = None;
+    if rows <= few::FEW && !is_tracked && pair.is_without_dropout() {
         let scratch = &mut few::Scratch::default();
-        few::project_few(level, &input.values(), [linear], [&mut y], false, false, scratch);
+        few::project_few(level, &values, [pair.borrow(&weight)], [&mut y], false, false, scratch);
     } else {
-        linear::project(level, &input.values(), rows, [linear], [&mut y], false);
+        [low] = linear::project(level, &values, rows, [pair.borrow(&weight)], [&mut y], false);
     }
-    Some(record([&input], y, [rows, frozen.weight.out()], || unreachable!("nothing is tracked")))
+    Some(record([&input, a, b], y, [rows, out], || {
+        Box::new(move |dy, wanted| {
+            let mut dx = wanted[0].then(|| vec![0.0; rows * width]);
+            let linears = [pair.borrow(&weight)];
+            let [of_adapter] = linear::project_backward(level, &values, rows, linears, &[low], [dy], dx.as_deref_mut());
+            let [da, db] = both(of_adapter);
+            [dx, da, db]
+        })
+    }))
 }
 
 /// [`crate::SelfAttention::forward`] over a packed batch.
