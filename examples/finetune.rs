@@ -15,6 +15,7 @@ use foehn::Pretrained;
 use foehn::corpus::{OffTarget, Pipeline, Record, SenseLexicon, clean, read_clean, split_stratified};
 use foehn::evaluate::{Answer, EvaluateConfig, Report, Suite, check_disjoint};
 use foehn::finetune::{Dataset, Outcome, Recipe, Run, checkpoint_to_start_from, train};
+use foehn::mistral::Base;
 
 /// Cleans the data, tunes a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
 #[derive(Parser)]
@@ -88,8 +89,9 @@ fn main() -> ExitCode {
         let out = arguments.out.display();
         println!("saved in {out}: adapter/, clean.jsonl, clean.report.json, metrics.jsonl, loss.svg, report.json");
         if let Some(adapter) = outcome.adapter {
+            let base = if recipe.base == Base::Stored { String::new() } else { format!(" --base {}", recipe.base) };
             let chat = "cargo run --release --example chat --";
-            println!("talk to it:  {chat} --model {} --adapter {}", recipe.model, adapter.display());
+            println!("talk to it:  {chat} --model {}{base} --adapter {}", recipe.model, adapter.display());
         }
         Ok(())
     })
