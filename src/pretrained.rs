@@ -98,6 +98,7 @@ pub enum LoadError {
 
 /// What a model is waited for.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Loading<'a> {
     /// Its files are found or fetched.
     Files(Progress<'a>),

@@ -124,6 +124,7 @@ pub fn show_loading() -> impl FnMut(Loading<'_>) {
     move |event| match event {
         Loading::Files(event) => fetch(event),
         Loading::Weights { done, total } => weights(done, total),
+        _ => {}
     }
 }
 
