@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         let after = match &arguments.model.adapter {
             None => None,
             Some(folder) => {
-                base.attach(folder, arguments.model.allow_mismatch)?;
+                base.attach(folder, arguments.model.allow_mismatch, &mut common::show_loading())?;
                 Some(common::evaluate("adapter", &base, &suite, &config)?)
             }
         };

@@ -128,7 +128,8 @@ fn cleaned(recipe: &Recipe, out: &Path) -> Result<Vec<Record>> {
 }
 
 fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, arguments: &Arguments) -> Result<Outcome> {
-    let manifest = base.manifest(foehn::sha256_of_file(&arguments.out.join("clean.jsonl"))?)?;
+    let manifest =
+        base.manifest(foehn::sha256_of_file(&arguments.out.join("clean.jsonl"))?, &mut common::show_loading())?;
     let (records, held_out) = match recipe.validation.fraction > 0.0 {
         true => split_stratified(records, recipe.validation.fraction, recipe.seed, "task")?,
         false => (records, Vec::new()),

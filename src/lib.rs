@@ -8,7 +8,7 @@
 //!
 //! let device = foehn::device("flex")?;
 //! let mut base = Pretrained::load("smollm2-135m-instruct", Base::Stored, &device, &mut |_| ())?;
-//! base.attach("runs/vakog/adapter".as_ref(), false)?;
+//! base.attach("runs/vakog/adapter".as_ref(), false, &mut |_| ())?;
 //! let question = [Message::new(Role::User, "What modality is: 'A bell rang'?")];
 //! let prompt = base.template.prompt(&base.tokenizer, &question)?;
 //! let answer = generate(&base.model, &base.tokenizer, &[prompt], &GenerateConfig::default(), &mut |_, _| ())?;

@@ -33,11 +33,11 @@ struct Checkpoint {
 }
 
 impl Checkpoint {
-    fn sha256(&self) -> Result<&str, LoadError> {
+    fn sha256(&self, progress: &mut dyn FnMut(Loading<'_>)) -> Result<&str, LoadError> {
         if let Some(sha256) = self.sha256.get() {
             return Ok(sha256);
         }
-        let sha256 = hash_of(&self.weights)?;
+        let sha256 = hash_of(&self.weights, progress)?;
         Ok(self.sha256.get_or_init(|| sha256))
     }
 }
@@ -109,6 +109,13 @@ pub enum Loading<'a> {
         /// All parts.
         total: usize,
     },
+    /// The checkpoint is hashed, to say or to see which one an adapter belongs to: so many bytes of so many are done.
+    Hash {
+        /// Bytes that are hashed.
+        done: u64,
+        /// All bytes of its tensors.
+        total: u64,
+    },
 }
 
 /// A network without its text side.
@@ -145,8 +152,13 @@ impl Network {
     ///
     /// # Errors
     /// [`LoadError::Adapter`].
-    pub fn attach(&mut self, folder: &Path, allow_mismatch: bool) -> Result<Adapter, LoadError> {
-        attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, ["", ""])
+    pub fn attach(
+        &mut self,
+        folder: &Path,
+        allow_mismatch: bool,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<Adapter, LoadError> {
+        attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, ["", ""], progress)
     }
 }
 
@@ -175,21 +187,26 @@ impl Pretrained {
     ///
     /// # Errors
     /// [`LoadError::Adapter`].
-    pub fn attach(&mut self, folder: &Path, allow_mismatch: bool) -> Result<Adapter, LoadError> {
+    pub fn attach(
+        &mut self,
+        folder: &Path,
+        allow_mismatch: bool,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<Adapter, LoadError> {
         let template = self.template.fingerprint();
         let hashes = [self.tokenizer.fingerprint(), &template];
-        attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, hashes)
+        attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, hashes, progress)
     }
 
     /// The part of an adapter's manifest that the model decides; the data's hash is the caller's.
     ///
     /// # Errors
     /// [`LoadError::Weights`] where the checkpoint can no longer be read.
-    pub fn manifest(&self, data_sha256: String) -> Result<Manifest, LoadError> {
+    pub fn manifest(&self, data_sha256: String, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Manifest, LoadError> {
         Ok(Manifest {
             foehn: env!("CARGO_PKG_VERSION").into(),
             base_name: self.name.clone(),
-            base_sha256: self.checkpoint.sha256()?.to_owned(),
+            base_sha256: self.checkpoint.sha256(progress)?.to_owned(),
             tokenizer_sha256: self.tokenizer.fingerprint().to_owned(),
             template_sha256: self.template.fingerprint(),
             data_sha256,
@@ -249,23 +266,28 @@ fn attach(
     allow_mismatch: bool,
     checkpoint: &Checkpoint,
     [tokenizer, template]: [&str; 2],
+    progress: &mut dyn FnMut(Loading<'_>),
 ) -> Result<Adapter, LoadError> {
     let failed = |source| LoadError::Adapter { path: folder.to_owned(), source: Box::new(source) };
     let adapter = Adapter::load(folder).map_err(failed)?;
     if let Some(manifest) = adapter.manifest.as_ref().filter(|_| !allow_mismatch) {
-        manifest.check(checkpoint.sha256()?, tokenizer, template).map_err(failed)?;
+        manifest.check(checkpoint.sha256(progress)?, tokenizer, template).map_err(failed)?;
     }
     foehn_lora::attach(model, &adapter).map_err(failed)?;
     Ok(adapter)
 }
 
 /// Hashes names, shapes and bytes of all tensors: the same for one file as for the same tensors in shards.
-fn hash_of(weights: &Weights) -> Result<String, LoadError> {
-    let mut hasher = Sha256::new();
+fn hash_of(weights: &Weights, progress: &mut dyn FnMut(Loading<'_>)) -> Result<String, LoadError> {
+    let len = |name| weights.bytes(name).map(|bytes| bytes.len() as u64);
+    let total = weights.names().map(len).sum::<Result<u64, _>>()?;
+    let (mut hasher, mut done) = (Sha256::new(), 0);
     for name in weights.names() {
         let info = weights.info(name).map(|info| format!("{name} {:?} {}\n", info.shape, info.dtype.name()));
         hasher.update(info.unwrap_or_default());
         hasher.update(weights.read(name)?);
+        done += len(name)?;
+        progress(Loading::Hash { done, total });
     }
     Ok(hexadecimal(&hasher.finalize()))
 }

@@ -48,7 +48,7 @@ impl ModelArgs {
     pub fn load(&self) -> Result<Pretrained> {
         let mut base = Pretrained::load(&self.model, self.base, &self.device()?, &mut show_loading())?;
         if let Some(folder) = &self.adapter {
-            base.attach(folder, self.allow_mismatch)?;
+            base.attach(folder, self.allow_mismatch, &mut show_loading())?;
         }
         Ok(base)
     }
@@ -57,7 +57,7 @@ impl ModelArgs {
     pub fn load_network(&self) -> Result<Network> {
         let mut network = Network::load(&self.model, self.base, &self.device()?, &mut show_loading())?;
         if let Some(folder) = &self.adapter {
-            network.attach(folder, self.allow_mismatch)?;
+            network.attach(folder, self.allow_mismatch, &mut show_loading())?;
         }
         Ok(network)
     }
@@ -68,7 +68,7 @@ pub fn network_or_synthetic(arguments: &ModelArgs, config: Option<&Path>) -> Res
     let Some(path) = config else { return Ok(arguments.load_network()?.model) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let config = MistralConfig::from_json(&text).with_context(|| path.display().to_string())?;
-    let mut model = Mistral::synthetic(&config, arguments.base, &arguments.device()?, &mut show_weights());
+    let mut model = Mistral::synthetic(&config, arguments.base, &arguments.device()?, &mut show_parts("loading"));
     if let Some(folder) = &arguments.adapter {
         foehn::lora::attach(&mut model, &foehn::lora::Adapter::load(folder)?)?;
     }
@@ -120,19 +120,21 @@ pub fn show_fetch() -> impl FnMut(Progress<'_>) {
 
 /// Shows on stderr what a model is waited for.
 pub fn show_loading() -> impl FnMut(Loading<'_>) {
-    let (mut fetch, mut weights) = (show_fetch(), show_weights());
+    let (mut fetch, mut weights, mut hash) = (show_fetch(), show_parts("loading"), show_parts("hashing"));
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20) as usize;
     move |event| match event {
         Loading::Files(event) => fetch(event),
         Loading::Weights { done, total } => weights(done, total),
+        Loading::Hash { done, total } => hash(mib(done), mib(total)),
         _ => {}
     }
 }
 
-/// Shows on stderr how much of the weights is done.
-fn show_weights() -> impl FnMut(usize, usize) {
+/// Shows on stderr how many parts of a model are done.
+fn show_parts(what: &str) -> impl FnMut(usize, usize) {
     let mut bar: Option<ProgressBar> = None;
     move |done, total| {
-        let bar = bar.get_or_insert_with(|| progress("loading", total as u64));
+        let bar = bar.get_or_insert_with(|| progress(what, total as u64));
         bar.set_position(done as u64);
         if done == total {
             bar.finish_and_clear();

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let recipe = Recipe { epochs: 3, batch_size: 1, checkpoint_steps: 0, learning_rate: 5e-3, ..Recipe::default() };
     let out = std::env::temp_dir().join(format!("foehn-consumer-{}", std::process::id()));
-    let manifest = base.manifest(String::new())?;
+    let manifest = base.manifest(String::new(), &mut |_| ())?;
     let run = Run { recipe: &recipe, training: &data, validation: None, manifest, out: &out, resume: false };
     let outcome = train(&mut base.model, run, &mut |event| {
         if let Event::Step(metrics) = event {
