@@ -10,8 +10,8 @@ use crate::blocks::{Planes, unpack, zero};
 /// The largest block.
 const MOST: usize = 256;
 
-/// Fills `values` from `bytes`; `false` if `dtype` has no `f32` form. Both must be the same whole number of blocks long.
-pub(crate) fn dequantize(dtype: DType, bytes: &[u8], values: &mut [f32]) -> bool {
+/// Fills `values` from `bytes`, both the same whole number of blocks long. Of a type that has no `f32` form, nothing is filled.
+pub(crate) fn dequantize(dtype: DType, bytes: &[u8], values: &mut [f32]) {
     match dtype {
         DType::F32 => {
             for (bytes, value) in bytes.as_chunks().0.iter().zip(values) {
@@ -24,7 +24,7 @@ pub(crate) fn dequantize(dtype: DType, bytes: &[u8], values: &mut [f32]) -> bool
                 *value = f32::from_le_bytes([0, 0, low, high]);
             }
         }
-        DType::Other(_) => return false,
+        DType::Other(_) => {}
         _ => {
             let block = dtype.block();
             for (bytes, values) in bytes.chunks_exact(block.bytes).zip(values.chunks_exact_mut(block.elements)) {
@@ -32,7 +32,6 @@ pub(crate) fn dequantize(dtype: DType, bytes: &[u8], values: &mut [f32]) -> bool
             }
         }
     }
-    true
 }
 
 /// Through a small buffer, since the bytes needn't be aligned and `half` converts slices with the processor's own

@@ -36,6 +36,35 @@ pub enum Error {
         /// The block's place in the tensor, from 0.
         block: usize,
     },
+    /// An element of a stored tensor is no number to compute with.
+    #[error(
+        "element {index} of tensor {name:?} in {} is {value}: the file is damaged, fetch or make it again",
+        path.display()
+    )]
+    NotFinite {
+        /// The file, or the folder of a model in several.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The element's place in the tensor, from 0.
+        index: usize,
+        /// The element.
+        value: f32,
+    },
+    /// An element of a tensor to be saved is infinite or not a number, or becomes infinite in the type that is written.
+    #[error("element {index} of tensor {name:?} is {value}, which is no finite {dtype}: {} is not written", path.display())]
+    Unsaveable {
+        /// The file to be written.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The element's place in the tensor, from 0.
+        index: usize,
+        /// The element.
+        value: f32,
+        /// The type it was to be stored as.
+        dtype: &'static str,
+    },
     /// The folder holds no model under a name that this crate reads.
     #[error("no weights in {}: it has neither model.safetensors.index.json nor model.safetensors", path.display())]
     NoWeights {
@@ -199,6 +228,30 @@ pub enum Error {
         shard: PathBuf,
         /// The tensor.
         name: String,
+    },
+    /// A shard that holds a tensor which the index places in another shard.
+    #[error(
+        "{} holds tensor {name:?}, which {} places in another shard: fetch the model again",
+        shard.display(),
+        path.display()
+    )]
+    ElsewhereInIndex {
+        /// The index.
+        path: PathBuf,
+        /// The shard.
+        shard: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A text file that is larger than any of its kind.
+    #[error("{} has {found} bytes; files of its kind have {limit} at most, so it is not read", path.display())]
+    TextTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+        /// The largest size that is read.
+        limit: u64,
     },
     /// A GGUF file of a version that this crate doesn't read.
     #[error("{} is GGUF version {found}; versions 2 and 3 (little-endian) are read: convert it again", path.display())]

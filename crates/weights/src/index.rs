@@ -1,12 +1,11 @@
 //! `model.safetensors.index.json`: which shard holds which tensor.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
 
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
 #[derive(Deserialize)]
 struct Index {
@@ -16,10 +15,10 @@ struct Index {
 /// Shards in byte order of their names, each with the tensors that the index places there.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Json`], or [`Error::ShardName`] for a shard that isn't a plain file name: shards lie beside
+/// [`Error::Io`], [`Error::TextTooLarge`], [`Error::Json`], or [`Error::ShardName`] for a shard that isn't a plain file name: shards lie beside
 /// their index, so anything else would let a downloaded file point elsewhere on the disk.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    let text = fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+    let text = text::read(path)?;
     let index: Index = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, shard) in index.weight_map {

@@ -36,6 +36,7 @@ mod map;
 mod quantize;
 mod safetensors;
 mod save;
+mod text;
 mod weights;
 
 pub use blocks::{Planes, unpack};
@@ -44,4 +45,5 @@ pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use quantize::Quantization;
 pub use save::{FloatType, Tensor, TensorSpec, save_safetensors, save_safetensors_with};
+pub use text::{MAX_TEXT, read as read_text};
 pub use weights::{TensorInfo, Weights};

@@ -13,6 +13,9 @@ use serde::ser::{SerializeMap, Serializer};
 use crate::safetensors::{MAX_HEADER, METADATA};
 use crate::{Error, Result};
 
+/// Values that are checked and written at a time.
+const WRITTEN: usize = 4096;
+
 /// The float types that can be written. `f32` values are rounded to the nearest, ties to even.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FloatType {
@@ -56,7 +59,7 @@ impl<'a> Tensor<'a> {
 ///
 /// # Errors
 /// [`Error::Io`] (a full disk is one, and nothing is left behind), [`Error::Duplicate`], [`Error::ReservedName`],
-/// [`Error::ShapeMismatch`].
+/// [`Error::ShapeMismatch`], and [`Error::Unsaveable`] for a value that is not finite, or not as its type stores it.
 pub fn save_safetensors(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Result<()> {
     let by_name: BTreeMap<&str, &Tensor<'_>> =
         tensors.iter().map(|tensor| (tensor.spec.name.as_str(), tensor)).collect();
@@ -91,7 +94,11 @@ pub fn save_safetensors_with<'a, E: From<Error>>(
                 let (name, shape, found) = (spec.name.clone(), spec.shape.clone(), values.len());
                 return Err(Error::ShapeMismatch { path: path.to_owned(), name, shape, found }.into());
             }
-            write_values(&mut writer, spec.dtype, &values).map_err(io)?;
+            let broken = write_values(&mut writer, spec.dtype, &values).map_err(io)?;
+            if let Some(index) = broken {
+                let (path, name, dtype) = (path.to_owned(), spec.name.clone(), spec.dtype.name());
+                return Err(Error::Unsaveable { path, name, index, value: values[index], dtype }.into());
+            }
         }
         writer.flush().map_err(io)?;
         Ok(())
@@ -117,9 +124,13 @@ fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&File) -> Result<(
     Ok(())
 }
 
-fn write_values(writer: &mut impl Write, dtype: FloatType, values: &[f32]) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(4 * 4096);
-    for values in values.chunks(4096) {
+/// Writes values until one is not finite as it is stored, and gives its place.
+fn write_values(writer: &mut impl Write, dtype: FloatType, values: &[f32]) -> io::Result<Option<usize>> {
+    let mut buffer = Vec::with_capacity(4 * WRITTEN);
+    for (piece, values) in values.chunks(WRITTEN).enumerate() {
+        if let Some(at) = values.iter().position(|&value| !dtype.is_finite(value)) {
+            return Ok(Some(piece * WRITTEN + at));
+        }
         buffer.clear();
         match dtype {
             FloatType::F32 => values.iter().for_each(|value| buffer.extend_from_slice(&value.to_le_bytes())),
@@ -128,7 +139,7 @@ fn write_values(writer: &mut impl Write, dtype: FloatType, values: &[f32]) -> io
         }
         writer.write_all(&buffer)?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The length and the JSON, padded with spaces so that the data is aligned to eight bytes.
@@ -177,6 +188,15 @@ impl FloatType {
         match self {
             Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
+        }
+    }
+
+    /// Whether a value is finite once it is rounded to this type.
+    fn is_finite(self, value: f32) -> bool {
+        match self {
+            Self::F16 => f16::from_f32(value).is_finite(),
+            Self::BF16 => bf16::from_f32(value).is_finite(),
+            Self::F32 => value.is_finite(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`Weights`]: named tensors, wherever they lie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,12 @@ use crate::{DType, Error, Gguf, Result, blocks, dequant, gguf, index, safetensor
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+
+/// Blocks that are opened before they are checked.
+const PIECE: usize = 4096;
+
+/// Bytes that are compared at a time.
+const COMPARED: usize = 1 << 20;
 
 /// A tensor's shape and storage type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +56,8 @@ impl Weights {
     /// Opens a `.safetensors` file, a GGUF file (known by its first four bytes), or a folder.
     ///
     /// In a folder, `model.safetensors.index.json` is followed if it is there, and `model.safetensors` is read otherwise;
-    /// nothing is globbed, since Mistral's folders hold a second copy of the weights under another name.
+    /// nothing is globbed, since Mistral's folders hold a second copy of the weights under another name. What a shard holds
+    /// and the index forgets counts too, as in transformers.
     ///
     /// # Errors
     /// Whatever is wrong with a header, a shard or the index, as the [`Error`] that names the file and the place.
@@ -87,15 +94,25 @@ impl Weights {
     /// Quantised blocks are turned into exactly the numbers that the Python package `gguf` gives.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`], [`Error::BrokenBlock`], or [`Error::NotFloat`] for a type that has no `f32` form here.
+    /// [`Error::NoSuchTensor`], [`Error::BrokenBlock`] and [`Error::NotFinite`] for what is no number to compute with, or
+    /// [`Error::NotFloat`] for a type that has no `f32` form here.
     pub fn load_f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let (file, entry) = self.entry(name)?;
         let TensorInfo { shape, dtype } = &entry.info;
+        if let DType::Other(_) = dtype {
+            return Err(Error::NotFloat { path: file.path().to_owned(), name: name.to_owned(), dtype: *dtype });
+        }
         let bytes = self.read_blocks(name)?;
         let block = dtype.block();
         let mut values = vec![0.0; bytes.len() / block.bytes * block.elements];
-        if !dequant::dequantize(*dtype, &bytes, &mut values) {
-            return Err(Error::NotFloat { path: file.path().to_owned(), name: name.to_owned(), dtype: *dtype });
+        // In pieces, so that what was just written is still in the cache when it is checked.
+        let pieces = bytes.chunks(PIECE * block.bytes).zip(values.chunks_mut(PIECE * block.elements));
+        for (piece, (bytes, values)) in pieces.enumerate() {
+            dequant::dequantize(*dtype, bytes, values);
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let (path, index, value) = (file.path().to_owned(), piece * PIECE * block.elements + at, values[at]);
+                return Err(Error::NotFinite { path, name: name.to_owned(), index, value });
+            }
         }
         Ok((values, shape.clone()))
     }
@@ -108,6 +125,27 @@ impl Weights {
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
         let (file, entry) = self.entry(name)?;
         file.slice(entry.range.clone(), || format!("tensor {name:?}"))
+    }
+
+    /// Whether two tensors have the same shape, type and bytes. It stops at the first difference.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn same(&self, a: &str, b: &str) -> Result<bool> {
+        let ((a_file, a_entry), (b_file, b_entry)) = (self.entry(a)?, self.entry(b)?);
+        if a_entry.info != b_entry.info || a_entry.range.len() != b_entry.range.len() {
+            return Ok(false);
+        }
+        let (a_starts, b_starts) = (a_entry.range.clone(), b_entry.range.clone());
+        for (from, other) in a_starts.step_by(COMPARED).zip(b_starts.step_by(COMPARED)) {
+            let piece = |file: &MappedFile, from: usize, end: usize, name: &str| {
+                file.read(from..end.min(from + COMPARED), || format!("tensor {name:?}"))
+            };
+            if piece(a_file, from, a_entry.range.end, a)? != piece(b_file, other, b_entry.range.end, b)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A copy of a tensor's bytes, as [`bytes`](Self::bytes) gives them. Unlike there, the file's pages do not come to count as
@@ -168,17 +206,26 @@ impl Weights {
 
     fn open_shards(folder: &Path, index: &Path) -> Result<Self> {
         let mut weights = Self::empty(folder);
-        for (shard, names) in index::read(index)? {
-            let path = folder.join(&shard);
+        let shards = index::read(index)?;
+        let indexed: BTreeSet<&String> = shards.values().flatten().collect();
+        for (shard, names) in &shards {
+            let path = folder.join(shard);
             if !path.is_file() {
                 return Err(Error::MissingShard { path: index.to_owned(), shard: path });
             }
             let file = MappedFile::open(&path)?;
             let mut header = safetensors::read_header(&file)?;
             for name in names {
-                let Some(entry) = header.tensors.remove(&name) else {
-                    return Err(Error::NotInShard { path: index.to_owned(), shard: path, name });
+                let Some(entry) = header.tensors.remove(name) else {
+                    return Err(Error::NotInShard { path: index.to_owned(), shard: path, name: name.clone() });
                 };
+                weights.tensors.insert(name.clone(), (weights.files.len(), entry));
+            }
+            for (name, entry) in header.tensors {
+                let elsewhere = indexed.contains(&name) || weights.tensors.contains_key(&name);
+                if elsewhere {
+                    return Err(Error::ElsewhereInIndex { path: index.to_owned(), shard: path, name });
+                }
                 weights.tensors.insert(name, (weights.files.len(), entry));
             }
             weights.metadata.append(&mut header.metadata);

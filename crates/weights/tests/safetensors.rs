@@ -72,6 +72,82 @@ fn shards_are_found_by_the_index_alone() {
 }
 
 #[test]
+fn a_tensor_that_the_index_forgets_is_a_tensor_of_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let two = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"q":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
+    file("1.safetensors", &safetensors(two, &le_bytes(&[1.0, 3.0])));
+    file("2.safetensors", &one("b", &[2.0]));
+    let index = folder.path().join("model.safetensors.index.json");
+    fs::write(&index, r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#).unwrap();
+    let weights = Weights::open(folder.path()).unwrap();
+    assert_eq!(weights.names().collect::<Vec<_>>(), ["a", "b", "q"]);
+    assert_eq!(weights.load_f32("q").unwrap().0, [3.0]);
+    // A second tensor of a name: which of them the model is made of would be a guess.
+    file("2.safetensors", &safetensors(&two.replace("\"q\"", "\"b\""), &le_bytes(&[1.0, 3.0])));
+    let error = Weights::open(folder.path()).unwrap_err();
+    assert_says(&error, &index, "tensor \"a\"");
+    assert!(matches!(error, Error::ElsewhereInIndex { .. }), "{error:?}");
+}
+
+#[test]
+fn what_is_not_finite_is_refused_by_name() {
+    for (dtype, bytes, value) in [
+        ("F32", f32::NAN.to_le_bytes().to_vec(), "NaN"),
+        ("F32", f32::NEG_INFINITY.to_le_bytes().to_vec(), "-inf"),
+        ("F16", 0x7c00u16.to_le_bytes().to_vec(), "inf"),
+        ("BF16", 0xff80u16.to_le_bytes().to_vec(), "-inf"),
+    ] {
+        let (_folder, path) = scratch("m.safetensors");
+        let (size, at) = (bytes.len(), 5000);
+        let json = format!(r#"{{"t.weight":{{"dtype":"{dtype}","shape":[6000],"data_offsets":[0,{}]}}}}"#, 6000 * size);
+        let mut data = vec![0; 6000 * size];
+        data[at * size..][..size].copy_from_slice(&bytes);
+        fs::write(&path, safetensors(&json, &data)).unwrap();
+        let error = Weights::open(&path).unwrap().load_f32("t.weight").unwrap_err();
+        assert_says(&error, &path, &format!("element 5000 of tensor \"t.weight\""));
+        assert!(error.to_string().contains(value), "{error}");
+    }
+}
+
+#[test]
+fn an_index_is_read_within_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors.index.json");
+    // A hole in the file: no byte of it is stored.
+    fs::File::create(&path).unwrap().set_len(foehn_weights::MAX_TEXT + 1).unwrap();
+    let error = Weights::open(folder.path()).unwrap_err();
+    assert_says(&error, &path, "268435457 bytes");
+    assert!(matches!(error, Error::TextTooLarge { limit: 268_435_456, .. }), "{error:?}");
+}
+
+#[test]
+fn tensors_are_the_same_by_shape_type_and_bytes() {
+    let (_folder, path) = scratch("m.safetensors");
+    let count = 300_000;
+    let size = 4 * count;
+    let entry = |name: &str, shape: &str, place: usize| {
+        format!(
+            r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{},{}]}}"#,
+            place * size,
+            (place + 1) * size
+        )
+    };
+    let shape = format!("[{count}]");
+    let entries =
+        [entry("a", &shape, 0), entry("b", &shape, 1), entry("c", &shape, 2), entry("d", &format!("[1,{count}]"), 3)];
+    let mut values = vec![0.25f32; 4 * count];
+    // The last element of `c`, in the second piece that is compared.
+    values[3 * count - 1] = 0.5;
+    fs::write(&path, safetensors(&format!("{{{}}}", entries.join(",")), &le_bytes(&values))).unwrap();
+    let weights = Weights::open(&path).unwrap();
+    assert!(weights.same("a", "b").unwrap());
+    assert!(!weights.same("a", "c").unwrap());
+    assert!(!weights.same("a", "d").unwrap());
+    assert!(matches!(weights.same("a", "e").unwrap_err(), Error::NoSuchTensor { .. }));
+}
+
+#[test]
 fn a_broken_index_is_refused() {
     type Is = fn(&Error) -> bool;
     let cases: [(&str, &str, Is); 5] = [
