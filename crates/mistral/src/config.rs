@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 
+mod known;
+
 /// The fields of `config.json` that the computation depends on, under their names there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MistralConfig {
@@ -57,6 +59,7 @@ impl MistralConfig {
             return Err(field("model_type", show(map.get("model_type")), "mistral or llama"));
         }
         json.refuse_unsupported()?;
+        known::check_json(&map)?;
         let heads = json.required("num_attention_heads")?;
         let hidden_size = json.required("hidden_size")?;
         let window = match map.get("sliding_window") {
@@ -64,13 +67,20 @@ impl MistralConfig {
             None => None,
             Some(_) => json.count("sliding_window")?,
         };
+        let window = match json.flag("use_sliding_window")? {
+            Some(false) => None,
+            _ => window,
+        };
+        let layers = json.required("num_hidden_layers")?;
+        json.check_layer_types(layers, window)?;
         Self {
             hidden_size,
             intermediate_size: json.required("intermediate_size")?,
-            num_hidden_layers: json.required("num_hidden_layers")?,
+            num_hidden_layers: layers,
             num_attention_heads: heads,
+            // As in transformers: null means all heads in both, and nothing means Mistral's 8.
             num_key_value_heads: json.count("num_key_value_heads")?.unwrap_or(match model_type {
-                "mistral" => 8,
+                "mistral" if !map.contains_key("num_key_value_heads") => 8,
                 _ => heads,
             }),
             head_dim: json.count("head_dim")?.unwrap_or(hidden_size / heads.max(1)),
@@ -81,8 +91,8 @@ impl MistralConfig {
             }),
             rope_theta: json.rope_theta()?,
             rms_norm_eps: json.number("rms_norm_eps")?.unwrap_or(1e-6),
-            sliding_window: window.filter(|_| json.flag("use_sliding_window") != Some(false)),
-            tie_word_embeddings: json.flag("tie_word_embeddings").unwrap_or(false),
+            sliding_window: window,
+            tie_word_embeddings: json.flag("tie_word_embeddings")?.unwrap_or(false),
             bos_token_id: json.ids("bos_token_id")?.first().copied(),
             eos_token_id: json.ids("eos_token_id")?,
         }
@@ -99,16 +109,16 @@ impl MistralConfig {
         if architecture != "llama" {
             return Err(field("general.architecture", architecture, "llama"));
         }
-        if let Some(scaling) = gguf.get_str("llama.rope.scaling.type")?.filter(|kind| *kind != "none") {
-            return Err(field("llama.rope.scaling.type", scaling, "none"));
-        }
+        known::check_gguf(gguf)?;
         let count = |key: &str| gguf.get_u32(key).map(|value| value.map(|value| value as usize));
         let required = |key: &str| count(key)?.ok_or_else(|| field(key, "nothing", "a number"));
         let heads = required("llama.attention.head_count")?;
         let hidden_size = required("llama.embedding_length")?;
         let head_dim = count("llama.attention.key_length")?.unwrap_or(hidden_size / heads.max(1));
-        if let Some(rotated) = count("llama.rope.dimension_count")?.filter(|&rotated| rotated != head_dim) {
-            return Err(field("llama.rope.dimension_count", rotated, head_dim));
+        for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
+            if let Some(found) = count(key)?.filter(|&found| found != head_dim) {
+                return Err(field(key, found, head_dim));
+            }
         }
         Self {
             hidden_size,
@@ -215,8 +225,8 @@ impl<'a> Json<'a> {
         self.get(name).map(|value| value.as_str().ok_or_else(|| field(name, value, "a string"))).transpose()
     }
 
-    fn flag(&self, name: &str) -> Option<bool> {
-        self.get(name).and_then(Value::as_bool)
+    fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
+        self.get(name).map(|value| value.as_bool().ok_or_else(|| field(name, value, "true or false"))).transpose()
     }
 
     /// An id or a list of ids.
@@ -245,31 +255,30 @@ impl<'a> Json<'a> {
     }
 
     fn refuse_unsupported(&self) -> Result<(), Error> {
+        // Two names of one function.
         let activation = self.text("hidden_act")?.unwrap_or("silu");
-        if activation != "silu" {
+        if !["silu", "swish"].contains(&activation) {
             return Err(field("hidden_act", activation, "silu"));
-        }
-        for name in ["attention_bias", "mlp_bias"] {
-            if self.flag(name) == Some(true) {
-                return Err(field(name, true, false));
-            }
         }
         for name in ["rope_scaling", "rope_parameters"] {
             let Some(value) = self.get(name) else { continue };
             let Some(rope) = value.as_object() else {
                 return Err(field(name, value, "an object"));
             };
-            let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str);
-            if let Some(kind) = kind.filter(|kind| *kind != "default") {
-                return Err(field(format!("{name}.rope_type"), kind, "default"));
-            }
-        }
-        for name in ["quantization_config", "partial_rotary_factor"] {
-            if let Some(value) = self.get(name).filter(|value| value.as_f64() != Some(1.0)) {
-                return Err(field(name, value, "nothing"));
-            }
+            known::check_rope(name, rope)?;
         }
         Ok(())
+    }
+
+    /// Every layer must be of the kind that the window makes it.
+    fn check_layer_types(&self, layers: usize, window: Option<usize>) -> Result<(), Error> {
+        let Some(value) = self.get("layer_types") else { return Ok(()) };
+        let kind = if window.is_some() { "sliding_attention" } else { "full_attention" };
+        let is_one_kind = |list: &Vec<Value>| list.len() == layers && list.iter().all(|found| found == kind);
+        match value.as_array().is_some_and(is_one_kind) {
+            true => Ok(()),
+            false => Err(field("layer_types", value, format!("{layers} times {kind:?}"))),
+        }
     }
 }
 
@@ -322,6 +331,42 @@ mod tests {
         check(r#""model_type": "llama", "vocab_size": 49152, "rope_theta": 100000, "bos_token_id": 1"#, 128, None, 1e5);
     }
 
+    /// What transformers and others write beside what counts.
+    #[test]
+    fn published_configs_carry_more_than_counts() {
+        let smollm2 = r#""model_type": "llama", "vocab_size": 49152, "architectures": ["LlamaForCausalLM"],
+            "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+            "initializer_range": 0.041666666666666664, "is_llama_config": true, "max_position_embeddings": 8192,
+            "mlp_bias": false, "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": false,
+            "rope_scaling": null, "rope_theta": 100000, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+            "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}, "transformers_version": "4.42.3",
+            "use_cache": true"#;
+        let config = parse(smollm2).unwrap();
+        assert_eq!((config.rope_theta, config.tie_word_embeddings), (1e5, true));
+        let unsloth = r#""model_type": "mistral", "vocab_size": 32768, "_name_or_path": "x", "unsloth_version": "2026.1",
+            "dtype": "bfloat16", "layer_types": null, "quantization_config": null, "use_sliding_window": false,
+            "rope_parameters": {"rope_theta": 1e6, "rope_type": "default", "factor": 1.0}, "auto_map": {"AutoTokenizer": "t"}"#;
+        let config = parse(unsloth).unwrap();
+        assert_eq!((config.rope_theta, config.sliding_window), (1e6, None));
+        let layers = vec![r#""full_attention""#; 32].join(", ");
+        parse(&format!(r#""model_type": "llama", "vocab_size": 9, "layer_types": [{layers}]"#)).unwrap();
+    }
+
+    #[test]
+    fn null_key_value_heads_are_all_heads() {
+        let heads = |kind: &str, rest: &str| {
+            let config = format!(
+                r#"{{"model_type": "{kind}", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+                "num_attention_heads": 16, "vocab_size": 9{rest}}}"#
+            );
+            MistralConfig::from_json(&config).unwrap().num_key_value_heads
+        };
+        assert_eq!(heads("mistral", r#", "num_key_value_heads": null"#), 16);
+        assert_eq!(heads("llama", r#", "num_key_value_heads": null"#), 16);
+        assert_eq!(heads("mistral", ""), 8);
+        assert_eq!(heads("llama", ""), 16);
+    }
+
     #[test]
     fn unsupported_fields_are_named() {
         let check = |rest: &str, name: &str| match parse(rest) {
@@ -337,6 +382,27 @@ mod tests {
         check(&format!(r#"{good}, "mlp_bias": true"#), "mlp_bias");
         check(&format!(r#"{good}, "rope_scaling": {{"rope_type": "yarn"}}"#), "rope_scaling.rope_type");
         check(&format!(r#"{good}, "rope_parameters": {{"rope_type": "llama3"}}"#), "rope_parameters.rope_type");
+        for (rest, name) in [
+            (r#""attention_bias": 1"#, "attention_bias"),
+            (r#""qkv_bias": true"#, "qkv_bias"),
+            (r#""tie_word_embeddings": "yes""#, "tie_word_embeddings"),
+            (r#""quantization_config": {"quant_method": "fp8"}"#, "quantization_config"),
+            (r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor"),
+            (r#""rope_interleaved": true"#, "rope_interleaved"),
+            (r#""layer_types": ["full_attention", "sliding_attention"]"#, "layer_types"),
+            (r#""auto_map": {"AutoModelForCausalLM": "code.Model"}"#, "auto_map"),
+            (r#""no_rope_layers": [1, 1, 0]"#, "no_rope_layers"),
+            (r#""logit_scale": 0.0625"#, "logit_scale"),
+            (r#""num_local_experts": 8"#, "num_local_experts"),
+            (r#""final_logit_softcapping": 30.0"#, "final_logit_softcapping"),
+            (r#""rope_scaling": {"factor": 8.0}"#, "rope_scaling.factor"),
+            (r#""rope_scaling": {"rope_type": 3}"#, "rope_scaling.rope_type"),
+            (r#""rope_scaling": {"type": "linear", "factor": 2.0}"#, "rope_scaling.type"),
+            (r#""rope_parameters": {"full_attention": {"rope_type": "default"}}"#, "rope_parameters.full_attention"),
+            (r#""rope_parameters": {"partial_rotary_factor": 0.25}"#, "rope_parameters.partial_rotary_factor"),
+        ] {
+            check(&format!("{good}, {rest}"), name);
+        }
         check(&format!(r#"{good}, "head_dim": 15"#), "head_dim");
         check(&format!(r#"{good}, "head_dim": "16""#), "head_dim");
         check(&format!(r#"{good}, "sliding_window": 0"#), "sliding_window");

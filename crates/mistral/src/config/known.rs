@@ -1,0 +1,200 @@
+//! Which keys of a config are known, and what becomes of the others.
+//!
+//! A key that is read is checked where it is read. Of the rest, some have no effect on what is computed, some have none at one
+//! value, and a key that stands in neither list may mean another network: it is refused by its name.
+
+use foehn_weights::Gguf;
+use serde_json::{Map, Value, json};
+
+use super::field;
+use crate::Error;
+
+/// Keys of `config.json` that are read.
+const READ: [&str; 21] = [
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "rms_norm_eps",
+    "sliding_window",
+    "use_sliding_window",
+    "layer_types",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "hidden_act",
+    "auto_map",
+];
+
+/// Keys of `config.json` that change nothing of a forward pass: notes, settings of training and of sampling, and what
+/// transformers writes for every kind of model.
+#[rustfmt::skip]
+const WITHOUT_EFFECT: [&str; 77] = [
+    "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache", "initializer_range", "pretraining_tp",
+    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "is_llama_config",
+    "transformers.js_config", "_name_or_path", "_commit_hash", "_attn_implementation", "_attn_implementation_autoset",
+    "_attn_implementation_internal", "_flash_attn_2_enabled", "_experts_implementation", "attn_implementation",
+    "unsloth_version", "unsloth_fixed", "model_name", "license", "name", "use_bfloat16", "use_flash_attention",
+    "gradient_checkpointing", "tokenizer_class", "pad_token_id", "unk_token_id", "sep_token_id", "mask_token_id",
+    "decoder_start_token_id", "eos_token", "bos_token", "pad_token", "return_dict", "use_return_dict",
+    "output_hidden_states", "output_attentions", "torchscript", "tf_legacy_loss", "is_decoder", "max_length",
+    "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature",
+    "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "output_scores",
+    "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
+    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "finetuning_task", "id2label",
+    "label2id", "problem_type", "prefix", "task_specific_params",
+];
+
+/// Keys of `config.json` that have no effect at one value, and mean another network at any other.
+fn at_one_value() -> [(&'static str, Value); 21] {
+    [
+        ("attention_bias", json!(false)),
+        ("mlp_bias", json!(false)),
+        ("qkv_bias", json!(false)),
+        ("use_bias", json!(false)),
+        ("bias", json!(false)),
+        ("attention_out_bias", json!(false)),
+        ("lm_head_bias", json!(false)),
+        ("rope_interleaved", json!(false)),
+        ("rope_traditional", json!(false)),
+        ("use_qk_norm", json!(false)),
+        ("qk_norm", json!(false)),
+        ("qk_layernorm", json!(false)),
+        ("is_encoder_decoder", json!(false)),
+        ("add_cross_attention", json!(false)),
+        ("tie_encoder_decoder", json!(false)),
+        ("output_router_logits", json!(false)),
+        ("partial_rotary_factor", json!(1)),
+        ("rotary_pct", json!(1)),
+        ("chunk_size_feed_forward", json!(0)),
+        ("pruned_heads", json!({})),
+        ("num_labels", json!(2)),
+    ]
+}
+
+/// Refuses a key of `config.json` that is not known, or not at its value. `null` counts as absent.
+pub(super) fn check_json(map: &Map<String, Value>) -> Result<(), Error> {
+    let accepted = at_one_value();
+    for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
+        if READ.contains(&key.as_str()) || WITHOUT_EFFECT.contains(&key.as_str()) {
+            continue;
+        }
+        match accepted.iter().find(|(name, _)| name == key) {
+            Some((_, expected)) if is_equal(value, expected) => (),
+            Some((_, expected)) => return Err(field(key, value, expected)),
+            None => return Err(field(key, value, "no such key: it is not known here, and may mean another network")),
+        }
+    }
+    // Code of a tokenizer has no part in the network.
+    if let Some(code) = map.get("auto_map").and_then(Value::as_object) {
+        let is_network = |name: &&String| name.starts_with("AutoModel") || name.starts_with("AutoConfig");
+        if code.keys().any(|name| is_network(&name)) {
+            return Err(field("auto_map", Value::Object(code.clone()), "no network that only its own code computes"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what rotates otherwise in `rope_scaling` or `rope_parameters`.
+pub(super) fn check_rope(name: &str, rope: &Map<String, Value>) -> Result<(), Error> {
+    for (key, value) in rope.iter().filter(|(_, value)| !value.is_null()) {
+        let (is_accepted, expected) = match key.as_str() {
+            // The theta is read; the original length only counts together with another type.
+            "rope_theta" | "original_max_position_embeddings" => (true, ""),
+            "rope_type" | "type" => (value == "default", "default"),
+            "factor" | "partial_rotary_factor" | "attention_factor" => (value.as_f64() == Some(1.0), "1"),
+            _ => (false, "no such key: it may mean another rotation"),
+        };
+        if !is_accepted {
+            let found = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            return Err(field(format!("{name}.{key}"), found, expected));
+        }
+    }
+    Ok(())
+}
+
+/// As numbers, where both are.
+fn is_equal(found: &Value, expected: &Value) -> bool {
+    match (found.as_f64(), expected.as_f64()) {
+        (Some(found), Some(expected)) => found == expected,
+        _ => found == expected,
+    }
+}
+
+/// Keys under `llama.` that are read elsewhere, or have no effect.
+const GGUF_KEYS: [&str; 17] = [
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "vocab_size",
+    "tensor_data_layout",
+    // These count together with a type of scaling, which is refused.
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "rope.scaling.type",
+];
+
+/// Refuses a key of a GGUF's `llama.` metadata that is not known, or not at the value at which it has no effect. Keys of other
+/// names belong to the tokenizer, or are notes.
+pub(super) fn check_gguf(gguf: &Gguf) -> Result<(), Error> {
+    let scaling = gguf.get_str("llama.rope.scaling.type")?;
+    if let Some(scaling) = scaling.filter(|kind| *kind != "none") {
+        return Err(field("llama.rope.scaling.type", scaling, "none"));
+    }
+    if let Some(kind) = gguf.get_str("general.type")?.filter(|kind| *kind != "model") {
+        return Err(field("general.type", kind, "model"));
+    }
+    for key in gguf.keys() {
+        let Some(name) = key.strip_prefix("llama.") else { continue };
+        match name {
+            _ if GGUF_KEYS.contains(&name) => (),
+            // Without a type llama.cpp takes them as linear scaling, in which 0 stands for none.
+            "rope.scaling.factor" | "rope.scale_linear" => {
+                let factor = gguf.get_f32(key)?.unwrap_or(1.0);
+                if scaling.is_none() && ![0.0, 1.0].contains(&factor) {
+                    return Err(field(key, factor, 1));
+                }
+            }
+            "rope.scaling.attn_factor" => {
+                if let Some(factor) = gguf.get_f32(key)?.filter(|factor| *factor != 1.0) {
+                    return Err(field(key, factor, 1));
+                }
+            }
+            "expert_count" | "expert_used_count" | "pooling_type" => {
+                if let Some(count) = gguf.get_u32(key)?.filter(|count| *count != 0) {
+                    return Err(field(key, count, 0));
+                }
+            }
+            "attention.causal" => {
+                if gguf.get_bool(key)? == Some(false) {
+                    return Err(field(key, false, true));
+                }
+            }
+            "use_parallel_residual" => {
+                if gguf.get_bool(key)? == Some(true) {
+                    return Err(field(key, true, false));
+                }
+            }
+            _ => return Err(field(key, "a value", "no such key: it is not known here, and may mean another network")),
+        }
+    }
+    Ok(())
+}
