@@ -31,16 +31,6 @@ pub enum Error {
         /// The shape that the config implies.
         expected: Vec<usize>,
     },
-    /// A tensor that is to be quantised has an element that is infinite or not a number.
-    #[error("element {index} of tensor `{name}` is {value}: the weights are damaged, and cannot be quantised")]
-    NotFinite {
-        /// The tensor's name in its file.
-        name: String,
-        /// The element's place in the tensor, from 0.
-        index: usize,
-        /// The element.
-        value: f32,
-    },
     /// A form of the base that is none.
     #[error("there is no base `{found}`, there are: {known}")]
     UnknownBase {
