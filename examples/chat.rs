@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         let config = GenerateConfig {
             max_new_tokens: arguments.max_new_tokens,
             stop: arguments.stop,
-            sampling: SamplingConfig { temperature, top_k, top_p, min_p, repetition_penalty, seed },
+            sampling: SamplingConfig { temperature, top_k, top_p, min_p, repetition_penalty, seed, stream: 0 },
             exact: arguments.exact,
         };
         let system = arguments.system.map(|text| Message::new(Role::System, text));

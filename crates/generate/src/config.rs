@@ -21,13 +21,16 @@ pub struct SamplingConfig {
     pub min_p: Option<f32>,
     /// Divides the positive logits, and multiplies the negative ones, of all tokens of prompt and output. 1 does nothing.
     pub repetition_penalty: f32,
-    /// Sequence `i` of a batch draws from the stream of `seed + i`.
+    /// The seed of the draws.
     pub seed: u64,
+    /// Which of the seed's 2⁶⁴ random streams the first sequence of a batch draws from; sequence `i` draws from `stream + i`.
+    /// So a request alone gives what it gives at place `i` of a batch when `i` is added here.
+    pub stream: u64,
 }
 
 impl Default for SamplingConfig {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: None, top_p: None, min_p: None, repetition_penalty: 1.0, seed: 0 }
+        Self { temperature: 0.0, top_k: None, top_p: None, min_p: None, repetition_penalty: 1.0, seed: 0, stream: 0 }
     }
 }
 

@@ -2,8 +2,6 @@
 //!
 //! A token that is ruled out has the logit `-∞`. At least one token always remains.
 
-use std::cmp::Ordering;
-
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -17,9 +15,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The sampler of a batch's sequence: ChaCha8 seeded with `seed + sequence`, so that a sequence is the same alone.
+    /// The sampler of a batch's sequence: ChaCha8 of the config's seed, on the stream [`SamplingConfig::stream`] and
+    /// `sequence` more. Two streams of one seed never meet, and two seeds share no stream.
     pub fn new(config: &SamplingConfig, sequence: usize) -> Self {
-        let rng = ChaCha8Rng::seed_from_u64(config.seed.wrapping_add(sequence as u64));
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        rng.set_stream(config.stream.wrapping_add(sequence as u64));
         Self { config: config.clone(), rng }
     }
 
@@ -80,12 +80,15 @@ pub fn keep_top_k(logits: &mut [f32], k: usize) {
     if k == 0 || k >= logits.len() {
         return;
     }
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.select_nth_unstable_by(k, |&a, &b| descending(logits, a, b));
-    rule_out(logits, order.get(k..).unwrap_or_default());
+    let mut order: Vec<Rank> = (0..).zip(&*logits).map(|(id, &logit)| rank(logit, id)).collect();
+    let (_, &mut last, _) = order.select_nth_unstable(k - 1);
+    keep_up_to(logits, last);
 }
 
 /// Keeps the fewest most probable tokens whose probabilities reach `p`; among equals, lower ids stay.
+///
+/// Probabilities are added up as whole numbers, of which the most probable token has 2⁴⁰ (less in vocabularies above four
+/// million tokens), so that no sum depends on an order, and nothing needs to be sorted.
 ///
 /// Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration".
 pub fn keep_top_p(logits: &mut [f32], p: f32) {
@@ -93,28 +96,50 @@ pub fn keep_top_p(logits: &mut [f32], p: f32) {
         return;
     }
     let max = largest(logits);
-    let mut order: Vec<u32> =
-        (0..).zip(&*logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY).map(|at| at.0).collect();
-    order.sort_unstable_by(|&a, &b| descending(logits, a, b));
-    let weights: Vec<f64> = order.iter().map(|&id| weight(logits, id, max)).collect();
-    let enough = f64::from(p) * weights.iter().sum::<f64>();
-    let mut above = 0.0;
-    let kept = weights.iter().take_while(|&&weight| {
-        let needed = above < enough;
-        above += weight;
-        needed
-    });
-    let kept = kept.count().max(1);
-    rule_out(logits, order.get(kept..).unwrap_or_default());
+    let one = (1u64 << (62 - (usize::BITS - logits.len().leading_zeros()).max(22))) as f64;
+    let share = |logit: f32| (f64::from(logit - max).exp() * one).round() as u64;
+    let possible = |logit: &f32| *logit > f32::NEG_INFINITY;
+    let total: u64 = logits.iter().copied().filter(possible).map(share).sum();
+    let enough = ((f64::from(p) * total as f64).ceil() as u64).clamp(1, total.max(1));
+    // Were all shares below this one left out, enough would stay: none of them is kept.
+    let least = (total - enough.min(total)) / logits.len().max(1) as u64;
+    let floor = (least as f64 / one).ln() as f32 - 1e-3;
+    let mut candidates: Vec<(Rank, u64)> = (0..)
+        .zip(&*logits)
+        .filter(|(_, logit)| possible(logit) && **logit - max >= floor)
+        .map(|(id, &logit)| (rank(logit, id), share(logit)))
+        .collect();
+    if let Some(last) = last_needed(&mut candidates, enough) {
+        keep_up_to(logits, last);
+    }
+}
+
+/// The rank at which the shares, added up in the order of the ranks, reach `enough`; the last of all where they never do.
+///
+/// Each round orders the half that holds the place, so that all rounds together go twice through what there is.
+fn last_needed(mut left: &mut [(Rank, u64)], mut enough: u64) -> Option<Rank> {
+    while left.len() > 1 {
+        let middle = left.len() / 2;
+        left.select_nth_unstable(middle);
+        let (upper, lower) = left.split_at_mut(middle);
+        let sum: u64 = upper.iter().map(|(_, share)| share).sum();
+        left = if sum >= enough {
+            upper
+        } else {
+            enough -= sum;
+            lower
+        };
+    }
+    left.first().map(|(rank, _)| *rank)
 }
 
 /// Rules out tokens less than `p` times as probable as the most probable one.
 ///
 /// Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling".
 pub fn keep_min_p(logits: &mut [f32], p: f32) {
-    let max = largest(logits);
+    let (max, least) = (largest(logits), f64::from(p).ln());
     for logit in logits {
-        if f64::from(*logit - max).exp() < f64::from(p) {
+        if f64::from(*logit - max) < least {
             *logit = f32::NEG_INFINITY;
         }
     }
@@ -136,10 +161,11 @@ pub fn argmax(logits: &[f32]) -> u32 {
 /// When there is no logit.
 pub fn draw(logits: &[f32], rng: &mut impl Rng) -> u32 {
     let max = largest(logits);
-    let total: f64 = (0..logits.len() as u32).map(|id| weight(logits, id, max)).sum();
-    let mut left = unit(rng) * total;
-    for id in 0..logits.len() as u32 {
-        left -= weight(logits, id, max);
+    let possible = (0..).zip(logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
+    let weights: Vec<(u32, f64)> = possible.map(|(id, logit)| (id, f64::from(logit - max).exp())).collect();
+    let mut left = unit(rng) * weights.iter().map(|(_, weight)| weight).sum::<f64>();
+    for &(id, weight) in &weights {
+        left -= weight;
         if left < 0.0 {
             return id;
         }
@@ -152,20 +178,20 @@ fn largest(logits: &[f32]) -> f32 {
     logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// The order from probable to improbable, then from low to high ids.
-fn descending(logits: &[f32], a: u32, b: u32) -> Ordering {
-    let logit = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    logit(b).total_cmp(&logit(a)).then(a.cmp(&b))
+/// A token's place from probable to improbable, then from low to high ids: the less, the earlier.
+type Rank = u64;
+
+fn rank(logit: f32, id: u32) -> Rank {
+    // The bits of floating-point numbers in the order of their values, as `f32::total_cmp` has it, and turned around.
+    let bits = logit.to_bits();
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    u64::from(!ascending) << 32 | u64::from(id)
 }
 
-/// What the softmax is proportional to.
-fn weight(logits: &[f32], id: u32, max: f32) -> f64 {
-    logits.get(id as usize).map_or(0.0, |logit| f64::from(logit - max).exp())
-}
-
-fn rule_out(logits: &mut [f32], ids: &[u32]) {
-    for &id in ids {
-        if let Some(logit) = logits.get_mut(id as usize) {
+/// Rules out all tokens behind one.
+fn keep_up_to(logits: &mut [f32], last: Rank) {
+    for (id, logit) in (0..).zip(logits) {
+        if rank(*logit, id) > last {
             *logit = f32::NEG_INFINITY;
         }
     }
@@ -258,11 +284,55 @@ mod tests {
             let mut sampler = Sampler::new(config, sequence);
             (0..32).map(|_| sampler.next(&mut [0.0; 100], &[])).collect::<Vec<_>>()
         };
-        assert_eq!(stream(&config, 3), stream(&SamplingConfig { seed: 8, ..config.clone() }, 0));
-        assert_ne!(stream(&config, 3), stream(&config, 4));
+        assert_eq!(stream(&config, 3), stream(&SamplingConfig { stream: 3, ..config.clone() }, 0));
+        let mut seen = std::collections::HashSet::new();
+        for seed in 0..8 {
+            for sequence in 0..8 {
+                let drawn = stream(&SamplingConfig { seed, ..config.clone() }, sequence);
+                assert!(seen.insert(drawn), "seed {seed}, sequence {sequence}");
+            }
+        }
+    }
+
+    /// What a full sort of the vocabulary keeps.
+    fn sorted_top_p(logits: &[f32], p: f32) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        // Stable: among equals, lower ids stay first.
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        let probabilities = softmax(logits);
+        let total: f64 = order.iter().map(|&id| probabilities[id]).sum();
+        let mut above = 0.0;
+        let needed = |id: &usize| {
+            let needed = above < f64::from(p) * total;
+            above += probabilities[*id];
+            needed && logits[*id] > f32::NEG_INFINITY
+        };
+        let mut kept: Vec<usize> = order.into_iter().take_while(needed).collect();
+        kept.sort_unstable();
+        kept
     }
 
     proptest! {
+        /// Many tokens of few probabilities, some ruled out: the place where `p` is reached is among equals.
+        #[test]
+        fn top_p_keeps_what_a_sort_keeps_among_equals(halvings in vec(0u8..5, 1..200), eighths in 1u8..8, out in any::<u64>()) {
+            let logit = |(at, halvings): (usize, &u8)| match out >> (at % 64) & 3 {
+                0 if at > 0 => f32::NEG_INFINITY,
+                _ => -f32::from(*halvings) * std::f32::consts::LN_2,
+            };
+            let logits: Vec<f32> = halvings.iter().enumerate().map(logit).collect();
+            // Between the sums that can occur: at a sum itself, rounding decides.
+            let p = f32::from(eighths) / 8.0 + 1e-5;
+            check_kept(&logits, |logits| keep_top_p(logits, p), &sorted_top_p(&logits, p));
+        }
+
+        /// Peaked and flat, as large as vocabularies are in part.
+        #[test]
+        fn top_p_keeps_what_a_sort_keeps(logits in vec(-9f32..9.0, 1..3000), p in 0.001f32..1.0, scale in 0.01f32..9.0) {
+            let logits: Vec<f32> = logits.into_iter().map(|logit| logit * scale).collect();
+            check_kept(&logits, |logits| keep_top_p(logits, p), &sorted_top_p(&logits, p));
+        }
+
         #[test]
         fn top_k_of_one_is_greedy(logits in vec(-3i8..3, 1..40), seed in any::<u64>()) {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();

@@ -59,7 +59,9 @@ impl<'a> Session<'a> {
     /// Asks, and streams the answer.
     ///
     /// The answer joins the conversation. One without any text can't (no template renders an empty turn): the question
-    /// then is taken back too, as it is after an error. Turn `n` of a session draws from the stream of `seed + n`.
+    /// then is taken back too, as it is after an error. Turn `n` of a
+    /// session, from 0, draws from the seed's stream `n · 2³²` (and [`SamplingConfig::stream`](crate::SamplingConfig::stream)
+    /// more), which no sequence of a batch comes near.
     ///
     /// # Errors
     /// [`Error::Template`](crate::Error::Template) where the template refuses the conversation,
@@ -84,7 +86,7 @@ impl<'a> Session<'a> {
         self.keep_prefix(&prompt);
         let mut config = self.config.clone();
         let turn = self.messages.iter().filter(|message| message.role == Role::User).count() as u64 - 1;
-        config.sampling.seed = config.sampling.seed.wrapping_add(turn);
+        config.sampling.stream = config.sampling.stream.wrapping_add(turn << 32);
         let mut to_text = |_, piece: &str| on_text(piece);
         let prompts = std::slice::from_ref(&prompt);
         let generated = generate_cached(self.model, self.tokenizer, &mut self.cache, prompts, &config, &mut to_text);

@@ -87,7 +87,7 @@ fn a_session_answers_as_if_nothing_were_cached() {
         messages.push(Message::new(Role::User, question));
         let prompt = tiny.template.prompt(&tiny.tokenizer, &messages).unwrap();
         let mut fresh = config.clone();
-        fresh.sampling.seed += turn as u64;
+        fresh.sampling.stream = (turn as u64) << 32;
         assert_eq!(run(&tiny, &[prompt], &fresh), std::slice::from_ref(&answer));
         messages.push(Message::new(Role::Assistant, answer.text.trim()));
         assert_eq!(session.messages(), messages);
