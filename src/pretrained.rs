@@ -253,9 +253,12 @@ fn text_path(files: &foehn_hub::ModelFiles) -> PathBuf {
 }
 
 fn config(files: &foehn_hub::ModelFiles, weights: &Weights) -> Result<MistralConfig, LoadError> {
-    let read =
-        |path: &PathBuf| std::fs::read_to_string(path).map_err(|source| LoadError::File { path: path.clone(), source });
-    let text = files.config.as_ref().map(read).transpose()?;
+    let read = |path: &Path| {
+        let not_text = |error: std::string::FromUtf8Error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+        let text = String::from_utf8(foehn_weights::read_text(path)?).map_err(not_text);
+        text.map_err(|source| LoadError::File { path: path.to_owned(), source })
+    };
+    let text = files.config.as_deref().map(read).transpose()?;
     let path = files.config.clone().unwrap_or_else(|| files.weights.clone());
     Mistral::config_of(weights, text.as_deref()).map_err(|source| LoadError::Model { path, source })
 }

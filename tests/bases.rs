@@ -9,7 +9,7 @@ use foehn::lora::{Adapter, LoraConfig, attach_trainable};
 use foehn::tokens::Sample;
 use foehn_kernels::NF4_LEVELS;
 use foehn_mistral::{Base, KvCache, Mistral, MistralConfig, Packed};
-use foehn_weights::Weights;
+use foehn_weights::{Tensor as Tensor32, Weights};
 
 const BASES: [Base; 5] = [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4];
 
@@ -136,6 +136,80 @@ fn weights_that_are_not_finite_are_refused() {
         let error = load_as(&model, &weights, base).err().unwrap_or_else(|| panic!("{base}: it was loaded"));
         let error = std::error::Error::source(&error).unwrap().to_string();
         assert!(error.contains(name) && error.contains("element 5") && error.contains("NaN"), "{base}: {error}");
+    }
+}
+
+/// Saves a model's tensors again, with others beside them.
+fn save_with(model: &Mistral, folder: &std::path::Path, more: Vec<Tensor32>) -> Weights {
+    model.save(folder).unwrap();
+    let path = folder.join("model.safetensors");
+    let tensors: Vec<Tensor32> = {
+        let weights = Weights::open(&path).unwrap();
+        let load = |name: &str| {
+            let (values, shape) = weights.load_f32(name).unwrap();
+            Tensor32::f32(name, shape, values)
+        };
+        weights.names().map(load).chain(more).collect()
+    };
+    foehn_weights::save_safetensors(&path, &tensors, &Default::default()).unwrap();
+    Weights::open(folder).unwrap()
+}
+
+#[test]
+fn a_tensor_that_the_network_has_no_place_for_is_named() {
+    let model = synthetic(Base::F32, &foehn::device("flex").unwrap());
+    let names = [
+        "rope_freqs.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.0.self_attn.q_norm.weight",
+        "model.layers.1.mlp.up_proj.bias",
+        "model.layers.2.input_layernorm.weight",
+        "model.layers.0.mlp.down_proj.weight_scale",
+    ];
+    for name in names {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = save_with(&model, folder.path(), vec![Tensor32::f32(name, vec![2], vec![0.5, 0.5])]);
+        let error = load_as(&model, &weights, Base::Stored).err().unwrap_or_else(|| panic!("{name}: it was loaded"));
+        assert!(error.to_string().contains(name), "{name}: {error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let frequencies = Tensor32::f32("model.layers.0.self_attn.rotary_emb.inv_freq", vec![2], vec![1.0, 0.1]);
+    let weights = save_with(&model, folder.path(), vec![frequencies]);
+    let loaded = load_as(&model, &weights, Base::Stored).unwrap();
+    assert_eq!(logits(&loaded, &ids(5)), logits(&model, &ids(5)));
+}
+
+#[test]
+fn a_head_of_its_own_counts_where_the_config_ties_it() {
+    let untied = synthetic(Base::F32, &foehn::device("flex").unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    untied.save(folder.path()).unwrap();
+    let weights = Weights::open(folder.path()).unwrap();
+    assert!(weights.info("lm_head.weight").is_some());
+    let mut config = untied.config().clone();
+    config.tie_word_embeddings = true;
+    let loaded = Mistral::load(&config, &weights, &untied.device()).unwrap();
+    assert_eq!(logits(&loaded, &ids(5)), logits(&untied, &ids(5)));
+}
+
+#[test]
+fn half_precision_weights_that_are_not_finite_are_refused() {
+    let model = synthetic(Base::Bf16, &foehn::device("flex").unwrap());
+    let name = "model.layers.0.self_attn.k_proj.weight";
+    for bits in [0x7F80u16, 0xFF80, 0x7FC0] {
+        let folder = tempfile::tempdir().unwrap();
+        model.save(folder.path()).unwrap();
+        let path = folder.path().join("model.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let json: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+        assert_eq!(json[name]["dtype"], "BF16");
+        let at = header + json[name]["data_offsets"][0].as_u64().unwrap() as usize + 2 * 5;
+        bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let error = load_as(&model, &Weights::open(folder.path()).unwrap(), Base::Stored).err();
+        let error = error.unwrap_or_else(|| panic!("{bits:x}: it was loaded")).to_string();
+        assert!(error.contains(name) && error.contains("element 5"), "{error}");
     }
 }
 

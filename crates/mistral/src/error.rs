@@ -31,6 +31,20 @@ pub enum Error {
         /// The shape that the config implies.
         expected: Vec<usize>,
     },
+    /// The checkpoint has tensors that the network has no place for: it belongs to another architecture.
+    #[error("the checkpoint has {} tensors that this network does not use, which would change what it computes: {}", names.len(), some_of(names))]
+    UnusedTensors {
+        /// Their names in the file.
+        names: Vec<String>,
+    },
+    /// A half-precision tensor holds NaN or infinity.
+    #[error("tensor {name:?} is not finite at element {index}: the file is damaged, or its training diverged")]
+    NotFinite {
+        /// The tensor's name in its file.
+        name: String,
+        /// The first such element, row-major.
+        index: usize,
+    },
     /// A form of the base that is none.
     #[error("there is no base `{found}`, there are: {known}")]
     UnknownBase {
@@ -55,4 +69,10 @@ pub enum Error {
         #[from]
         source: foehn_weights::Error,
     },
+}
+
+/// The first names, with control characters escaped.
+fn some_of(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(4).map(|name| format!("{name:?}")).collect();
+    shown.join(", ") + if names.len() > shown.len() { ", …" } else { "" }
 }

@@ -1,5 +1,7 @@
 //! Named tensors to modules.
 
+use std::collections::BTreeSet;
+
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use foehn_kernels::{HalfKind, NF4_LEVELS, Row, Weight};
@@ -14,8 +16,11 @@ impl Mistral {
     ///
     /// Takes Hugging Face's names, and those of a GGUF (whose q and k are permuted back to half-split).
     ///
+    /// A config that ties the head to the embedding, beside a different `lm_head.weight`: the head counts, as in transformers 5.
+    ///
     /// # Errors
-    /// [`Error::Weights`] where a tensor is missing or broken, [`Error::Shape`] where one does not fit the config.
+    /// [`Error::Weights`] where a tensor is missing or broken, [`Error::Shape`] where one does not fit the config,
+    /// [`Error::UnusedTensors`] where the checkpoint has tensors that the network has no place for.
     pub fn load(config: &MistralConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
         Self::load_as(config, weights, Base::Stored, device, &mut |_, _| ())
     }
@@ -32,7 +37,13 @@ impl Mistral {
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        build(config, &Stored { weights, gguf: weights.gguf().is_some(), base, device }, progress)
+        let gguf = weights.gguf().is_some();
+        let mut config = config.clone();
+        if config.tie_word_embeddings && has_another_head(weights)? {
+            config.tie_word_embeddings = false;
+        }
+        check_all_used(&config, weights)?;
+        build(&config, &Stored { weights, gguf, base, device }, progress)
     }
 
     /// The config of a checkpoint: a GGUF's metadata, or the text of the `config.json` beside safetensors.
@@ -53,6 +64,46 @@ impl Mistral {
             }),
         }
     }
+}
+
+/// Whether a checkpoint has a head that differs from its embedding.
+fn has_another_head(weights: &Weights) -> Result<bool, Error> {
+    let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
+    Ok(weights.info(head).is_some() && weights.info(embedding).is_some() && !weights.same(embedding, head)?)
+}
+
+/// Refuses a checkpoint with tensors that the network does not read: it would compute something else without them.
+fn check_all_used(config: &MistralConfig, weights: &Weights) -> Result<(), Error> {
+    let gguf = weights.gguf().is_some();
+    let mut known = BTreeSet::from(["model.embed_tokens", "model.norm", "lm_head"].map(str::to_owned));
+    for index in 0..config.num_hidden_layers {
+        known.extend(LAYER.iter().map(|part| format!("model.layers.{index}.{part}")));
+    }
+    let known: BTreeSet<String> =
+        known.iter().map(|name| if gguf { gguf_name(name) } else { format!("{name}.weight") }).collect();
+    let unused: Vec<&str> = weights.names().filter(|name| !known.contains(*name) && !is_without_effect(name)).collect();
+    match unused.is_empty() {
+        true => Ok(()),
+        false => Err(Error::UnusedTensors { names: unused.into_iter().map(str::to_owned).collect() }),
+    }
+}
+
+/// The tensors of a decoder layer.
+const LAYER: [&str; 9] = [
+    "input_layernorm",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "post_attention_layernorm",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// Frequencies of the rotary embedding as early converters stored them: the config's `rope_theta` gives the same.
+fn is_without_effect(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn_rot_embd.weight")
 }
 
 /// Where a model's tensors come from, by their names in Hugging Face's checkpoints without `.weight`.
@@ -159,6 +210,7 @@ impl Stored<'_> {
         }
         if let (Form::Half(kind), Some(DType::F16 | DType::BF16)) = (form, dtype) {
             let bytes = self.weights.read(&stored_name)?;
+            check_halves(&stored_name, kind, &bytes)?;
             return Ok(Weight::half(kind, shape, self.device, |row, to| {
                 to.copy_from_slice(&bytes[2 * stored(row) * input..][..2 * input]);
             }));
@@ -192,6 +244,19 @@ impl Stored<'_> {
             }
             _ => Ok(name),
         }
+    }
+}
+
+/// Refuses half-precision values of which one is not finite: all bits of its exponent are set.
+fn check_halves(name: &str, kind: HalfKind, bytes: &[u8]) -> Result<(), Error> {
+    let exponent = match kind {
+        HalfKind::Bf16 => 0x7F80,
+        HalfKind::F16 => 0x7C00,
+    };
+    let is_not_finite = |pair: &[u8; 2]| u16::from_le_bytes(*pair) & exponent == exponent;
+    match bytes.as_chunks().0.iter().position(is_not_finite) {
+        Some(index) => Err(Error::NotFinite { name: name.to_owned(), index }),
+        None => Ok(()),
     }
 }
 

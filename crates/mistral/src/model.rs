@@ -63,8 +63,9 @@ impl Mistral {
     /// # Panics
     /// When the three slices differ in length or are empty, or an id is not below `vocab_size`.
     pub fn forward(&self, packed: Packed<'_>) -> Tensor<2> {
-        let hidden = self.forward_blocks(packed).pop().expect("the embedding at least");
-        self.normed(hidden)
+        let pass = self.pass(packed);
+        let embedded = self.embed(packed.input_ids);
+        self.normed(self.layers.iter().fold(embedded, |hidden, layer| layer.forward(hidden, &pass)))
     }
 
     /// The hidden states after the embedding and after each block, `[rows, d_model]` each: for comparing with other
@@ -73,21 +74,26 @@ impl Mistral {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_blocks(&self, packed: Packed<'_>) -> Vec<Tensor<2>> {
-        let rows = packed.input_ids.len();
-        assert_eq!(packed.position_ids.len(), rows, "forward: positions and ids differ in length");
-        let device = self.device();
-        let window = self.config.sliding_window;
-        let pass = Pass {
-            rotary: self.rotary(packed.position_ids, 1, &device),
-            visibility: Visibility::segments(packed.position_ids, packed.subtree_ends, window, &device),
-            recompute: self.recompute,
-        };
+        let pass = self.pass(packed);
         let mut states = vec![self.embed(packed.input_ids)];
         for layer in &self.layers {
             let hidden = layer.forward(states[states.len() - 1].clone(), &pass);
             states.push(hidden);
         }
         states
+    }
+
+    /// What all layers read in one pass.
+    fn pass(&self, packed: Packed<'_>) -> Pass {
+        let rows = packed.input_ids.len();
+        assert_eq!(packed.position_ids.len(), rows, "forward: positions and ids differ in length");
+        let device = self.device();
+        let window = self.config.sliding_window;
+        Pass {
+            rotary: self.rotary(packed.position_ids, 1, &device),
+            visibility: Visibility::segments(packed.position_ids, packed.subtree_ends, window, &device),
+            recompute: self.recompute,
+        }
     }
 
     /// Next-token logits of hidden states: `[rows, d_model]` to `[rows, vocab]`.

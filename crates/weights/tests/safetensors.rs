@@ -105,7 +105,7 @@ fn what_is_not_finite_is_refused_by_name() {
         data[at * size..][..size].copy_from_slice(&bytes);
         fs::write(&path, safetensors(&json, &data)).unwrap();
         let error = Weights::open(&path).unwrap().load_f32("t.weight").unwrap_err();
-        assert_says(&error, &path, &format!("element 5000 of tensor \"t.weight\""));
+        assert_says(&error, &path, "element 5000 of tensor \"t.weight\"");
         assert!(error.to_string().contains(value), "{error}");
     }
 }
