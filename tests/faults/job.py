@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -120,7 +121,8 @@ class Job:
     def start(self, out, before=(), **how):
         command = [*before, *self.command(out, **how)]
         return subprocess.Popen(command, cwd=self.scratch, env=self.environment, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+                                start_new_session=True)
 
     def run(self, out, before=(), **how):
         return ended(self.start(out, before, **how))
@@ -241,7 +243,7 @@ def ended(process):
     try:
         out, error = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # strace would leave what it watches behind
         out, error = process.communicate()
         error += f"\nhung: not done after {LIMIT} seconds"
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
