@@ -46,4 +46,4 @@ def play(job, arguments, draw, score):
 
 
 if __name__ == "__main__":
-    main(__doc__, 40, play)
+    main(__doc__, 100, play)

@@ -92,4 +92,4 @@ if __name__ == "__main__":
         print("strace is not here, so no call can be made to fail: apt-get install strace")
         print("0 passed, 0 failed")
         sys.exit(0)
-    main(__doc__, 60, play)
+    main(__doc__, 200, play)

@@ -42,4 +42,4 @@ def play(job, arguments, draw, score):
 
 
 if __name__ == "__main__":
-    main(__doc__, 20, play)
+    main(__doc__, 60, play)

@@ -45,4 +45,4 @@ def play(job, arguments, draw, score):
 
 
 if __name__ == "__main__":
-    main(__doc__, 12, play)
+    main(__doc__, 30, play)
