@@ -133,11 +133,12 @@ class Job:
 
     def stopped(self, name, at_least):
         """A run that was killed once it had taken at least so many steps, and had not ended."""
-        for _ in range(100):
+        for attempt in range(100):
             folder = self.folder(name)
             running = self.start(folder)
             while running.poll() is None and not any(int(place.name[5:]) >= at_least for place in checkpoints(folder)):
                 time.sleep(0.001)
+            time.sleep(attempt % 10 * 0.002)  # a kill while a checkpoint is written or removed is kill.py's
             running.kill()
             running.communicate()
             if running.returncode == -9 and not (folder / "adapter").exists() and not self.problems(folder):
