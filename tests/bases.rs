@@ -9,7 +9,7 @@ use foehn::lora::{Adapter, LoraConfig, attach_trainable};
 use foehn::tokens::Sample;
 use foehn_kernels::NF4_LEVELS;
 use foehn_mistral::{Base, KvCache, Mistral, MistralConfig, Packed};
-use foehn_weights::{Tensor as Tensor32, Weights};
+use foehn_weights::{FloatType, Tensor as Tensor32, Weights};
 
 const BASES: [Base; 5] = [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4];
 
@@ -139,15 +139,17 @@ fn weights_that_are_not_finite_are_refused() {
     }
 }
 
-/// Saves a model's tensors again, with others beside them.
-fn save_with(model: &Mistral, folder: &std::path::Path, more: Vec<Tensor32>) -> Weights {
+/// Saves a model's tensors again in a type, with others beside them.
+fn save_with(model: &Mistral, folder: &std::path::Path, more: Vec<Tensor32>, dtype: FloatType) -> Weights {
     model.save(folder).unwrap();
     let path = folder.join("model.safetensors");
     let tensors: Vec<Tensor32> = {
         let weights = Weights::open(&path).unwrap();
         let load = |name: &str| {
             let (values, shape) = weights.load_f32(name).unwrap();
-            Tensor32::f32(name, shape, values)
+            let mut tensor = Tensor32::f32(name, shape, values);
+            tensor.spec.dtype = dtype;
+            tensor
         };
         weights.names().map(load).chain(more).collect()
     };
@@ -168,13 +170,14 @@ fn a_tensor_that_the_network_has_no_place_for_is_named() {
     ];
     for name in names {
         let folder = tempfile::tempdir().unwrap();
-        let weights = save_with(&model, folder.path(), vec![Tensor32::f32(name, vec![2], vec![0.5, 0.5])]);
+        let weights =
+            save_with(&model, folder.path(), vec![Tensor32::f32(name, vec![2], vec![0.5, 0.5])], FloatType::F32);
         let error = load_as(&model, &weights, Base::Stored).err().unwrap_or_else(|| panic!("{name}: it was loaded"));
         assert!(error.to_string().contains(name), "{name}: {error}");
     }
     let folder = tempfile::tempdir().unwrap();
     let frequencies = Tensor32::f32("model.layers.0.self_attn.rotary_emb.inv_freq", vec![2], vec![1.0, 0.1]);
-    let weights = save_with(&model, folder.path(), vec![frequencies]);
+    let weights = save_with(&model, folder.path(), vec![frequencies], FloatType::F32);
     let loaded = load_as(&model, &weights, Base::Stored).unwrap();
     assert_eq!(logits(&loaded, &ids(5)), logits(&model, &ids(5)));
 }
@@ -194,11 +197,11 @@ fn a_head_of_its_own_counts_where_the_config_ties_it() {
 
 #[test]
 fn half_precision_weights_that_are_not_finite_are_refused() {
-    let model = synthetic(Base::Bf16, &foehn::device("flex").unwrap());
+    let model = synthetic(Base::F32, &foehn::device("flex").unwrap());
     let name = "model.layers.0.self_attn.k_proj.weight";
     for bits in [0x7F80u16, 0xFF80, 0x7FC0] {
         let folder = tempfile::tempdir().unwrap();
-        model.save(folder.path()).unwrap();
+        save_with(&model, folder.path(), Vec::new(), FloatType::BF16);
         let path = folder.path().join("model.safetensors");
         let mut bytes = std::fs::read(&path).unwrap();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
