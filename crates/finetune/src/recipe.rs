@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AdamWConfig, Error, LossMean, Schedule};
 
+/// More is a slip of the finger, and times the samples it could be more steps than a number holds.
+const MAX_EPOCHS: usize = 1_000_000;
+
 /// A training run's settings. Every key has a default; an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,7 +29,7 @@ pub struct Recipe {
     pub lexicon: Option<PathBuf>,
     /// The seed of all randomness.
     pub seed: u64,
-    /// How often the training set is seen.
+    /// How often the training set is seen, at most a million times.
     pub epochs: usize,
     /// Stops after this many steps, whatever `epochs` says. 0 is no limit.
     pub max_steps: usize,
@@ -143,6 +146,10 @@ impl Recipe {
                 return Err(Error::Setting { field, found: value.to_string(), expected: "at least 1" });
             }
         }
+        if self.epochs > MAX_EPOCHS {
+            let expected = "at most 1000000";
+            return Err(Error::Setting { field: "epochs", found: self.epochs.to_string(), expected });
+        }
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.optimizer;
         let numbers = [
             ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
@@ -210,6 +217,17 @@ mod tests {
         check("schedule = \"cosin\"", "cosin");
         check("loss_mean = \"sample\"", "sample");
         check("epochs = \"three\"", "epochs");
+        check("epochs = 1000001", "at most 1000000");
+        check("[lora]\nr = 65537", "from 1 to 65536");
+    }
+
+    #[test]
+    fn a_recipes_patterns_keep_their_order() {
+        let text = "[lora.rank_pattern]\nq_proj = 4\n\"layers.0.self_attn.q_proj\" = 2\n";
+        let recipe = Recipe::from_toml(text, "r.toml".as_ref()).unwrap();
+        assert_eq!(recipe.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
+        let back = serde_json::to_value(&recipe).unwrap();
+        assert_eq!(serde_json::from_value::<Recipe>(back).unwrap(), recipe);
     }
 
     #[test]

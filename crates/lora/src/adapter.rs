@@ -6,6 +6,7 @@ use foehn_mistral::Mistral;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::pattern::is_outer;
 use crate::{Error, LoraConfig, Manifest};
 
 /// A pair of matrices for each adapted module.
@@ -34,28 +35,27 @@ impl Adapter {
     /// A fresh adapter for a model: A Kaiming-uniform with a = √5 (uniform in ±1/√in), B zero, as PEFT begins.
     ///
     /// # Errors
-    /// [`Error::Setting`] and [`Error::Pattern`] for settings that make no sense, [`Error::NoTarget`] where no layer
-    /// is a target.
+    /// Those of [`LoraConfig::check`], [`Error::NoTarget`] where no layer is a target, [`Error::Unmatched`] for an entry
+    /// without effect, [`Error::Rank`] for a rank larger than a matrix.
     pub fn new(config: &LoraConfig, model: &Mistral, seed: u64) -> Result<Self, Error> {
         config.check()?;
+        let projections: BTreeMap<_, _> = model.projections().into_iter().collect();
+        let names: Vec<String> = model.projections().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let places = config.compile()?.places(&names)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut modules = BTreeMap::new();
-        let projections = model.projections();
-        for (name, projection) in &projections {
-            if !config.target_modules.matches(name)? {
-                continue;
-            }
-            let r = config.rank(name)?;
+        // In the order of the forward pass: the random numbers of a seed are dealt out in it.
+        for name in names {
+            let (Some(place), Some(projection)) = (places.get(name), projections.get(name)) else { continue };
+            let r = place.rank;
             let [out, input] = projection.weight().dims();
+            if r > out.max(input) {
+                return Err(Error::Rank { module: name.to_owned(), found: r, limit: out.max(input) });
+            }
             let bound = 1.0 / (input as f32).sqrt();
             let a = (0..r * input).map(|_| (2.0 * unit(&mut rng) - 1.0) * bound).collect();
-            modules.insert(name.clone(), Matrices { r, a, b: vec![0.0; out * r] });
-        }
-        if modules.is_empty() {
-            return Err(Error::NoTarget {
-                targets: serde_json::to_string(&config.target_modules).unwrap_or_default(),
-                example: projections.first().map_or_else(String::new, |(name, _)| name.clone()),
-            });
+            modules.insert(name.to_owned(), Matrices { r, a, b: vec![0.0; out * r] });
         }
         Ok(Self { config: config.clone(), modules, manifest: None })
     }
@@ -65,27 +65,55 @@ impl Adapter {
         self.modules.values().map(|pair| pair.a.len() + pair.b.len()).sum()
     }
 
-    /// Checks that every matrix has a place of its shape in the model.
-    pub(crate) fn check_fit(&self, model: &Mistral) -> Result<(), Error> {
+    /// Whether the adapter changes nothing because every B is zero, as before training.
+    pub fn is_zero(&self) -> bool {
+        self.modules.values().all(|pair| pair.b.iter().all(|&value| value == 0.0))
+    }
+
+    /// Checks that every matrix has a place of its shape in the model, and every place that the config asks for its
+    /// matrices. Returns each module's scale.
+    pub(crate) fn check_fit(&self, model: &Mistral) -> Result<BTreeMap<String, f64>, Error> {
         let projections: BTreeMap<_, _> = model.projections().into_iter().collect();
+        let compiled = self.config.compile()?;
         for (module, pair) in &self.modules {
-            let a_name = tensor_name(module, "A");
             let Some(projection) = projections.get(module) else {
-                return Err(Error::Foreign { name: a_name });
+                let name = tensor_name(module, "A");
+                return Err(if is_outer(module) { Error::UnsupportedLayer { name } } else { Error::Foreign { name } });
             };
-            let [out, input] = projection.weight().dims();
-            let shapes = [
-                (a_name, &pair.a, [pair.r, input], [pair.r, pair.a.len() / pair.r.max(1)]),
-                (tensor_name(module, "B"), &pair.b, [out, pair.r], [pair.b.len() / pair.r.max(1), pair.r]),
+            let ([out, input], r) = (projection.weight().dims(), compiled.place(module)?.rank);
+            let matrices = [
+                ("A", &pair.a, [r, input], [pair.r, pair.a.len() / pair.r.max(1)]),
+                ("B", &pair.b, [out, r], [pair.b.len() / pair.r.max(1), pair.r]),
             ];
-            for (name, values, expected, found) in shapes {
-                if values.len() != expected[0] * expected[1] || pair.r != self.config.rank(module)? {
-                    let expected = if name.contains("lora_A") {
-                        [self.config.rank(module)?, expected[1]]
-                    } else {
-                        [expected[0], self.config.rank(module)?]
-                    };
+            for (which, values, expected, found) in matrices {
+                if found != expected || values.len() != expected[0] * expected[1] {
+                    let name = tensor_name(module, which);
                     return Err(Error::Shape { name, found: found.to_vec(), expected: expected.to_vec() });
+                }
+            }
+        }
+        let names: Vec<&str> = projections.keys().map(String::as_str).collect();
+        let places = compiled.places(&names)?;
+        if let Some(module) = self.modules.keys().find(|module| !places.contains_key(module.as_str())) {
+            return Err(Error::Untargeted { name: tensor_name(module, "A") });
+        }
+        if let Some(module) = places.keys().find(|module| !self.modules.contains_key(**module)) {
+            return Err(Error::Missing { name: tensor_name(module, "A") });
+        }
+        self.check_values()?;
+        Ok(places.into_iter().map(|(name, place)| (name.to_owned(), place.scale)).collect())
+    }
+
+    /// Refuses NaN and infinity, and matrices that are none.
+    pub(crate) fn check_values(&self) -> Result<(), Error> {
+        for (module, Matrices { r, a, b }) in &self.modules {
+            for (which, values) in [("A", a), ("B", b)] {
+                let name = || tensor_name(module, which);
+                if *r == 0 || values.len() % r != 0 {
+                    return Err(Error::Shape { name: name(), found: vec![values.len()], expected: vec![*r] });
+                }
+                if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                    return Err(Error::NotFinite { name: name(), value: values[index], index });
                 }
             }
         }

@@ -20,7 +20,8 @@ pub struct Parameter {
 /// Attaches an adapter for inference, in place of any that is attached.
 ///
 /// # Errors
-/// [`Error::Foreign`] and [`Error::Shape`] where the adapter does not fit the model, which is left as it was.
+/// [`Error::Foreign`], [`Error::Shape`], [`Error::Missing`], [`Error::Untargeted`] and [`Error::Unmatched`] where the
+/// adapter does not fit the model or its own config, [`Error::NotFinite`] for a ruined one. The model is left as it was.
 pub fn attach(model: &mut Mistral, adapter: &Adapter) -> Result<(), Error> {
     put(model, adapter, false)
 }
@@ -95,10 +96,10 @@ pub fn set_dropout(model: &mut Mistral, probability: f32, seed: u64) {
 }
 
 fn put(model: &mut Mistral, adapter: &Adapter, trainable: bool) -> Result<(), Error> {
-    adapter.check_fit(model)?;
+    let scales = adapter.check_fit(model)?;
     let device = model.device();
     for (name, projection) in model.projections_mut() {
-        let Some(pair) = adapter.modules.get(&name) else {
+        let (Some(pair), Some(&scale)) = (adapter.modules.get(&name), scales.get(&name)) else {
             projection.attach(None);
             continue;
         };
@@ -107,12 +108,8 @@ fn put(model: &mut Mistral, adapter: &Adapter, trainable: bool) -> Result<(), Er
             let tensor = Tensor::from_data(TensorData::new(values.to_vec(), shape), &device);
             if trainable { tracked(tensor) } else { Param::from_tensor(tensor) }
         };
-        let low_rank = LowRank {
-            a: matrix(&pair.a, [pair.r, input]),
-            b: matrix(&pair.b, [out, pair.r]),
-            scale: adapter.config.scale(&name)?,
-            dropout: None,
-        };
+        let low_rank =
+            LowRank { a: matrix(&pair.a, [pair.r, input]), b: matrix(&pair.b, [out, pair.r]), scale, dropout: None };
         projection.attach(Some(low_rank));
     }
     Ok(())

@@ -1,11 +1,9 @@
 //! What an adapter is made of, under PEFT's names.
 
-use std::collections::BTreeMap;
-
-use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::pattern::{self, Compiled, Patterns};
 
 /// The settings of `adapter_config.json` that the computation depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,10 +19,10 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// The layers that get an adapter.
     pub target_modules: TargetModules,
-    /// Ranks of modules whose name ends in a pattern.
-    pub rank_pattern: BTreeMap<String, usize>,
-    /// Alphas of modules whose name ends in a pattern.
-    pub alpha_pattern: BTreeMap<String, f64>,
+    /// Ranks of modules whose name ends in a pattern; of several that match, the first counts.
+    pub rank_pattern: Patterns<usize>,
+    /// Alphas of modules whose name ends in a pattern; of several that match, the first counts.
+    pub alpha_pattern: Patterns<f64>,
 }
 
 impl Default for LoraConfig {
@@ -35,19 +33,23 @@ impl Default for LoraConfig {
             lora_dropout: 0.0,
             use_rslora: false,
             target_modules: TargetModules::AllLinear,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: Patterns::default(),
+            alpha_pattern: Patterns::default(),
         }
     }
 }
 
 impl LoraConfig {
+    /// The largest rank: no matrix of a language model today has a side of more, and a rank beyond a matrix's sides adds
+    /// nothing to what its update can be.
+    pub const MAX_RANK: usize = 65_536;
+
     /// The rank of a module's adapter.
     ///
     /// # Errors
     /// [`Error::Pattern`] where a key of `rank_pattern` is not a regular expression.
     pub fn rank(&self, module: &str) -> Result<usize, Error> {
-        Ok(by_pattern(&self.rank_pattern, module)?.unwrap_or(self.r))
+        Ok(self.rank_pattern.compile("rank_pattern")?.first(module)?.unwrap_or(self.r))
     }
 
     /// What a module's low-rank product is multiplied by.
@@ -55,19 +57,30 @@ impl LoraConfig {
     /// # Errors
     /// [`Error::Pattern`] where a key of `rank_pattern` or `alpha_pattern` is not a regular expression.
     pub fn scale(&self, module: &str) -> Result<f64, Error> {
-        let alpha = by_pattern(&self.alpha_pattern, module)?.unwrap_or(self.lora_alpha);
-        let r = self.rank(module)? as f64;
-        Ok(alpha / if self.use_rslora { r.sqrt() } else { r })
+        let alpha = self.alpha_pattern.compile("alpha_pattern")?.first(module)?.unwrap_or(self.lora_alpha);
+        Ok(self.scale_of(alpha, self.rank(module)?))
+    }
+
+    pub(crate) fn scale_of(&self, alpha: f64, rank: usize) -> f64 {
+        alpha / if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 }
+    }
+
+    /// All patterns, compiled before anything is done with them.
+    pub(crate) fn compile(&self) -> Result<Compiled<'_>, Error> {
+        Compiled::new(self)
     }
 
     /// Checks the ranges of the settings.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the first setting that is out of its range.
+    /// [`Error::Setting`] naming the first setting that is out of its range, [`Error::Pattern`] for a pattern that is no
+    /// regular expression, [`Error::UnsupportedLayer`] for a target that is the embedding or the head.
     pub fn check(&self) -> Result<(), Error> {
         let setting = |field, found: String, expected| Err(Error::Setting { field, found, expected });
-        if let Some(&r) = std::iter::once(&self.r).chain(self.rank_pattern.values()).find(|&&r| r == 0) {
-            return setting("r", r.to_string(), "at least 1");
+        if let Some(&r) =
+            std::iter::once(&self.r).chain(self.rank_pattern.values()).find(|&&r| !(1..=Self::MAX_RANK).contains(&r))
+        {
+            return setting("r", r.to_string(), "from 1 to 65536");
         }
         if let Some(alpha) = std::iter::once(&self.lora_alpha)
             .chain(self.alpha_pattern.values())
@@ -78,7 +91,7 @@ impl LoraConfig {
         if !(0.0..1.0).contains(&self.lora_dropout) {
             return setting("lora_dropout", self.lora_dropout.to_string(), "at least 0 and below 1");
         }
-        Ok(())
+        self.compile().map(|_| ())
     }
 }
 
@@ -102,10 +115,8 @@ impl TargetModules {
     pub fn matches(&self, module: &str) -> Result<bool, Error> {
         match self {
             Self::AllLinear => Ok(true),
-            Self::Suffixes(list) => Ok(list.iter().any(|suffix| {
-                module.strip_suffix(suffix.as_str()).is_some_and(|head| head.is_empty() || head.ends_with('.'))
-            })),
-            Self::Regex(pattern) => is_match(pattern, &format!("^(?:{pattern})$"), module),
+            Self::Suffixes(list) => Ok(list.iter().any(|suffix| pattern::ends_in(module, suffix))),
+            Self::Regex(pattern) => pattern::whole("target_modules", pattern)?.is_match(module),
         }
     }
 }
@@ -136,21 +147,6 @@ impl From<TargetModules> for Raw {
             TargetModules::Regex(pattern) => Self::Text(pattern),
         }
     }
-}
-
-/// The value of the first key that matches the end of a module's name (PEFT's `get_pattern_key`).
-fn by_pattern<T: Copy>(patterns: &BTreeMap<String, T>, module: &str) -> Result<Option<T>, Error> {
-    for (pattern, &value) in patterns {
-        if is_match(pattern, &format!(r"^(.*\.)?({pattern})$"), module)? {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
-}
-
-fn is_match(pattern: &str, anchored: &str, module: &str) -> Result<bool, Error> {
-    let failed = |source| Error::Pattern { pattern: pattern.to_owned(), source: Box::new(source) };
-    Regex::new(anchored).and_then(|regex| regex.is_match(module)).map_err(failed)
 }
 
 #[cfg(test)]
@@ -201,6 +197,8 @@ mod tests {
             other => panic!("{name}: {other:?}"),
         };
         check(LoraConfig { r: 0, ..LoraConfig::default() }, "r");
+        check(LoraConfig { r: LoraConfig::MAX_RANK + 1, ..LoraConfig::default() }, "r");
+        check(LoraConfig { rank_pattern: [("q".into(), usize::MAX)].into_iter().collect(), ..Default::default() }, "r");
         check(LoraConfig { lora_alpha: f64::NAN, ..LoraConfig::default() }, "lora_alpha");
         check(LoraConfig { lora_dropout: 1.0, ..LoraConfig::default() }, "lora_dropout");
         let broken = TargetModules::Regex("(".into());

@@ -32,7 +32,7 @@ pub enum Error {
         source: foehn_weights::Error,
     },
     /// `adapter_config.json` asks for something that is not computed here.
-    #[error("{path} has `{field}` = {found}, which is not supported; expected {expected}")]
+    #[error("{path} has `{}` = {}, which is not supported; expected {expected}", plain(field), plain(found))]
     Unsupported {
         /// The config file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum Error {
         expected: String,
     },
     /// A setting is out of its range.
-    #[error("the LoRA setting `{field}` is {found}, expected {expected}")]
+    #[error("the LoRA setting `{field}` is {}, expected {expected}", plain(found))]
     Setting {
         /// The field's name in `adapter_config.json`.
         field: &'static str,
@@ -54,7 +54,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// A pattern of `target_modules`, `rank_pattern` or `alpha_pattern` is not a regular expression.
-    #[error("`{pattern}` is not a valid regular expression for module names")]
+    #[error("`{}` is not a valid regular expression for module names", plain(pattern))]
     Pattern {
         /// The pattern.
         pattern: String,
@@ -63,7 +63,10 @@ pub enum Error {
         source: Box<fancy_regex::Error>,
     },
     /// `target_modules` matches no projection of the model.
-    #[error("target_modules {targets} matches no linear layer of the model; its layers are named like `{example}`")]
+    #[error(
+        "target_modules {} matches no linear layer of the model; its layers are named like `{example}`",
+        plain(targets)
+    )]
     NoTarget {
         /// The setting.
         targets: String,
@@ -71,20 +74,93 @@ pub enum Error {
         example: String,
     },
     /// The adapter holds a tensor that this model has no place for, or that is no LoRA matrix.
-    #[error("the adapter's tensor `{name}` has no place in this model: was the adapter trained on another base?")]
+    #[error(
+        "the adapter's tensor `{}` has no place in this model: was the adapter trained on another base?",
+        plain(name)
+    )]
     Foreign {
         /// The tensor's name.
         name: String,
     },
+    /// The adapter holds or asks for a change of the embedding or the head.
+    #[error("the adapter changes `{}`: adapters of the embedding and the head are not supported", plain(name))]
+    UnsupportedLayer {
+        /// The tensor, or the entry of `target_modules`.
+        name: String,
+    },
+    /// An entry of `target_modules`, `rank_pattern` or `alpha_pattern` has no effect.
+    #[error(
+        "the entry `{}` of {field} matches no layer that it could be for; these are named like `{example}`: correct or remove it",
+        plain(entry)
+    )]
+    Unmatched {
+        /// The setting.
+        field: &'static str,
+        /// The entry.
+        entry: String,
+        /// A name that could be matched.
+        example: String,
+    },
+    /// A layer is a target of the config, and the adapter has no matrices for it.
+    #[error("the adapter has no tensor `{}`, though its target_modules ask for one", plain(name))]
+    Missing {
+        /// The missing tensor's name.
+        name: String,
+    },
+    /// The adapter has matrices for a layer that its config does not ask for.
+    #[error("the adapter's tensor `{}` is for a layer that its target_modules leave out", plain(name))]
+    Untargeted {
+        /// The tensor's name.
+        name: String,
+    },
+    /// The adapter has no matrices at all.
+    #[error("the adapter in {path} has no tensors")]
+    Empty {
+        /// The adapter's folder.
+        path: PathBuf,
+    },
+    /// A tensor holds NaN or infinity.
+    #[error("the adapter's tensor `{}` holds {value} at index {index}: the adapter is ruined", plain(name))]
+    NotFinite {
+        /// The tensor's name.
+        name: String,
+        /// The first such value.
+        value: f32,
+        /// Where it is, row-major.
+        index: usize,
+    },
+    /// A rank is larger than both sides of the matrix.
+    #[error(
+        "the rank for `{module}` is {found}, but its matrix has no side of more than {limit}: choose a smaller one"
+    )]
+    Rank {
+        /// The layer.
+        module: String,
+        /// The rank asked for.
+        found: usize,
+        /// The longer side.
+        limit: usize,
+    },
+    /// A JSON file is larger than any of its kind.
+    #[error("{path} has {found} bytes, more than the {limit} that are read of such a file")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+        /// The most that is read.
+        limit: u64,
+    },
     /// One of a pair of matrices is missing.
-    #[error("the adapter has no tensor `{name}`, though it has its partner")]
+    #[error("the adapter has no tensor `{}`, though it has its partner", plain(name))]
     Unpaired {
         /// The missing tensor's name.
         name: String,
     },
     /// A matrix has another shape than model and config ask for.
     #[error(
-        "the adapter's tensor `{name}` has shape {found:?}, this model and rank ask for {expected:?}: was the adapter trained on another base?"
+        "the adapter's tensor `{}` has shape {found:?}, this model and rank ask for {expected:?}: was the adapter trained on another base?",
+        plain(name)
     )]
     Shape {
         /// The tensor's name.
@@ -96,7 +172,8 @@ pub enum Error {
     },
     /// The adapter's manifest names another base model, tokenizer or template than the one at hand.
     #[error(
-        "the adapter was trained with another {what} (sha256 {expected}), this one has {found}; load it with the {what} it was trained on, or pass --allow-mismatch to go on all the same"
+        "the adapter was trained with another {what} (sha256 {}), this one has {found}; load it with the {what} it was trained on, or allow the mismatch to go on all the same",
+        plain(expected)
     )]
     Mismatch {
         /// `base`, `tokenizer` or `template`.
@@ -106,4 +183,10 @@ pub enum Error {
         /// The hash of what is at hand.
         found: String,
     },
+}
+
+/// A text from a file as it can be shown: characters that steer a terminal or turn a line around are escaped.
+pub(crate) fn plain(text: &str) -> String {
+    let steers = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use foehn_weights::{Tensor, Weights, save_safetensors};
@@ -11,53 +11,67 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::adapter::tensor_name;
+use crate::pattern::is_outer;
 use crate::{Adapter, Error, LoraConfig, Matrices, TargetModules};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 const MANIFEST: &str = "foehn.json";
 
-/// Fields of `adapter_config.json` that change the computation in a way that is not supported, with the value that
-/// leaves it alone. Absent, null, false and empty values leave it alone too.
-const UNSUPPORTED: [&str; 15] = [
-    "alora_invocation_tokens",
-    "arrow_config",
-    "exclude_modules",
-    "fan_in_fan_out",
-    "layer_replication",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_bias",
-    "modules_to_save",
-    "target_parameters",
-    "trainable_token_indices",
-    "use_bdlora",
-    "use_dora",
-    "use_qalora",
-    "velora_config",
+/// The most that is read of a JSON file.
+const JSON_LIMIT: u64 = 256 << 20;
+
+/// Fields of `adapter_config.json` that the computation depends on.
+const SETTINGS: [&str; 7] =
+    ["r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern"];
+
+/// Fields that say where an adapter comes from or how its training began, whatever their value: PEFT ignores them when
+/// it loads. Every other field may change the computation, and has to be null, false or empty.
+const NEUTRAL: [&str; 12] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "inference_mode",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "task_type",
 ];
+
+/// Beginnings that leave the base's weights as they are. The others (`pissa`, `olora`, `corda`, `loftq`, `lora_ga`)
+/// take a part out of them, so that the adapter belongs to a base that is not this one.
+const BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 
 impl Adapter {
     /// Reads an adapter's folder as PEFT (or Foehn) wrote it.
     ///
     /// # Errors
     /// [`Error::File`] where a file is missing, [`Error::Syntax`], [`Error::Unsupported`] naming the field,
-    /// [`Error::Weights`] for a broken tensor file, [`Error::Foreign`] and [`Error::Unpaired`] for tensors that are no
-    /// pairs of LoRA matrices.
+    /// [`Error::Weights`] for a broken tensor file, [`Error::Foreign`], [`Error::UnsupportedLayer`] and
+    /// [`Error::Unpaired`] for tensors that are no pairs of LoRA matrices, [`Error::Empty`], [`Error::NotFinite`].
     pub fn load(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(CONFIG);
         let config = config_from(&read_json(&path)?, &path)?;
         let weights = open(&folder.join(TENSORS))?;
         let manifest = folder.join(MANIFEST);
         let manifest = if manifest.exists() { Some(read_json(&manifest)?) } else { None };
-        Ok(Self { config, modules: pairs(&weights)?, manifest })
+        let adapter = Self { config, modules: pairs(&weights)?, manifest };
+        adapter.check_whole(folder)?;
+        Ok(adapter)
     }
 
-    /// Writes the adapter's folder so that PEFT reads it. Each file is replaced as a whole.
+    /// Writes the adapter's folder so that PEFT reads it. Each file is replaced as a whole; the manifest of an adapter
+    /// that was there before does not stay.
     ///
     /// # Errors
-    /// [`Error::File`] and [`Error::Weights`] where the disk refuses.
+    /// [`Error::Empty`] and [`Error::NotFinite`] for an adapter that nobody should use, [`Error::File`] and
+    /// [`Error::Weights`] where the disk refuses.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
+        self.check_whole(folder)?;
         fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.to_owned(), source })?;
         let mut tensors = Vec::new();
         for (module, pair) in &self.modules {
@@ -65,11 +79,22 @@ impl Adapter {
             tensors.push(Tensor::f32(tensor_name(module, "A"), vec![pair.r, a.len() / pair.r], a));
             tensors.push(Tensor::f32(tensor_name(module, "B"), vec![b.len() / pair.r, pair.r], b));
         }
+        let manifest = folder.join(MANIFEST);
+        if self.manifest.is_none() && manifest.exists() {
+            fs::remove_file(&manifest).map_err(|source| Error::File { path: manifest.clone(), source })?;
+        }
         save_safetensors(&folder.join(TENSORS), &tensors, &[("format".into(), "pt".into())].into())?;
         if let Some(manifest) = &self.manifest {
             write_json(&folder.join(MANIFEST), manifest)?;
         }
         write_json(&folder.join(CONFIG), &self.config_json())
+    }
+
+    fn check_whole(&self, folder: &Path) -> Result<(), Error> {
+        if self.modules.is_empty() {
+            return Err(Error::Empty { path: folder.to_owned() });
+        }
+        self.check_values()
     }
 
     fn config_json(&self) -> Value {
@@ -117,15 +142,32 @@ fn config_from(map: &Map<String, Value>, path: &Path) -> Result<LoraConfig, Erro
     if map.get("peft_type").and_then(Value::as_str) != Some("LORA") {
         return Err(unsupported("peft_type", "LORA"));
     }
-    if map.get("bias").and_then(Value::as_str).is_some_and(|bias| bias != "none") {
+    let field = |name: &str| map.get(name).filter(|value| !is_off(value));
+    if field("bias").is_some_and(|bias| bias != "none") {
         return Err(unsupported("bias", "none"));
     }
-    if let Some(field) = UNSUPPORTED.into_iter().find(|field| map.get(*field).is_some_and(|value| !is_off(value))) {
-        return Err(unsupported(field, "null"));
+    let begins_on_the_base = |value: &Value| match value {
+        Value::Bool(_) => true,
+        Value::String(name) => BEGINNINGS.contains(&name.to_lowercase().as_str()),
+        _ => false,
+    };
+    if field("init_lora_weights").is_some_and(|value| !begins_on_the_base(value)) {
+        let expected = format!("true, false or one of {} (others change the base)", BEGINNINGS.join(", "));
+        return Err(unsupported("init_lora_weights", &expected));
     }
-    let known = ["r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern"];
-    let kept = map.iter().filter(|(name, value)| known.contains(&name.as_str()) && !value.is_null());
-    let kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let read = ["peft_type", "bias", "init_lora_weights"];
+    let passed = |name: &str| [&SETTINGS[..], &NEUTRAL, &read].iter().any(|list| list.contains(&name));
+    if let Some((name, _)) = map.iter().find(|(name, value)| !passed(name) && !is_off(value)) {
+        return Err(unsupported(name, "null"));
+    }
+    // PEFT would guess by the architecture's name.
+    if map.get("target_modules").is_none_or(Value::is_null) {
+        return Err(unsupported("target_modules", "a list of names or a pattern"));
+    }
+    let kept = map.iter().filter(|(name, value)| SETTINGS.contains(&name.as_str()) && !value.is_null());
+    let mut kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    // PEFT's own default, where an old file leaves it out.
+    kept.entry("lora_alpha").or_insert(json!(8));
     let config: LoraConfig = serde_json::from_value(Value::Object(kept))
         .map_err(|source| Error::Syntax { path: path.to_owned(), source })?;
     config.check()?;
@@ -137,6 +179,7 @@ fn is_off(value: &Value) -> bool {
         Value::Null | Value::Bool(false) => true,
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.is_empty(),
+        Value::String(text) => text.is_empty(),
         _ => false,
     }
 }
@@ -144,6 +187,9 @@ fn is_off(value: &Value) -> bool {
 fn pairs(weights: &Weights) -> Result<BTreeMap<String, Matrices>, Error> {
     let mut modules = BTreeMap::new();
     for name in weights.names() {
+        if is_outer(name) {
+            return Err(Error::UnsupportedLayer { name: name.to_owned() });
+        }
         let inner = name.strip_prefix("base_model.model.").and_then(|rest| rest.strip_suffix(".weight"));
         let Some((module, which)) = inner.and_then(|inner| inner.rsplit_once(".lora_")) else {
             return Err(Error::Foreign { name: name.to_owned() });
@@ -178,7 +224,14 @@ fn open(path: &Path) -> Result<Weights, Error> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let failed = |source| Error::File { path: path.to_owned(), source };
+    let file = fs::File::open(path).map_err(failed)?;
+    let found = file.metadata().map_err(failed)?.len();
+    if found > JSON_LIMIT {
+        return Err(Error::TooLarge { path: path.to_owned(), found, limit: JSON_LIMIT });
+    }
+    let mut text = String::new();
+    file.take(JSON_LIMIT).read_to_string(&mut text).map_err(failed)?;
     serde_json::from_str(&text).map_err(|source| Error::Syntax { path: path.to_owned(), source })
 }
 

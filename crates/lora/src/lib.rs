@@ -18,9 +18,11 @@ mod config;
 mod error;
 mod files;
 mod manifest;
+mod pattern;
 
 pub use adapter::{Adapter, Matrices};
 pub use attach::{Parameter, attach, attach_trainable, detach, merge, parameters, set_dropout, set_parameters};
 pub use config::{LoraConfig, TargetModules};
 pub use error::Error;
 pub use manifest::Manifest;
+pub use pattern::Patterns;

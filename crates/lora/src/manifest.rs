@@ -29,22 +29,33 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Compares the hashes that decide whether the adapter belongs to a model. An empty hash is not compared.
+    /// Compares the hashes that decide whether the adapter belongs to a model. Returns what could not be compared, as
+    /// the manifest has no hash of it; an empty hash among the arguments asks for no comparison.
     ///
     /// # Errors
     /// [`Error::Mismatch`] naming the first that differs.
-    pub fn check(&self, base_sha256: &str, tokenizer_sha256: &str, template_sha256: &str) -> Result<(), Error> {
+    pub fn check(
+        &self,
+        base_sha256: &str,
+        tokenizer_sha256: &str,
+        template_sha256: &str,
+    ) -> Result<Vec<&'static str>, Error> {
         let pairs = [
             ("base", &self.base_sha256, base_sha256),
             ("tokenizer", &self.tokenizer_sha256, tokenizer_sha256),
             ("template", &self.template_sha256, template_sha256),
         ];
+        let mut not_checked = Vec::new();
         for (what, expected, found) in pairs {
-            if !expected.is_empty() && !found.is_empty() && expected != found {
-                return Err(Error::Mismatch { what, expected: expected.clone(), found: found.to_owned() });
+            match (expected.is_empty(), found.is_empty()) {
+                (true, false) => not_checked.push(what),
+                (false, false) if expected != found => {
+                    return Err(Error::Mismatch { what, expected: expected.clone(), found: found.to_owned() });
+                }
+                _ => {}
             }
         }
-        Ok(())
+        Ok(not_checked)
     }
 }
 
@@ -55,7 +66,9 @@ mod tests {
     #[test]
     fn another_hash_is_refused_by_name() {
         let manifest = Manifest { base_sha256: "aa".into(), template_sha256: "cc".into(), ..Manifest::default() };
-        assert!(manifest.check("aa", "any", "cc").is_ok());
+        assert_eq!(manifest.check("aa", "any", "cc").unwrap(), ["tokenizer"]);
+        assert_eq!(manifest.check("aa", "", "").unwrap(), [""; 0]);
+        assert_eq!(Manifest::default().check("aa", "bb", "cc").unwrap(), ["base", "tokenizer", "template"]);
         assert!(matches!(manifest.check("ab", "", "cc"), Err(Error::Mismatch { what: "base", .. })));
         assert!(matches!(manifest.check("aa", "", "cd"), Err(Error::Mismatch { what: "template", .. })));
     }
