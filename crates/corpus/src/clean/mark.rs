@@ -46,22 +46,21 @@ pub fn is_clean(path: &Path) -> Result<Option<String>> {
     Ok(mark.map(|mark| mark.pipeline))
 }
 
-/// Sets the mark of a file that was just written, and gives the file's hash. One that holds no record loses its mark.
-pub(super) fn set(out: &Path, report: &Report) -> Result<Option<String>> {
+/// Sets the mark of a file that was just written. One that holds no record loses its mark.
+pub(super) fn set(out: &Path, report: &Report) -> Result<()> {
     let path = mark_path(out);
     if report.kept == 0 {
         return match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(&path, error)),
-            _ => Ok(None),
+            _ => Ok(()),
         };
     }
     let sha256 = sha256_of(out).map_err(|source| Error::Open { path: out.into(), source })?;
-    let mark = Mark { pipeline: report.pipeline.clone(), sha256: sha256.clone(), records: report.kept };
+    let mark = Mark { pipeline: report.pipeline.clone(), sha256, records: report.kept };
     let mut draft = Draft::new(&path)?;
     let written = serde_json::to_writer_pretty(&mut draft, &mark).map_err(io::Error::from);
     written.and_then(|()| draft.write_all(b"\n")).map_err(|source| write_error(&path, source))?;
-    draft.finish()?;
-    Ok(Some(sha256))
+    draft.finish()
 }
 
 fn read(path: &Path) -> Option<Mark> {

@@ -81,9 +81,9 @@ pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig)
     if let Some(id) = config.keep.iter().find(|id| !sweep.has_seen(id)) {
         return Err(Error::Keep { id: id.clone() });
     }
-    let mut report = sweep.write(inputs, cases, config.out.as_deref().zip(format))?;
+    let report = sweep.write(inputs, cases, config.out.as_deref().zip(format))?;
     if let Some(out) = &config.out {
-        report.sha256 = mark::set(out, &report)?;
+        mark::set(out, &report)?;
     }
     Ok(report)
 }

@@ -33,9 +33,6 @@ pub struct Report {
     pub flagged: u64,
     /// The [hash](crate::Pipeline::hash) of the pipeline.
     pub pipeline: String,
-    /// The SHA-256 of the clean file; none where no file with records was written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
     /// What each pass did, in their order; the first is `read`, which rejects what cannot be read.
     pub passes: Vec<PassReport>,
     /// Every record rejected, in the order of the inputs.

@@ -120,7 +120,6 @@ impl Sweep<'_> {
             rejected: rejections.len() as u64,
             flagged: flagged.records,
             pipeline: self.pipeline.hash(),
-            sha256: None,
             passes: self.counts,
             rejections: bare(rejections),
             flags: flagged.flags,
