@@ -3,7 +3,7 @@
 mod common;
 
 use common::Bench;
-use foehn_corpus::{Error, Length, Pipeline, RunsOn, clean_with, is_clean, mark_path, read_clean};
+use foehn_corpus::{Error, Length, Pipeline, RunsOn, clean_with, is_clean, mark_path};
 
 const LINE: &str = "{\"prompt\": \"Why does the bell ring?\", \"completion\": \"The wind moves it.\"}\n";
 
@@ -50,7 +50,7 @@ fn a_file_of_no_records_has_no_mark() {
     assert_eq!((report.kept, report.rejected), (0, 1));
     assert!(!mark_path(&bench.path("clean.jsonl")).exists());
     assert_eq!(is_clean(&bench.path("clean.jsonl")).expect("readable"), None);
-    assert!(read_clean(&bench.path("clean.jsonl")).is_ok_and(|records| records.is_empty()));
+    assert_eq!(bench.read("clean.jsonl"), "");
     let said = report.require_kept().expect_err("nothing is kept").to_string();
     assert_eq!(said, "all 1 records are rejected, so nothing is left to use: 1 by `structure`: message N is empty");
 }

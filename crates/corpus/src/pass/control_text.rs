@@ -104,9 +104,14 @@ fn place(text: &str, at: usize, control: &str) -> Place {
         || before.rsplit("```").next().unwrap_or(before).matches('`').count() % 2 == 1;
     let is_mark = |c: char| matches!(c, '"' | '\'' | '“' | '”' | '‘' | '’' | '«' | '»');
     let is_quoted = before.ends_with(is_mark) && after.starts_with(is_mark);
-    // `Vec<s>`, `List<s>`.
-    let is_generic = control == "<s>" && before.ends_with(char::is_alphanumeric);
-    if in_code || is_quoted || is_generic { Place::Shown } else { Place::Bare }
+    // `Vec<s>`, and HTML's `<s>struck out</s>`; where a template begins with it, more control text follows.
+    let is_whole = before.trim().is_empty() && after.trim_end().ends_with("</s>");
+    let is_element = match control {
+        "<s>" => !is_whole && !after.trim_start().starts_with("[INST]"),
+        "</s>" => before.rfind("<s>").is_some_and(|at| !before[..at].trim().is_empty()),
+        _ => false,
+    };
+    if in_code || is_quoted || is_element { Place::Shown } else { Place::Bare }
 }
 
 /// Whether control text stands where a template puts it: a text ends with it after a whole answer, or begins with it and
@@ -157,6 +162,7 @@ fn piped(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Message;
 
     #[test]
     fn control_texts_are_told_from_brackets() {
@@ -171,5 +177,35 @@ mod tests {
         ] {
             assert_eq!(find(text), found, "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_template_leaves_is_told_from_what_is_spoken_of() {
+        let verdict = |prompt: &str, answer: &str| {
+            let messages = vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)];
+            let record = Record { id: None, messages, metadata: serde_json::Map::new(), group: None };
+            (ControlText.check(&record).is_some(), ControlText.doubt(&record).is_some())
+        };
+        for (prompt, answer) in [
+            ("Why?", "It rained.</s>"),
+            ("Why?", "<s>It rained.</s>"),
+            ("<s>[INST] Why? [/INST]", "It rained."),
+            ("Why? [/INST]", "It rained."),
+            ("What is a generic type in Rust?", "A type with a parameter.<|im_end|>"),
+            ("<|im_start|>user\nWhat is a tag?", "A name in brackets."),
+            ("Is this [/INST] so?", "Yes."),
+        ] {
+            assert!(verdict(prompt, answer).0, "{prompt} / {answer}");
+        }
+        for (prompt, answer) in [
+            ("What does [INST] do?", "It begins what the user says."),
+            ("How does a turn end?", "With `<|im_end|>`."),
+            ("Strike out the price.", "It was <s>30</s> and is 20."),
+            ("Which token ends a text?", "It is </s> there."),
+            ("Name a list of type s.", "List<s> names"),
+        ] {
+            assert_eq!(verdict(prompt, answer), (false, true), "{prompt} / {answer}");
+        }
+        assert_eq!(verdict("Why?", "It rained."), (false, false));
     }
 }

@@ -180,10 +180,7 @@ pub(super) fn later_requests(masked: &str) -> impl Iterator<Item = Skeleton> {
     let answered = |next: &&str| !next.trim_end().ends_with('?') && !WAITS.is_match(next);
     let later = (1..sentences.len()).filter(|at| !sentences[*at].starts_with(['#', '*']));
     let found: Vec<Skeleton> = later
-        .map(|at| Skeleton {
-            is_answered: sentences.get(at + 1).is_some_and(|next| answered(&next)),
-            ..Skeleton::new(sentences[at])
-        })
+        .map(|at| Skeleton { is_answered: sentences.get(at + 1).is_some_and(answered), ..Skeleton::new(sentences[at]) })
         .map(|found| Skeleton { is_answered: found.is_answered || found.holds_answer(), ..found })
         .filter(Skeleton::is_request)
         .collect();

@@ -129,11 +129,14 @@ fn cut(text: &str) -> Option<(Verdict, String)> {
     }
     // `Vitamin A`.
     let is_letter = last_word.len() == 1 && end.is_uppercase() && end != 'I';
-    if !end.is_alphabetic() || is_letter || is_address(last_word) || !has_full_stops(end) || is_code(last) {
+    if !end.is_alphabetic() || is_letter || is_address(last_word) || !has_full_stops(end) {
+        return None;
+    }
+    if is_code(last) && !ends_in_prose(&words) {
         return None;
     }
     let after = |verdict| Some((verdict, format!("after `{last_word}`")));
-    if dangles(last, &words) {
+    if ends_in_prose(&words) || dangles(last, &words) {
         return after(Verdict::Reject);
     }
     if is_sign_off(last, before) {
@@ -161,7 +164,9 @@ fn after_mark(last: &str, words: &[&str], before: &[&str], end: char) -> Option<
     let is_verse =
         before.len() > 1 && words.len() <= VERSE && before.iter().all(|line| line.split_whitespace().count() <= VERSE);
     let is_command = bare && end == '-';
-    let doubtful = is_greeting || is_label || is_verse || is_command || matches!(end, '{' | '[');
+    // A statement of a language nobody knows here; prose has a second mark, or is longer.
+    let is_short = end == ';' && words.len() < 5 && last.matches([';', ',', '.']).count() == 1;
+    let doubtful = is_short || is_greeting || is_label || is_verse || is_command || matches!(end, '{' | '[');
     Some(if doubtful { Verdict::Flag } else { Verdict::Reject })
 }
 
@@ -226,6 +231,19 @@ fn has_turned(sentence: &str, word: &str, before_last: &str) -> bool {
     let near: Vec<String> = part.split_whitespace().rev().skip(1).take(8).map(plain).collect();
     let has = |names: &[&str], within: usize| near.iter().take(within).any(|word| names.contains(&word.as_str()));
     if AUXILIARY.contains(&word) { has(&COMPARING, 4) } else { has(&RELATIVE, 8) || has(&PHRASAL, 4) }
+}
+
+/// Whether the line ends in two words of prose that both ask for more, whatever stands before them: `and the`, `and then`,
+/// `because of`, `that you`.
+fn ends_in_prose(words: &[&str]) -> bool {
+    let [_, _, .., first, second] = words else { return false };
+    let asks = OPENING.contains(first) || LEANING.contains(first);
+    let joins = ["and", "or", "but"].contains(first);
+    let begins_clause = ["that", "which", "if", "when", "because", "whether", "while"].contains(first);
+    (asks && OPENING.contains(second))
+        || (joins && ["then", "also", "now", "still"].contains(second))
+        || (*first == "because" && *second == "of")
+        || (begins_clause && ["i", "you", "he", "she", "it", "we", "they"].contains(second))
 }
 
 /// Whether the last sentence is a series of clauses, one of them with its subject and its verb (`a bag swings`), and has no
@@ -420,6 +438,9 @@ mod tests {
     fn broken_answers_do_not() {
         for (text, how) in [
             ("Rain drums on the", "after `the`"),
+            ("Please reset it and then", "after `then`"),
+            ("reply: We cannot find the order that you", "after `you`"),
+            ("Call open(path) = ok and the", "after `the`"),
             ("I hear what you’re", "after `you’re`"),
             ("Rain drums, gutters gurgle,", "after `,`"),
             ("Rain drums; gutters gurgle;", "after `;`"),
