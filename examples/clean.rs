@@ -87,6 +87,7 @@ fn main() -> ExitCode {
         let config = CleanConfig { out: out.clone(), keep: arguments.keep.iter().cloned().collect(), threads: None };
         let report = clean_with(&arguments.inputs, &arguments.pipeline()?, &config)?;
         arguments.save(&report, &files)?;
+        report.require_kept()?;
         if let (Some(mut gate), Some(out)) = (gate, out) {
             check(&mut gate, &out, arguments.json)?;
         }

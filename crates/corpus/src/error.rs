@@ -184,6 +184,32 @@ pub enum Error {
         /// The pass over the set that stands before it.
         after: String,
     },
+    /// A pipeline file sets a verdict for a pass that judges nothing.
+    #[error("{path}, line {line}: `{pass}` judges no record: take its `verdict` out")]
+    NoVerdict {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the pass begins.
+        line: usize,
+        /// The pass.
+        pass: String,
+    },
+    /// A pass limits tokens, and nobody counts them.
+    #[error(
+        "the pass `{pass}` limits tokens and nobody counts them: give the pipeline a tokenizer, or take the limit out"
+    )]
+    NoTokenCounter {
+        /// The pass.
+        pass: String,
+    },
+    /// Every record was rejected.
+    #[error("all {read} records are rejected, so nothing is left to use: {reasons}")]
+    NothingKept {
+        /// The records read.
+        read: u64,
+        /// The most frequent reasons, each with its pass and its count.
+        reasons: String,
+    },
     /// A lexicon is not a JSON object of lists of words.
     #[error("{path} is no lexicon: expected an object of word lists, one a class")]
     LexiconFormat {

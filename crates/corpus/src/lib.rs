@@ -1,8 +1,8 @@
 //! Records in, clean records and a report out.
 //!
 //! A dataset file (JSONL, JSON, CSV or Parquet) of any known shape is [`read`] one record at a time, and [`clean`]ed by
-//! a [`Pipeline`] of passes: some repair a record, some reject one, some judge records beside each other. A record that
-//! is rejected is in the [`Report`], with its file, its line, the pass and the reason; an [`Audit`] says there what the kept
+//! a [`Pipeline`] of passes: some repair a record, some reject or flag one, some judge records beside each other. A
+//! record that is rejected, or kept and flagged, is in the [`Report`], with its file, its line, the pass and the reason; an [`Audit`] says there what the kept
 //! records have in common. Clean records are [`split`] by group, and [`split_proven`] proves that nothing leaks.
 //!
 //! The crate knows no token and no tensor.
@@ -52,13 +52,13 @@ mod text;
 pub use audit::{
     Audit, ClassBalance, ClassBalanceReport, ClassCount, ClassWord, ClassWords, ClassWordsReport, Section, Tally,
 };
-pub use clean::{CleanConfig, clean, clean_with};
+pub use clean::{CleanConfig, clean, clean_with, is_clean, mark_path};
 pub use error::{Error, Result};
 pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
     Length, Markup, MarkupAction, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, PiiAction, PiiKind,
-    Refusals, Repetition, RunsOn, SenseLexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
+    Refusals, Repetition, RunsOn, SenseLexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated, Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};

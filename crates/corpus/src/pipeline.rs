@@ -1,15 +1,18 @@
 //! Passes in order.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::audit::Audit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pass::{
-    AsksAgain, Conflicts, ControlText, Controls, Duplicates, Mojibake, Normalise, Pass, RunsOn, SetPass, Structure,
-    Trim, Truncated,
+    AsksAgain, Conflicts, ControlText, Controls, Duplicates, Mojibake, Normalise, Pass, Pii, PiiAction, RunsOn,
+    SetPass, Structure, TokenCounter, Trim, Truncated, Verdict,
 };
 use crate::record::Record;
 use crate::registry::{Registry, Stage};
+use crate::text::sha256_hex;
 
 /// The passes that a set goes through: those that look at one record, then those that compare records; and the audits of
 /// what is kept.
@@ -17,6 +20,9 @@ use crate::registry::{Registry, Stage};
 pub struct Pipeline {
     passes: Vec<Box<dyn Pass>>,
     set_passes: Vec<Box<dyn SetPass>>,
+    /// For each pass the verdict that is set for all that it finds; none where it has its own mind.
+    verdicts: Vec<Option<Verdict>>,
+    set_verdicts: Vec<Option<Verdict>>,
     audits: Vec<Box<dyn Audit>>,
 }
 
@@ -24,8 +30,8 @@ pub struct Pipeline {
 const MAX_ROUNDS: usize = 16;
 
 impl Default for Pipeline {
-    /// Mojibake, normal form, controls, trimming; structure, control text, running on, truncation; asking again,
-    /// duplicates, conflicts.
+    /// Mojibake, normal form, controls, trimming; structure, control text, running on, truncation, personal data, which is
+    /// flagged; asking again, duplicates, conflicts.
     fn default() -> Self {
         Self::new()
             .with(Mojibake)
@@ -36,6 +42,7 @@ impl Default for Pipeline {
             .with(ControlText)
             .with(RunsOn)
             .with(Truncated)
+            .with_as(Pii { action: PiiAction::Drop, ..Pii::default() }, Verdict::Flag)
             .with_set(AsksAgain)
             .with_set(Duplicates)
             .with_set(Conflicts::default())
@@ -45,7 +52,13 @@ impl Default for Pipeline {
 impl Pipeline {
     /// A pipeline without passes, which keeps every record that can be read as it is.
     pub fn new() -> Self {
-        Self { passes: Vec::new(), set_passes: Vec::new(), audits: Vec::new() }
+        Self {
+            passes: Vec::new(),
+            set_passes: Vec::new(),
+            verdicts: Vec::new(),
+            set_verdicts: Vec::new(),
+            audits: Vec::new(),
+        }
     }
 
     /// Reads a pipeline file, a TOML list of this crate's passes; a [`Registry`](crate::Registry) reads one with others too.
@@ -59,14 +72,28 @@ impl Pipeline {
     /// Appends a pass over single records, such as [`OffTarget`](crate::OffTarget) with a lexicon.
     #[must_use]
     pub fn with(mut self, pass: impl Pass + 'static) -> Self {
-        self.passes.push(Box::new(pass));
+        self.push(Stage::Record(Box::new(pass)), None);
+        self
+    }
+
+    /// Appends a pass over single records; all that it finds has this verdict.
+    #[must_use]
+    pub fn with_as(mut self, pass: impl Pass + 'static, verdict: Verdict) -> Self {
+        self.push(Stage::Record(Box::new(pass)), Some(verdict));
         self
     }
 
     /// Appends a pass over the set. It sees what the passes before it have left.
     #[must_use]
     pub fn with_set(mut self, pass: impl SetPass + 'static) -> Self {
-        self.set_passes.push(Box::new(pass));
+        self.push(Stage::Set(Box::new(pass)), None);
+        self
+    }
+
+    /// Appends a pass over the set; all that it finds has this verdict.
+    #[must_use]
+    pub fn with_set_as(mut self, pass: impl SetPass + 'static, verdict: Verdict) -> Self {
+        self.push(Stage::Set(Box::new(pass)), Some(verdict));
         self
     }
 
@@ -77,12 +104,48 @@ impl Pipeline {
         self
     }
 
-    /// Appends a pass of any kind.
-    pub(crate) fn push(&mut self, stage: Stage) {
+    /// Gives every pass that limits tokens what counts them.
+    #[must_use]
+    pub fn counting(mut self, counter: impl TokenCounter + 'static) -> Self {
+        let counter: Arc<dyn TokenCounter> = Arc::new(counter);
+        self.passes.iter_mut().for_each(|pass| pass.count_with(&counter));
+        self
+    }
+
+    /// Whether a pass limits tokens, so that the pipeline needs what [counts](Self::counting) them.
+    pub fn needs_counter(&self) -> bool {
+        self.passes.iter().any(|pass| pass.lacks_counter())
+    }
+
+    /// The name of the pipeline: `sha256:` and the hash of its passes with all their settings, and of this crate's version.
+    pub fn hash(&self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        format!("sha256:{}", sha256_hex(format!("foehn-corpus {version}\n{self:?}").as_bytes()))
+    }
+
+    /// Appends a pass of any kind; a verdict that an audit has no use for is dropped.
+    pub(crate) fn push(&mut self, stage: Stage, verdict: Option<Verdict>) {
         match stage {
-            Stage::Record(pass) => self.passes.push(pass),
-            Stage::Set(pass) => self.set_passes.push(pass),
+            Stage::Record(pass) => {
+                self.passes.push(pass);
+                self.verdicts.push(verdict);
+            }
+            Stage::Set(pass) => {
+                self.set_passes.push(pass);
+                self.set_verdicts.push(verdict);
+            }
             Stage::Audit(audit) => self.audits.push(audit),
+        }
+    }
+
+    /// Whether every pass has what it needs.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenCounter`].
+    pub(crate) fn check_ready(&self) -> Result<()> {
+        match self.passes.iter().find(|pass| pass.lacks_counter()) {
+            Some(pass) => Err(Error::NoTokenCounter { pass: pass.name().to_owned() }),
+            None => Ok(()),
         }
     }
 
@@ -98,11 +161,13 @@ impl Pipeline {
                 }
             }
             if last.is_none() {
-                return Outcome { changed, rejected: self.check(record) };
+                let (rejected, flags) = self.judge(record);
+                return Outcome { changed, rejected, flags };
             }
         }
         let pass = changed.iter().position(|changed| *changed).unwrap_or(0);
-        Outcome { changed, rejected: Some((pass, "its text is still changing after many repairs".to_owned())) }
+        let rejected = Some((pass, "its text is still changing after many repairs".to_owned()));
+        Outcome { changed, rejected, flags: Vec::new() }
     }
 
     /// The passes over single records, in order.
@@ -120,11 +185,37 @@ impl Pipeline {
         &self.audits
     }
 
-    fn check(&self, record: &Record) -> Option<(usize, String)> {
-        let mut reasons = self.passes.iter().map(|pass| pass.check(record)).enumerate();
-        reasons.find_map(|(at, reason)| Some((at, reason?)))
+    /// The text as a report may show it.
+    pub(crate) fn redacted<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.passes.iter().fold(Cow::Borrowed(text), |text, pass| match pass.redact(&text) {
+            Some(masked) => Cow::Owned(masked),
+            None => text,
+        })
+    }
+
+    /// The verdicts that are set for the passes over the set.
+    pub(crate) fn set_verdicts(&self) -> &[Option<Verdict>] {
+        &self.set_verdicts
+    }
+
+    /// The first reason to reject a record, and the reasons before it to flag it.
+    fn judge(&self, record: &Record) -> (Option<Found>, Vec<Found>) {
+        let mut flags = Vec::new();
+        for (at, (pass, set)) in self.passes.iter().zip(&self.verdicts).enumerate() {
+            let sure = pass.check(record).map(|reason| (Verdict::Reject, reason));
+            let found = sure.or_else(|| Some((Verdict::Flag, pass.doubt(record)?)));
+            match found.map(|(own, reason)| (set.unwrap_or(own), reason)) {
+                None => {}
+                Some((Verdict::Flag, reason)) => flags.push((at, reason)),
+                Some((Verdict::Reject, reason)) => return (Some((at, reason)), flags),
+            }
+        }
+        (None, flags)
     }
 }
+
+/// A pass by its place, and what it says.
+type Found = (usize, String);
 
 /// What [`Pipeline::run`] did to a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +224,8 @@ pub struct Outcome {
     pub changed: Vec<bool>,
     /// The pass that rejected the record, and why.
     pub rejected: Option<(usize, String)>,
+    /// The passes that flag it, and why.
+    pub flags: Vec<(usize, String)>,
 }
 
 #[cfg(test)]
@@ -155,7 +248,7 @@ mod tests {
         let mut record = record("Ã\u{e2}\u{20ac}\u{2039}© ", " Visual</\u{200b}s>");
         let outcome = Pipeline::default().run(&mut record);
         assert_eq!(record.messages[0].content, "é");
-        assert_eq!(outcome.changed, [true, true, false, true, false, false, false, false]);
+        assert_eq!(outcome.changed, [true, true, false, true, false, false, false, false, false]);
         let (pass, reason) = outcome.rejected.expect("control text");
         assert_eq!((pass, reason.as_str()), (5, "the answer goes on into control text `</s>` (message 2)"));
     }

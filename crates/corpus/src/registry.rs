@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Language, Length,
     Markup, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, Refusals, Repetition, RunsOn, SenseLexicon,
-    SetPass, Structure, Trim, Truncated,
+    SetPass, Structure, Trim, Truncated, Verdict,
 };
 use crate::pipeline::Pipeline;
 
@@ -27,7 +27,11 @@ use crate::pipeline::Pipeline;
 /// [[pass]]
 /// name = "conflict"
 /// max_words = 2
+/// verdict = "flag"
 /// ```
+///
+/// `verdict` is a setting of every pass that judges: `"reject"` or `"flag"` for all that it finds. Without it a pass
+/// rejects what is surely a fault, and flags what may be meant.
 ///
 /// [`Registry::default`] has the passes of this crate; [`with`](Self::with) adds a caller's own.
 pub struct Registry {
@@ -130,7 +134,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::PipelineFile`] for text that is no list of passes, [`Error::UnknownPass`], [`Error::PassSettings`],
-    /// [`Error::PassOrder`], and what a constructor gives, such as those of [`SenseLexicon::load`].
+    /// [`Error::PassOrder`], [`Error::NoVerdict`], and what a constructor gives, such as those of [`SenseLexicon::load`].
     pub fn parse(&self, text: &str, path: &Path) -> Result<Pipeline> {
         let List { pass: passes } = toml::from_str(text)
             .map_err(|source| Error::PipelineFile { path: path.into(), source: Box::new(source) })?;
@@ -138,12 +142,20 @@ impl Registry {
         let mut last_set: Option<String> = None;
         for item in passes {
             let line = 1 + text.bytes().take(item.span().start).filter(|byte| *byte == b'\n').count();
-            let Item { name, settings } = item.into_inner();
+            let Item { name, verdict, settings } = item.into_inner();
             let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else {
                 let known = self.passes().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
                 return Err(Error::UnknownPass { path: path.into(), line, name, known });
             };
             let stage = (entry.build)(Settings { table: settings, path, line, pass: name.clone() })?;
+            let judges = match &stage {
+                Stage::Record(pass) => pass.judges(),
+                Stage::Set(_) => true,
+                Stage::Audit(_) => false,
+            };
+            if verdict.is_some() && !judges {
+                return Err(Error::NoVerdict { path: path.into(), line, pass: name });
+            }
             match (&stage, last_set.take()) {
                 // Single records are judged before the set is: another order would be a promise that is not kept.
                 (Stage::Record(_), Some(after)) => {
@@ -152,7 +164,7 @@ impl Registry {
                 (Stage::Set(_), _) => last_set = Some(name),
                 (_, before) => last_set = before,
             }
-            pipeline.push(stage);
+            pipeline.push(stage, verdict);
         }
         Ok(pipeline)
     }
@@ -253,6 +265,7 @@ struct List {
 #[derive(Deserialize)]
 struct Item {
     name: String,
+    verdict: Option<Verdict>,
     #[serde(flatten)]
     settings: Table,
 }

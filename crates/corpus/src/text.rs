@@ -123,6 +123,11 @@ pub(crate) fn hash(parts: &[&str]) -> [u64; 2] {
     [word(0), word(8)]
 }
 
+/// The SHA-256 of bytes in hexadecimal.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A name for a record that has none: 64 bits of the SHA-256 of its bytes.
 pub(crate) fn content_id(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);

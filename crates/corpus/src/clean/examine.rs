@@ -36,6 +36,8 @@ pub(super) enum Fate {
         changed: Vec<bool>,
         repairs: Vec<(usize, Change)>,
         overruled: Option<(usize, String)>,
+        /// The passes that flag it, and why.
+        flags: Vec<(usize, String)>,
         json: serde_json::Result<Vec<u8>>,
         /// The sketches of the passes over the set.
         sketches: Vec<Vec<u64>>,
@@ -54,18 +56,19 @@ impl Examiner<'_> {
         };
         let id = record.id.clone().unwrap_or_else(|| id_of(&record));
         let before = record.messages.clone();
-        let Outcome { changed, rejected } = self.pipeline.run(&mut record);
+        let Outcome { changed, rejected, flags } = self.pipeline.run(&mut record);
         let repairs = self.repairs(&place, &id, &before, &record, &changed);
         let (overruled, rejected) = if self.keep.contains(&id) { (rejected, None) } else { (None, rejected) };
         let fate = match rejected {
             Some((pass, reason)) => {
-                let shown = Shown::record(&record.messages);
+                let shown = Shown::record(&record.messages, self.pipeline);
                 Fate::Rejected { changed, repairs, pass, reason, shown }
             }
             None => Fate::Passed {
                 changed,
                 repairs,
                 overruled,
+                flags,
                 json: serde_json::to_vec(&record),
                 sketches: self.pipeline.set_passes().iter().map(|pass| pass.sketch(&record)).collect(),
                 facts: Facts::of(&record, place.line),
@@ -88,7 +91,8 @@ impl Examiner<'_> {
             |at: &usize| changed[*at] && !self.shown.get(*at).is_some_and(|shown| shown.load(Ordering::Relaxed));
         let change = |before: &[Message], after: &[Message]| {
             let (before, after) = before.iter().zip(after).find(|(before, after)| before != after)?;
-            Some(Change::new(place.clone(), id.to_owned(), &before.content, &after.content))
+            let [before, after] = [before, after].map(|message| self.pipeline.redacted(&message.content));
+            Some(Change::new(place.clone(), id.to_owned(), &before, &after))
         };
         let repair = |at: usize| {
             let mut alone = Record { messages: before.to_vec(), ..after.clone() };

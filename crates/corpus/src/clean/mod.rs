@@ -2,6 +2,7 @@
 
 mod examine;
 mod facts;
+mod mark;
 mod order;
 mod spool;
 mod sweep;
@@ -17,6 +18,8 @@ use crate::read::check_file;
 use crate::report::Report;
 use examine::Examiner;
 use sweep::Sweep;
+
+pub use mark::{is_clean, mark_path};
 
 /// What [`clean_with`] writes, and with what exceptions.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,9 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
 
 /// Cleans the files into one, and gives the account of it.
 ///
+/// Beside a clean file stands its mark, a small file that says by which pipeline it was made; [`is_clean`] reads it. A
+/// file of no records has none.
+///
 /// It reads every input once. Records are examined a few hundred at a time by a few threads, and taken in their order.
 /// What the passes over single records leave waits in a temporary file, beside the output or in the system's folder
 /// for such files, for the passes over the set, which remember a few numbers of each record. Memory holds those, about
@@ -59,9 +65,11 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
 /// batches of 256 KiB, or of one longer record.
 ///
 /// # Errors
-/// Any error of [`read`](crate::read) and of its iterator, [`Error::OutputFormat`], [`Error::Keep`] and [`Error::Write`].
+/// Any error of [`read`](crate::read) and of its iterator, [`Error::OutputFormat`], [`Error::NoTokenCounter`],
+/// [`Error::Keep`] and [`Error::Write`]. That nothing is kept is no error here, but one of [`Report::require_kept`].
 pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig) -> Result<Report> {
     let format = config.out.as_deref().map(Format::of).transpose()?;
+    pipeline.check_ready()?;
     // A name that is mistyped is told before hours of work are done for the others.
     inputs.iter().try_for_each(|input| check_file(input))?;
     let threads = config.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
@@ -69,9 +77,13 @@ pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig)
     let examiner = Examiner { pipeline, keep: &config.keep, shown };
     let mut sweep = Sweep::new(&examiner, config.out.as_deref())?;
     order::in_order(inputs, threads, |line| examiner.examine(line), |examined| sweep.take(examined))?;
-    let verdicts = sweep.judge()?;
+    let cases = sweep.judge()?;
     if let Some(id) = config.keep.iter().find(|id| !sweep.has_seen(id)) {
         return Err(Error::Keep { id: id.clone() });
     }
-    sweep.write(inputs, verdicts, config.out.as_deref().zip(format))
+    let report = sweep.write(inputs, cases, config.out.as_deref().zip(format))?;
+    if let Some(out) = &config.out {
+        mark::set(out, &report)?;
+    }
+    Ok(report)
 }

@@ -11,7 +11,7 @@ use super::facts::FactTally;
 use super::spool::{Spool, Spooled};
 use crate::error::Result;
 use crate::file::{folder, write_error};
-use crate::pass::{Finding, SetPass, Sketch};
+use crate::pass::{Finding, SetPass, Sketch, Verdict};
 use crate::pipeline::Pipeline;
 use crate::read::Place;
 use crate::report::{Change, PassReport, Rejection, Samples, Shown};
@@ -31,6 +31,8 @@ pub(super) struct Sweep<'a> {
     rejections: Vec<(usize, Rejection)>,
     put_back: Vec<(usize, Rejection)>,
     samples: Samples,
+    /// Why spooled records are flagged, by their index.
+    flags: BTreeMap<usize, Vec<Case>>,
     facts: FactTally,
     read: usize,
     /// For each spooled record, how many were read before it.
@@ -46,15 +48,15 @@ struct Sketches {
     ends: Vec<usize>,
 }
 
-/// Why a spooled record is rejected: the pass over the set by its place among the counts, its reason, and the others.
-pub(super) struct Verdict {
+/// Why a spooled record is rejected or flagged: the pass by its place among the counts, its reason, and the others.
+pub(super) struct Case {
     pass: usize,
     reason: String,
     others: Vec<usize>,
 }
 
-/// A verdict or none, for each spooled record. Most have none, which should take no room.
-pub(super) type Verdicts = Vec<Option<Box<Verdict>>>;
+/// A case or none, for each spooled record. Most have none, which should take no room.
+pub(super) type Cases = Vec<Option<Box<Case>>>;
 
 impl<'a> Sweep<'a> {
     pub fn new(examiner: &'a Examiner<'a>, out: Option<&Path>) -> Result<Self> {
@@ -75,6 +77,7 @@ impl<'a> Sweep<'a> {
             rejections: Vec::new(),
             put_back: Vec::new(),
             samples: Samples::default(),
+            flags: BTreeMap::new(),
             facts: FactTally::default(),
             read: 0,
             order: Vec::new(),
@@ -97,7 +100,7 @@ impl<'a> Sweep<'a> {
                 self.show_repairs(repairs);
                 self.reject(id, place, 1 + pass, reason, shown);
             }
-            Fate::Passed { changed, repairs, overruled, json, sketches, facts } => {
+            Fate::Passed { changed, repairs, overruled, flags, json, sketches, facts } => {
                 self.count(&changed, changed.len());
                 self.show_repairs(repairs);
                 if let Some((pass, reason)) = overruled {
@@ -105,6 +108,10 @@ impl<'a> Sweep<'a> {
                 }
                 for (all, sketch) in self.sketches.iter_mut().zip(sketches) {
                     all.push(&sketch);
+                }
+                let index = self.places.len();
+                for (pass, reason) in flags {
+                    self.flag(index, Case { pass: 1 + pass, reason, others: Vec::new() });
                 }
                 self.facts.add(facts);
                 self.places.push(place);
@@ -117,15 +124,15 @@ impl<'a> Sweep<'a> {
     }
 
     /// Runs the passes over the set on the sketches.
-    pub fn judge(&mut self) -> Result<Verdicts> {
-        let mut verdicts: Verdicts = self.places.iter().map(|_| None).collect();
+    pub fn judge(&mut self) -> Result<Cases> {
+        let mut cases: Cases = self.places.iter().map(|_| None).collect();
         let kept = self.named(self.examiner.keep)?;
         let first = self.counts.len() - self.sketches.len();
         for (at, pass) in self.pipeline.set_passes().iter().enumerate() {
             let sketches = std::mem::take(&mut self.sketches[at]);
-            let without_verdict = |index: &usize| verdicts[*index].is_none();
-            let mut left: Vec<Sketch<'_>> = (0..verdicts.len())
-                .filter(without_verdict)
+            let undecided = |index: &usize| cases[*index].is_none();
+            let mut left: Vec<Sketch<'_>> = (0..cases.len())
+                .filter(undecided)
                 .map(|index| Sketch { index, words: sketches.get(index), evidence: &[] })
                 .collect();
             let evidence = self.evidence(pass.as_ref(), &left)?;
@@ -133,20 +140,24 @@ impl<'a> Sweep<'a> {
                 sketch.evidence = evidence.get(&sketch.index).map_or(&[], Vec::as_slice);
             }
             let reached = left.len() as u64;
-            for Finding { index, others, reason } in pass.judge(&left) {
+            let (sure, doubts) = findings(pass.as_ref(), self.pipeline.set_verdicts()[at], &left);
+            for Finding { index, others, reason } in doubts {
+                self.flag(index, Case { pass: first + at, reason, others });
+            }
+            for Finding { index, others, reason } in sure {
                 if let Some(id) = kept.get(&index) {
                     let others = others.iter().filter_map(|other| self.places.get(*other)).cloned().collect();
                     let (pass, place) = (pass.name().to_owned(), self.places[index].clone());
                     let rejection = Rejection { id: id.clone(), place, pass, reason, others };
                     self.put_back.push((self.order[index], rejection));
-                } else if let Some(none @ None) = verdicts.get_mut(index) {
-                    *none = Some(Box::new(Verdict { pass: first + at, reason, others }));
+                } else if let Some(none @ None) = cases.get_mut(index) {
+                    *none = Some(Box::new(Case { pass: first + at, reason, others }));
                     self.counts[first + at].rejected += 1;
                 }
             }
             self.counts[first + at].kept = reached - self.counts[first + at].rejected;
         }
-        Ok(verdicts)
+        Ok(cases)
     }
 
     /// Counts a record that reached the pass `reached`, which did not let it go on.
@@ -156,6 +167,10 @@ impl<'a> Sweep<'a> {
             self.counts[1 + at].changed += u64::from(*changed);
             self.counts[1 + at].kept += u64::from(at < reached);
         }
+    }
+
+    fn flag(&mut self, index: usize, case: Case) {
+        self.flags.entry(index).or_default().push(case);
     }
 
     fn show_repairs(&mut self, repairs: Vec<(usize, Change)>) {
@@ -208,6 +223,19 @@ impl<'a> Sweep<'a> {
         self.spool.each(suspects, note).map_err(|source| write_error(&self.near, source))?;
         Ok(found)
     }
+}
+
+/// What a pass over the set finds: what is to be rejected, and what is to be flagged.
+fn findings(pass: &dyn SetPass, set: Option<Verdict>, left: &[Sketch<'_>]) -> (Vec<Finding>, Vec<Finding>) {
+    let (mut sure, mut doubts) = (pass.judge(left), pass.doubts(left));
+    let judged: BTreeSet<usize> = sure.iter().map(|finding| finding.index).collect();
+    doubts.retain(|finding| !judged.contains(&finding.index));
+    match set {
+        None => {}
+        Some(Verdict::Reject) => sure.append(&mut doubts),
+        Some(Verdict::Flag) => doubts.append(&mut sure),
+    }
+    (sure, doubts)
 }
 
 impl Sketches {

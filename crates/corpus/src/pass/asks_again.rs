@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::skeleton::{Skeleton, later_requests, led_requests, requests};
+use super::skeleton::{Skeleton, asks_for_turns, later_requests, leads_in, led_requests, requests};
 use super::{Finding, SetPass, Sketch};
 use crate::record::{Record, Role};
 use crate::text::mask_quotes;
 
 /// Rejects a record whose answer goes on, after its first sentence or its first few words, to ask a question of the
-/// dataset's own.
+/// dataset's own, and answers it. One that asks it and leaves it open, or that leads to it, or whose prompt asks for
+/// questions or for turns, is flagged.
 ///
-/// It does where a sentence of four words or more is another record's prompt, but for what it quotes; and where it is of
+/// The question is the dataset's own where a sentence of four words or more is another record's prompt, but for what it quotes; and where it is of
 /// the kind of five prompts or more, and something follows it, an answer that is. Two requests are of a kind where they
 /// have the same first four words, or the same first and last three, and a quotation or a name, which may differ, is
 /// among them: `Which sense is it: 'a bell rang'?` and `Which sense is it: 'smoke'?`.
 ///
-/// A dataset of articles that ask and answer on purpose is better off without this pass.
+/// A dataset of articles that ask and answer on purpose is better off without this pass, or with its verdict at `flag`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsksAgain;
 
@@ -27,6 +28,7 @@ const PROMPT: u64 = 0;
 const PROMPT_KIND: u64 = 1;
 const SENTENCE: u64 = 2;
 const SENTENCE_KIND: u64 = 3;
+const DOUBTED: u64 = 4;
 
 impl SetPass for AsksAgain {
     fn name(&self) -> &'static str {
@@ -35,23 +37,32 @@ impl SetPass for AsksAgain {
 
     /// Pairs of a tag and a hash.
     fn sketch(&self, record: &Record) -> Vec<u64> {
-        let mut sketch = Vec::new();
+        let (mut sketch, mut own, mut is_asked_for) = (Vec::new(), Vec::new(), false);
         for message in &record.messages {
             let masked = mask_quotes(&message.content);
             match message.role {
                 Role::System => {}
                 Role::User => {
                     let prompts = requests(&masked);
+                    own.extend(prompts.iter().map(Skeleton::exact));
+                    is_asked_for |= asks_for_turns(&masked);
                     sketch.extend(prompts.iter().flat_map(|prompt| [PROMPT, prompt.exact()]));
                     // Two questions of a kind in one prompt are one prompt.
                     let kinds: BTreeSet<u64> = prompts.iter().flat_map(Skeleton::kinds).collect();
                     sketch.extend(kinds.into_iter().flat_map(|kind| [PROMPT_KIND, kind]));
                 }
                 Role::Assistant => {
+                    let leads = leads_in(&masked);
                     for sentence in later_requests(&masked).chain(led_requests(&masked)) {
-                        sketch.extend([SENTENCE, sentence.exact()]);
-                        let kinds = sentence.kinds().into_iter().filter(|_| sentence.is_followed());
-                        sketch.extend(kinds.flat_map(|kind| [SENTENCE_KIND, kind]));
+                        let is_own = own.contains(&sentence.exact()) && !sentence.quotes();
+                        let goes_on =
+                            sentence.is_answered() && !is_asked_for && !is_own && (!leads || sentence.quotes());
+                        if goes_on {
+                            sketch.extend([SENTENCE, sentence.exact()]);
+                            sketch.extend(sentence.kinds().into_iter().flat_map(|kind| [SENTENCE_KIND, kind]));
+                        } else if !is_own {
+                            sketch.extend([DOUBTED, sentence.exact()]);
+                        }
                     }
                 }
             }
@@ -60,31 +71,37 @@ impl SetPass for AsksAgain {
     }
 
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
-        // The first record that asks it, and how many do.
-        let mut asked: BTreeMap<[u64; 2], (usize, usize)> = BTreeMap::new();
-        for sketch in sketches {
-            for pair in pairs(sketch).filter(|[tag, _]| [PROMPT, PROMPT_KIND].contains(tag)) {
-                asked.entry(*pair).or_insert((sketch.index, 0)).1 += 1;
-            }
-        }
-        let by = |[tag, hash]: [u64; 2]| match tag {
-            SENTENCE => asked.get(&[PROMPT, hash]).map(|(index, _)| *index),
-            SENTENCE_KIND => {
-                let (index, count) = asked.get(&[PROMPT_KIND, hash])?;
-                (*count >= MIN_PROMPTS).then_some(*index)
-            }
-            _ => None,
-        };
-        let finding = |sketch: &Sketch<'_>| {
-            let other = pairs(sketch).find_map(|pair| by(*pair))?;
-            Some(Finding {
-                index: sketch.index,
-                others: vec![other],
-                reason: "the answer goes on to ask what the user of another record asks".to_owned(),
-            })
-        };
-        sketches.iter().filter_map(finding).collect()
+        find(sketches, &[SENTENCE, SENTENCE_KIND], "the answer goes on to ask what the user of another record asks")
     }
+
+    fn doubts(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
+        find(sketches, &[DOUBTED], "the answer asks what the user of another record asks, which may be meant")
+    }
+}
+
+/// The records with a sentence of one of these tags that others ask.
+fn find(sketches: &[Sketch<'_>], tags: &[u64], reason: &str) -> Vec<Finding> {
+    // The first record that asks it, and how many do.
+    let mut asked: BTreeMap<[u64; 2], (usize, usize)> = BTreeMap::new();
+    for sketch in sketches {
+        for pair in pairs(sketch).filter(|[tag, _]| [PROMPT, PROMPT_KIND].contains(tag)) {
+            asked.entry(*pair).or_insert((sketch.index, 0)).1 += 1;
+        }
+    }
+    let by = |[tag, hash]: [u64; 2]| match tag {
+        SENTENCE | DOUBTED => asked.get(&[PROMPT, hash]).map(|(index, _)| *index),
+        SENTENCE_KIND => {
+            let (index, count) = asked.get(&[PROMPT_KIND, hash])?;
+            (*count >= MIN_PROMPTS).then_some(*index)
+        }
+        _ => None,
+    };
+    let finding = |sketch: &Sketch<'_>| {
+        let mut wanted = pairs(sketch).filter(|[tag, _]| tags.contains(tag));
+        let other = wanted.find_map(|pair| by(*pair))?;
+        Some(Finding { index: sketch.index, others: vec![other], reason: reason.to_owned() })
+    };
+    sketches.iter().filter_map(finding).collect()
 }
 
 fn pairs<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = &'a [u64; 2]> + use<'a> {

@@ -1,12 +1,19 @@
 //! Words of a chat template that were left in a text.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::Pass;
+use super::skeleton::pattern as new;
 use crate::record::{Record, Role};
+use crate::text::mask_quotes;
 
 /// Rejects a record with the control text of a chat template in a message: `<|im_start|>`, `[INST]`, `</s>` and their like.
 ///
 /// In an assistant's message it would teach the model to write it; in a user's it says that the record was cut out of a
-/// rendered conversation at the wrong place. Encoding it is harmless (`tokens` never makes a control token of text).
+/// rendered conversation at the wrong place. A record that speaks of such texts, or shows them in code or quotation marks,
+/// is flagged, unless they stand where a template puts them. Encoding it is harmless (`tokens` never makes a control token of text).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ControlText;
 
@@ -31,31 +38,115 @@ const EXACT: [&str; 17] = [
     "<eos>",
 ];
 
+/// What shows that a conversation is about such texts.
+static SPEAKS_OF: LazyLock<Regex> = LazyLock::new(|| {
+    new(
+        r"(?i)\b(?:tokens?|tokeni[sz]\w*|tags?|x?html5?|xml|rust|generics?|templates?|chatml|mistral|llama|gemma|qwen|instruct|delimiters?|markers?|sentinels?|bos|eos|eot|markup|(?:prompt|chat|input|message|turn) formats?|special (?:symbol|sequence|string|word)s?|control (?:text|word|sequence|character|token)s?|strike-?through)\b|\b(?:what|why|where|when|how)(?:'s| does| do| is| are| should)?(?: the| an?| this)? \x02|\x02[?.,]? (?:do|does|means?|stands?|marks?|ends?|begins?|starts?|opens?|closes?|is (?:used|for|there)|are (?:used|for|there))\b|\b(?:explain|define|describe) \x02",
+    )
+});
+
+/// What a control text stands as in a text.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// In code, in quotation marks, or as a part of a name: it is spoken of.
+    Shown,
+    Bare,
+}
+
 impl Pass for ControlText {
     fn name(&self) -> &'static str {
         "control-text"
     }
 
     fn check(&self, record: &Record) -> Option<String> {
-        record.messages.iter().enumerate().find_map(|(at, message)| {
-            let found = find(&message.content)?;
-            let what = match message.role {
-                Role::Assistant => "the answer goes on into control text",
-                Role::User => "the user's text holds control text",
-                Role::System => "the system's text holds control text",
-            };
-            Some(format!("{what} `{found}` (message {})", at + 1))
+        let speaks = record.messages.iter().any(|message| speaks_of(&message.content));
+        report(record, |text, found| {
+            let is_bare = found.iter().any(|(at, control)| place(text, *at, control) == Place::Bare);
+            is_bare && (!speaks || is_rendered(text, found))
         })
+    }
+
+    fn doubt(&self, record: &Record) -> Option<String> {
+        report(record, |_, found| !found.is_empty())
     }
 }
 
-/// The first control text in a text.
-fn find(text: &str) -> Option<&str> {
-    let candidates = text.char_indices().filter(|(_, c)| matches!(c, '<' | '['));
-    candidates.map(|(at, _)| &text[at..]).find_map(|rest| {
-        let exact = EXACT.into_iter().find(|exact| rest.starts_with(exact));
-        exact.or_else(|| piped(rest))
+/// The first message with control text that is a fault.
+fn report(record: &Record, is_fault: impl Fn(&str, &[(usize, &str)]) -> bool) -> Option<String> {
+    record.messages.iter().enumerate().find_map(|(at, message)| {
+        let found = all(&message.content);
+        let (_, first) = found.first()?;
+        let what = match message.role {
+            Role::Assistant => "the answer goes on into control text",
+            Role::User => "the user's text holds control text",
+            Role::System => "the system's text holds control text",
+        };
+        is_fault(&message.content, &found).then(|| format!("{what} `{first}` (message {})", at + 1))
     })
+}
+
+/// Whether a text is about control texts, or what they look like.
+fn speaks_of(text: &str) -> bool {
+    let mut bare = String::with_capacity(text.len());
+    let mut end = 0;
+    for (at, control) in all(text) {
+        bare.push_str(&text[end..at]);
+        bare.push('\u{2}');
+        end = at + control.len();
+    }
+    bare.push_str(&text[end..]);
+    SPEAKS_OF.is_match(&mask_quotes(&bare))
+}
+
+fn place(text: &str, at: usize, control: &str) -> Place {
+    let (before, after) = (&text[..at], &text[at + control.len()..]);
+    let in_code = before.matches("```").count() % 2 == 1
+        || before.rsplit("```").next().unwrap_or(before).matches('`').count() % 2 == 1;
+    let is_mark = |c: char| matches!(c, '"' | '\'' | '“' | '”' | '‘' | '’' | '«' | '»');
+    let is_quoted = before.ends_with(is_mark) && after.starts_with(is_mark);
+    // `Vec<s>`, and HTML's `<s>struck out</s>`; where a template begins with it, more control text follows.
+    let is_whole = before.trim().is_empty() && after.trim_end().ends_with("</s>");
+    let is_element = match control {
+        "<s>" => !is_whole && !after.trim_start().starts_with("[INST]"),
+        "</s>" => before.rfind("<s>").is_some_and(|at| !before[..at].trim().is_empty()),
+        _ => false,
+    };
+    if in_code || is_quoted || is_element { Place::Shown } else { Place::Bare }
+}
+
+/// Whether control text stands where a template puts it: a text ends with it after a whole answer, or begins with it and
+/// goes on as a template does.
+fn is_rendered(text: &str, found: &[(usize, &str)]) -> bool {
+    let ends = found.last().is_some_and(|(at, control)| {
+        let before = text[..*at].trim_end();
+        let is_last = text[at + control.len()..].trim().is_empty();
+        let is_whole =
+            before.ends_with(['.', '?', '!', '…', '"', '”', '>', ']']) || before.split_whitespace().count() == 1;
+        is_last && is_whole && place(text, *at, control) == Place::Bare
+    });
+    let begins = found.first().is_some_and(|(at, control)| {
+        let after = &text[at + control.len()..];
+        let has_role = ["user\n", "assistant\n", "system\n", "model\n"].iter().any(|role| after.starts_with(role));
+        text[..*at].trim().is_empty() && (ends || has_role || after.trim_start().starts_with("[INST]"))
+    });
+    ends || begins
+}
+
+/// The first control text in a text.
+#[cfg(test)]
+fn find(text: &str) -> Option<&str> {
+    all(text).first().map(|(_, control)| *control)
+}
+
+/// The control texts in a text, each with its place.
+fn all(text: &str) -> Vec<(usize, &str)> {
+    let candidates = text.char_indices().filter(|(_, c)| matches!(c, '<' | '['));
+    let control = |(at, _): (usize, char)| {
+        let rest = &text[at..];
+        let exact = EXACT.into_iter().find(|exact| rest.starts_with(exact));
+        Some((at, exact.or_else(|| piped(rest))?))
+    };
+    candidates.filter_map(control).collect()
 }
 
 /// `<|name|>` at the start of a text, or DeepSeek's `<｜name｜>`.
@@ -71,6 +162,7 @@ fn piped(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Message;
 
     #[test]
     fn control_texts_are_told_from_brackets() {
@@ -85,5 +177,35 @@ mod tests {
         ] {
             assert_eq!(find(text), found, "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_template_leaves_is_told_from_what_is_spoken_of() {
+        let verdict = |prompt: &str, answer: &str| {
+            let messages = vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)];
+            let record = Record { id: None, messages, metadata: serde_json::Map::new(), group: None };
+            (ControlText.check(&record).is_some(), ControlText.doubt(&record).is_some())
+        };
+        for (prompt, answer) in [
+            ("Why?", "It rained.</s>"),
+            ("Why?", "<s>It rained.</s>"),
+            ("<s>[INST] Why? [/INST]", "It rained."),
+            ("Why? [/INST]", "It rained."),
+            ("What is a generic type in Rust?", "A type with a parameter.<|im_end|>"),
+            ("<|im_start|>user\nWhat is a tag?", "A name in brackets."),
+            ("Is this [/INST] so?", "Yes."),
+        ] {
+            assert!(verdict(prompt, answer).0, "{prompt} / {answer}");
+        }
+        for (prompt, answer) in [
+            ("What does [INST] do?", "It begins what the user says."),
+            ("How does a turn end?", "With `<|im_end|>`."),
+            ("Strike out the price.", "It was <s>30</s> and is 20."),
+            ("Which token ends a text?", "It is </s> there."),
+            ("Name a list of type s.", "List<s> names"),
+        ] {
+            assert_eq!(verdict(prompt, answer), (false, true), "{prompt} / {answer}");
+        }
+        assert_eq!(verdict("Why?", "It rained."), (false, false));
     }
 }

@@ -24,7 +24,7 @@ impl<F: Fn(&str) -> usize + Send + Sync> TokenCounter for F {
 ///
 /// A prompt is a user's message, an answer a trained message of the assistant's, each by itself; tokens are those of all
 /// messages of the record, the template's own not among them. Where tokens are limited and nobody counts them
-/// ([`counting`](Self::counting)), every record is rejected, since nobody can say that it is short enough.
+/// ([`counting`](Self::counting), [`Pipeline::counting`](crate::Pipeline::counting)), cleaning is refused before it begins.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Length {
@@ -70,6 +70,14 @@ impl Pass for Length {
         "length"
     }
 
+    fn count_with(&mut self, counter: &Arc<dyn TokenCounter>) {
+        self.counter.get_or_insert_with(|| Arc::clone(counter));
+    }
+
+    fn lacks_counter(&self) -> bool {
+        (self.min_tokens.is_some() || self.max_tokens.is_some()) && self.counter.is_none()
+    }
+
     fn check(&self, record: &Record) -> Option<String> {
         let of_messages = record.messages.iter().enumerate().find_map(|(at, message)| {
             let (what, min, max) = match message.role {
@@ -83,7 +91,7 @@ impl Pass for Length {
         of_messages.or_else(|| {
             self.min_tokens.or(self.max_tokens)?;
             let Some(counter) = &self.counter else {
-                return Some("its tokens are limited and nobody counts them: give the pass a tokenizer (`clean --tokenizer MODEL`)".to_owned());
+                return Some("its tokens are limited and nobody counts them: give the pipeline a tokenizer".to_owned());
             };
             let count = || record.messages.iter().map(|message| counter.count(&message.content)).sum();
             let wrong = outside(count, self.min_tokens, self.max_tokens)?;
@@ -145,14 +153,7 @@ mod tests {
     #[test]
     fn tokens_are_the_callers() {
         let limits = Length { max_tokens: Some(5), ..Length::default() };
-        check(
-            &limits,
-            "a",
-            "b",
-            Some(
-                "its tokens are limited and nobody counts them: give the pass a tokenizer (`clean --tokenizer MODEL`)",
-            ),
-        );
+        check(&limits, "a", "b", Some("its tokens are limited and nobody counts them: give the pipeline a tokenizer"));
         let pass = limits.counting(|text: &str| text.split(' ').count());
         check(&pass, "a b", "c", None);
         check(&pass, "a b c", "d", Some("the record has 6 tokens, expected at most 5"));

@@ -22,6 +22,7 @@ mod truncated;
 mod unicode;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 pub use asks_again::AsksAgain;
 pub use conflicts::Conflicts;
@@ -42,6 +43,8 @@ pub use structure::Structure;
 pub use truncated::Truncated;
 pub use unicode::{Controls, Normalise, Trim};
 
+use serde::{Deserialize, Serialize};
+
 use crate::record::Record;
 
 /// A pass that looks at one record by itself.
@@ -59,6 +62,29 @@ pub trait Pass: Debug + Send + Sync {
 
     /// The reason to reject the record, or `None` to keep it.
     fn check(&self, _record: &Record) -> Option<String> {
+        None
+    }
+
+    /// The reason to flag a record that [`check`](Self::check) keeps: what may be a fault there, and may be meant.
+    fn doubt(&self, _record: &Record) -> Option<String> {
+        None
+    }
+
+    /// Whether the pass judges records. One that only repairs them has no [`Verdict`] to set.
+    fn judges(&self) -> bool {
+        true
+    }
+
+    /// Takes what counts tokens, if the pass limits them.
+    fn count_with(&mut self, _counter: &Arc<dyn TokenCounter>) {}
+
+    /// Whether the pass limits tokens, and nobody has given it what [counts](Self::count_with) them.
+    fn lacks_counter(&self) -> bool {
+        false
+    }
+
+    /// The text with what a report must not repeat masked, if there is any.
+    fn redact(&self, _text: &str) -> Option<String> {
         None
     }
 }
@@ -86,6 +112,24 @@ pub trait SetPass: Debug + Send + Sync {
 
     /// The records to reject, given the sketches of all that are left, in their order, with the evidence of suspects.
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding>;
+
+    /// The records to flag beside those that [`judge`](Self::judge) rejects: what may be a fault there, and may be meant.
+    fn doubts(&self, _sketches: &[Sketch<'_>]) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+/// What becomes of a record in which a pass finds something.
+///
+/// A pass has its own mind: it rejects what is surely a fault, and flags what may be meant. A pipeline can set one verdict
+/// for all that a pass finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The record goes, and the report says why.
+    Reject,
+    /// The record stays, and the report says what to look at.
+    Flag,
 }
 
 /// What a [`SetPass`] remembers of one record.
@@ -99,12 +143,12 @@ pub struct Sketch<'a> {
     pub evidence: &'a [u64],
 }
 
-/// A record that a [`SetPass`] rejects.
+/// A record that a [`SetPass`] rejects or flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The index of the record to reject.
+    /// The index of the record.
     pub index: usize,
-    /// The indices of the records because of which it is rejected.
+    /// The indices of the records because of which it is.
     pub others: Vec<usize>,
     /// Why, in words that make sense before the places of the others.
     pub reason: String,

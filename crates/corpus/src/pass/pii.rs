@@ -82,6 +82,10 @@ impl Pass for Pii {
         self.action == PiiAction::Mask && repair_messages(record, |text| self.masked(text))
     }
 
+    fn redact(&self, text: &str) -> Option<String> {
+        self.masked(text)
+    }
+
     fn check(&self, record: &Record) -> Option<String> {
         if self.action != PiiAction::Drop {
             return None;

@@ -1,7 +1,7 @@
 //! Answers that go on to ask and answer what they were asked.
 
-use super::Pass;
-use super::skeleton::{Skeleton, later_requests, led_requests, requests};
+use super::skeleton::{Skeleton, asks_for_turns, later_requests, leads_in, led_requests, requests};
+use super::{Pass, Verdict};
 use crate::record::{Record, Role};
 use crate::text::{mask_quotes, sentences};
 
@@ -13,6 +13,8 @@ use crate::text::{mask_quotes, sentences};
 /// prompt with a list, what stands beside the list is compared, and each question there. Where no mark parts the
 /// question from an answer of one to three words, it has to be of the prompt's kind, as in
 /// [`AsksAgain`](super::AsksAgain).
+///
+/// A role marker alone may be meant: in a dialogue that was asked for, a table of fields, a quiz. Such a record is flagged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunsOn;
 
@@ -22,38 +24,130 @@ impl Pass for RunsOn {
     }
 
     fn check(&self, record: &Record) -> Option<String> {
-        let mut prompts = Vec::new();
-        for (at, message) in record.messages.iter().enumerate() {
-            match message.role {
-                Role::System => {}
-                Role::User => prompts = requests(&mask_quotes(&message.content)),
-                Role::Assistant => {
-                    if let Some(marker) = role_marker(&message.content) {
-                        return Some(format!("the answer goes on with `{marker}` (message {})", at + 1));
-                    }
-                    if asks_again(&mask_quotes(&message.content), &prompts) {
-                        return Some(format!("the answer asks the question again (message {})", at + 1));
-                    }
-                }
-            }
-        }
-        None
+        find(record, Verdict::Reject)
+    }
+
+    fn doubt(&self, record: &Record) -> Option<String> {
+        find(record, Verdict::Flag)
     }
 }
 
-/// Whether the masked answer makes one of the prompt's requests again.
-fn asks_again(masked: &str, prompts: &[Skeleton]) -> bool {
-    later_requests(masked).any(|request| prompts.iter().any(|prompt| request.resembles(prompt)))
-        || led_requests(masked).iter().any(|request| prompts.iter().any(|prompt| request.is_of_kind(prompt)))
+/// What the user has asked for so far.
+#[derive(Default)]
+struct Asked {
+    requests: Vec<Skeleton>,
+    /// Questions, turns, or a text that shows them.
+    turns: bool,
 }
 
-/// The first marker of a role at the start of a line or a sentence.
-fn role_marker(answer: &str) -> Option<&str> {
-    sentences(answer).into_iter().enumerate().find_map(|(at, sentence)| {
-        let bare = sentence.trim_start_matches(['*', '_', '>', ' ']);
-        let end = heading(bare).or_else(|| bracketed(bare)).or_else(|| speaker(bare, at == 0))?;
-        Some(&bare[..end])
+/// The first answer that runs on, and deserves the verdict.
+fn find(record: &Record, verdict: Verdict) -> Option<String> {
+    let mut asked = Asked::default();
+    for (at, message) in record.messages.iter().enumerate() {
+        match message.role {
+            Role::System => {}
+            Role::User => {
+                let masked = mask_quotes(&message.content);
+                asked = Asked { requests: requests(&masked), turns: asked.turns || asks_for_turns(&masked) };
+            }
+            Role::Assistant => {
+                if let Some((found, marker)) = role_marker(&message.content, &asked)
+                    && found == verdict
+                {
+                    return Some(format!("the answer goes on with `{marker}` (message {})", at + 1));
+                }
+                if asks_again(&mask_quotes(&message.content), &asked) == Some(verdict) {
+                    return Some(format!("the answer asks the question again (message {})", at + 1));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Whether the masked answer makes one of the prompt's requests again. It runs on where it answers it too, and nothing says
+/// that it was meant.
+fn asks_again(masked: &str, asked: &Asked) -> Option<Verdict> {
+    let leads = leads_in(masked);
+    let again = later_requests(masked).filter_map(|request| {
+        let prompt = asked.requests.iter().find(|prompt| request.resembles(prompt))?;
+        let has_own_object = request.quotes() || (!leads && request.exact() != prompt.exact());
+        Some(request.is_answered() && has_own_object)
+    });
+    let led = led_requests(masked);
+    let led = led.iter().any(|request| asked.requests.iter().any(|prompt| request.is_of_kind(prompt)));
+    let sure = again.chain(led.then_some(true)).max()?;
+    Some(if sure && !asked.turns { Verdict::Reject } else { Verdict::Flag })
+}
+
+/// Whose turn a marker begins.
+#[derive(Clone, Copy, PartialEq)]
+enum Speaker {
+    User,
+    Assistant,
+}
+
+/// The first marker of a role at the start of a line or a sentence, and what it deserves.
+///
+/// The answer runs on where, after some answer, one marker stands for the user and a later one for the assistant, and nobody
+/// has asked for turns; where what the user is made to say is the prompt with another object; and where it begins with the
+/// assistant's own name.
+fn role_marker<'a>(answer: &'a str, asked: &Asked) -> Option<(Verdict, &'a str)> {
+    let sentences = sentences(answer);
+    let markers: Vec<(usize, Speaker, &str, &str)> = sentences
+        .iter()
+        .enumerate()
+        .filter_map(|(at, sentence)| {
+            let bare = sentence.trim_start_matches(['*', '_', '>', ' ']);
+            let end = heading(bare).or_else(|| bracketed(bare)).or_else(|| speaker(bare, at == 0))?;
+            Some((at, whose(&bare[..end]), &bare[..end], &bare[end..]))
+        })
+        .collect();
+    let &(first, who, marker, _) = markers.first()?;
+    let is_prompt = |rest: &str| {
+        let masked = mask_quotes(rest.trim_start_matches([':', '*', '_', ' ']));
+        asked.requests.iter().any(|prompt| Skeleton::new(&masked).resembles(prompt))
+    };
+    let repeats = markers.iter().any(|(at, who, _, rest)| {
+        *who == Speaker::User && (is_prompt(rest) || sentences.get(at + 1).is_some_and(|next| is_prompt(next)))
+    });
+    let is_table = fields(answer) > 1;
+    let after_answer = first > 0 && !sentences[first - 1].ends_with(':');
+    let is_exchange = who == Speaker::User && sentences[first..].iter().any(|sentence| is_reply(sentence));
+    let own_name = first == 0 && who == Speaker::Assistant && markers.len() == 1;
+    let sure = repeats || (!asked.turns && !is_table && (own_name || (after_answer && is_exchange)));
+    Some((if sure { Verdict::Reject } else { Verdict::Flag }, marker))
+}
+
+/// Whether the sentence begins as an assistant's turn.
+fn is_reply(sentence: &str) -> bool {
+    let bare = sentence.trim_start_matches(['*', '_', '>', '#', '[', ' ']);
+    ["assistant", "response", "answer", "a"].iter().any(|name| {
+        let start = bare
+            .get(..name.len())
+            .filter(|start| start.eq_ignore_ascii_case(name) && bare.starts_with(char::is_uppercase));
+        start.is_some() && bare[name.len()..].starts_with([':', ']', '*'])
     })
+}
+
+/// How many lines of the text are a field with a name that is no role: `Port: 22`.
+fn fields(text: &str) -> usize {
+    let is_field = |line: &&str| {
+        line.split_once(':').is_some_and(|(name, value)| {
+            let is_name = name.starts_with(char::is_alphabetic) && name.split_whitespace().count() == 1;
+            is_name && value.starts_with(' ') && !is_reply(line) && speaker(line, false).is_none() && !is_asking(value)
+        })
+    };
+    text.lines().map(str::trim).filter(is_field).count()
+}
+
+fn is_asking(value: &str) -> bool {
+    value.trim_end().ends_with('?')
+}
+
+fn whose(marker: &str) -> Speaker {
+    let marker = marker.to_ascii_lowercase();
+    if ["assistant", "response"].iter().any(|name| marker.contains(name)) { Speaker::Assistant } else { Speaker::User }
 }
 
 /// The end of `### Instruction`, as Alpaca's and Vicuna's prompts write roles.
@@ -112,12 +206,12 @@ mod tests {
     fn another_turn_is_seen() {
         for answer in [
             "Visual\nUser: What modality is: 'a bell rang'?\nAssistant: Auditory",
-            "Visual\n\n### Instruction:\nName it.",
-            "Visual\n**Human:** thanks",
+            "Visual\n\n### Instruction:\nName it.\n\n### Response:\nVisual",
             "Visual. Q: and 'a bell'? A: Auditory",
+            "Visual\n**Human:** thanks\n**Assistant:** Gladly.",
+            "Visual. [HUMAN]: Thanks! [ASSISTANT]: Gladly.",
             "ASSISTANT: Visual",
             "Visual\n[User] What about 'a bell'?\n[Assistant] Auditory",
-            "Visual. [HUMAN]: Thanks!",
             "Visual\nWhat modality is: 'That's music to my ears'?\nAuditory",
             "Visual. What modality is: 'Stop! It hurts'? Kinesthetic.",
             "Visual What modality is: 'a bell'? Auditory.",

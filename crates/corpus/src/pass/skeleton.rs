@@ -1,13 +1,53 @@
 //! What a question looks like without what changes from one question of its kind to the next.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use crate::text::{QUOTED, hash, sentences};
+
+/// What a prompt says that asks for questions, for what several people say, or for a text that shows how one looks.
+static ASKS_FOR_TURNS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?i)\b(?:dialog(?:ue)?s?|conversations?|chats?|transcripts?|scripts?|interview\w*|quiz\w*|questions?|ask(?:s|ing|ed)?|faqs?|q ?& ?a|q and a|flash ?-?cards?|cards?|trivia|exams?|surveys?|questionnaires?|riddles?|role-?play\w*|play (?:an?|the|my)|pretend|act (?:as|like|out)|be (?:a|an|my|the) \w+|examples?|samples?|templates?|formats?|prompts?|config\w*|headings?|instruct\w*|alpaca|vicuna|chatml|few-shot|forms?|logs?|translate|translation|summari[sz]e|summary|tutor\w*|teach\w*|quizz\w*|clarif\w*|follow-?ups?|checklists?|greet(?:s|ing)?|poems?|stor(?:y|ies)|jokes?|plays?)\b",
+    )
+});
+
+/// How an answer begins that leads to a question of its own.
+static LEADS_IN: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?i)^\W*(?:(?:good|great|nice|excellent|fair|interesting) (?:\w+)|well|gladly|sure\w*|of course|certainly|happily|ok(?:ay)?|let'?s|let us|let me|first\w*|before|think|hm+|not quite|almost|close|try|to help|happy to|glad to|i (?:need|can|would|will|have|'d)|i'd|i'll|we need|hello|hi|hey|welcome|thanks|thank you|sorry|absolutely|right|here|now|start|begin|imagine|suppose|consider)\b",
+    )
+});
+
+/// How the sentence after a question begins that answers nothing.
+static WAITS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?i)^\W*(?:think|take|try|tell|look|remember|hint|let|please|once|if|then|with|when|after|i (?:can|will|need|would|ask)|i'll|we (?:can|will)|you (?:can|may|will)|knowing|your|give|send|write|share|that way|this (?:helps|will|way))\b",
+    )
+});
+
+/// Whether a masked prompt asks for questions, for turns, or for a text that shows them. The items of a list say nothing.
+pub(super) fn asks_for_turns(masked: &str) -> bool {
+    masked.lines().filter(|line| !is_item(line)).any(|line| ASKS_FOR_TURNS.is_match(line))
+}
+
+/// Whether a masked answer begins as one that leads to a question of its own.
+pub(super) fn leads_in(masked: &str) -> bool {
+    sentences(masked).first().is_some_and(|first| LEADS_IN.is_match(first) || first.ends_with(':'))
+}
+
+/// A pattern of this crate's own. The tests run every one of them.
+pub(super) fn pattern(pattern: &str) -> Regex {
+    Regex::new(pattern).unwrap_or_else(|error| unreachable!("{error}"))
+}
 
 /// The words of a masked text, case-folded.
 pub(super) struct Skeleton {
     words: Vec<Word>,
     is_question: bool,
-    /// Something follows the sentence.
-    is_followed: bool,
+    /// What follows may answer it: it is no further question, and asks for nothing.
+    is_answered: bool,
 }
 
 /// A word, and what stands for it in a skeleton: itself, or a mask.
@@ -43,7 +83,7 @@ impl Skeleton {
             };
             words.push(Word { text: word.to_lowercase(), mask });
         }
-        Self { words, is_question: masked.trim_end().ends_with('?'), is_followed: false }
+        Self { words, is_question: masked.trim_end().ends_with('?'), is_answered: false }
     }
 
     /// Whether it asks for something in words enough: a question, or a sentence that begins with a verb rather than
@@ -74,9 +114,21 @@ impl Skeleton {
         self.kinds().iter().any(|kind| kinds.contains(kind))
     }
 
-    /// Whether something follows the sentence.
-    pub(super) fn is_followed(&self) -> bool {
-        self.is_followed
+    /// Whether what follows the sentence may answer it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Whether a new sentence follows what it quotes, with no mark between the two: `Say it louder: 'a bell' A bell clangs.`
+    fn holds_answer(&self) -> bool {
+        let is_quote = |word: &Word| word.mask.is_some_and(|mask| mask.starts_with(QUOTED));
+        let last = self.words.iter().rposition(is_quote);
+        last.and_then(|at| self.words.get(at + 1)).is_some_and(|next| next.mask.is_some())
+    }
+
+    /// Whether it quotes something.
+    pub(super) fn quotes(&self) -> bool {
+        self.words.iter().any(|word| word.mask.is_some_and(|mask| mask.starts_with(QUOTED)))
     }
 
     /// The hash of the request as it stands, but for what it quotes.
@@ -125,11 +177,14 @@ pub(super) fn requests(masked: &str) -> Vec<Skeleton> {
 /// The requests among the sentences of a masked answer after the first. A heading of the answer's own is none.
 pub(super) fn later_requests(masked: &str) -> impl Iterator<Item = Skeleton> {
     let sentences = sentences(masked);
-    let last = sentences.len().saturating_sub(1);
-    let later = sentences.into_iter().enumerate().skip(1).filter(|(_, sentence)| !sentence.starts_with(['#', '*']));
-    later
-        .map(move |(at, sentence)| Skeleton { is_followed: at < last, ..Skeleton::new(sentence) })
+    let answered = |next: &&str| !next.trim_end().ends_with('?') && !WAITS.is_match(next);
+    let later = (1..sentences.len()).filter(|at| !sentences[*at].starts_with(['#', '*']));
+    let found: Vec<Skeleton> = later
+        .map(|at| Skeleton { is_answered: sentences.get(at + 1).is_some_and(answered), ..Skeleton::new(sentences[at]) })
+        .map(|found| Skeleton { is_answered: found.is_answered || found.holds_answer(), ..found })
         .filter(Skeleton::is_request)
+        .collect();
+    found.into_iter()
 }
 
 /// The requests that begin within the first sentence of a masked answer, after a few words and no mark, where something
@@ -148,7 +203,7 @@ pub(super) fn led_requests(masked: &str) -> Vec<Skeleton> {
         }
         let request = ["Question:", "Q:"].into_iter().find_map(|mark| rest.strip_prefix(mark)).unwrap_or(rest).trim();
         if request.starts_with(char::is_uppercase) {
-            found.push(Skeleton { is_followed: true, ..Skeleton::new(request) });
+            found.push(Skeleton { is_answered: true, ..Skeleton::new(request) });
         }
     }
     found.retain(Skeleton::is_request);

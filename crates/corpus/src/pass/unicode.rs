@@ -18,6 +18,10 @@ impl Pass for Normalise {
         "normalise"
     }
 
+    fn judges(&self) -> bool {
+        false
+    }
+
     fn repair(&self, record: &mut Record) -> bool {
         repair_messages(record, |text| {
             if text.is_ascii() && !text.contains('\r') {
@@ -38,6 +42,10 @@ impl Pass for Controls {
         "controls"
     }
 
+    fn judges(&self) -> bool {
+        false
+    }
+
     fn repair(&self, record: &mut Record) -> bool {
         repair_messages(record, |text| text.contains(is_unwanted_control).then(|| without_controls(text)))
     }
@@ -50,6 +58,10 @@ pub struct Trim;
 impl Pass for Trim {
     fn name(&self) -> &'static str {
         "trim"
+    }
+
+    fn judges(&self) -> bool {
+        false
     }
 
     fn repair(&self, record: &mut Record) -> bool {

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::audit::Section;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::{Draft, write_error};
 use crate::read::Place;
 
@@ -29,10 +29,17 @@ pub struct Report {
     pub kept: u64,
     /// The records rejected.
     pub rejected: u64,
+    /// The records kept in which a pass found what may be a fault, and may be meant.
+    pub flagged: u64,
+    /// The [hash](crate::Pipeline::hash) of the pipeline.
+    pub pipeline: String,
     /// What each pass did, in their order; the first is `read`, which rejects what cannot be read.
     pub passes: Vec<PassReport>,
     /// Every record rejected, in the order of the inputs.
     pub rejections: Vec<Rejection>,
+    /// What passes flag in the records kept, in the order of the inputs. A record may be there for several passes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Rejection>,
     /// What passes would have rejected, and the caller kept; in the order of the inputs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub put_back: Vec<Rejection>,
@@ -45,6 +52,9 @@ pub struct Report {
     pub distributions: Distributions,
     /// The kinds of reasons, each with some of its records; in the order of the passes, the most frequent first.
     pub reasons: Vec<Reason>,
+    /// The kinds of reasons for which records are flagged, likewise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flag_reasons: Vec<Reason>,
     /// Some of what each pass repaired, in the order of the passes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<Repairs>,
@@ -61,9 +71,11 @@ pub struct PassReport {
     pub changed: u64,
     /// The records that it rejected.
     pub rejected: u64,
+    /// The records that it flagged, of those that are kept at the end.
+    pub flagged: u64,
 }
 
-/// One record that was rejected.
+/// One record that was rejected, or kept and flagged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rejection {
     /// The record's id, or the hash of its content.
@@ -71,16 +83,33 @@ pub struct Rejection {
     /// Where it was read.
     #[serde(flatten)]
     pub place: Place,
-    /// The pass that rejected it.
+    /// The pass that found it.
     pub pass: String,
     /// Why.
     pub reason: String,
-    /// The records because of which it was rejected, if it was for others.
+    /// The records because of which it was, if it was for others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Place>,
 }
 
 impl Report {
+    /// Tells a cleaning that kept nothing from one that left something to use.
+    ///
+    /// # Errors
+    /// [`Error::NothingKept`](crate::Error::NothingKept) with the most frequent reasons, if records were read and none is
+    /// kept.
+    pub fn require_kept(&self) -> Result<()> {
+        if self.kept > 0 || self.read == 0 {
+            return Ok(());
+        }
+        let mut reasons: Vec<&Reason> = self.reasons.iter().collect();
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+        let shown =
+            reasons.iter().take(5).map(|found| format!("{} by `{}`: {}", found.count, found.pass, found.reason));
+        let reasons = shown.collect::<Vec<_>>().join("; ");
+        Err(Error::NothingKept { read: self.read, reasons })
+    }
+
     /// Writes the account as JSON.
     ///
     /// # Errors
@@ -110,20 +139,23 @@ impl Report {
 
 impl PassReport {
     pub(crate) fn new(pass: &str) -> Self {
-        Self { pass: pass.to_owned(), kept: 0, changed: 0, rejected: 0 }
+        Self { pass: pass.to_owned(), kept: 0, changed: 0, rejected: 0, flagged: 0 }
     }
 }
 
 /// A table of at most 100 columns, one line a pass.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { read, kept, rejected, .. } = self;
+        let Self { read, kept, rejected, flagged, .. } = self;
         writeln!(f, "{read} records read, {kept} kept, {rejected} rejected")?;
-        writeln!(f, "{:<24}{:>12}{:>12}{:>12}", "pass", "kept", "changed", "rejected")?;
-        for PassReport { pass, kept, changed, rejected } in &self.passes {
+        if *flagged > 0 {
+            writeln!(f, "{flagged} of those kept are flagged, and worth a look")?;
+        }
+        writeln!(f, "{:<24}{:>12}{:>12}{:>12}{:>12}", "pass", "kept", "changed", "rejected", "flagged")?;
+        for PassReport { pass, kept, changed, rejected, flagged } in &self.passes {
             // A caller's own pass may have any name.
             let name: String = pass.chars().take(23).collect();
-            writeln!(f, "{name:<24}{kept:>12}{changed:>12}{rejected:>12}")?;
+            writeln!(f, "{name:<24}{kept:>12}{changed:>12}{rejected:>12}{flagged:>12}")?;
         }
         Ok(())
     }

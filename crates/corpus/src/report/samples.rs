@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::PassReport;
+use crate::pipeline::Pipeline;
 use crate::read::{EXCERPT, Place};
 use crate::record::{Message, Role};
 
@@ -24,20 +25,20 @@ pub struct Reason {
     pub pass: String,
     /// The reason, with `…` for what it quotes and N for numbers.
     pub reason: String,
-    /// The records rejected for it.
+    /// The records rejected, or flagged, for it.
     pub count: u64,
     /// The first ten of them.
     pub samples: Vec<Sample>,
 }
 
-/// A rejected record to look at.
+/// A rejected or flagged record to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sample {
-    /// Its place among the report's rejections, from 0.
+    /// Its place among the report's rejections, or among its flags, from 0.
     pub rejection: usize,
     /// What it says, after the repairs; as it was read where it could not be.
     pub text: Vec<Turn>,
-    /// What the first of the records says because of which it was rejected.
+    /// What the first of the records says because of which it was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other: Vec<Turn>,
 }
@@ -81,8 +82,9 @@ pub(crate) struct Shown(Vec<Turn>);
 
 impl Shown {
     /// Of a conversation its first messages and its last.
-    pub fn record(messages: &[Message]) -> Self {
-        let turn = |message: &Message| Turn { role: Some(message.role), text: excerpt(&message.content) };
+    pub fn record(messages: &[Message], pipeline: &Pipeline) -> Self {
+        let text = |message: &Message| excerpt(&pipeline.redacted(&message.content));
+        let turn = |message: &Message| Turn { role: Some(message.role), text: text(message) };
         if messages.len() <= TURNS {
             return Self(messages.iter().map(turn).collect());
         }
@@ -288,7 +290,8 @@ mod tests {
         assert!(shown.starts_with('é') && shown.ends_with('ß') && shown.contains(" […] "));
         assert!(shown.chars().count() <= EXCERPT);
         let messages: Vec<Message> = (0..9).map(|at| Message::new(Role::User, at.to_string())).collect();
-        let texts: Vec<String> = Shown::record(&messages).0.into_iter().map(|turn| turn.text).collect();
+        let texts: Vec<String> =
+            Shown::record(&messages, &Pipeline::new()).0.into_iter().map(|turn| turn.text).collect();
         assert_eq!(texts, ["0", "1", "[… 3 messages …]", "5", "6", "7", "8"]);
     }
 

@@ -4,26 +4,46 @@ use std::path::{Path, PathBuf};
 
 use super::super::facts::Facts;
 use super::super::spool::Spooled;
-use super::{Sweep, Verdict, Verdicts};
+use super::{Case, Cases, Sweep};
 use crate::audit::Tally;
 use crate::error::Result;
 use crate::file::write_error;
 use crate::output::{Columns, Format, Output};
-use crate::report::{Rejection, Report, Shown};
+use crate::report::{Rejection, Report, Samples, Shown};
+
+/// What is kept and should be looked at.
+struct Flagged {
+    records: u64,
+    flags: Vec<Rejection>,
+    samples: Samples,
+}
 
 impl Sweep<'_> {
-    /// Writes the spooled records that have no verdict to the output, if there is one, and closes the account.
-    pub fn write(mut self, inputs: &[PathBuf], verdicts: Verdicts, out: Option<(&Path, Format)>) -> Result<Report> {
+    /// Writes the spooled records that have no case to the output, if there is one, and closes the account.
+    pub fn write(mut self, inputs: &[PathBuf], cases: Cases, out: Option<(&Path, Format)>) -> Result<Report> {
         let is_parquet = out.is_some_and(|(_, format)| format == Format::Parquet);
-        let columns = if is_parquet { self.columns(&verdicts)? } else { Columns::default() };
+        let columns = if is_parquet { self.columns(&cases)? } else { Columns::default() };
         let mut output = out.map(|(path, format)| Output::new(path, format, columns)).transpose()?;
         let mut audits: Vec<Box<dyn Tally>> = self.pipeline.audits().iter().map(|audit| audit.tally()).collect();
-        let mut rejected = Vec::new();
+        let (mut rejected, mut flagged, mut flag_samples) = (Vec::new(), Vec::new(), Samples::default());
+        let (flags, pipeline, mut flagged_records) = (std::mem::take(&mut self.flags), self.pipeline, 0);
         let (mut failure, samples, facts) = (None, &mut self.samples, &mut self.facts);
-        let (counts, places, order) = (&self.counts, &self.places, &self.order);
-        let swept = self.spool.each(0..verdicts.len(), |index, spooled| {
-            let Some(verdict) = &verdicts[index] else {
-                let record = (is_parquet || !audits.is_empty()).then(|| spooled.record()).transpose()?;
+        let (counts, places, order) = (&mut self.counts, &self.places, &self.order);
+        let swept = self.spool.each(0..cases.len(), |index, spooled| {
+            let Some(case) = &cases[index] else {
+                let doubts = flags.get(&index).map_or(&[][..], Vec::as_slice);
+                let needs_record = is_parquet || !audits.is_empty() || !doubts.is_empty();
+                let record = needs_record.then(|| spooled.record()).transpose()?;
+                flagged_records += u64::from(!doubts.is_empty());
+                for (Case { pass, reason, others }, record) in doubts.iter().zip(record.iter().cycle()) {
+                    counts[*pass].flagged += 1;
+                    let (id, place, pass) = (spooled.id.clone(), places[index].clone(), counts[*pass].pass.clone());
+                    let shown = || Shown::record(&record.messages, pipeline);
+                    flag_samples.rejected(flagged.len(), &pass, reason, shown, others.first().copied());
+                    let others = others.iter().filter_map(|other| places.get(*other)).cloned().collect();
+                    flagged.push(Rejection { id, place, pass, reason: reason.clone(), others });
+                }
+                let record = record.filter(|_| is_parquet || !audits.is_empty());
                 audits.iter_mut().zip(record.iter().cycle()).for_each(|(audit, record)| audit.add(record));
                 let written = output.as_mut().map_or(Ok(()), |output| output.write(&spooled.json, record));
                 return written.map_err(|error| {
@@ -31,10 +51,16 @@ impl Sweep<'_> {
                     std::io::ErrorKind::Other.into()
                 });
             };
-            let Verdict { pass, reason, others } = verdict.as_ref();
+            let Case { pass, reason, others } = case.as_ref();
             let (record, pass) = (spooled.record()?, counts[*pass].pass.clone());
             facts.remove(&Facts::of(&record, places[index].line));
-            samples.rejected(order[index], &pass, reason, || Shown::record(&record.messages), others.first().copied());
+            samples.rejected(
+                order[index],
+                &pass,
+                reason,
+                || Shown::record(&record.messages, pipeline),
+                others.first().copied(),
+            );
             let others = others.iter().filter_map(|other| places.get(*other)).cloned().collect();
             let (id, place, reason) = (spooled.id.clone(), places[index].clone(), reason.clone());
             rejected.push((order[index], Rejection { id, place, pass, reason, others }));
@@ -46,15 +72,16 @@ impl Sweep<'_> {
         swept.map_err(|source| write_error(&self.near, source))?;
         output.map_or(Ok(()), Output::finish)?;
         self.rejections.append(&mut rejected);
-        self.show_others()?;
-        let kept = verdicts.iter().filter(|verdict| verdict.is_none()).count();
-        Ok(self.account(inputs, kept, audits))
+        self.show_others(&mut flag_samples)?;
+        let kept = cases.iter().filter(|case| case.is_none()).count();
+        let flagged = Flagged { records: flagged_records, flags: flagged, samples: flag_samples };
+        Ok(self.account(inputs, kept, audits, flagged))
     }
 
     /// The columns of a table that holds what is kept.
-    fn columns(&mut self, verdicts: &Verdicts) -> Result<Columns> {
+    fn columns(&mut self, cases: &Cases) -> Result<Columns> {
         let mut columns = Columns::default();
-        let kept = (0..verdicts.len()).filter(|index| verdicts[*index].is_none());
+        let kept = (0..cases.len()).filter(|index| cases[*index].is_none());
         let add = |_, spooled: &Spooled| {
             columns.add(&spooled.record()?);
             Ok(())
@@ -63,17 +90,20 @@ impl Sweep<'_> {
         Ok(columns)
     }
 
-    /// Shows the records because of which others were rejected.
-    fn show_others(&mut self) -> Result<()> {
-        let wanted = self.samples.others();
+    /// Shows the records because of which others were rejected or flagged.
+    fn show_others(&mut self, flag_samples: &mut Samples) -> Result<()> {
+        let mut wanted = self.samples.others();
+        wanted.append(&mut flag_samples.others());
         let show = |index, spooled: &Spooled| {
-            self.samples.show_other(index, &Shown::record(&spooled.record()?.messages));
+            let shown = Shown::record(&spooled.record()?.messages, self.pipeline);
+            self.samples.show_other(index, &shown);
+            flag_samples.show_other(index, &shown);
             Ok(())
         };
         self.spool.each(wanted, show).map_err(|source| write_error(&self.near, source))
     }
 
-    fn account(mut self, inputs: &[PathBuf], kept: usize, audits: Vec<Box<dyn Tally>>) -> Report {
+    fn account(mut self, inputs: &[PathBuf], kept: usize, audits: Vec<Box<dyn Tally>>, flagged: Flagged) -> Report {
         let in_order = |mut rejections: Vec<(usize, Rejection)>| {
             rejections.sort_by_key(|(order, _)| *order);
             rejections
@@ -81,19 +111,24 @@ impl Sweep<'_> {
         let rejections = in_order(std::mem::take(&mut self.rejections));
         let place = |order| rejections.binary_search_by_key(&order, |(at, _)| *at).ok();
         let (reasons, repairs) = self.samples.finish(&self.counts, place);
+        let (flag_reasons, _) = flagged.samples.finish(&self.counts, Some);
         let bare =
             |rejections: Vec<(usize, Rejection)>| rejections.into_iter().map(|(_, rejection)| rejection).collect();
         Report {
             read: self.read as u64,
             kept: kept as u64,
             rejected: rejections.len() as u64,
+            flagged: flagged.records,
+            pipeline: self.pipeline.hash(),
             passes: self.counts,
             rejections: bare(rejections),
+            flags: flagged.flags,
             put_back: bare(in_order(self.put_back)),
             sections: audits.into_iter().map(|audit| audit.section()).collect(),
             inputs: inputs.iter().map(|input| input.display().to_string()).collect(),
             distributions: self.facts.finish(),
             reasons,
+            flag_reasons,
             repairs,
         }
     }

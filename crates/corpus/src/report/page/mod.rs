@@ -39,8 +39,10 @@ pub(super) fn page(report: &Report) -> String {
     page.push_str(&distributions(report));
     page.push_str(&sections(report));
     page.push_str(&reasons(report));
+    page.push_str(&flags(report));
     page.push_str(&repairs(report));
     page.push_str(&put_back(report));
+    page.push_str(&every_flag(report));
     page.push_str(&rejections(report));
     page.push_str("</main>\n");
     page.push_str(
@@ -63,15 +65,22 @@ fn header(report: &Report) -> String {
     if !report.reasons.is_empty() {
         links.push(("reasons", "Why records were rejected"));
     }
+    if !report.flag_reasons.is_empty() {
+        links.push(("flags", "What to look at"));
+    }
     if !report.repairs.is_empty() {
         links.push(("repairs", "What was repaired"));
     }
     let links: String = links.iter().map(|(id, name)| format!("<a href=\"#{id}\">{name}</a>")).collect();
     let changed = report.passes.iter().map(|pass| pass.changed).max().unwrap_or(0);
     let changed = if changed > 0 { " Some of them were repaired first." } else { "" };
+    let flagged = match report.flagged {
+        0 => String::new(),
+        count => format!(" {} of them are flagged, and worth a look.", number(count)),
+    };
     format!(
         "<header><p class=\"eyebrow\">Cleaning report</p><h1>{} of {} records kept</h1>\
-         <p class=\"soft\">From {files}.{changed}</p>{}<nav aria-label=\"On this page\">{links}</nav></header>\n",
+         <p class=\"soft\">From {files}.{changed}{flagged}</p>{}<nav aria-label=\"On this page\">{links}</nav></header>\n",
         number(report.kept),
         number(report.read),
         picture::hero(report.kept, report.rejected),
@@ -91,7 +100,7 @@ fn passes(report: &Report) -> String {
         "<h2 id=\"passes\">What each pass did</h2><p class=\"soft\">From top to end. A record that one pass rejects, the \
          next ones do not see.</p><div class=\"card scroll\"><table class=\"passes\"><tr><th scope=\"col\">Pass</th>\
          <th scope=\"col\" class=\"number\">Repaired</th><th scope=\"col\" class=\"number\">Kept</th>\
-         <th scope=\"col\" class=\"number\">Rejected</th></tr>",
+         <th scope=\"col\" class=\"number\">Rejected</th><th scope=\"col\" class=\"number\">Flagged</th></tr>",
     );
     for pass in &report.passes {
         let meter = if pass.rejected > 0 { picture::meter(pass.rejected, most, "lost") } else { String::new() };
@@ -99,12 +108,14 @@ fn passes(report: &Report) -> String {
         let _ = write!(
             page,
             "<tr><td><b>{}</b><p class=\"soft\"><small>{}</small></p></td><td class=\"number\" data-label=\"Repaired\">{}</td>\
-             <td class=\"number\" data-label=\"Kept\">{}</td><td class=\"number\" data-label=\"Rejected\">{}{meter}</td></tr>",
+             <td class=\"number\" data-label=\"Kept\">{}</td><td class=\"number\" data-label=\"Rejected\">{}{meter}</td>\
+             <td class=\"number\" data-label=\"Flagged\">{}</td></tr>",
             escaped(&pass.pass),
             escaped(&what(&pass.pass)),
             count(pass.changed),
             count(pass.kept),
             count(pass.rejected),
+            count(pass.flagged),
         );
     }
     page + "</table></div>\n"
@@ -146,34 +157,43 @@ fn sections(report: &Report) -> String {
 }
 
 fn reasons(report: &Report) -> String {
-    if report.reasons.is_empty() {
+    let head = "<h2 id=\"reasons\">Why records were rejected</h2><p class=\"soft\">Open a reason to see its first records. \
+                Where two records are compared, what differs is marked.</p>";
+    all_reasons(head, &report.reasons, &report.rejections, report.read)
+}
+
+fn flags(report: &Report) -> String {
+    let head = "<h2 id=\"flags\">What to look at</h2><p class=\"soft\">These records are kept. What a pass found there may be \
+                a fault, and may be meant.</p>";
+    all_reasons(head, &report.flag_reasons, &report.flags, report.read)
+}
+
+fn all_reasons(head: &str, reasons: &[Reason], found: &[Rejection], read: u64) -> String {
+    if reasons.is_empty() {
         return String::new();
     }
-    let mut page = String::from(
-        "<h2 id=\"reasons\">Why records were rejected</h2><p class=\"soft\">Open a reason to see its first records. Where \
-         two records are compared, what differs is marked.</p>",
-    );
+    let mut page = head.to_owned();
     let mut last = "";
-    for reason in &report.reasons {
+    for reason in reasons {
         if reason.pass != last {
             let _ = write!(page, "<h3>{}</h3>", escaped(&reason.pass));
             last = &reason.pass;
         }
-        page.push_str(&one_reason(reason, report));
+        page.push_str(&one_reason(reason, found, read));
     }
     page + "\n"
 }
 
-fn one_reason(reason: &Reason, report: &Report) -> String {
+fn one_reason(reason: &Reason, found: &[Rejection], read: u64) -> String {
     let mut page = format!(
         "<details class=\"card\"><summary>{} <span class=\"soft\">{} {}, {}</span></summary><div class=\"inside\">",
         sentence(&reason.reason),
         number(reason.count),
         if reason.count == 1 { "record" } else { "records" },
-        percent(reason.count, report.read),
+        percent(reason.count, read),
     );
     for sample in &reason.samples {
-        if let Some(rejection) = report.rejections.get(sample.rejection) {
+        if let Some(rejection) = found.get(sample.rejection) {
             page.push_str(&one_sample(sample, rejection));
         }
     }
@@ -202,7 +222,7 @@ fn one_sample(sample: &Sample, rejection: &Rejection) -> String {
     let other = rejection.others.first().map_or_else(String::new, place);
     let _ = write!(
         page,
-        "<div class=\"pair\"><div><h4>Rejected</h4>{left}</div><div><h4>Because of <span class=\"place\">{other}</span></h4>\
+        "<div class=\"pair\"><div><h4>This record</h4>{left}</div><div><h4>Because of <span class=\"place\">{other}</span></h4>\
          {right}</div></div></div>"
     );
     page
@@ -262,20 +282,28 @@ fn put_back(report: &Report) -> String {
     )
 }
 
+fn every_flag(report: &Report) -> String {
+    every("Every flag", &report.flags)
+}
+
 fn rejections(report: &Report) -> String {
-    if report.rejections.is_empty() {
+    every("Every record rejected", &report.rejections)
+}
+
+fn every(title: &str, found: &[Rejection]) -> String {
+    if found.is_empty() {
         return String::new();
     }
-    let more = if report.rejections.len() > MAX_ROWS {
+    let more = if found.len() > MAX_ROWS {
         format!("<p class=\"soft\">The first {}. The JSON report has them all.</p>", number(MAX_ROWS as u64))
     } else {
         String::new()
     };
     format!(
-        "<h2 id=\"rejections\">Every record rejected</h2><details class=\"card\"><summary>All {} with their places</summary>\
+        "<h2>{title}</h2><details class=\"card\"><summary>All {} with their places</summary>\
          <div class=\"inside\">{more}{}</div></details>\n",
-        number(report.rejected),
-        table(&report.rejections)
+        number(found.len() as u64),
+        table(found)
     )
 }
 
