@@ -114,7 +114,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// The adapter that training is to start from is not one that the recipe's `[lora]` describes.
-    #[error("the adapter {path} has {what} {found}, the recipe's `[lora]` says {expected}; leave `[lora]` out to take the adapter's")]
+    #[error(
+        "the adapter {path} has {what} {found}, the recipe's `[lora]` says {expected}; leave `[lora]` out to take the adapter's"
+    )]
     InitAdapter {
         /// The adapter's folder.
         path: PathBuf,

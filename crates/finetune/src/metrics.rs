@@ -55,7 +55,7 @@ impl MetricsFile {
     /// are from a run that was interrupted and is going to write them again.
     pub fn open(path: PathBuf, step: usize, validated: usize) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.clone(), source };
-        if path.exists() {
+        if path.is_file() {
             let text = fs::read(&path).map_err(failed)?;
             let text = String::from_utf8_lossy(&text);
             let is_kept = |line: &&str| match step_of(line) {

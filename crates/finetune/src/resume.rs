@@ -9,9 +9,8 @@ use crate::{Error, Recipe};
 
 /// Keys that may change: where things lie, what they are called, and what is written when. What lies there is compared
 /// by its hash.
-const FREE: [&str; 8] = [
-    "model", "data", "pipeline", "lexicon", "init_adapter", "checkpoint_steps", "keep_checkpoints", "recompute",
-];
+const FREE: [&str; 8] =
+    ["model", "data", "pipeline", "lexicon", "init_adapter", "checkpoint_steps", "keep_checkpoints", "recompute"];
 
 /// Compares what a checkpoint was made from with what the run is made from; says what changed and what follows.
 ///
@@ -35,7 +34,8 @@ pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Re
     // Through the type, so that a key which the checkpoint's version did not know has its default.
     let old = serde_json::from_value::<Recipe>(found.recipe.clone())
         .map_err(|error| Error::Checkpoint { path: place.to_owned(), reason: format!("its recipe: {error}") })?;
-    let (old, new) = (leaves(&old), leaves(&serde_json::from_value::<Recipe>(expected.recipe.clone()).unwrap_or_default()));
+    let (old, new) =
+        (leaves(&old), leaves(&serde_json::from_value::<Recipe>(expected.recipe.clone()).unwrap_or_default()));
     let mut changes = Vec::new();
     let keys = old.iter().chain(&new).map(|(key, _)| key);
     let mut seen = Vec::new();

@@ -79,7 +79,8 @@ pub fn train(
 ) -> Result<Outcome, Error> {
     let mut trainer = if run.out.resumes() { Trainer::resume(model, run)? } else { Trainer::new(model, run)? };
     let (step, total) = (trainer.steps() + 1, trainer.total_steps());
-    let count = parameters(trainer.model()).iter().map(|parameter| parameter.tensor.dims().iter().product::<usize>());
+    let matrices = parameters(trainer.model());
+    let count = matrices.iter().map(|parameter| parameter.tensor.dims().iter().product::<usize>());
     let mut flow = observe(Event::Started { step, total, parameters: count.sum() });
     let mut loss = None;
     loop {

@@ -213,7 +213,7 @@ impl<'a> Trainer<'a> {
         let names = parameters(self.model);
         let moments = checkpoint::moments(&self.optimizer, &names);
         for moment in &moments {
-            self.check_finite(&moment.name, moment.f32_values())?;
+            self.check_finite(&moment.spec.name, &moment.data)?;
         }
         self.check_loss()?;
         let folder = self.folder.checkpoints();
