@@ -318,30 +318,52 @@ fn a_loss_that_explodes_names_step_samples_and_checkpoint_and_saves_nothing() {
     }
 }
 
-/// A good checkpoint stays when what comes after it is ruined.
+/// A decay that multiplies the weights at every step until they can no longer be computed with: the one checkpoint that
+/// is kept is from before, whole and sound.
 #[test]
 fn a_ruined_update_leaves_the_good_checkpoint_as_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
     let (training, validation) = (dataset(), dataset());
-    let recipe = recipe();
+    let mut ruined = 0;
+    for weight_decay in [1e9, 1e12, 1e15] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let mut recipe = Recipe { schedule: Schedule::Constant, warmup_ratio: 0.0, ..recipe() };
+        recipe.optimizer.weight_decay = weight_decay;
+        (recipe.checkpoint_steps, recipe.keep_checkpoints, recipe.validation.steps) = (1, 1, 0);
+        let Err(error) = run(&out, &recipe, false, 0) else { continue };
+        let Error::NotFinite { last_checkpoint, .. } = error else { panic!("{error:?}") };
+        let Some(last_checkpoint) = last_checkpoint else { continue };
+        assert!(!out.join("adapter").exists() && last_checkpoint == newest(&out));
+        let mut model = Golden::open("gqa").model();
+        let mut trainer =
+            Trainer::resume(&mut model, job(&out, &recipe, true, &training, &validation).unwrap()).unwrap();
+        assert!(trainer.take_warnings().is_empty());
+        assert!(trainer.validate().unwrap().unwrap().validation_loss.is_finite());
+        ruined += 1;
+    }
+    assert!(ruined > 0, "no decay ruined a run that had a checkpoint");
+}
+
+/// Neither is asked of a device or a run that does not do it.
+#[test]
+fn settings_do_what_they_say_or_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut never = Recipe { max_steps: 2, ..recipe() };
+    never.validation = foehn_finetune::Validation { steps: 0, patience: 0, ..never.validation };
+    assert_eq!(run(&folder.path().join("never"), &never, false, 0).unwrap().best_validation_loss, None);
+    let endless = Recipe { epochs: 1_000_000, batch_size: 1, ..recipe() };
+    let (training, validation) = (dataset(), dataset());
+    let named = (0..200).map(|n| (n.to_string(), Sample::new(vec![1, 5, EOS], vec![false, true, true]).unwrap()));
+    let many = Dataset::from_samples(named.collect(), &[EOS], 97).unwrap();
     let mut model = Golden::open("gqa").model();
-    let mut trainer = Trainer::new(&mut model, job(&out, &recipe, false, &training, &validation).unwrap()).unwrap();
-    trainer.step().unwrap();
-    trainer.checkpoint().unwrap();
-    drop(trainer);
-    let before = artefacts(&out);
-    let explosive = Recipe { learning_rate: 1e38, keep_checkpoints: 1, max_steps: 2, ..recipe.clone() };
-    // As if the run had been of that recipe all along: its checkpoint is of step 1 too.
-    let other = folder.path().join("other");
-    let mut model = Golden::open("gqa").model();
-    let mut trainer =
-        Trainer::new(&mut model, job(&other, &explosive, false, &training, &validation).unwrap()).unwrap();
-    trainer.step().unwrap();
-    assert!(matches!(trainer.checkpoint(), Err(Error::NotFinite { value, .. }) if !value.is_finite()));
-    assert!(matches!(trainer.validate(), Err(Error::NotFinite { what, .. }) if what == "validation loss"));
-    assert!(matches!(trainer.finish(), Err(Error::NotFinite { .. })));
-    assert!(!other.join("adapter").exists() && artefacts(&out) == before);
+    let run = job(&folder.path().join("endless"), &endless, false, &many, &validation).unwrap();
+    assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "epochs", .. })));
+    for (name, device) in devices().into_iter().filter(|(name, _)| *name != "flex") {
+        let mut model = Golden::on("gqa", device).model();
+        let recompute = Recipe { recompute: true, ..recipe() };
+        let run = job(&folder.path().join(name), &recompute, false, &training, &validation).unwrap();
+        assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "recompute", .. })), "{name}");
+    }
 }
 
 /// Every flipped bit of the newest checkpoint, a missing and a cut file: the one before is taken, and it is said.

@@ -81,9 +81,13 @@ impl MetricsFile {
 /// The step losses and validation losses of a `metrics.jsonl`, as `(step, loss)`.
 #[cfg(feature = "curve")]
 pub(crate) fn losses(path: &Path) -> Result<[Vec<(usize, f64)>; 2], Error> {
+    let mut curves = [Vec::new(), Vec::new()];
+    // A pipe or a device would be read without end.
+    if !path.is_file() {
+        return Ok(curves);
+    }
     let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let text = String::from_utf8_lossy(&text);
-    let mut curves = [Vec::new(), Vec::new()];
     for line in text.lines() {
         if let Ok(step) = serde_json::from_str::<StepMetrics>(line) {
             curves[0].push((step.step, step.loss));
