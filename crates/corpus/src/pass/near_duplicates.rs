@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn hashes_have_bounds() {
+        for bad in ["hashes = 0", "hashes = 65537", "hashes = 9000000000000000000"] {
+            let said = toml::from_str::<NearDuplicates>(bad).unwrap_err().to_string();
+            assert!(said.contains("expected 1 to 65536"), "{said}");
+        }
+        assert_eq!(toml::from_str::<NearDuplicates>("hashes = 65536").unwrap().hashes, 65_536);
+    }
+
+    #[test]
     fn the_first_of_the_nearly_same_stays() {
         let answer = "A pale light lies over the harbour, and the masts stand black against it; nothing moves.";
         let records = [
