@@ -14,7 +14,7 @@ use common::training::TrainingProgress;
 use foehn::Pretrained;
 use foehn::corpus::{OffTarget, Pipeline, Record, SenseLexicon, clean, read_clean, split_stratified};
 use foehn::evaluate::{Answer, EvaluateConfig, Report, Suite, check_disjoint};
-use foehn::finetune::{Dataset, Outcome, Recipe, Run, checkpoint_to_start_from, train};
+use foehn::finetune::{Dataset, Folder, Outcome, Recipe, Run, train};
 use foehn::mistral::Base;
 
 /// Cleans the data, tunes a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
@@ -67,8 +67,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let recipe = arguments.recipe()?;
-        checkpoint_to_start_from(&arguments.out, arguments.resume)?;
         let device = foehn::device(&arguments.device)?;
+        let folder = if arguments.resume { Folder::resume(&arguments.out) } else { Folder::begin(&arguments.out) }?;
         let records = cleaned(&recipe, &arguments.out)?;
         let mut base = Pretrained::load(&recipe.model, recipe.base, &device, &mut common::show_loading())?;
         let suite = if arguments.no_evaluation { None } else { Some(Suite::open(&arguments.suite)?) };
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
             check_disjoint(suite, &records)?;
         }
         let before = ask("before", &base)?;
-        let outcome = tune(&mut base, &recipe, records, &arguments)?;
+        let outcome = tune(&mut base, &recipe, records, folder)?;
         if let (Some(suite), Some(before), Some(after)) = (&suite, before, ask("after", &base)?) {
             let report = Report::new(suite, before, Some(after), recipe.seed)?;
             report.save(arguments.out.join("report.json"))?;
@@ -127,9 +127,9 @@ fn cleaned(recipe: &Recipe, out: &Path) -> Result<Vec<Record>> {
     Ok(read_clean(&clean_path)?)
 }
 
-fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, arguments: &Arguments) -> Result<Outcome> {
+fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, out: Folder) -> Result<Outcome> {
     let manifest =
-        base.manifest(foehn::sha256_of_file(&arguments.out.join("clean.jsonl"))?, &mut common::show_loading())?;
+        base.manifest(foehn::sha256_of_file(&out.path().join("clean.jsonl"))?, &mut common::show_loading())?;
     let (records, held_out) = match recipe.validation.fraction > 0.0 {
         true => split_stratified(records, recipe.validation.fraction, recipe.seed, "task")?,
         false => (records, Vec::new()),
@@ -139,8 +139,7 @@ fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, arguments:
     };
     let training = dataset(&records)?;
     let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
-    let (validation, out, resume) = (validation.as_ref(), arguments.out.as_path(), arguments.resume);
-    let run = Run { recipe, training: &training, validation, manifest, out, resume };
+    let run = Run { recipe, training: &training, validation: validation.as_ref(), manifest, out };
     let mut progress = TrainingProgress::new();
     let outcome = train(&mut base.model, run, &mut |event| progress.show(event))?;
     progress.finish();

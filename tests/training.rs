@@ -10,8 +10,8 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use common::{Golden, devices, values};
 use foehn_finetune::{
-    AdamW, AdamWConfig, Dataset, Error, Event, LossMean, Outcome, Recipe, Run, Schedule, StepGradients,
-    clip_global_norm, gradients, train, validation_loss,
+    AdamW, AdamWConfig, Dataset, Error, Event, Folder, LossMean, Outcome, Recipe, Run, Schedule, StepGradients,
+    Trainer, clip_global_norm, gradients, train, validation_loss,
 };
 use foehn_lora::{Adapter, LoraConfig, Manifest, attach_trainable, parameters, set_parameters};
 use foehn_mistral::Mistral;
@@ -171,14 +171,36 @@ fn recipe() -> Recipe {
 }
 
 fn run(out: &Path, recipe: &Recipe, resume: bool, stop_after: usize) -> Result<Outcome, Error> {
+    run_warned(out, recipe, resume, stop_after).map(|(outcome, _)| outcome)
+}
+
+/// A run, and what it warned of.
+fn run_warned(out: &Path, recipe: &Recipe, resume: bool, stop_after: usize) -> Result<(Outcome, Vec<String>), Error> {
     let (training, validation) = (dataset(), dataset());
     let mut model = Golden::open("gqa").model();
-    let manifest = Manifest { data_sha256: "data".into(), ..Manifest::default() };
-    let run = Run { recipe, training: &training, validation: Some(&validation), manifest, out, resume };
-    train(&mut model, run, &mut |event| match event {
+    let run = job(out, recipe, resume, &training, &validation)?;
+    let mut warnings = Vec::new();
+    let outcome = train(&mut model, run, &mut |event| match event {
         Event::Step(metrics) if metrics.step == stop_after => ControlFlow::Break(()),
+        Event::Warning(warning) => {
+            warnings.push(warning.to_string());
+            ControlFlow::Continue(())
+        }
         _ => ControlFlow::Continue(()),
-    })
+    })?;
+    Ok((outcome, warnings))
+}
+
+fn job<'a>(
+    out: &Path,
+    recipe: &'a Recipe,
+    resume: bool,
+    training: &'a Dataset,
+    validation: &'a Dataset,
+) -> Result<Run<'a>, Error> {
+    let manifest = Manifest { data_sha256: "data".into(), ..Manifest::default() };
+    let out = if resume { Folder::resume(out)? } else { Folder::begin(out)? };
+    Ok(Run { recipe, training, validation: Some(validation), manifest, out })
 }
 
 /// Every file of the adapter and of the checkpoint, and the metrics without their times.
@@ -219,20 +241,20 @@ fn interrupted_and_resumed_equals_uninterrupted_byte_for_byte() {
     assert_eq!(outcome.steps, 12);
     let expected = artefacts(&whole);
     assert!(expected.contains_key("adapter/adapter_model.safetensors") && expected.contains_key("loss.svg"));
-    for stop_after in [3, 5, 11] {
+    // At 4 a validation is due that the interruption came before.
+    for stop_after in [1, 3, 4, 5, 11] {
         let out = folder.path().join(format!("cut-{stop_after}"));
         assert_eq!(run(&out, &recipe, false, stop_after).unwrap().adapter, None);
-        let resumed = run(&out, &recipe, true, 0);
-        if stop_after == 3 {
-            // The run was interrupted before the checkpoint of step 3 was written.
-            assert!(matches!(resumed, Err(Error::NoCheckpoint { .. })), "{resumed:?}");
-            continue;
-        }
-        resumed.unwrap();
+        assert!(newest(&out).ends_with(format!("step-{stop_after:08}")), "the step is not lost");
+        run(&out, &recipe, true, 0).unwrap();
         let found = artefacts(&out);
-        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-        for (name, bytes) in &expected {
-            assert!(&found[name] == bytes, "{name} differs after an interruption at step {stop_after}");
+        // The interruption left a checkpoint of its own; what the run ends in is the same.
+        let is_result = |name: &str| !name.starts_with("checkpoints/") || name.contains("step-00000012");
+        let names =
+            |of: &BTreeMap<String, Vec<u8>>| of.keys().filter(|name| is_result(name)).cloned().collect::<Vec<_>>();
+        assert_eq!(names(&found), names(&expected));
+        for name in names(&expected) {
+            assert!(found[&name] == expected[&name], "{name} differs after an interruption at step {stop_after}");
         }
     }
 }
@@ -256,28 +278,252 @@ fn a_folder_is_never_overwritten_and_another_run_never_resumed() {
     run(&out, &recipe(), false, 7).unwrap();
     assert!(matches!(run(&out, &recipe(), false, 0), Err(Error::AlreadyThere { .. })));
     let other = Recipe { learning_rate: 5e-4, ..recipe() };
-    assert!(matches!(run(&out, &other, true, 0), Err(Error::ResumeMismatch { what: "recipe", .. })));
-    let state = foehn_finetune_newest(&out).join("state.json");
-    fs::write(&state, "{").unwrap();
-    assert!(matches!(run(&out, &recipe(), true, 0), Err(Error::Checkpoint { .. })));
-}
-
-fn foehn_finetune_newest(out: &Path) -> std::path::PathBuf {
-    fs::read_dir(out.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
-}
-
-#[test]
-fn a_loss_that_explodes_names_step_samples_and_checkpoint() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut recipe = Recipe { learning_rate: 1e30, warmup_ratio: 0.0, max_grad_norm: 0.0, ..recipe() };
-    recipe.checkpoint_steps = 1;
-    match run(&folder.path().join("run"), &recipe, false, 0) {
-        Err(Error::NotFinite { step, samples, last_checkpoint, .. }) => {
-            assert!(step > 1 && samples.len() == 6 && samples[0].starts_with("sample-"));
-            assert!(last_checkpoint.unwrap().join("adapter_model.safetensors").exists());
+    let before = artefacts(&out);
+    match run(&out, &other, true, 0) {
+        Err(Error::ResumeMismatch { key, old, new, .. }) => {
+            assert_eq!((key.as_str(), old.as_str(), new.as_str()), ("learning_rate", "0.001", "0.0005"));
         }
         other => panic!("{other:?}"),
     }
+    assert!(artefacts(&out) == before, "a refusal has changed nothing");
+    let shorter = Recipe { max_steps: 6, ..recipe() };
+    assert!(matches!(run(&out, &shorter, true, 0), Err(Error::ResumeMismatch { .. })));
+}
+
+fn newest(out: &Path) -> std::path::PathBuf {
+    fs::read_dir(out.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
+/// A learning rate that ruins everything never replaces a good checkpoint, and never ends in an adapter: a loss that is
+/// not finite is seen after the update that makes it, not one step later.
+#[test]
+fn a_loss_that_explodes_names_step_samples_and_checkpoint_and_saves_nothing() {
+    for (rate, with_validation) in [(1e30, true), (1e38, true), (1e38, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let mut recipe = Recipe { learning_rate: rate, max_grad_norm: 0.0, epochs: 1, ..recipe() };
+        // Warm-up over all steps: the first steps' rates are as ruinous as the last.
+        recipe.warmup_ratio = 0.0;
+        recipe.checkpoint_steps = 1;
+        recipe.max_steps = 1;
+        recipe.validation.steps = if with_validation { 1 } else { 0 };
+        match run(&out, &recipe, false, 0) {
+            Err(Error::NotFinite { step, value, samples, last_checkpoint, .. }) => {
+                assert!(step == 1 && !value.is_finite() && last_checkpoint.is_none(), "{step} {value}");
+                assert!(samples.len() == 6 && samples.iter().all(|name| name.starts_with("sample-")));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(!out.join("adapter").exists() && !out.join("checkpoints").exists(), "nothing is called good");
+    }
+}
+
+/// A decay that multiplies the weights at every step until they can no longer be computed with: the one checkpoint that
+/// is kept is from before, whole and sound.
+#[test]
+fn a_ruined_update_leaves_the_good_checkpoint_as_it_was() {
+    let (training, validation) = (dataset(), dataset());
+    let mut ruined = 0;
+    for weight_decay in [1e9, 1e12, 1e15] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let mut recipe = Recipe { schedule: Schedule::Constant, warmup_ratio: 0.0, ..recipe() };
+        recipe.optimizer.weight_decay = weight_decay;
+        (recipe.checkpoint_steps, recipe.keep_checkpoints, recipe.validation.steps) = (1, 1, 0);
+        let Err(error) = run(&out, &recipe, false, 0) else { continue };
+        let Error::NotFinite { last_checkpoint, .. } = error else { panic!("{error:?}") };
+        let Some(last_checkpoint) = last_checkpoint else { continue };
+        assert!(!out.join("adapter").exists() && last_checkpoint == newest(&out));
+        let mut model = Golden::open("gqa").model();
+        let mut trainer =
+            Trainer::resume(&mut model, job(&out, &recipe, true, &training, &validation).unwrap()).unwrap();
+        assert!(trainer.take_warnings().is_empty());
+        assert!(trainer.validate().unwrap().unwrap().validation_loss.is_finite());
+        ruined += 1;
+    }
+    assert!(ruined > 0, "no decay ruined a run that had a checkpoint");
+}
+
+/// Neither is asked of a device or a run that does not do it.
+#[test]
+fn settings_do_what_they_say_or_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut never = Recipe { max_steps: 2, ..recipe() };
+    never.validation = foehn_finetune::Validation { steps: 0, patience: 0, ..never.validation };
+    assert_eq!(run(&folder.path().join("never"), &never, false, 0).unwrap().best_validation_loss, None);
+    let endless = Recipe { epochs: 1_000_000, batch_size: 1, ..recipe() };
+    let (training, validation) = (dataset(), dataset());
+    let named = (0..200).map(|n| (n.to_string(), Sample::new(vec![1, 5, EOS], vec![false, true, true]).unwrap()));
+    let many = Dataset::from_samples(named.collect(), &[EOS], 97).unwrap();
+    let mut model = Golden::open("gqa").model();
+    let run = job(&folder.path().join("endless"), &endless, false, &many, &validation).unwrap();
+    assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "epochs", .. })));
+    for (name, device) in devices().into_iter().filter(|(name, _)| *name != "flex") {
+        let mut model = Golden::on("gqa", device).model();
+        let recompute = Recipe { recompute: true, ..recipe() };
+        let run = job(&folder.path().join(name), &recompute, false, &training, &validation).unwrap();
+        assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "recompute", .. })), "{name}");
+    }
+}
+
+/// Every flipped bit of the newest checkpoint, a missing and a cut file: the one before is taken, and it is said.
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, out) = (folder.path().join("whole"), folder.path().join("run"));
+    run(&whole, &recipe(), false, 0).unwrap();
+    run(&out, &recipe(), false, 7).unwrap();
+    let expected = artefacts(&whole)["adapter/adapter_model.safetensors"].clone();
+    let (training, validation, recipe) = (dataset(), dataset(), recipe());
+    let last = newest(&out);
+    assert!(last.ends_with("step-00000007"));
+    let files: Vec<_> = artefacts(&last).into_iter().collect();
+    assert!(files.len() >= 5, "adapter, config, manifest, moments, state");
+    let mut model = Golden::open("gqa").model();
+    let mut starts_at_six = |what: &str| {
+        let job = job(&out, &recipe, true, &training, &validation).unwrap();
+        let mut trainer = Trainer::resume(&mut model, job).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(trainer.steps(), 6, "{what}");
+        let said = trainer.take_warnings().iter().map(ToString::to_string).collect::<String>();
+        assert!(said.contains("step-00000007") && said.contains("damaged"), "{what}: {said}");
+    };
+    for (index, (name, bytes)) in files.iter().enumerate() {
+        let path = last.join(name);
+        for round in 0..12 {
+            let mut flipped = bytes.clone();
+            let place = (index * 7919 + round * 104_729) % flipped.len();
+            flipped[place] ^= 1 << (round % 8);
+            fs::write(&path, &flipped).unwrap();
+            starts_at_six(&format!("{name}, byte {place}"));
+        }
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        starts_at_six(&format!("{name}, cut"));
+        fs::remove_file(&path).unwrap();
+        starts_at_six(&format!("{name}, missing"));
+        fs::write(&path, bytes).unwrap();
+    }
+    fs::rename(&last, last.with_file_name("step-00000008")).unwrap();
+    let job = job(&out, &recipe, true, &training, &validation).unwrap();
+    let mut trainer = Trainer::resume(&mut model, job).unwrap();
+    assert!(trainer.steps() == 6 && trainer.take_warnings()[0].to_string().contains("step-00000008"));
+    drop(trainer);
+    run(&out, &recipe, true, 0).unwrap();
+    assert!(artefacts(&out)["adapter/adapter_model.safetensors"] == expected);
+}
+
+/// The last two checkpoints stay, and nothing that is not a checkpoint's folder is touched or taken for one.
+#[test]
+fn only_checkpoints_are_removed_and_resumed_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    run(&out, &recipe(), false, 4).unwrap();
+    let foreign = ["step-00000099x", "step-9", "step-notes", "step-000000005"];
+    for name in foreign {
+        fs::create_dir(out.join("checkpoints").join(name)).unwrap();
+    }
+    fs::write(out.join("checkpoints/step-99999998"), "a file").unwrap();
+    fs::create_dir(out.join("checkpoints/.partial-abc")).unwrap();
+    fs::write(out.join(".tmpabc"), "left over").unwrap();
+    run(&out, &Recipe { keep_checkpoints: 3, validation: recipe().validation, ..recipe() }, true, 0).unwrap();
+    let mut found: Vec<String> = fs::read_dir(out.join("checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !foreign.contains(&name.as_str()) && name != "step-99999998")
+        .collect();
+    found.sort();
+    assert!(found.ends_with(&["step-00000006".into(), "step-00000009".into(), "step-00000012".into()]), "{found:?}");
+    assert!(!found.iter().any(|name| name.starts_with(".partial-") || name == "step-00000003"), "{found:?}");
+    assert!(foreign.iter().all(|name| out.join("checkpoints").join(name).exists()));
+    assert!(out.join("checkpoints/step-99999998").exists() && !out.join(".tmpabc").exists());
+}
+
+#[test]
+fn one_run_at_a_time_works_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let first = Folder::begin(&out).unwrap();
+    match Folder::begin(&out) {
+        Err(Error::Locked { path }) => assert_eq!(path, out),
+        other => panic!("{other:?}"),
+    }
+    drop(first);
+    Folder::begin(&out).unwrap();
+    let absent = folder.path().join("absent");
+    assert!(matches!(Folder::resume(&absent), Err(Error::NoCheckpoint { .. })) && !absent.exists());
+}
+
+/// What does not touch the trajectory may change; what moves it is said and stands in the manifest.
+#[test]
+fn a_resume_asks_for_the_same_trajectory_not_the_same_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, out) = (folder.path().join("whole"), folder.path().join("run"));
+    run(&whole, &recipe(), false, 0).unwrap();
+    run(&out, &recipe(), false, 5).unwrap();
+    let renamed = Recipe { model: "elsewhere".into(), data: "moved.jsonl".into(), checkpoint_steps: 5, ..recipe() };
+    let (_, warnings) = run_warned(&out, &renamed, true, 8).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    let (_, warnings) = run_warned(&out, &Recipe { recompute: true, ..recipe() }, true, 0).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    let name = "adapter/adapter_model.safetensors";
+    assert!(artefacts(&out)[name] == artefacts(&whole)[name]);
+
+    let longer = Recipe { epochs: 4, micro_batch_rows: 20, ..recipe() };
+    let (outcome, warnings) = run_warned(&out, &longer, true, 0).unwrap();
+    assert_eq!(outcome.steps, 16);
+    let said = warnings.join("\n");
+    assert!(said.contains("`epochs` 3 to 4") && said.contains("`micro_batch_rows` 1024 to 20"), "{said}");
+    let changes = Adapter::load(&outcome.adapter.unwrap()).unwrap().manifest.unwrap().changes;
+    assert!(changes.len() == 2 && changes.iter().all(|change| change.starts_with("from step 13: ")), "{changes:?}");
+}
+
+/// A run that starts from an adapter computes, before its first update, the loss that the adapter has.
+#[test]
+fn a_run_starts_from_an_adapter_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(&folder.path().join("first"), &recipe(), false, 0).unwrap().adapter.unwrap();
+    let (training, validation) = (dataset(), dataset());
+    let given = Adapter::load(&first).unwrap();
+    let mut recipe = Recipe { init_adapter: Some(first), lora: LoraConfig::default(), ..recipe() };
+    let mut model = Golden::open("gqa").model();
+    let out = folder.path().join("second");
+    let trainer = Trainer::new(&mut model, job(&out, &recipe, false, &training, &validation).unwrap()).unwrap();
+    let taken = foehn_lora::detach(&mut trainer.model().clone(), &given.config).unwrap();
+    assert!(taken.modules == given.modules && trainer.steps() == 0);
+    drop(trainer);
+    run(&out, &recipe, false, 5).unwrap();
+    let outcome = run(&out, &recipe, true, 0).unwrap();
+    assert_eq!(Adapter::load(&outcome.adapter.unwrap()).unwrap().config.r, 2);
+    recipe.lora.r = 3;
+    let refused = run(&folder.path().join("third"), &recipe, false, 0);
+    assert!(
+        matches!(&refused, Err(Error::InitAdapter { found, expected, .. }) if (found.as_str(), expected.as_str()) == ("2", "3")),
+        "{refused:?}"
+    );
+}
+
+/// The metrics are told of, not depended on: lines that cannot be read, and a place that cannot be written.
+#[cfg(target_os = "linux")]
+#[test]
+fn metrics_that_cannot_be_written_are_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    run(&out, &recipe(), false, 5).unwrap();
+    let path = out.join("metrics.jsonl");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.extend(b"\xff\xfe no line of ours\n{\"step\":");
+    fs::write(&path, bytes).unwrap();
+    run(&out, &recipe(), true, 7).unwrap();
+    let lines = fs::read_to_string(&path).unwrap();
+    assert!(lines.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{lines}");
+
+    let full = folder.path().join("full");
+    fs::create_dir(&full).unwrap();
+    std::os::unix::fs::symlink("/dev/full", full.join("metrics.jsonl")).unwrap();
+    let (outcome, warnings) = run_warned(&full, &recipe(), false, 0).unwrap();
+    assert!(
+        outcome.adapter.is_some() && warnings.iter().any(|warning| warning.contains("metrics.jsonl")),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl TrainingProgress {
                 self.line(metrics.step, &format!("validation loss {:.4}", metrics.validation_loss));
             }
             Event::StoppedEarly { step } => self.line(step, "stopped early: the validation loss has not improved"),
+            Event::Warning(warning) => self.bar.suspend(|| eprintln!("warning: {warning}")),
             Event::Checkpointed(_) => {}
         }
         ControlFlow::Continue(())

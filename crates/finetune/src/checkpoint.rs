@@ -1,20 +1,25 @@
 //! Checkpoints: everything that a run needs to go on as if never interrupted.
 
+mod seal;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
-use foehn_lora::{Adapter, Manifest, Parameter};
+use foehn_lora::{Adapter, Parameter};
 use foehn_weights::{Weights, save_safetensors};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, AdamWConfig, Error};
+use crate::{AdamW, AdamWConfig, Error, Warning};
 
-const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const BEST: &str = "best";
 const PREFIX: &str = "step-";
+/// A folder's name has so many digits, so that names sort by step.
+const DIGITS: usize = 8;
+/// The most steps of a run: more have no folder's name.
+pub(crate) const MAX_STEPS: usize = 99_999_999;
 
 /// The part of a run's state that is no tensor. Data order, schedule and dropout are functions of the recipe's seed and
 /// the step, so the step is all that is kept of them.
@@ -22,8 +27,12 @@ const PREFIX: &str = "step-";
 pub(crate) struct State {
     /// Steps taken.
     pub step: usize,
+    /// The step after which the last validation was.
+    pub validated: usize,
     /// The lowest validation loss so far.
     pub best_loss: Option<f64>,
+    /// The step after which that was.
+    pub best_step: Option<usize>,
     /// Validations since then.
     pub since_best: usize,
 }
@@ -34,64 +43,79 @@ pub(crate) struct Checkpoint {
     pub adapter: Adapter,
     /// The adapter of the lowest validation loss, where that decides.
     pub best: Option<Adapter>,
-    pub optimizer: AdamW,
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint's folder beside its place and renames it; removes older ones. Returns its path.
-    pub fn save(&self, folder: &Path, parameters: &[Parameter]) -> Result<PathBuf, Error> {
+    /// Writes the checkpoint's folder beside its place and renames it. Returns its path.
+    pub fn save(&self, folder: &Path, moments: &[foehn_weights::Tensor<'_>]) -> Result<PathBuf, Error> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::File { path, source }
         };
         fs::create_dir_all(folder).map_err(failed(folder))?;
-        let place = folder.join(format!("{PREFIX}{:08}", self.state.step));
+        let place = place_of(folder, self.state.step);
         let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(failed(folder))?;
         self.adapter.save(partial.path())?;
         if let Some(best) = &self.best {
             best.save(&partial.path().join(BEST))?;
         }
-        save_moments(&partial.path().join(OPTIMIZER), &self.optimizer, parameters)?;
-        let state = serde_json::to_vec_pretty(&self.state).map_err(|source| failed(&place)(source.into()))?;
-        write_file(&partial.path().join(STATE), &state)?;
+        save_safetensors(&partial.path().join(OPTIMIZER), moments, &Default::default())?;
+        seal::write(partial.path(), &self.state)?;
+        // What is there already goes only once its successor is whole; until then it is only out of the way.
+        let old = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(failed(folder))?;
         if place.exists() {
-            fs::remove_dir_all(&place).map_err(failed(&place))?;
+            fs::rename(&place, old.path().join("old")).map_err(failed(&place))?;
         }
-        fs::rename(partial.path(), &place).map_err(failed(&place))?;
-        for older in all(folder)?.into_iter().filter(|path| *path != place) {
-            fs::remove_dir_all(&older).map_err(failed(&older))?;
+        if let Err(source) = fs::rename(partial.path(), &place) {
+            let _ = fs::rename(old.path().join("old"), &place);
+            return Err(failed(&place)(source));
         }
+        sync(folder)?;
         Ok(place)
     }
 
-    /// Reads a checkpoint's folder; `parameters` are those of the model that the run trains, and `manifest` is what
-    /// the run would write.
-    pub fn load(
-        place: &Path,
-        config: AdamWConfig,
-        parameters: impl FnOnce(&Adapter) -> Result<Vec<Parameter>, Error>,
-        manifest: &Manifest,
-    ) -> Result<Self, Error> {
-        let state_path = place.join(STATE);
-        let text =
-            fs::read_to_string(&state_path).map_err(|source| Error::File { path: state_path.clone(), source })?;
-        let state: State = serde_json::from_str(&text)
-            .map_err(|source| Error::Checkpoint { path: state_path, reason: source.to_string() })?;
-        let adapter = Adapter::load(place)?;
-        check_manifest(place, adapter.manifest.as_ref(), manifest)?;
+    /// Reads a checkpoint's folder, after its files' sizes and hashes.
+    pub fn load(place: &Path) -> Result<Self, Error> {
+        let state = seal::read(place)?;
+        if step_of(place) != Some(state.step) {
+            let reason = format!("it is of step {}, its folder is not", state.step);
+            return Err(Error::Checkpoint { path: place.to_owned(), reason });
+        }
         let best = place.join(BEST);
         let best = if best.exists() { Some(Adapter::load(&best)?) } else { None };
-        let parameters = parameters(&adapter)?;
+        Ok(Self { state, adapter: Adapter::load(place)?, best })
+    }
+
+    /// The optimiser's state, once the adapter is attached and `parameters` are known.
+    pub fn optimizer(&self, place: &Path, config: AdamWConfig, parameters: Vec<Parameter>) -> Result<AdamW, Error> {
         let moments = load_moments(&place.join(OPTIMIZER), &parameters)?;
         let tensors: Vec<Tensor<2>> = parameters.into_iter().map(|parameter| parameter.tensor).collect();
-        let optimizer = AdamW::restored(config, &tensors, moments, state.step as u32);
-        Ok(Self { state, adapter, best, optimizer })
+        Ok(AdamW::restored(config, &tensors, moments, self.state.step as u32))
     }
 }
 
-/// The newest checkpoint under a folder.
-pub(crate) fn newest(folder: &Path) -> Result<Option<PathBuf>, Error> {
-    Ok(all(folder)?.pop())
+/// The newest checkpoint that is whole, and a warning for each newer one that is not.
+pub(crate) fn newest_whole(folder: &Path) -> Result<(PathBuf, Checkpoint, Vec<Warning>), Error> {
+    let (mut warnings, mut first) = (Vec::new(), None);
+    for place in all(folder)?.into_iter().rev() {
+        match Checkpoint::load(&place) {
+            Ok(checkpoint) => return Ok((place, checkpoint, warnings)),
+            Err(error) => {
+                warnings.push(Warning::DamagedCheckpoint { path: place, reason: said(&error) });
+                first.get_or_insert(error);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::NoCheckpoint { path: folder.to_owned() }))
+}
+
+/// Removes all checkpoints up to that of `step` but the last `keep` and that of the best step.
+pub(crate) fn remove_older(folder: &Path, step: usize, keep: usize, best: Option<usize>) -> Result<(), Error> {
+    let up_to: Vec<PathBuf> = all(folder)?.into_iter().filter(|place| step_of(place) <= Some(step)).collect();
+    for place in up_to.iter().rev().skip(keep).filter(|place| best.is_none() || step_of(place) != best) {
+        fs::remove_dir_all(place).map_err(|source| Error::File { path: place.clone(), source })?;
+    }
+    Ok(())
 }
 
 /// Writes a file beside its place, syncs and renames it.
@@ -105,7 +129,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// All checkpoints, oldest first: their names sort by step.
-fn all(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn all(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
@@ -113,7 +137,7 @@ fn all(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
+        if step_of(&path).is_some() && path.is_dir() {
             found.push(path);
         }
     }
@@ -121,23 +145,33 @@ fn all(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-fn check_manifest(place: &Path, found: Option<&Manifest>, expected: &Manifest) -> Result<(), Error> {
-    let empty = Manifest::default();
-    let found = found.unwrap_or(&empty);
-    let pairs = [
-        ("base", found.base_sha256 == expected.base_sha256),
-        ("tokenizer", found.tokenizer_sha256 == expected.tokenizer_sha256),
-        ("template", found.template_sha256 == expected.template_sha256),
-        ("dataset", found.data_sha256 == expected.data_sha256),
-        ("recipe", found.recipe == expected.recipe),
-    ];
-    match pairs.into_iter().find(|(_, same)| !same) {
-        Some((what, _)) => Err(Error::ResumeMismatch { path: place.to_owned(), what }),
-        None => Ok(()),
-    }
+fn place_of(folder: &Path, step: usize) -> PathBuf {
+    folder.join(format!("{PREFIX}{step:0DIGITS$}"))
 }
 
-fn save_moments(path: &Path, optimizer: &AdamW, parameters: &[Parameter]) -> Result<(), Error> {
+/// The step of a checkpoint's folder; `None` where the name is not one that a run gives.
+fn step_of(place: &Path) -> Option<usize> {
+    let digits = place.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    (digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Makes a rename last: a folder's entries are written when the folder is synced.
+fn sync(folder: &Path) -> Result<(), Error> {
+    #[cfg(unix)]
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| Error::File { path: folder.to_owned(), source })?;
+    Ok(())
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn said(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
+}
+
+/// The optimiser's state as tensors of a file.
+pub(crate) fn moments(optimizer: &AdamW, parameters: &[Parameter]) -> Vec<foehn_weights::Tensor<'static>> {
     let mut tensors = Vec::new();
     for (parameter, (first, second)) in parameters.iter().zip(optimizer.moments()) {
         for (prefix, moment) in [("exp_avg", first), ("exp_avg_sq", second)] {
@@ -146,7 +180,7 @@ fn save_moments(path: &Path, optimizer: &AdamW, parameters: &[Parameter]) -> Res
             tensors.push(foehn_weights::Tensor::f32(name, moment.dims().to_vec(), values));
         }
     }
-    Ok(save_safetensors(path, &tensors, &Default::default())?)
+    tensors
 }
 
 fn load_moments(path: &Path, parameters: &[Parameter]) -> Result<Vec<[Vec<f32>; 2]>, Error> {

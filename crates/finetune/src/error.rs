@@ -76,8 +76,8 @@ pub enum Error {
     /// The loss or a gradient became infinite or NaN.
     #[error("the {what} of step {step} is {value}; samples {samples:?}; {advice}", advice = advice(last_checkpoint))]
     NotFinite {
-        /// `loss` or `gradient norm`.
-        what: &'static str,
+        /// `loss`, `gradient norm`, `validation loss`, or the parameter or moment.
+        what: String,
         /// The step, from 1.
         step: usize,
         /// The value.
@@ -87,21 +87,45 @@ pub enum Error {
         /// The newest checkpoint from before the step.
         last_checkpoint: Option<PathBuf>,
     },
-    /// `--resume` finds a checkpoint of another run.
+    /// A run is to go on from a checkpoint of another run.
     #[error(
-        "the checkpoint {path} was made with another {what}; resume with the same, or begin anew in another folder"
+        "the checkpoint {path} was made with `{key}` {old}, this run has {new}; go on with the former, or begin anew in another folder"
     )]
     ResumeMismatch {
         /// The checkpoint.
         path: PathBuf,
-        /// What differs: `recipe`, `data`, `base`, …
-        what: &'static str,
+        /// What differs: a key of the recipe, or `base`, `tokenizer`, `template`, `dataset`, whose values are hashes.
+        key: String,
+        /// The checkpoint's value.
+        old: String,
+        /// The value of the run that is to go on.
+        new: String,
     },
-    /// `--resume` finds nothing.
+    /// There is nothing to go on from.
     #[error("there is no checkpoint to resume from in {path}")]
     NoCheckpoint {
         /// The run's folder.
         path: PathBuf,
+    },
+    /// Another run works in the folder.
+    #[error("another run is working in {path}; wait until it ends, or choose another folder")]
+    Locked {
+        /// The run's folder.
+        path: PathBuf,
+    },
+    /// The adapter that training is to start from is not one that the recipe's `[lora]` describes.
+    #[error(
+        "the adapter {path} has {what} {found}, the recipe's `[lora]` says {expected}; leave `[lora]` out to take the adapter's"
+    )]
+    InitAdapter {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+        /// The adapter's.
+        found: String,
+        /// The recipe's.
+        expected: String,
     },
     /// A run's folder already holds a run.
     #[error("{path} already holds a run; resume it, or choose another folder")]

@@ -1,6 +1,7 @@
 //! The training loop: recipe, step, schedule, checkpoint, resume, metrics.
 //!
-//! A [`Recipe`] says what to do, a [`Dataset`] holds the masked samples, [`train`] does it and reports every step.
+//! A [`Recipe`] says what to do, a [`Dataset`] holds the masked samples, [`train`] does it and reports every
+//! step; a [`Trainer`] leaves the loop to the caller.
 //!
 //! ```
 //! use foehn_finetune::Recipe;
@@ -12,22 +13,30 @@
 //! ```
 
 mod checkpoint;
+#[cfg(feature = "curve")]
 mod curve;
 mod dataset;
 mod error;
+mod folder;
 mod metrics;
 mod optim;
 mod order;
 mod recipe;
+mod resume;
 mod schedule;
 mod step;
 mod train;
+mod trainer;
+mod warning;
 
 pub use dataset::Dataset;
 pub use error::Error;
+pub use folder::Folder;
 pub use metrics::{StepMetrics, ValidationMetrics};
 pub use optim::{AdamW, AdamWConfig, clip_global_norm};
 pub use recipe::{Recipe, Validation};
 pub use schedule::Schedule;
 pub use step::{LossMean, StepGradients, gradients, validation_loss};
-pub use train::{Event, Outcome, Run, checkpoint_to_start_from, train};
+pub use train::{Event, Outcome, Run, train};
+pub use trainer::Trainer;
+pub use warning::Warning;

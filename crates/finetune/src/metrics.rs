@@ -2,7 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "curve")]
+use std::path::Path;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,13 +51,19 @@ pub(crate) struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the file; lines of steps after `step` (from a run that was interrupted) are dropped.
-    pub fn open(path: PathBuf, step: usize) -> Result<Self, Error> {
+    /// Opens the file; lines of steps after `step`, and of validations after that of step `validated`, are dropped: they
+    /// are from a run that was interrupted and is going to write them again.
+    pub fn open(path: PathBuf, step: usize, validated: usize) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.clone(), source };
-        if path.exists() {
-            let text = fs::read_to_string(&path).map_err(failed)?;
-            let kept: String =
-                text.lines().filter(|line| step_of(line) <= step).map(|line| format!("{line}\n")).collect();
+        if path.is_file() {
+            let text = fs::read(&path).map_err(failed)?;
+            let text = String::from_utf8_lossy(&text);
+            let is_kept = |line: &&str| match step_of(line) {
+                Some((of, false)) => of <= step,
+                Some((of, true)) => of <= validated,
+                None => false,
+            };
+            let kept: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
             crate::checkpoint::write_file(&path, kept.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
@@ -71,9 +79,15 @@ impl MetricsFile {
 }
 
 /// The step losses and validation losses of a `metrics.jsonl`, as `(step, loss)`.
+#[cfg(feature = "curve")]
 pub(crate) fn losses(path: &Path) -> Result<[Vec<(usize, f64)>; 2], Error> {
-    let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let mut curves = [Vec::new(), Vec::new()];
+    // A pipe or a device would be read without end.
+    if !path.is_file() {
+        return Ok(curves);
+    }
+    let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let text = String::from_utf8_lossy(&text);
     for line in text.lines() {
         if let Ok(step) = serde_json::from_str::<StepMetrics>(line) {
             curves[0].push((step.step, step.loss));
@@ -84,10 +98,8 @@ pub(crate) fn losses(path: &Path) -> Result<[Vec<(usize, f64)>; 2], Error> {
     Ok(curves)
 }
 
-/// A line that was cut off by a crash belongs to no step that a checkpoint knows.
-fn step_of(line: &str) -> usize {
-    serde_json::from_str::<serde_json::Value>(line)
-        .ok()
-        .and_then(|value| value["step"].as_u64())
-        .map_or(usize::MAX, |step| step as usize)
+/// The step of a line, and whether it is a validation; `None` where the line cannot be read, as one that a crash cut off.
+fn step_of(line: &str) -> Option<(usize, bool)> {
+    let value = serde_json::from_str::<serde_json::Value>(line).ok()?;
+    Some((value["step"].as_u64()? as usize, value.get("validation_loss").is_some()))
 }

@@ -27,6 +27,10 @@ pub struct Recipe {
     /// A sense lexicon, `{class: [words]}`: a description with words of another class than its `modality` is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lexicon: Option<PathBuf>,
+    /// The folder of an adapter to start from, in place of a fresh one. Where `[lora]` is left out, its settings are the
+    /// adapter's; otherwise the two have to agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_adapter: Option<PathBuf>,
     /// The seed of all randomness.
     pub seed: u64,
     /// How often the training set is seen, at most a million times.
@@ -55,8 +59,10 @@ pub struct Recipe {
     pub min_learning_rate_ratio: f64,
     /// Gradients are scaled so that their norm together is at most this; 0 is no limit.
     pub max_grad_norm: f64,
-    /// Writes a checkpoint every so many steps; 0 writes none.
+    /// Writes a checkpoint every so many steps, and when the run ends or is interrupted; 0 writes those two alone.
     pub checkpoint_steps: usize,
+    /// So many checkpoints stay, and where `validation.patience` decides, the one of the best step too.
+    pub keep_checkpoints: usize,
     /// The adapter.
     pub lora: LoraConfig,
     /// The optimiser.
@@ -85,6 +91,7 @@ impl Default for Recipe {
             data: PathBuf::new(),
             pipeline: None,
             lexicon: None,
+            init_adapter: None,
             seed: 0,
             epochs: 3,
             max_steps: 0,
@@ -99,6 +106,7 @@ impl Default for Recipe {
             min_learning_rate_ratio: 0.1,
             max_grad_norm: 1.0,
             checkpoint_steps: 50,
+            keep_checkpoints: 2,
             lora: LoraConfig::default(),
             optimizer: AdamWConfig::default(),
             validation: Validation::default(),
@@ -139,8 +147,12 @@ impl Recipe {
     /// [`Error::Setting`] naming the first setting out of its range, and those of [`LoraConfig::check`].
     pub fn check(&self) -> Result<(), Error> {
         self.lora.check()?;
-        let counts =
-            [("epochs", self.epochs), ("batch_size", self.batch_size), ("micro_batch_rows", self.micro_batch_rows)];
+        let counts = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("micro_batch_rows", self.micro_batch_rows),
+            ("keep_checkpoints", self.keep_checkpoints),
+        ];
         for (field, value) in counts {
             if value == 0 {
                 return Err(Error::Setting { field, found: value.to_string(), expected: "at least 1" });
@@ -182,7 +194,7 @@ impl Recipe {
 
     /// The number of optimiser steps over `samples` training samples.
     pub fn total_steps(&self, samples: usize) -> usize {
-        let all = samples.div_ceil(self.batch_size) * self.epochs;
+        let all = samples.div_ceil(self.batch_size).saturating_mul(self.epochs);
         if self.max_steps == 0 { all } else { all.min(self.max_steps) }
     }
 
@@ -211,6 +223,8 @@ mod tests {
         check("[lora]\nranc = 1", "ranc");
         check("[validation]\nevery = 1", "every");
         check("batch_size = 0", "batch_size");
+        check("keep_checkpoints = 0", "keep_checkpoints");
+        check("epochs = 1000001", "epochs");
         check("learning_rate = -1.0", "learning_rate");
         check("learning_rate = nan", "learning_rate");
         check("[lora]\nr = 0", "r`");

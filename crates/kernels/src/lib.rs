@@ -33,6 +33,17 @@ mod rotary;
 mod swiglu;
 mod weight;
 
+/// Whether the kernels of a device can compute a layer's inner values again in the backward pass, to save memory.
+pub fn can_recompute(device: &burn::tensor::Device) -> bool {
+    #[cfg(feature = "flex")]
+    return flex::is_flex(device);
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 pub use attention::{Visibility, attention};
 pub use block::{Cache, FeedForward, SelfAttention};
 pub use cached::{KvCache, KvShape};

@@ -26,6 +26,9 @@ pub struct Manifest {
     pub seed: u64,
     /// The whole recipe.
     pub recipe: serde_json::Value,
+    /// What was changed where the run was interrupted and went on, in words: such a run differs from one in one go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 impl Manifest {

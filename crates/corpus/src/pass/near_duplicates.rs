@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::settings::{positive, share};
+use super::settings::{few, positive, share};
 use super::{Finding, SetPass, Sketch};
 use crate::record::Record;
 use crate::similar::{Part, Unit, combined, jaccard, minima, record_shingles};
@@ -29,8 +29,8 @@ pub struct NearDuplicates {
     /// How many of them.
     #[serde(deserialize_with = "positive")]
     pub size: usize,
-    /// The most MinHash values of a record. More of them make for longer bands, and fewer candidates to verify.
-    #[serde(deserialize_with = "positive")]
+    /// The most MinHash values of a record, up to 65,536. More of them make for longer bands, and fewer candidates to verify.
+    #[serde(deserialize_with = "few")]
     pub hashes: usize,
     /// The least probability with which a pair at the threshold is found.
     #[serde(deserialize_with = "share")]
@@ -199,6 +199,15 @@ mod tests {
         }
         let found: Vec<_> = pass.judge(&sketches).iter().map(|f| (f.index, f.others[0])).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn hashes_have_bounds() {
+        for bad in ["hashes = 0", "hashes = 65537", "hashes = 9000000000000000000"] {
+            let said = toml::from_str::<NearDuplicates>(bad).unwrap_err().to_string();
+            assert!(said.contains("expected 1 to 65536"), "{said}");
+        }
+        assert_eq!(toml::from_str::<NearDuplicates>("hashes = 65536").unwrap().hashes, 65_536);
     }
 
     #[test]

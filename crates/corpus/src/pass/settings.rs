@@ -14,3 +14,12 @@ pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usi
     let found = usize::deserialize(deserializer)?;
     if found > 0 { Ok(found) } else { Err(D::Error::custom("0 is too few: expected 1 or more")) }
 }
+
+/// A number of values that every record has: at least 1, and few enough for memory.
+pub(super) fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let found = usize::deserialize(deserializer)?;
+    match found {
+        1..=65_536 => Ok(found),
+        _ => Err(D::Error::custom(format!("{found} is out of range: expected 1 to 65536"))),
+    }
+}

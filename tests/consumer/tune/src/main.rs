@@ -4,7 +4,7 @@ use std::{error::Error, ops::ControlFlow};
 
 use foehn::Pretrained;
 use foehn::corpus::{Message, Record, Role};
-use foehn::finetune::{Dataset, Event, Recipe, Run, train};
+use foehn::finetune::{Dataset, Event, Folder, Recipe, Run, train};
 use foehn::generate::{GenerateConfig, generate};
 use foehn::mistral::Base;
 
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let recipe = Recipe { epochs: 3, batch_size: 1, checkpoint_steps: 0, learning_rate: 5e-3, ..Recipe::default() };
     let out = std::env::temp_dir().join(format!("foehn-consumer-{}", std::process::id()));
     let manifest = base.manifest(String::new(), &mut |_| ())?;
-    let run = Run { recipe: &recipe, training: &data, validation: None, manifest, out: &out, resume: false };
+    let run = Run { recipe: &recipe, training: &data, validation: None, manifest, out: Folder::begin(&out)? };
     let outcome = train(&mut base.model, run, &mut |event| {
         if let Event::Step(metrics) = event {
             println!("step {}: loss {:.4}", metrics.step, metrics.loss);

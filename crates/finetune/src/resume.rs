@@ -1,0 +1,109 @@
+//! Whether a checkpoint is of the trajectory that a run is to go on with.
+
+use std::path::Path;
+
+use foehn_lora::{Adapter, LoraConfig, Manifest};
+use serde_json::Value;
+
+use crate::{Error, Recipe};
+
+/// Keys that may change: where things lie, what they are called, and what is written when. What lies there is compared
+/// by its hash.
+const FREE: [&str; 8] =
+    ["model", "data", "pipeline", "lexicon", "init_adapter", "checkpoint_steps", "keep_checkpoints", "recompute"];
+
+/// Compares what a checkpoint was made from with what the run is made from; says what changed and what follows.
+///
+/// The learning rate of a step depends on the steps of the whole run. With another `epochs` or `max_steps` the steps to
+/// come have the rates of a run of the new length; those taken keep theirs.
+pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Result<Vec<String>, Error> {
+    let mismatch = |key: &str, old: String, new: String| {
+        Err(Error::ResumeMismatch { path: place.to_owned(), key: key.to_owned(), old, new })
+    };
+    let hashes = [
+        ("base", &found.base_sha256, &expected.base_sha256),
+        ("tokenizer", &found.tokenizer_sha256, &expected.tokenizer_sha256),
+        ("template", &found.template_sha256, &expected.template_sha256),
+        ("dataset", &found.data_sha256, &expected.data_sha256),
+    ];
+    for (key, old, new) in hashes {
+        if old != new {
+            return mismatch(key, old.clone(), new.clone());
+        }
+    }
+    // Through the type, so that a key which the checkpoint's version did not know has its default.
+    let old = serde_json::from_value::<Recipe>(found.recipe.clone())
+        .map_err(|error| Error::Checkpoint { path: place.to_owned(), reason: format!("its recipe: {error}") })?;
+    let (old, new) =
+        (leaves(&old), leaves(&serde_json::from_value::<Recipe>(expected.recipe.clone()).unwrap_or_default()));
+    let mut changes = Vec::new();
+    let keys = old.iter().chain(&new).map(|(key, _)| key);
+    let mut seen = Vec::new();
+    for key in keys {
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let value = |of: &[(String, Value)]| of.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        let [before, after] = [value(&old), value(&new)];
+        if before == after || FREE.contains(&key.as_str()) {
+            continue;
+        }
+        let [before, after] = [before, after].map(|value| value.map_or("none".to_owned(), |value| value.to_string()));
+        match key.as_str() {
+            "micro_batch_rows" => changes.push(format!("`{key}` {before} to {after}: sums are rounded otherwise")),
+            "epochs" | "max_steps" => {
+                changes.push(format!("`{key}` {before} to {after}: the learning rate follows the new number of steps"));
+            }
+            _ => return mismatch(key, before, after),
+        }
+    }
+    Ok(changes)
+}
+
+/// The values of a recipe under their dotted keys.
+fn leaves(recipe: &Recipe) -> Vec<(String, Value)> {
+    fn put(prefix: &str, value: Value, into: &mut Vec<(String, Value)>) {
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                for (key, value) in map {
+                    put(&if prefix.is_empty() { key } else { format!("{prefix}.{key}") }, value, into);
+                }
+            }
+            value => into.push((prefix.to_owned(), value)),
+        }
+    }
+    let mut found = Vec::new();
+    put("", serde_json::to_value(recipe).unwrap_or_default(), &mut found);
+    found
+}
+
+/// Whether an adapter is what `[lora]` describes: `fresh` is one made from that.
+pub(crate) fn check_init(path: &Path, adapter: &Adapter, fresh: &Adapter) -> Result<(), Error> {
+    let differs = |what: &str, found: String, expected: String| {
+        Err(Error::InitAdapter { path: path.to_owned(), what: what.to_owned(), found, expected })
+    };
+    let names = |adapter: &Adapter| adapter.modules.keys().cloned().collect::<Vec<_>>();
+    if let Some(name) = names(adapter).iter().find(|name| !fresh.modules.contains_key(*name)) {
+        return differs("the module", name.clone(), "none of that name".into());
+    }
+    if let Some(name) = names(fresh).iter().find(|name| !adapter.modules.contains_key(*name)) {
+        return differs("the module", format!("no {name}"), "one of that name".into());
+    }
+    for (name, pair) in &adapter.modules {
+        if pair.r != fresh.modules[name].r {
+            return differs(&format!("{name} with the rank"), pair.r.to_string(), fresh.modules[name].r.to_string());
+        }
+        let scales = [adapter.config.scale(name)?, fresh.config.scale(name)?];
+        if scales[0] != scales[1] {
+            return differs(&format!("{name} with the scale"), scales[0].to_string(), scales[1].to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a checkpoint's adapter has the settings that its own recipe says.
+pub(crate) fn is_of(config: &LoraConfig, lora: &LoraConfig) -> bool {
+    // "all-linear" is written as the names that it stands for.
+    LoraConfig { target_modules: lora.target_modules.clone(), ..config.clone() } == *lora
+}

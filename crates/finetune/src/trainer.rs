@@ -1,0 +1,413 @@
+//! A run's state, and one move at a time.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use foehn_lora::{Adapter, LoraConfig, Manifest, attach, attach_trainable, detach, parameters, set_parameters};
+use foehn_mistral::Mistral;
+use foehn_tokens::Sample;
+
+use crate::checkpoint::{self, Checkpoint, MAX_STEPS, State};
+use crate::metrics::MetricsFile;
+use crate::step::{gradients, validation_loss};
+use crate::{AdamW, Dataset, Error, Folder, Recipe, Run, StepMetrics, ValidationMetrics, Warning, clip_global_norm};
+use crate::{order, resume};
+
+/// A training run: its model, its optimiser and where it stands. [`train`](crate::train) is a loop over its moves; a
+/// caller with a loop of its own can ask the [`model`](Self::model) between two of them.
+pub struct Trainer<'a> {
+    model: &'a mut Mistral,
+    recipe: Recipe,
+    training: &'a Dataset,
+    validation: Option<&'a Dataset>,
+    manifest: Manifest,
+    folder: Folder,
+    metrics: MetricsFile,
+    state: State,
+    optimizer: AdamW,
+    best: Option<Adapter>,
+    total: usize,
+    last_checkpoint: Option<PathBuf>,
+    /// Whether something has happened since the last checkpoint.
+    is_ahead: bool,
+    warnings: Vec<Warning>,
+}
+
+/// What a run starts from.
+struct Start {
+    state: State,
+    best: Option<Adapter>,
+    optimizer: AdamW,
+    place: Option<PathBuf>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Trainer<'a> {
+    /// A new run, with a fresh adapter or the recipe's `init_adapter`.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyThere`] where the folder is of a run that is to go on, [`Error::Setting`], [`Error::InitAdapter`],
+    /// and [`Error::File`] where the disk refuses.
+    pub fn new(model: &'a mut Mistral, run: Run<'a>) -> Result<Self, Error> {
+        if run.out.resumes() {
+            return Err(Error::AlreadyThere { path: run.out.path().to_owned() });
+        }
+        let mut recipe = checked(model, &run)?;
+        let adapter = first_adapter(model, &mut recipe)?;
+        attach_trainable(model, &adapter)?;
+        let optimizer = AdamW::new(recipe.optimizer, &tensors(model));
+        let start = Start { state: State::default(), best: None, optimizer, place: None, warnings: Vec::new() };
+        let manifest = manifest(&run, &recipe);
+        Self::put_together(model, run, recipe, manifest, start)
+    }
+
+    /// Goes on from the newest whole checkpoint of the run's folder. A refusal changes nothing there.
+    ///
+    /// Paths and names, `checkpoint_steps`, `keep_checkpoints`, `micro_batch_rows`, `recompute`, `epochs` and `max_steps`
+    /// may differ from the recipe of before. What moves the steps to come is a [`Warning`] and stands in the manifest.
+    /// With another number of steps, the learning rate follows the new number from here on.
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoint`], [`Error::ResumeMismatch`] naming what differs, [`Error::Checkpoint`] and its kin where
+    /// no checkpoint is whole.
+    pub fn resume(model: &'a mut Mistral, run: Run<'a>) -> Result<Self, Error> {
+        let mut recipe = checked(model, &run)?;
+        let (place, found, mut warnings) = checkpoint::newest_whole(&run.out.checkpoints())?;
+        let before = found.adapter.manifest.clone().unwrap_or_default();
+        if recipe.init_adapter.is_some() && recipe.lora == LoraConfig::default() {
+            let lora = before.recipe.get("lora").cloned().unwrap_or_default();
+            recipe.lora = serde_json::from_value(lora).unwrap_or_default();
+        }
+        let mut manifest = manifest(&run, &recipe);
+        let changes = resume::changes(&place, &before, &manifest)?;
+        if !resume::is_of(&found.adapter.config, &recipe.lora) {
+            let reason = "its adapter has other settings than its recipe".into();
+            return Err(Error::Checkpoint { path: place, reason });
+        }
+        let total = recipe.total_steps(run.training.samples.len());
+        if total < found.state.step {
+            let (key, old) = ("max_steps".into(), format!("and has taken {} steps", found.state.step));
+            return Err(Error::ResumeMismatch { path: place, key, old, new: format!("{total} in all") });
+        }
+        manifest.changes = before.changes;
+        manifest.changes.extend(changes.iter().map(|change| format!("from step {}: {change}", found.state.step + 1)));
+        warnings.extend(changes.into_iter().map(|change| Warning::Changed { change }));
+        attach_trainable(model, &found.adapter)?;
+        let optimizer = found.optimizer(&place, recipe.optimizer, parameters(model))?;
+        let Checkpoint { state, best, .. } = found;
+        let start = Start { state, best, optimizer, place: Some(place), warnings };
+        Self::put_together(model, run, recipe, manifest, start)
+    }
+
+    fn put_together(
+        model: &'a mut Mistral,
+        run: Run<'a>,
+        recipe: Recipe,
+        manifest: Manifest,
+        start: Start,
+    ) -> Result<Self, Error> {
+        let Start { state, best, optimizer, place, warnings } = start;
+        model.set_recompute(recipe.recompute);
+        let metrics = MetricsFile::open(run.out.metrics(), state.step, state.validated)?;
+        let total = recipe.total_steps(run.training.samples.len());
+        let Run { training, validation, out: folder, .. } = run;
+        let last_checkpoint = place;
+        Ok(Self {
+            model,
+            recipe,
+            training,
+            validation,
+            manifest,
+            folder,
+            metrics,
+            state,
+            optimizer,
+            best,
+            total,
+            last_checkpoint,
+            is_ahead: false,
+            warnings,
+        })
+    }
+
+    /// One step: the next samples' packed forward and backward passes, clipping, AdamW.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] where the loss or a gradient explodes.
+    ///
+    /// # Panics
+    /// After [`finish`](Self::finish), when the adapter is no longer trainable.
+    pub fn step(&mut self) -> Result<StepMetrics, Error> {
+        let begun = Instant::now();
+        let (recipe, step) = (&self.recipe, self.state.step);
+        let (epoch, samples) = self.samples_of(step);
+        let dropout = (recipe.lora.lora_dropout, dropout_seed(recipe.seed, step));
+        let computed = gradients(self.model, &samples, recipe.micro_batch_rows, dropout, recipe.loss_mean);
+        if !computed.loss.is_finite() {
+            return Err(self.not_finite("loss", step, computed.loss));
+        }
+        let limit = (recipe.max_grad_norm > 0.0).then_some(recipe.max_grad_norm);
+        let (clipped, grad_norm) = clip_global_norm(computed.gradients, limit);
+        if !grad_norm.is_finite() {
+            return Err(self.not_finite("gradient norm", step, grad_norm));
+        }
+        let learning_rate = recipe.learning_rate_at(step, self.total);
+        let updated = self.optimizer.step(tensors(self.model), clipped, learning_rate);
+        set_parameters(self.model, updated);
+        self.state.step += 1;
+        self.is_ahead = true;
+        let metrics = StepMetrics {
+            step: self.state.step,
+            epoch: epoch + 1,
+            loss: computed.loss,
+            learning_rate,
+            grad_norm,
+            examples: samples.len(),
+            supervised_tokens: computed.supervised,
+            tokens: computed.tokens,
+            rows: computed.rows,
+            seconds: begun.elapsed().as_secs_f64(),
+        };
+        let written = self.metrics.append(&metrics);
+        self.tell(written);
+        Ok(metrics)
+    }
+
+    /// The validation set's loss as the model is now; `None` where the run has no validation set.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`].
+    pub fn validate(&mut self) -> Result<Option<ValidationMetrics>, Error> {
+        let Some(validation) = self.validation else { return Ok(None) };
+        let samples: Vec<&Sample> = validation.samples.iter().collect();
+        let loss = validation_loss(self.model, &samples, self.recipe.micro_batch_rows, self.recipe.loss_mean);
+        if !loss.is_finite() {
+            return Err(self.not_finite("validation loss", self.state.step.saturating_sub(1), loss));
+        }
+        if self.state.best_loss.is_none_or(|best| loss < best) {
+            if self.recipe.validation.patience > 0 {
+                self.best = Some(self.sound_adapter()?);
+            }
+            (self.state.best_loss, self.state.best_step) = (Some(loss), Some(self.state.step));
+            self.state.since_best = 0;
+        } else {
+            self.state.since_best += 1;
+        }
+        self.state.validated = self.state.step;
+        self.is_ahead = true;
+        let metrics = ValidationMetrics { step: self.state.step, validation_loss: loss };
+        let written = self.metrics.append(&metrics);
+        self.tell(written);
+        Ok(Some(metrics))
+    }
+
+    /// Writes what the run needs to go on from here, if that is a state to go on from; then removes old checkpoints.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] where parameters, moments or the loss that they give are not finite: nothing is written,
+    /// nothing removed. [`Error::File`] and its kin where the disk refuses.
+    pub fn checkpoint(&mut self) -> Result<PathBuf, Error> {
+        let mut adapter = self.sound_adapter()?;
+        adapter.manifest = Some(self.manifest.clone());
+        let names = parameters(self.model);
+        let moments = checkpoint::moments(&self.optimizer, &names);
+        for moment in &moments {
+            self.check_finite(&moment.spec.name, &moment.data)?;
+        }
+        self.check_loss()?;
+        let folder = self.folder.checkpoints();
+        let checkpoint = Checkpoint { state: self.state.clone(), adapter, best: self.best.clone() };
+        let place = checkpoint.save(&folder, &moments)?;
+        let best = self.state.best_step.filter(|_| self.recipe.validation.patience > 0);
+        checkpoint::remove_older(&folder, self.state.step, self.recipe.keep_checkpoints, best)?;
+        self.last_checkpoint = Some(place.clone());
+        self.is_ahead = false;
+        Ok(place)
+    }
+
+    /// Saves the trained adapter (the best one, where `validation.patience` decides) in `adapter/` of the run's folder
+    /// and leaves it attached for inference. Returns its place.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint).
+    pub fn finish(&mut self) -> Result<PathBuf, Error> {
+        let mut adapter = match self.best.take() {
+            Some(best) => best,
+            None => {
+                self.check_loss()?;
+                self.sound_adapter()?
+            }
+        };
+        adapter.manifest = Some(self.manifest.clone());
+        let path = self.folder.adapter();
+        adapter.save(&path)?;
+        attach(self.model, &adapter)?;
+        Ok(path)
+    }
+
+    /// The model with the adapter as it is now.
+    pub fn model(&self) -> &Mistral {
+        self.model
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> usize {
+        self.state.step
+    }
+
+    /// The steps of the whole run.
+    pub fn total_steps(&self) -> usize {
+        self.total
+    }
+
+    /// The lowest validation loss.
+    pub fn best_validation_loss(&self) -> Option<f64> {
+        self.state.best_loss
+    }
+
+    /// Whether all steps are taken, or validation has not improved for the recipe's patience.
+    pub fn is_done(&self) -> bool {
+        self.state.step >= self.total || self.is_out_of_patience()
+    }
+
+    /// Whether validation has not improved for the recipe's patience.
+    pub fn is_out_of_patience(&self) -> bool {
+        let patience = self.recipe.validation.patience;
+        patience > 0 && self.state.since_best >= patience
+    }
+
+    /// Whether the recipe asks for a validation before the next step.
+    pub fn is_validation_due(&self) -> bool {
+        let (step, every) = (self.state.step, self.recipe.validation.steps);
+        let is_due = every > 0 && (step.is_multiple_of(every) || step >= self.total);
+        self.validation.is_some() && is_due && step > self.state.validated
+    }
+
+    /// Whether the recipe asks for a checkpoint before the next step.
+    pub fn is_checkpoint_due(&self) -> bool {
+        let every = self.recipe.checkpoint_steps;
+        self.is_ahead && (self.is_done() || every > 0 && self.state.step.is_multiple_of(every))
+    }
+
+    /// Whether anything would be lost if the run ended without a checkpoint.
+    pub fn is_ahead(&self) -> bool {
+        self.is_ahead
+    }
+
+    /// What went wrong since the last call without stopping the run.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Draws the losses so far; where that fails, it is a warning.
+    pub(crate) fn draw(&mut self) {
+        #[cfg(feature = "curve")]
+        {
+            let drawn = crate::curve::draw(&self.folder.metrics(), &self.folder.picture());
+            self.tell(drawn);
+        }
+    }
+
+    fn samples_of(&self, step: usize) -> (usize, Vec<&'a Sample>) {
+        let training: &'a Dataset = self.training;
+        let (epoch, chosen) = order::batch(training.samples.len(), self.recipe.batch_size, self.recipe.seed, step);
+        (epoch, chosen.into_iter().map(|index| &training.samples[index]).collect())
+    }
+
+    /// The adapter as it is now, if all of it is finite.
+    fn sound_adapter(&self) -> Result<Adapter, Error> {
+        let adapter = detach(&mut self.model.clone(), &self.recipe.lora);
+        let adapter = adapter.ok_or_else(|| Error::NoData { reason: "the model has no adapter".into() })?;
+        for (name, pair) in &adapter.modules {
+            self.check_finite(&format!("{name}.lora_A"), &pair.a)?;
+            self.check_finite(&format!("{name}.lora_B"), &pair.b)?;
+        }
+        Ok(adapter)
+    }
+
+    fn check_finite(&self, name: &str, values: &[f32]) -> Result<(), Error> {
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(self.not_finite(name, self.state.step.saturating_sub(1), f64::from(*value))),
+            None => Ok(()),
+        }
+    }
+
+    /// Parameters can be finite and too large to compute with. A validation shows it; where none has been since the last
+    /// step, the samples of that step do.
+    fn check_loss(&self) -> Result<(), Error> {
+        if self.state.step == 0 || self.validation.is_some() && self.state.validated == self.state.step {
+            return Ok(());
+        }
+        let (_, samples) = self.samples_of(self.state.step - 1);
+        let loss = validation_loss(self.model, &samples, self.recipe.micro_batch_rows, self.recipe.loss_mean);
+        if loss.is_finite() { Ok(()) } else { Err(self.not_finite("loss after the update", self.state.step - 1, loss)) }
+    }
+
+    fn not_finite(&self, what: &str, step: usize, value: f64) -> Error {
+        let (training, recipe) = (self.training, &self.recipe);
+        let (_, chosen) = order::batch(training.samples.len(), recipe.batch_size, recipe.seed, step);
+        Error::NotFinite {
+            what: what.to_owned(),
+            step: step + 1,
+            value,
+            samples: chosen.into_iter().map(|index| training.names[index].clone()).collect(),
+            last_checkpoint: self.last_checkpoint.clone(),
+        }
+    }
+
+    /// A file that only tells about the run is no reason to end it.
+    fn tell(&mut self, written: Result<(), Error>) {
+        if let Err(error) = written {
+            let path = match &error {
+                Error::File { path, .. } => path.clone(),
+                _ => self.folder.path().join("loss.svg"),
+            };
+            self.warnings.push(Warning::NotWritten { path, reason: checkpoint::said(&error) });
+        }
+    }
+}
+
+/// The run's recipe, if it can be done.
+fn checked(model: &Mistral, run: &Run<'_>) -> Result<Recipe, Error> {
+    let recipe = run.recipe.clone();
+    recipe.check()?;
+    let total = recipe.total_steps(run.training.samples.len());
+    if total > MAX_STEPS {
+        let expected = "so many that the run has at most 99999999 steps";
+        return Err(Error::Setting { field: "epochs", found: recipe.epochs.to_string(), expected });
+    }
+    if recipe.recompute && !foehn_kernels::can_recompute(&model.device()) {
+        let expected = "false: the device does not support it, `flex` alone does";
+        return Err(Error::Setting { field: "recompute", found: "true".into(), expected });
+    }
+    Ok(recipe)
+}
+
+/// The adapter of step 0; the recipe's `[lora]` becomes that of an adapter to start from.
+fn first_adapter(model: &Mistral, recipe: &mut Recipe) -> Result<Adapter, Error> {
+    let Some(path) = recipe.init_adapter.clone() else { return Ok(Adapter::new(&recipe.lora, model, recipe.seed)?) };
+    let mut adapter = Adapter::load(&path)?;
+    if recipe.lora == LoraConfig::default() {
+        recipe.lora = adapter.config.clone();
+    } else {
+        let fresh = Adapter::new(&recipe.lora, model, recipe.seed)?;
+        resume::check_init(Path::new(&path), &adapter, &fresh)?;
+        adapter.config = recipe.lora.clone();
+    }
+    Ok(adapter)
+}
+
+fn manifest(run: &Run<'_>, recipe: &Recipe) -> Manifest {
+    let settings = serde_json::to_value(recipe).unwrap_or_default();
+    Manifest { seed: recipe.seed, recipe: settings, ..run.manifest.clone() }
+}
+
+fn tensors(model: &Mistral) -> Vec<Tensor<2>> {
+    parameters(model).into_iter().map(|parameter| parameter.tensor).collect()
+}
+
+/// A seed for the masks of a step that no other step shares.
+fn dropout_seed(seed: u64, step: usize) -> u64 {
+    (seed ^ 0x5851_F42D_4C95_7F2D).wrapping_add((step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
