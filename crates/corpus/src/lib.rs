@@ -37,6 +37,7 @@ mod audit;
 mod clean;
 mod error;
 mod file;
+mod meaning;
 mod output;
 mod pass;
 mod pipeline;

@@ -6,12 +6,14 @@ use serde::Deserialize;
 
 use super::duplicates::hash_prefixes;
 use super::{Finding, SetPass, Sketch};
+use crate::meaning::{exact_form, label};
 use crate::record::{Record, Role};
-use crate::text::{hash, normalised, quoted_span};
+use crate::text::{hash, quoted_span};
 
 /// Rejects all the records that answer the same question with different short answers: nobody knows which is right.
 ///
-/// The question is the conversation before the answer, in its normal form. In a record whose `task` is
+/// The question is the conversation before the answer, in a form that keeps what a symbol or
+/// a capital changes: `\d` and `\D` are two questions. In a record whose `task` is
 /// [`span_task`](Self::span_task), it is the sentence that the prompt quotes as well, however the prompt puts the question.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,11 +45,10 @@ impl SetPass for Conflicts {
             if message.role != Role::Assistant {
                 continue;
             }
-            let answer = normalised(&message.content);
-            if answer.split(' ').count() > self.max_words {
+            if message.content.split_whitespace().count() > self.max_words {
                 continue;
             }
-            let [answer, _] = hash(&[&answer]);
+            let [answer, _] = hash(&[&label(&message.content)]);
             sketch.extend([high, low, answer]);
             if let Some([high, low]) = self.span(record, at) {
                 sketch.extend([high, low, answer]);
@@ -93,7 +94,7 @@ impl Conflicts {
             return None;
         }
         let prompt = record.messages[..answer].last()?;
-        let span = normalised(quoted_span(&prompt.content)?);
+        let span = exact_form(quoted_span(&prompt.content)?);
         Some(hash(&["span", &self.span_task, &span]))
     }
 }
@@ -152,6 +153,22 @@ mod tests {
         };
         check(&other("recognise"), &[(0, &[1]), (1, &[0])]);
         check(&other("rewrite"), &[]);
+    }
+
+    #[test]
+    fn questions_that_differ_in_a_symbol_are_two() {
+        for (left, right) in [
+            ("Which type is ()?", "Which type is []?"),
+            (r"What is \w for?", r"What is \W for?"),
+            ("What is NO?", "What is No?"),
+            ("What is 3² + 4?", "What is 32 + 4?"),
+            ("Compute 6!", "Compute 6"),
+            ("5 * (1 + 2)", "5 * 1 + 2"),
+        ] {
+            check(&[record("x", left, "One"), record("x", right, "Two")], &[]);
+        }
+        check(&[record("x", "Say one.", "It's ok"), record("x", "Say one!", "Its ok")], &[]);
+        check(&[record("x", "Negate it.", "not (a)"), record("x", "Negate it.", "(not a)")], &[(0, &[1]), (1, &[0])]);
     }
 
     #[test]

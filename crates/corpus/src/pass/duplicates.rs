@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{Finding, SetPass, Sketch};
+use crate::meaning::{exact_form, folded_form, is_caseless};
 use crate::record::{Record, Role};
-use crate::text::{hash, normalised};
+use crate::text::hash;
 
-/// Rejects all but the first of the records that have the same messages, but for case, spacing, punctuation and
-/// compatibility forms of characters.
+/// Rejects all but the first of the records that have the same messages, but for spacing, the punctuation of prose, and
+/// capitals that say nothing: in a text all of small letters or all of capitals none does.
+///
+/// What a symbol, a figure or the case of a name changes is no copy: `[]` and `{}`, `\d` and `\D`, `Co` and `CO`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Duplicates;
 
@@ -16,26 +19,43 @@ impl SetPass for Duplicates {
         "duplicate"
     }
 
+    /// The hash of the exact form, that of the folded one, and whether the record's case says nothing.
     fn sketch(&self, record: &Record) -> Vec<u64> {
-        hash_prefixes(record).pop().unwrap_or_default().to_vec()
+        let exact = hash_prefixes(record).pop().unwrap_or_default();
+        let folded = prefixes(record, folded_form).pop().unwrap_or_default();
+        let is_caseless = record.messages.iter().any(|message| is_caseless(&message.content));
+        vec![exact[0], exact[1], folded[0], folded[1], u64::from(is_caseless)]
     }
 
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
-        let mut first = BTreeMap::new();
-        let repeats = sketches.iter().filter_map(|sketch| {
-            let original = *first.entry(sketch.words).or_insert(sketch.index);
-            (original != sketch.index).then(|| Finding {
-                index: sketch.index,
-                others: vec![original],
-                reason: "the same conversation as another record".to_owned(),
-            })
-        });
-        repeats.collect()
+        // Of those that stay: by the exact form; by the folded one, the first of all, and the first without case.
+        let (mut exact, mut folded, mut caseless) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut findings = Vec::new();
+        for sketch in sketches {
+            let [high, low, folded_high, folded_low, is_caseless] = *sketch.words else { continue };
+            let (key, folded_key) = ([high, low], [folded_high, folded_low]);
+            let among = if is_caseless == 1 { &folded } else { &caseless };
+            if let Some(original) = exact.get(&key).or_else(|| among.get(&folded_key)) {
+                let reason = "the same conversation as another record".to_owned();
+                findings.push(Finding { index: sketch.index, others: vec![*original], reason });
+                continue;
+            }
+            exact.insert(key, sketch.index);
+            folded.entry(folded_key).or_insert(sketch.index);
+            if is_caseless == 1 {
+                caseless.entry(folded_key).or_insert(sketch.index);
+            }
+        }
+        findings
     }
 }
 
-/// The hash of the conversation before each message, and at last of all of it: roles, and texts in their normal forms.
+/// The hash of the conversation before each message, and at last of all of it: roles, and texts in their exact forms.
 pub(super) fn hash_prefixes(record: &Record) -> Vec<[u64; 2]> {
+    prefixes(record, exact_form)
+}
+
+fn prefixes(record: &Record, form: impl Fn(&str) -> String) -> Vec<[u64; 2]> {
     let mut prefix = [0; 2];
     let mut prefixes = vec![prefix];
     for message in &record.messages {
@@ -45,7 +65,7 @@ pub(super) fn hash_prefixes(record: &Record) -> Vec<[u64; 2]> {
             Role::Assistant => "assistant",
         };
         let [high, low] = prefix;
-        prefix = hash(&[&format!("{high:x} {low:x}"), role, &normalised(&message.content)]);
+        prefix = hash(&[&format!("{high:x} {low:x}"), role, &form(&message.content)]);
         prefixes.push(prefix);
     }
     prefixes
@@ -69,14 +89,21 @@ mod tests {
     fn the_first_of_a_kind_stays() {
         let records = [
             record("What is it?", "Rain."),
-            record("what is  IT", "rain"),
+            record("WHAT  IS IT", "rain"),
             record("What is it?", "Snow."),
             record("What is it", "“Rain”"),
+            record("Empty list?", "x = []"),
+            record("Empty list?", "x = {}"),
+            record("Negate it.", "not (a or b)"),
+            record("Negate it.", "(not a) or b"),
+            record("What does Polish mean?", "A tongue."),
+            record("what does polish mean", "A tongue."),
+            record("What does polish mean?", "A Tongue."),
         ];
         let sketches: Vec<_> = records.iter().map(|record| Duplicates.sketch(record)).collect();
         let sketches: Vec<_> =
             sketches.iter().enumerate().map(|(index, words)| Sketch { index, words, evidence: &[] }).collect();
         let found: Vec<_> = Duplicates.judge(&sketches).into_iter().map(|f| (f.index, f.others)).collect();
-        assert_eq!(found, [(1, vec![0]), (3, vec![0])]);
+        assert_eq!(found, [(1, vec![0]), (3, vec![0]), (9, vec![8])]);
     }
 }

@@ -4,8 +4,9 @@ use serde::Deserialize;
 
 use super::settings::{few, positive, share};
 use super::{Finding, SetPass, Sketch};
-use crate::record::Record;
-use crate::similar::{Part, Unit, combined, jaccard, minima, record_shingles};
+use crate::meaning::{label, pivots};
+use crate::record::{Record, Role};
+use crate::similar::{Part, Unit, combined, hash_bytes, jaccard, minima, record_shingles};
 
 /// Rejects a record that is nearly the same as an earlier one that stays.
 ///
@@ -13,6 +14,9 @@ use crate::similar::{Part, Unit, combined, jaccard, minima, record_shingles};
 /// MinHash with banding (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4): records that agree in
 /// all values of at least one band. Each candidate is then verified by the true index, so that none is rejected by
 /// chance; a pair at the threshold is a candidate with the probability [`recall`](Self::recall), a nearer one with a higher.
+///
+/// Two that differ in a number, a symbol or a negation, or in a short answer, say two things however alike they look, and
+/// both stay.
 ///
 /// It remembers 8 bytes a band of each record (17 bands by default), and of the candidates alone 8 bytes a shingle, of
 /// which there are at most 65,536: beyond them the index is an estimate with a standard error below 0.002.
@@ -48,7 +52,23 @@ impl Default for NearDuplicates {
 /// these are alike without being near-duplicates, such as one question put to 10,000 names, comes to it.
 const MAX_COMPARED: usize = 512;
 
+/// The most words of an answer that is compared as a whole: in a longer one a word may be another.
+const SHORT_ANSWER: usize = 8;
+
 impl NearDuplicates {
+    /// A hash of what near-duplicates have in common to the letter: numbers, symbols, negations, and short answers.
+    fn pivot(&self, record: &Record) -> u64 {
+        let messages = record.messages.iter().filter(|message| self.part.holds(message.role));
+        combined(messages.flat_map(|message| {
+            let is_answer = message.role == Role::Assistant;
+            if is_answer && message.content.split_whitespace().count() <= SHORT_ANSWER {
+                vec![2, hash_bytes(label(&message.content).as_bytes(), 5)]
+            } else {
+                [u64::from(is_answer)].into_iter().chain(pivots(&message.content)).collect()
+            }
+        }))
+    }
+
     /// The number of bands, and of values in each: the longest bands with which a pair at the threshold is found often
     /// enough, `1 - (1 - threshold^rows)^bands ≥ recall`.
     pub fn bands(&self) -> (usize, usize) {
@@ -89,9 +109,9 @@ impl SetPass for NearDuplicates {
         suspects.map(|(_, sketch)| sketch.index).collect()
     }
 
-    /// The shingles.
+    /// The hash of the numbers, symbols and negations, and the shingles.
     fn evidence(&self, record: &Record) -> Vec<u64> {
-        self.shingles(record)
+        [self.pivot(record)].into_iter().chain(self.shingles(record)).collect()
     }
 
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
@@ -102,10 +122,16 @@ impl SetPass for NearDuplicates {
             let candidates = candidates(buckets.of(at).map(|bucket| kept[bucket].as_slice()));
             let near = candidates.into_iter().find_map(|other| {
                 let other = sketches[other as usize];
+                let ([pivot, shingles @ ..], [other_pivot, others @ ..]) = (sketch.evidence, other.evidence) else {
+                    return None;
+                };
+                if pivot != other_pivot {
+                    return None;
+                }
                 // The sizes alone bound the index from above.
-                let (short, long) = (sketch.evidence.len(), other.evidence.len());
+                let (short, long) = (shingles.len(), others.len());
                 let (short, long) = (short.min(long) as f64, short.max(long) as f64);
-                let index = if short < self.threshold * long { 0.0 } else { jaccard(sketch.evidence, other.evidence) };
+                let index = if short < self.threshold * long { 0.0 } else { jaccard(shingles, others) };
                 (index >= self.threshold).then_some((other.index, index))
             });
             match near {
@@ -176,7 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{Message, Role};
+    use crate::record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {
@@ -235,6 +261,30 @@ mod tests {
             ..NearDuplicates::default()
         };
         check(&words, &records, &[(2, 0), (3, 0), (4, 0)]);
+    }
+
+    #[test]
+    fn what_differs_in_a_number_a_symbol_a_negation_or_a_short_answer_stays() {
+        let prompt = "Please say in a few words what one should know of the long road over the pass in winter";
+        let answer = "The road over the pass is open for 3 months, and it is safe to drive with chains (not without).";
+        let pass = NearDuplicates::default();
+        for other in [
+            answer.replace('3', "4"),
+            answer.replace("is safe", "is not safe"),
+            answer.replace("(not without)", "not (without)"),
+            answer.replace(" and ", " + "),
+        ] {
+            let records = [record(prompt, answer), record(prompt, &other)];
+            assert!(jaccard(&pass.shingles(&records[0]), &pass.shingles(&records[1])) >= pass.threshold, "{other}");
+            check(&pass, &records, &[]);
+        }
+        check(&pass, &[record(prompt, "It is steep."), record(prompt, "It is flat.")], &[]);
+        check(&pass, &[record(prompt, answer), record(prompt, &answer.replace("drive", "ride"))], &[(1, 0)]);
+        check(
+            &pass,
+            &[record(prompt, "It is steep."), record(&prompt.replace("few", "couple of"), "it is steep")],
+            &[(1, 0)],
+        );
     }
 
     #[test]
