@@ -7,20 +7,20 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use foehn_corpus::{Message, Role};
-use minijinja::{Environment, context};
+use minijinja::context;
 
 use crate::tokenizer::{Position, Strips};
 use crate::{Error, Result, Tokenizer};
 
 use super::Rendered;
-use super::functions::{NAME, environment};
 use super::marks::{Marks, Region, Unmarked};
+use super::program::Program;
 
 /// A compiled template.
 #[derive(Debug)]
 pub(super) struct Jinja {
     source: String,
-    environment: Environment<'static>,
+    program: Program,
     bos_token: Option<String>,
     eos_token: Option<String>,
     /// By first byte, the longest first.
@@ -44,8 +44,8 @@ struct Piece {
 
 impl Jinja {
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
-        let environment =
-            environment(source).map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
+        let program =
+            Program::new(source).map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
         let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
         for (text, id, strips) in tokenizer.controls() {
             // White space next to a message may be the message's own, so a token that has some is left to text.
@@ -60,7 +60,7 @@ impl Jinja {
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).map(str::to_owned);
         Ok(Self {
             source: source.to_owned(),
-            environment,
+            program,
             bos_token: text(tokenizer.bos_id()),
             eos_token: text(tokenizer.eos_token()),
             controls,
@@ -117,6 +117,8 @@ impl Jinja {
             };
             context! { role, content }
         };
+        let bytes = messages.iter().zip(marked).map(|(_, content)| content.len()).sum();
+        let count = messages.len();
         let messages: Vec<minijinja::Value> = messages.iter().zip(marked).map(turn).collect();
         let nothing = minijinja::Value::from(());
         let variables = context! {
@@ -126,7 +128,7 @@ impl Jinja {
             documents => &nothing,
             ..self.token_names()
         };
-        self.environment.get_template(NAME).and_then(|template| template.render(variables)).map_err(failed)
+        self.program.render(variables, count, bytes).map_err(failed)
     }
 
     /// `bos_token` and `eos_token`, undefined where the tokenizer has none.
@@ -234,7 +236,7 @@ fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> (Vec<u32>, V
         match piece.control {
             Some(_) if index < repeated => {}
             Some((id, _)) => ids.push(id),
-            None => ids.extend(tokenizer.encode_at(text.get(piece.range.clone()).unwrap_or_default(), position)),
+            None => ids.extend(tokenizer.encode_rendered(text.get(piece.range.clone()).unwrap_or_default(), position)),
         }
         position = if piece.control.is_some() { Position::AfterControl } else { Position::Within };
     }

@@ -1,7 +1,7 @@
 //! Marks around message texts, by which they are found again in what a template renders.
 //!
 //! A mark is a private-use character that occurs in no message and not in the template. A message's text stands between two
-//! of its own, inside its outer white space, so that a template's `trim` still trims. Control tokens spelt inside it are
+//! of its own, inside its outer white space, so that a template's `trim` still trims; an answer, indent and all, stands between its own. Control tokens spelt inside it are
 //! broken by a third. What lies between a message's marks was written by people, all else by the template.
 
 use std::collections::BTreeSet;
@@ -62,8 +62,9 @@ impl Marks {
     pub fn mark(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Vec<String> {
         let mark = |(message, (start, end)): (&Message, &(char, char))| {
             let text = &message.content;
-            let inner = text.trim();
-            let before = text.len() - text.trim_start().len();
+            // An answer's indent is part of it, so that a template's `trim` must not reach it.
+            let inner = if message.role == Role::Assistant { text } else { text.trim() };
+            let before = if message.role == Role::Assistant { 0 } else { text.len() - text.trim_start().len() };
             let (before, after) = match inner.is_empty() {
                 true => (text.as_str(), ""),
                 false => (text.get(..before).unwrap_or(""), text.get(before + inner.len()..).unwrap_or("")),
