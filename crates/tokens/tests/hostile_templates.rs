@@ -16,7 +16,6 @@ const RESIDENT: u64 = 256 * 1024;
 /// A template: what comes first, what is repeated and how often, what comes last.
 type Hostile = (&'static str, &'static str, usize, &'static str);
 
-const RANGE: &str = "range(100000)";
 const OUT_OF_BOUNDS: &[Hostile] = &[
     // Values that hold themselves.
     ("{% set n = namespace() %}{% set n.n = n %}{{ n }}", "", 0, ""),
@@ -50,20 +49,85 @@ const OUT_OF_BOUNDS: &[Hostile] = &[
     // Text and lists that grow.
     ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}", "", 0, ""),
     ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}", "", 0, ""),
+    (
+        "{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
     ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s * 9 %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s | replace('a', n.s) %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s.replace('', n.s) %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = [n.s, n.s, n.s] | join(n.s) %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s.join([n.s, n.s, n.s]) %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = '%s%s' | format(n.s, n.s) %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = '{0}{0}{0}'.format(n.s) %}{% endfor %}", "", 0, ""),
-    ("{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = n.l + n.l %}{% endfor %}{{ n.l | length }}", "", 0, ""),
-    ("{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l }}", "", 0, ""),
-    ("{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l == [n.l] }}", "", 0, ""),
-    ("{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = {'a': n.l, 'b': n.l} %}{% endfor %}{{ n.l | tojson }}", "", 0, ""),
-    ("{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = n.l * 9 %}{% endfor %}{{ n.l | string }}", "", 0, ""),
-    ("{% set n = namespace(l=[]) %}{% for i in range(100000) %}{% set n.l = n.l + ['x' * 10000 ~ i] %}{% endfor %}", "", 0, ""),
+    (
+        "{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s | replace('a', n.s) %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s.replace('', n.s) %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = [n.s, n.s, n.s] | join(n.s) %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = n.s.join([n.s, n.s, n.s]) %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = '%s%s' | format(n.s, n.s) %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(s='abc') %}{% for i in range(60) %}{% set n.s = '{0}{0}{0}'.format(n.s) %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = n.l + n.l %}{% endfor %}{{ n.l | length }}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l }}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l == [n.l] }}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = {'a': n.l, 'b': n.l} %}{% endfor %}{{ n.l | tojson }}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = n.l * 9 %}{% endfor %}{{ n.l | string }}",
+        "",
+        0,
+        "",
+    ),
+    (
+        "{% set n = namespace(l=[]) %}{% for i in range(100000) %}{% set n.l = n.l + ['x' * 10000 ~ i] %}{% endfor %}",
+        "",
+        0,
+        "",
+    ),
     ("{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}", "", 0, ""),
     ("{% for i in range(100000) %}", "long literal text ", 5000, "{% endfor %}"),
     ("{% set s %}{% for i in range(100000) %}", "long literal text ", 5000, "{% endfor %}{% endset %}"),
@@ -120,6 +184,14 @@ const OUT_OF_BOUNDS: &[Hostile] = &[
     ("{{ f", "(f", 50_000, ""),
     ("", "{% filter upper %}", 50_000, ""),
     ("", "{% with %}", 50_000, ""),
+    // As deep as it is still parsed.
+    ("{{ 1", " + x", 1_900, " }}"),
+    ("{{ ", "not ", 3_900, "1 }}"),
+    ("{{ x", " ~ x", 1_900, " }}"),
+    ("{{ x", ".x", 1_900, " }}"),
+    ("{{ 'x'", " | upper", 1_900, " }}"),
+    ("{{ 2", " ** x", 1_900, " }}"),
+    ("{% if 1 %}", "{% elif 1 %}", 900, "{% endif %}"),
 ];
 
 fn source((first, repeated, count, last): &Hostile) -> String {
@@ -131,11 +203,9 @@ fn source((first, repeated, count, last): &Hostile) -> String {
 fn a_hostile_template_alone() {
     let Some(index) = std::env::var(INDEX).ok().and_then(|index| index.parse::<usize>().ok()) else { return };
     let tokenizer = Tokenizer::open(fixture("mini-first")).unwrap();
-    let before = std::time::Instant::now();
     let made = ChatTemplate::jinja(&source(&OUT_OF_BOUNDS[index]), &tokenizer)
         .and_then(|template| template.sample(&tokenizer, &[user("Hi"), assistant("Yo")]));
     let error = made.unwrap_err();
-    eprintln!("{:?}", before.elapsed());
     assert!(
         matches!(
             error,
@@ -146,7 +216,6 @@ fn a_hostile_template_alone() {
         ),
         "{error}"
     );
-    eprintln!("ended: {error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     let peak: u64 = peak.split_whitespace().next().and_then(|peak| peak.parse().ok()).unwrap_or(0);
@@ -155,16 +224,14 @@ fn a_hostile_template_alone() {
 
 #[test]
 fn hostile_templates_end_in_errors() {
-    assert!(OUT_OF_BOUNDS.len() >= 50 && RANGE.len() > 1);
+    assert!(OUT_OF_BOUNDS.len() >= 50);
     let mut failed = Vec::new();
     for (index, hostile) in OUT_OF_BOUNDS.iter().enumerate() {
         let program = std::env::current_exe().unwrap();
-        let limited = "ulimit -v 1500000; ulimit -t 20; ulimit -c 0; exec \"$0\" --exact a_hostile_template_alone --nocapture";
-        let output = Command::new("sh").args(["-c", limited]).arg(program).env(INDEX, index.to_string()).output().unwrap();
-        if std::env::var_os("FOEHN_SHOW").is_some() {
-            let text = String::from_utf8_lossy(&output.stderr).replace('\n', " | ");
-            println!("{index} {:.60} {:.150}", source(hostile), text);
-        }
+        let limited =
+            "ulimit -v 1500000; ulimit -t 20; ulimit -c 0; exec \"$0\" --exact a_hostile_template_alone --nocapture";
+        let output =
+            Command::new("sh").args(["-c", limited]).arg(program).env(INDEX, index.to_string()).output().unwrap();
         if !output.status.success() {
             let said: String = String::from_utf8_lossy(&output.stderr).chars().take(600).collect();
             failed.push(format!("{index} {:.100}: {}: {said}", source(hostile), output.status));

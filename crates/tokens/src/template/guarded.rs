@@ -108,7 +108,7 @@ fn before(rule: Rule, args: &[Value]) -> Result<(), Error> {
         weight = weight.saturating_add(weigh(value)?);
     }
     // Sorting looks at each value a few times more.
-    steps(weight / 64)?;
+    steps(weight / 8)?;
     let text = |at: usize| args.get(at).and_then(Value::as_str);
     let made = match rule {
         Rule::Replace => {
@@ -169,7 +169,7 @@ fn sizes(text: &str) -> Result<u64, Error> {
 /// Weighs a list or map that was made.
 fn made(value: Value) -> Result<Value, Error> {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => bytes(16 * weigh(&value)?.min(1 << 40) / 16)?,
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => bytes(weigh(&value)?)?,
         _ => bytes(own_bytes(&value))?,
     }
     Ok(value)
