@@ -1,9 +1,12 @@
 //! Conversations to token ids: one template renders what is trained on and what generation begins with.
 
+mod budget;
 mod functions;
+mod guarded;
 mod jinja;
 mod marks;
 mod mistral;
+mod program;
 mod source;
 
 use std::ops::Range;
@@ -27,8 +30,8 @@ pub use mistral::MistralVersion;
 /// - a trained turn ends in one of [`Tokenizer::eos_ids`], and the loss mask covers it, from the place where generation
 ///   begins on.
 ///
-/// A template that can't keep these promises gives an error, never a sample. Assistant texts are trimmed at both ends;
-/// others are passed as they are. A sequence begins with one bos where the template or the tokenizer says so, never two.
+/// A template that can't keep these promises gives an error, never a sample. Assistant texts lose blank lines before
+/// them and white space after them, and keep the indent of their first line; others are passed as they are. A sequence begins with one bos where the template or the tokenizer says so, never two.
 #[derive(Debug)]
 pub struct ChatTemplate {
     kind: Kind,
@@ -175,7 +178,7 @@ impl ChatTemplate {
     }
 }
 
-/// The conversation with assistant texts trimmed.
+/// The conversation with assistant texts without blank ends.
 fn prepare(messages: &[Message]) -> Result<Vec<Message>> {
     if messages.is_empty() {
         return Err(Error::EmptyConversation);
@@ -183,7 +186,7 @@ fn prepare(messages: &[Message]) -> Result<Vec<Message>> {
     let trim = |(index, message): (usize, &Message)| {
         let mut message = message.clone();
         if message.role == Role::Assistant {
-            message.content = message.content.trim().to_owned();
+            message.content = without_blank_ends(&message.content).to_owned();
             if message.content.is_empty() {
                 return Err(Error::EmptyAnswer { index });
             }
@@ -191,6 +194,14 @@ fn prepare(messages: &[Message]) -> Result<Vec<Message>> {
         Ok(message)
     };
     messages.iter().enumerate().map(trim).collect()
+}
+
+/// A text without the blank lines before it and the white space after it. The indent of its first line is part of it.
+fn without_blank_ends(text: &str) -> &str {
+    let text = text.trim_end();
+    let blank = text.len() - text.trim_start().len();
+    let line = text.get(..blank).and_then(|blank| blank.rfind(['\n', '\r'])).map_or(0, |end| end + 1);
+    text.get(line..).unwrap_or_default()
 }
 
 /// The last message is out of place.

@@ -185,6 +185,14 @@ impl Tokenizer {
         }
     }
 
+    /// As [`Self::encode_at`], for text that a template in Jinja's language has written: a space of its own after a control
+    /// token is the one mark of the turn, and SentencePiece adds no second, as in transformers and mistral-common.
+    pub(crate) fn encode_rendered(&self, text: &str, position: Position) -> Vec<u32> {
+        let marked = matches!(self.encoder, Encoder::SentencePiece(_)) && text.starts_with(' ');
+        let position = if marked && position == Position::AfterControl { Position::Within } else { position };
+        self.encode_at(text, position)
+    }
+
     /// The texts, ids and white space rules of all control tokens, in byte order of the texts.
     pub(crate) fn controls(&self) -> impl Iterator<Item = (&str, u32, Strips)> {
         self.vocab.controls()

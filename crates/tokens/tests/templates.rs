@@ -4,9 +4,9 @@ mod common;
 
 use std::error::Error as _;
 
-use common::{PAIRS, assistant, conversation, pair, system, user};
+use common::{PAIRS, assistant, conversation, fixture, pair, system, user};
 use foehn_corpus::Message;
-use foehn_tokens::{ChatTemplate, Error, Sample};
+use foehn_tokens::{ChatTemplate, Error, Sample, Tokenizer};
 use proptest::prelude::*;
 
 /// ChatML without a default system prompt.
@@ -73,6 +73,55 @@ fn templates_that_render() {
         &untrained,
         "a|b|c|«d|<|im_end|>»",
     );
+}
+
+/// The indent of an answer's first line belongs to it, whatever the template trims; the prompt stays a prefix.
+#[test]
+fn an_answer_keeps_the_indent_of_its_first_line() {
+    let answer = "    a = w * h\n    return a";
+    for pair in PAIRS.iter() {
+        let sample = pair.template.sample(&pair.tokenizer, &[user("Fill in."), assistant(&format!(" \n{answer}\n "))]);
+        let sample = sample.unwrap();
+        let text = pair.tokenizer.decode(sample.input_ids(), true);
+        assert!(text.ends_with(&format!("{answer}\n")) || text.ends_with(answer), "{}: {text:?}", pair.name);
+        let prompt = pair.template.prompt(&pair.tokenizer, &[user("Fill in.")]).unwrap();
+        assert!(sample.input_ids().starts_with(&prompt), "{}", pair.name);
+    }
+    let trimming = CHATML.replace("m.content", "m.content | trim");
+    let sample = render(&trimming, &[user(" Hi "), assistant(answer)]).unwrap();
+    let opening = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(learnt(&sample), format!("{opening}«{answer}<|im_end|>»\n"));
+}
+
+/// A `tokenizer.model` with a Jinja template gives the ids of Mistral's own: one `▁` a turn.
+#[test]
+fn a_sentencepiece_model_with_a_jinja_template() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("tokenizer.model.v3"), folder.path().join("tokenizer.model")).unwrap();
+    let source = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }}[/INST]\
+                  {% else %} {{ m.content }}</s>{% endif %}{% endfor %}";
+    std::fs::write(folder.path().join("chat_template.jinja"), source).unwrap();
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let template = ChatTemplate::open(folder.path(), &tokenizer).unwrap();
+    let messages = [user("Hi there"), assistant("Hello."), user("Bye"), assistant("See you.")];
+    let sample = template.sample(&tokenizer, &messages).unwrap();
+    let own = pair("v3");
+    assert_eq!(sample, own.template.sample(&own.tokenizer, &messages).unwrap());
+    // As mistral-common has it, from the first turn on.
+    assert!(sample.input_ids().starts_with(&[1, 3, 16127, 1504, 4, 23325, 29491, 2, 3]), "{:?}", sample.input_ids());
+}
+
+/// Long conversations render, and every answer in them is learnt from where generation begins.
+#[test]
+fn a_conversation_of_four_thousand_turns() {
+    let mut messages = Vec::new();
+    for turn in 0..2_000 {
+        messages.extend([user(&format!("q{turn}")), assistant(&format!("a{turn}"))]);
+    }
+    let sample = render(CHATML, &messages).unwrap();
+    let text = learnt(&sample);
+    assert_eq!(text.matches("<|im_start|>assistant\n«a").count(), 2_000);
+    assert_eq!(text.matches("<|im_end|>»").count(), 2_000);
 }
 
 #[test]

@@ -2,13 +2,17 @@
 //!
 //! Source: `render_jinja_template` in `utils/chat_template_utils.py` of <https://github.com/huggingface/transformers>.
 
-use minijinja::syntax::SyntaxConfig;
+use std::fmt::Write as _;
+
 use minijinja::value::{Kwargs, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output};
 use serde::Serialize;
 
-/// The name under which the template is kept.
-pub(super) const NAME: &str = "chat_template";
+use super::budget::{self, Metered};
+use super::guarded;
+
+/// The widest indent of `tojson`.
+const MAX_INDENT: usize = 64;
 
 const MONTHS: [&str; 12] = [
     "January",
@@ -29,17 +33,30 @@ const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
 /// The day on which every template renders: year, month, day, weekday from Sunday, day of the year.
 const TODAY: (u32, usize, u32, usize, u32) = (2024, 7, 26, 5, 208);
 
-/// An engine with one template.
-pub(super) fn environment(source: &str) -> Result<Environment<'static>, Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+/// An engine that knows what templates may call, and nothing else.
+pub(super) fn environment() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    // Errors would print all variables with it.
+    environment.set_debug(false);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(|output, _, value| {
+        let written = if value.is_undefined() { Ok(()) } else { write!(Metered(Writer(output)), "{value}") };
+        written.map_err(|_| budget::bytes(u64::MAX).err().unwrap_or_else(|| ErrorKind::WriteFailure.into()))
+    });
+    guarded::add(&mut environment);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
-    environment.add_template_owned(NAME, without_generation_tags(source))?;
-    Ok(environment)
+    environment
+}
+
+/// The engine's output as a writer.
+struct Writer<'a, 'b>(&'a mut Output<'b>);
+
+impl std::fmt::Write for Writer<'_, '_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.write_str(text)
+    }
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {
@@ -97,15 +114,21 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
     let failed = |error: serde_json::Error| {
         Error::new(ErrorKind::BadSerialization, "the value has no JSON form").with_source(error)
     };
+    budget::weigh(&value)?;
     let mut bytes = Vec::new();
+    let mut writer = Metered(&mut bytes);
     match indent {
+        Some(width) if width > MAX_INDENT => {
+            let message = format!("tojson indents by {width}, at most {MAX_INDENT} are done");
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
+        }
         Some(width) => {
             let spaces = " ".repeat(width);
             let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter)).map_err(failed)?;
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut writer, formatter)).map_err(failed)?;
         }
         None => {
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Spaced)).map_err(failed)?;
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut writer, Spaced)).map_err(failed)?;
         }
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -129,7 +152,7 @@ impl serde_json::ser::Formatter for Spaced {
 }
 
 /// Turns `{% generation %}` blocks, which mark answers for transformers, into blocks that do nothing.
-fn without_generation_tags(source: &str) -> String {
+pub(super) fn without_generation_tags(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
     while let Some((before, after)) = rest.split_once("{%") {
@@ -161,14 +184,15 @@ fn without_generation_tags(source: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::program::Program;
     use super::*;
 
     fn check(source: &str, expected: &str) {
-        let environment = environment(source).unwrap();
+        let program = Program::new(source).unwrap();
         let context = minijinja::context! {
             user => minijinja::context! { name => "<Zoë & 'co'>", tags => vec![1, 2] }
         };
-        assert_eq!(environment.get_template(NAME).unwrap().render(context).unwrap(), expected, "{source}");
+        assert_eq!(program.render(context, 1, 0).unwrap(), expected, "{source}");
     }
 
     #[test]
@@ -185,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_template_can_refuse() {
-        let environment = environment("{{ raise_exception('roles must alternate') }}").unwrap();
-        let error = environment.get_template(NAME).unwrap().render(()).unwrap_err();
+        let program = Program::new("{{ raise_exception('roles must alternate') }}").unwrap();
+        let error = program.render(Value::UNDEFINED, 1, 0).unwrap_err();
         assert!(error.to_string().contains("roles must alternate"));
     }
 }

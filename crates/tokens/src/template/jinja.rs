@@ -7,20 +7,20 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use foehn_corpus::{Message, Role};
-use minijinja::{Environment, context};
+use minijinja::context;
 
 use crate::tokenizer::{Position, Strips};
 use crate::{Error, Result, Tokenizer};
 
 use super::Rendered;
-use super::functions::{NAME, environment};
 use super::marks::{Marks, Region, Unmarked};
+use super::program::Program;
 
 /// A compiled template.
 #[derive(Debug)]
 pub(super) struct Jinja {
     source: String,
-    environment: Environment<'static>,
+    program: Program,
     bos_token: Option<String>,
     eos_token: Option<String>,
     /// By first byte, the longest first.
@@ -44,8 +44,8 @@ struct Piece {
 
 impl Jinja {
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
-        let environment =
-            environment(source).map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
+        let program = Program::new(source)
+            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
         let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
         for (text, id, strips) in tokenizer.controls() {
             // White space next to a message may be the message's own, so a token that has some is left to text.
@@ -60,7 +60,7 @@ impl Jinja {
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).map(str::to_owned);
         Ok(Self {
             source: source.to_owned(),
-            environment,
+            program,
             bos_token: text(tokenizer.bos_id()),
             eos_token: text(tokenizer.eos_token()),
             controls,
@@ -95,16 +95,20 @@ impl Jinja {
     fn text(&self, tokenizer: &Tokenizer, messages: &[Message], prompt: bool) -> Result<Unmarked> {
         let marks = Marks::new(&self.source, messages)?;
         let marked = marks.mark(tokenizer, messages);
-        let mut rendered = self.run(messages, &marked, prompt)?;
-        for (index, message) in messages.iter().enumerate() {
-            if message.role == Role::Assistant {
-                // Some templates refuse to begin with an answer; then there is no prompt to compare with.
-                let before = messages.get(..index).unwrap_or_default();
-                let opening = self.run(before, &marked, true).ok();
-                marks.cut(&mut rendered, index, opening.as_deref());
-            }
+        let rendered = self.run(messages, &marked, prompt)?;
+        let answers: Vec<usize> = (0..)
+            .zip(messages)
+            .filter(|(_, message)| message.role == Role::Assistant)
+            .map(|(index, _)| index)
+            .collect();
+        let mut openings = BTreeMap::new();
+        for index in rendered_alone(&answers) {
+            // Some templates refuse to begin with an answer; then there is no prompt to compare with.
+            let before = messages.get(..index).unwrap_or_default();
+            let prompt = self.run(before, &marked, true).ok();
+            openings.insert(index, prompt.and_then(|prompt| marks.opening(index, &prompt)));
         }
-        marks.unmark(&rendered, messages)
+        marks.unmark(&marks.cut(&rendered, &answers, &openings), messages)
     }
 
     fn run(&self, messages: &[Message], marked: &[String], prompt: bool) -> Result<String> {
@@ -117,6 +121,8 @@ impl Jinja {
             };
             context! { role, content }
         };
+        let bytes = messages.iter().zip(marked).map(|(_, content)| content.len()).sum();
+        let count = messages.len();
         let messages: Vec<minijinja::Value> = messages.iter().zip(marked).map(turn).collect();
         let nothing = minijinja::Value::from(());
         let variables = context! {
@@ -126,7 +132,7 @@ impl Jinja {
             documents => &nothing,
             ..self.token_names()
         };
-        self.environment.get_template(NAME).and_then(|template| template.render(variables)).map_err(failed)
+        self.program.render(variables, count, bytes).map_err(failed)
     }
 
     /// `bos_token` and `eos_token`, undefined where the tokenizer has none.
@@ -166,7 +172,7 @@ impl Jinja {
         }
         pieces.push(Piece { range: text_start..unmarked.text.len(), control: None });
         pieces.retain(|piece| !piece.range.is_empty());
-        strip(&unmarked.text, &mut pieces);
+        strip(unmarked, &mut pieces);
         pieces
     }
 
@@ -186,13 +192,14 @@ impl Jinja {
     ) -> Result<Range<usize>> {
         let untrained =
             || Error::StopTokenUntrained { index: region.message, stop_tokens: tokenizer.eos_ids().to_vec() };
-        let first = pieces.iter().position(|piece| Some(piece.range.start) >= region.cut).ok_or_else(untrained)?;
+        // Pieces stand in order, so that the search for each of many answers is short.
+        let from = |at: Option<usize>| pieces.partition_point(|piece| Some(piece.range.start) < at);
+        let first = from(region.cut);
         let limit = next.map_or(usize::MAX, |next| next.range.start);
-        let stop = pieces.iter().position(|piece| {
-            let is_stop = piece.control.is_some_and(|(id, _)| tokenizer.eos_ids().contains(&id));
-            is_stop && piece.range.start >= region.range.end && piece.range.start < limit
-        });
-        let stop = stop.ok_or_else(untrained)?;
+        let after = from(Some(region.range.end));
+        let turn = pieces.iter().skip(after).take_while(|piece| piece.range.start < limit);
+        let is_stop = |piece: &Piece| piece.control.is_some_and(|(id, _)| tokenizer.eos_ids().contains(&id));
+        let stop = after + turn.map(is_stop).position(|stop| stop).ok_or_else(untrained)?;
         match (starts.get(first), starts.get(stop)) {
             (Some(first), Some(stop)) => Ok(*first..*stop + 1),
             _ => Err(untrained()),
@@ -200,15 +207,32 @@ impl Jinja {
     }
 }
 
-/// Lets control tokens swallow the white space that they ask for.
-fn strip(text: &str, pieces: &mut [Piece]) {
+/// The answers whose generation prompts are rendered: all of a short conversation, and of a long one the first and the last,
+/// whose openings then serve for those between. One render for each answer would take the square of the conversation.
+fn rendered_alone(answers: &[usize]) -> Vec<usize> {
+    const ALL: usize = 16;
+    const FIRST: usize = 8;
+    let mut alone: Vec<usize> = answers.iter().take(if answers.len() > ALL { FIRST } else { ALL }).copied().collect();
+    alone.extend(answers.last().filter(|_| answers.len() > ALL));
+    alone
+}
+
+/// Lets control tokens swallow the white space that they ask for, but not an answer's indent.
+fn strip(unmarked: &Unmarked, pieces: &mut [Piece]) {
+    let text = &unmarked.text;
+    let mut answers = unmarked.regions.iter().filter(|region| region.cut.is_some()).map(|region| region.range.start);
+    let mut answer = answers.next();
     for index in 0..pieces.len() {
         let before = index.checked_sub(1).and_then(|before| pieces.get(before)?.control);
         let after = pieces.get(index + 1).and_then(|after| after.control);
         let Some(piece) = pieces.get_mut(index).filter(|piece| piece.control.is_none()) else { continue };
         let inner = text.get(piece.range.clone()).unwrap_or_default();
         if before.is_some_and(|(_, strips)| strips.after) {
-            piece.range.start += inner.len() - inner.trim_start().len();
+            while answer.is_some_and(|answer| answer < piece.range.start) {
+                answer = answers.next();
+            }
+            let blank = inner.len() - inner.trim_start().len();
+            piece.range.start = (piece.range.start + blank).min(answer.unwrap_or(usize::MAX));
         }
         let inner = text.get(piece.range.clone()).unwrap_or_default();
         if after.is_some_and(|(_, strips)| strips.before) {
@@ -234,9 +258,25 @@ fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> (Vec<u32>, V
         match piece.control {
             Some(_) if index < repeated => {}
             Some((id, _)) => ids.push(id),
-            None => ids.extend(tokenizer.encode_at(text.get(piece.range.clone()).unwrap_or_default(), position)),
+            None => ids.extend(tokenizer.encode_rendered(text.get(piece.range.clone()).unwrap_or_default(), position)),
         }
         position = if piece.control.is_some() { Position::AfterControl } else { Position::Within };
     }
     (ids, starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_conversation_is_rendered_no_more_often_than_a_short_one() {
+        let renders = |answers: usize| rendered_alone(&(0..answers).map(|answer| 2 * answer + 1).collect::<Vec<_>>());
+        assert_eq!(renders(0), [0; 0]);
+        assert_eq!(renders(3), [1, 3, 5]);
+        assert_eq!(renders(16).len(), 16);
+        for many in [17, 2_000, 65_000] {
+            assert_eq!(renders(many), [1, 3, 5, 7, 9, 11, 13, 15, 2 * many - 1]);
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! Marks around message texts, by which they are found again in what a template renders.
 //!
 //! A mark is a private-use character that occurs in no message and not in the template. A message's text stands between two
-//! of its own, inside its outer white space, so that a template's `trim` still trims. Control tokens spelt inside it are
+//! of its own, inside its outer white space, so that a template's `trim` still trims; an answer, indent and all, stands between its own. Control tokens spelt inside it are
 //! broken by a third. What lies between a message's marks was written by people, all else by the template.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Range, RangeInclusive};
 
 use foehn_corpus::{Message, Role};
@@ -62,8 +62,9 @@ impl Marks {
     pub fn mark(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Vec<String> {
         let mark = |(message, (start, end)): (&Message, &(char, char))| {
             let text = &message.content;
-            let inner = text.trim();
-            let before = text.len() - text.trim_start().len();
+            // An answer's indent is part of it, so that a template's `trim` must not reach it.
+            let inner = if message.role == Role::Assistant { text } else { text.trim() };
+            let before = if message.role == Role::Assistant { 0 } else { text.len() - text.trim_start().len() };
             let (before, after) = match inner.is_empty() {
                 true => (text.as_str(), ""),
                 false => (text.get(..before).unwrap_or(""), text.get(before + inner.len()..).unwrap_or("")),
@@ -73,13 +74,51 @@ impl Marks {
         messages.iter().zip(&self.ends).map(mark).collect()
     }
 
-    /// Puts a mark where generation begins in what was rendered, for the answer of this index. It begins where the generation
-    /// prompt ends; where that can't be told, at the answer's text.
-    pub fn cut(&self, rendered: &mut String, message: usize, prompt: Option<&str>) {
-        let Some(&(start, _)) = self.ends.get(message) else { return };
-        let Some(text) = rendered.find(start) else { return };
-        let at = prompt.and_then(|prompt| self.opening_end(rendered.get(..text)?, message, prompt));
-        rendered.insert(at.unwrap_or(text), self.cut_mark);
+    /// How the template opens the answer of this index: what its generation prompt has after the message before.
+    pub fn opening(&self, message: usize, prompt: &str) -> Option<String> {
+        let from = match self.end_before(message) {
+            Some(end) => prompt.rfind(end)? + end.len_utf8(),
+            None => 0,
+        };
+        prompt.get(from..).map(str::to_owned)
+    }
+
+    /// Puts marks where generation begins in what was rendered. It begins where the answer's opening ends; where that can't be
+    /// told, at the answer's text. An answer whose own opening is not known has one of the others'. One pass, however long
+    /// the conversation.
+    pub fn cut(&self, rendered: &str, answers: &[usize], openings: &BTreeMap<usize, Option<String>>) -> String {
+        let mut shared: Vec<&str> = openings.values().flatten().map(String::as_str).collect();
+        shared.sort_by_key(|opening| std::cmp::Reverse(opening.len()));
+        shared.dedup();
+        let mut open: HashMap<char, usize> =
+            answers.iter().filter_map(|answer| Some((self.ends.get(*answer)?.0, *answer))).collect();
+        let mut ended: HashMap<char, usize> = HashMap::new();
+        let mut cuts = Vec::new();
+        for (at, letter) in rendered.char_indices().filter(|(_, letter)| is_private(*letter)) {
+            ended.insert(letter, at + letter.len_utf8());
+            let Some(answer) = open.remove(&letter) else { continue };
+            let from = self.end_before(answer).map_or(Some(0), |end| ended.get(&end).copied());
+            let before = from.and_then(|from| rendered.get(from..at)).unwrap_or_default();
+            let opening = match openings.get(&answer) {
+                Some(own) => own.as_deref().filter(|own| before.starts_with(own)),
+                None => shared.iter().find(|opening| before.starts_with(**opening)).copied(),
+            };
+            cuts.push(from.zip(opening).map_or(at, |(from, opening)| from + opening.len()));
+        }
+        let mut text = String::with_capacity(rendered.len() + 4 * cuts.len());
+        let mut copied = 0;
+        for cut in cuts {
+            text.push_str(rendered.get(copied..cut).unwrap_or_default());
+            text.push(self.cut_mark);
+            copied = cut.max(copied);
+        }
+        text.push_str(rendered.get(copied..).unwrap_or_default());
+        text
+    }
+
+    /// The mark after the message before this one.
+    fn end_before(&self, message: usize) -> Option<char> {
+        message.checked_sub(1).and_then(|previous| self.ends.get(previous)).map(|(_, end)| *end)
     }
 
     /// Takes the marks out again.
@@ -90,6 +129,9 @@ impl Marks {
         let mut unmarked = Unmarked::default();
         let mut open: Option<Region> = None;
         let mut cut = None;
+        let known = || (0..).zip(&self.ends);
+        let starts: HashMap<char, usize> = known().map(|(message, (start, _))| (*start, message)).collect();
+        let stops: HashMap<char, usize> = known().map(|(message, (_, end))| (*end, message)).collect();
         for letter in rendered.chars() {
             let here = unmarked.text.len();
             if !is_private(letter) {
@@ -97,11 +139,11 @@ impl Marks {
             } else if letter == self.break_mark {
             } else if letter == self.cut_mark {
                 cut = Some(here);
-            } else if let Some(message) = self.ends.iter().position(|(start, _)| *start == letter) {
+            } else if let Some(&message) = starts.get(&letter) {
                 if let Some(outer) = open.replace(Region { message, cut: cut.take(), range: here..here }) {
                     return Err(altered(messages, outer.message));
                 }
-            } else if let Some(message) = self.ends.iter().position(|(_, end)| *end == letter) {
+            } else if let Some(&message) = stops.get(&letter) {
                 match open.take() {
                     Some(region) if region.message == message => {
                         unmarked.regions.push(Region { range: region.range.start..here, ..region });
@@ -117,19 +159,6 @@ impl Marks {
         }
         check_answers(&unmarked, messages)?;
         Ok(unmarked)
-    }
-
-    /// Where, in what was rendered before an answer, the template's opening of the answer ends: what the generation prompt has
-    /// after the message before.
-    fn opening_end(&self, before: &str, message: usize, prompt: &str) -> Option<usize> {
-        let previous = message.checked_sub(1).and_then(|previous| self.ends.get(previous));
-        let after = |text: &str| match previous {
-            Some((_, end)) => text.rfind(*end).map(|at| at + end.len_utf8()),
-            None => Some(0),
-        };
-        let opening = prompt.get(after(prompt)?..)?;
-        let from = after(before)?;
-        before.get(from..)?.starts_with(opening).then_some(from + opening.len())
     }
 
     /// A text with a mark inside of every control token that it spells.
@@ -163,11 +192,14 @@ fn altered(messages: &[Message], index: usize) -> Error {
 
 /// Every answer stands whole in one place, and has a place where generation begins.
 fn check_answers(unmarked: &Unmarked, messages: &[Message]) -> Result<()> {
+    let mut regions: HashMap<usize, Vec<&Region>> = HashMap::new();
+    for region in &unmarked.regions {
+        regions.entry(region.message).or_default().push(region);
+    }
     let answers = messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
     for (index, message) in answers {
-        let mut regions = unmarked.regions.iter().filter(|region| region.message == index);
-        let whole = match (regions.next(), regions.next()) {
-            (Some(Region { cut: Some(_), range, .. }), None) => {
+        let whole = match regions.get(&index).map(Vec::as_slice) {
+            Some([Region { cut: Some(_), range, .. }]) => {
                 unmarked.text.get(range.clone()) == Some(message.content.as_str())
             }
             _ => false,
