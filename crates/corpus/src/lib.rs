@@ -41,7 +41,6 @@ mod output;
 mod pass;
 mod pipeline;
 mod read;
-mod record;
 mod registry;
 mod report;
 mod similar;
@@ -60,9 +59,9 @@ pub use pass::{
     Length, Markup, MarkupAction, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, PiiAction, PiiKind,
     Refusals, Repetition, RunsOn, SenseLexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
 };
+pub use foehn_record::{Message, Record, Role};
 pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};
-pub use record::{Message, Record, Role};
 pub use registry::{Registry, Settings, Stage};
 pub use report::{
     Bin, Change, Distributions, LabelCounts, Lengths, PassReport, Reason, Rejection, Repairs, Report, Sample, Turn,

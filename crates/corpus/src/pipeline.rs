@@ -8,7 +8,7 @@ use crate::pass::{
     AsksAgain, Conflicts, ControlText, Controls, Duplicates, Mojibake, Normalise, Pass, RunsOn, SetPass, Structure,
     Trim, Truncated,
 };
-use crate::record::Record;
+use foehn_record::Record;
 use crate::registry::{Registry, Stage};
 
 /// The passes that a set goes through: those that look at one record, then those that compare records; and the audits of
@@ -138,7 +138,7 @@ pub struct Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 use crate::text::normalised;
 
 /// What a shingle is a run of.

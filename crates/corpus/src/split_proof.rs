@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::pass::NearDuplicates;
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 use crate::similar::{PrefixIndex, jaccard};
 use crate::split::{Group, split_by};
 use crate::text::{hash, normalised};
@@ -209,7 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
     use crate::{Part, split};
 
     fn record(id: usize, group: Option<&str>, prompt: &str, answer: &str) -> Record {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 use foehn_kernels::{Targets, token_log_probs};
 use foehn_mistral::Packed;
 use foehn_tokens::{Batch, Sample};

@@ -1,6 +1,7 @@
 //! Does an answer end where it should?
 
-use foehn_corpus::{ControlText, Message, Pass, Record, Role, RunsOn};
+use foehn_corpus::{ControlText, Pass, RunsOn};
+use foehn_record::{Message, Record, Role};
 use foehn_generate::{GenerateConfig, Generation, StopReason, generate};
 use serde::{Deserialize, Serialize};
 

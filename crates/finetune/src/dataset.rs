@@ -1,6 +1,6 @@
 //! Records to masked samples, checked once.
 
-use foehn_corpus::Record;
+use foehn_record::Record;
 use foehn_mistral::MistralConfig;
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 

@@ -1,6 +1,6 @@
 //! A conversation that remembers what it has computed.
 
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 use foehn_mistral::{KvCache, Mistral};
 use foehn_tokens::{ChatTemplate, Tokenizer};
 

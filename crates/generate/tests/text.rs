@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{IM_END, Tiny};
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 use foehn_generate::{Error, GenerateConfig, Generation, SamplingConfig, Session, StopReason, generate};
 
 fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::facts::Facts;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::read::{Line, Place, Unreadable};
-use crate::record::{Message, Record};
+use foehn_record::{Message, Record};
 use crate::report::{Change, Shown};
 use crate::text::content_id;
 

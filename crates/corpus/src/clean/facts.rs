@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::pass::Language;
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 use crate::report::{Distributions, LabelCounts, Lengths};
 use crate::similar::Part;
 

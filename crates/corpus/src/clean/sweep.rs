@@ -10,7 +10,7 @@ use super::examine::{Examined, Examiner, Fate};
 use super::facts::FactTally;
 use super::spool::{Spool, Spooled};
 use crate::error::Result;
-use crate::file::{folder, write_error};
+use crate::file::write_error;
 use crate::pass::{Finding, SetPass, Sketch};
 use crate::pipeline::Pipeline;
 use crate::read::Place;

@@ -9,8 +9,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::error::{Error, Result};
-use crate::file::{Draft, write_error};
-use crate::record::Record;
+use crate::file::write_error;
+use foehn_record::Record;
 
 pub(crate) use columns::Columns;
 use columns::Table;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::skeleton::{Skeleton, later_requests, led_requests, requests};
 use super::{Finding, SetPass, Sketch};
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 use crate::text::mask_quotes;
 
 /// Rejects a record whose answer goes on, after its first sentence or its first few words, to ask a question of the
@@ -94,7 +94,7 @@ fn pairs<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = &'a [u64; 2]> + use<'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     const ASKED: &str = "What modality is: 'Her eyes sparkled'?";
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Pass;
 use super::settings::{positive, share};
 use crate::error::{Error, Result};
-use crate::record::Record;
+use foehn_record::Record;
 use crate::similar::{HashedMap, PrefixIndex, Unit, combined, hash_bytes, jaccard, text_shingles};
 use crate::text::{normalised, quoted_span, sentences};
 

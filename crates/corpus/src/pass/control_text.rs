@@ -1,7 +1,7 @@
 //! Words of a chat template that were left in a text.
 
 use super::Pass;
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 
 /// Rejects a record with the control text of a chat template in a message: `<|im_start|>`, `[INST]`, `</s>` and their like.
 ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Finding, SetPass, Sketch};
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 use crate::text::{hash, normalised};
 
 /// Rejects all but the first of the records that have the same messages, but for case, spacing, punctuation and
@@ -54,7 +54,7 @@ pub(super) fn hash_prefixes(record: &Record) -> Vec<[u64; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

@@ -42,7 +42,7 @@ pub use structure::Structure;
 pub use truncated::Truncated;
 pub use unicode::{Controls, Normalise, Trim};
 
-use crate::record::Record;
+use foehn_record::Record;
 
 /// A pass that looks at one record by itself.
 ///

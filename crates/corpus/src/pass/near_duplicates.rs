@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::settings::{positive, share};
 use super::{Finding, SetPass, Sketch};
-use crate::record::Record;
+use foehn_record::Record;
 use crate::similar::{Part, Unit, combined, jaccard, minima, record_shingles};
 
 /// Rejects a record that is nearly the same as an earlier one that stays.
@@ -176,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Pass;
 use super::settings::share;
-use crate::record::Record;
+use foehn_record::Record;
 use crate::text::{normalised, outside_code};
 use ngrams::{Ngrams, chars};
 

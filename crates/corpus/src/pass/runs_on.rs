@@ -2,7 +2,7 @@
 
 use super::Pass;
 use super::skeleton::{Skeleton, later_requests, led_requests, requests};
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 use crate::text::{mask_quotes, sentences};
 
 /// Rejects a record whose answer does not stop: it carries another turn's role marker (`User:`, `[User]`,
@@ -89,7 +89,7 @@ fn is_role(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

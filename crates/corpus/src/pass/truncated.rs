@@ -1,7 +1,7 @@
 //! Answers that were cut off.
 
 use super::Pass;
-use crate::record::Record;
+use foehn_record::Record;
 use crate::text::sentences;
 
 /// Rejects a record with a trained answer that breaks off in the middle of a sentence.

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 pub use fault::Fault;
 
 use crate::error::{Error, Result};
-use crate::record::Record;
+use foehn_record::Record;
 use crate::text::content_id;
 use columnar::Columnar;
 use lines::{Chunk, Elements, LIMIT, Lines};

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::audit::Section;
 use crate::error::Result;
-use crate::file::{Draft, write_error};
+use crate::file::write_error;
 use crate::read::Place;
 
 pub use lengths::{Bin, Distributions, LabelCounts, Lengths};

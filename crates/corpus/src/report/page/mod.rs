@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::{Change, Reason, Rejection, Report, Sample, Turn};
 use crate::read::Place;
-use crate::record::Role;
+use foehn_record::Role;
 use crate::registry::Registry;
 use text::{escape, escaped, marked, number, percent, sentence};
 
