@@ -125,10 +125,10 @@ impl Arguments {
         let beside = out.as_ref().map(|out| out.with_extension("report.json"));
         let report = self.report.clone().or(beside);
         let files = [("clean records:", out), ("report:", report), ("page:", self.html.clone())];
-        let named: Vec<&PathBuf> = files.iter().filter_map(|(_, path)| path.as_ref()).collect();
-        if let Some((_, path)) = named.iter().enumerate().find(|(at, path)| named[..*at].contains(path)) {
-            bail!("{} is named for two files: give each a name of its own", path.display());
-        }
+        let inputs: Vec<&PathBuf> = self.inputs.iter().chain(&self.pipeline).chain(&self.lexicon).collect();
+        let mark = files[0].1.as_deref().map(mark_path);
+        let outputs: Vec<&PathBuf> = files.iter().filter_map(|(_, path)| path.as_ref()).chain(&mark).collect();
+        check_outputs(&inputs, &outputs)?;
         Ok(files)
     }
 

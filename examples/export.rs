@@ -4,25 +4,49 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use foehn::files::{folder_of, is_empty_or_absent, is_same};
 
 /// Writes model.safetensors (f32) and config.json of the base with the adapter merged, and its tokenizer and chat template.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
-    /// The folder to write
+    /// The folder to write: an empty one, or one that does not exist yet
     #[arg(long)]
     out: PathBuf,
+    /// Write into a folder that holds other files; an index of shards in it is removed
+    #[arg(long)]
+    overwrite: bool,
+}
+
+impl Arguments {
+    /// Refuses to write over the model or the adapter that is read, and into a folder that something else is in.
+    fn check_out(&self) -> Result<()> {
+        let out = self.out.as_path();
+        let inputs = [Some(Path::new(&self.model.model)), self.model.adapter.as_deref()];
+        for input in inputs.into_iter().flatten().filter(|input| input.exists()) {
+            let is_inside = input.is_file() && is_same(folder_of(input), out);
+            ensure!(
+                !is_same(input, out) && !is_inside,
+                "{} is read and cannot be written to: choose another folder",
+                input.display()
+            );
+        }
+        let is_free = is_empty_or_absent(out).with_context(|| format!("cannot write into {}", out.display()))?;
+        ensure!(is_free || self.overwrite, "{} is not empty: choose another folder, or say --overwrite", out.display());
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
+        arguments.check_out()?;
         let mut base = arguments.model.load()?;
         foehn::lora::merge(&mut base.model);
         base.model.save(&arguments.out)?;

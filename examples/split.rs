@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::Parser;
 use foehn::corpus::{NearDuplicates, read_clean, split_proven, write_clean};
+use foehn::files::check_outputs;
 
 /// Keeps together what has one group or one prompt, or is nearly the same, and holds the share of each label on both sides.
 #[derive(Parser)]
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     common::run(|| {
         foehn::device(&arguments.device)?;
         let Arguments { input, training, validation, fraction, label, threshold, seed, .. } = &arguments;
-        ensure!(training != validation, "{} is named for both files: give each its own", training.display());
+        check_outputs(&[input], &[training, validation])?;
         ensure!((0.0..=1.0).contains(threshold), "--threshold is {threshold}, expected a Jaccard index from 0 to 1");
         let near = NearDuplicates { threshold: *threshold, ..NearDuplicates::default() };
         let split = split_proven(read_clean(input)?, *fraction, *seed, label, &near)?;

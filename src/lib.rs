@@ -25,11 +25,13 @@ pub use pretrained::{LoadError, Loading, Network, Pretrained, load_text, sha256_
 pub use burn;
 pub use foehn_corpus as corpus;
 pub use foehn_evaluate as evaluate;
+pub use foehn_files as files;
 pub use foehn_finetune as finetune;
 pub use foehn_generate as generate;
 pub use foehn_hub as hub;
 pub use foehn_kernels as kernels;
 pub use foehn_lora as lora;
 pub use foehn_mistral as mistral;
+pub use foehn_record as record;
 pub use foehn_tokens as tokens;
 pub use foehn_weights as weights;

@@ -120,12 +120,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The clean file and the report would be the same file.
-    #[error("{path} is named both as the output and as the report: give them two names")]
-    SameOutput {
-        /// The file.
-        path: PathBuf,
-    },
+    /// An output is an input or another output, or its place cannot be written.
+    #[error(transparent)]
+    Outputs(#[from] foehn_files::Conflict),
     /// No writer is known for the output's extension.
     #[error("{path} has no format that can be written: use .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
     OutputFormat {

@@ -42,7 +42,6 @@ mod output;
 mod pass;
 mod pipeline;
 mod read;
-mod record;
 mod registry;
 mod report;
 mod similar;
@@ -55,6 +54,7 @@ pub use audit::{
 };
 pub use clean::{CleanConfig, clean, clean_with, is_clean, mark_path};
 pub use error::{Error, Result};
+pub use foehn_record::{Message, Record, Role};
 pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
@@ -63,7 +63,6 @@ pub use pass::{
 };
 pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};
-pub use record::{Message, Record, Role};
 pub use registry::{Registry, Settings, Stage};
 pub use report::{
     Bin, Change, Distributions, LabelCounts, Lengths, PassReport, Reason, Rejection, Repairs, Report, Sample, Turn,

@@ -10,9 +10,9 @@ use crate::pass::{
     AsksAgain, Conflicts, ControlText, Controls, Duplicates, Mojibake, Normalise, Pass, Pii, PiiAction, RunsOn,
     SetPass, Structure, TokenCounter, Trim, Truncated, Verdict,
 };
-use crate::record::Record;
 use crate::registry::{Registry, Stage};
 use crate::text::sha256_hex;
+use foehn_record::Record;
 
 /// The passes that a set goes through: those that look at one record, then those that compare records; and the audits of
 /// what is kept.
@@ -231,7 +231,7 @@ pub struct Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

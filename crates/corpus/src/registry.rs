@@ -194,7 +194,7 @@ impl Settings<'_> {
 
     /// The path of a file that the settings name, which is relative to the pipeline file.
     pub fn beside(&self, file: &Path) -> PathBuf {
-        crate::file::folder(self.path).join(file)
+        foehn_files::folder_of(self.path).join(file)
     }
 }
 

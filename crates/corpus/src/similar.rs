@@ -5,8 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Record, Role};
 use crate::text::normalised;
+use foehn_record::{Record, Role};
 
 /// What a shingle is a run of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

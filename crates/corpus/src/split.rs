@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::record::Record;
 use crate::text::hash;
+use foehn_record::Record;
 
 /// Splits records into a training and a validation set, of which the second has about `fraction` of the records.
 ///
@@ -126,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     fn record(index: usize, group: Option<u8>, label: u8) -> Record {
         Record {

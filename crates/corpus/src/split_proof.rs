@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::pass::NearDuplicates;
-use crate::record::{Record, Role};
 use crate::similar::{PrefixIndex, jaccard};
 use crate::split::{Group, split_by};
 use crate::text::{hash, normalised};
+use foehn_record::{Record, Role};
 
 /// What stands on both sides of a split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -209,8 +209,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Message;
     use crate::{Part, split};
+    use foehn_record::Message;
 
     fn record(id: usize, group: Option<&str>, prompt: &str, answer: &str) -> Record {
         Record {

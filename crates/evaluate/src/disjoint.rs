@@ -1,6 +1,6 @@
 //! Probes that training must not have seen.
 
-use foehn_corpus::Record;
+use foehn_record::Record;
 
 use crate::error::Shared;
 use crate::{Error, Result, Suite};

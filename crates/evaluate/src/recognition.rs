@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use foehn_corpus::{Message, Role};
 use foehn_kernels::{Targets, token_log_probs};
 use foehn_mistral::Packed;
+use foehn_record::{Message, Role};
 use foehn_tokens::{Batch, Sample};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,5 @@
 //! What comes out of an evaluation, as JSON and as text.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -46,21 +45,16 @@ impl Report {
         })
     }
 
-    /// Writes the report as JSON: into a file beside `path`, synced, then renamed.
+    /// Writes the report as JSON, whole or not at all.
     ///
     /// # Errors
     /// [`Error::Write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let failed = |source| Error::Write { path: path.to_owned(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
         text.push('\n');
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        foehn_files::write(path, text.as_bytes()).map_err(failed)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Does an answer end where it should?
 
-use foehn_corpus::{ControlText, Message, Pass, Record, Role, RunsOn};
+use foehn_corpus::{ControlText, Pass, RunsOn};
 use foehn_generate::{GenerateConfig, Generation, StopReason, generate};
+use foehn_record::{Message, Record, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::disjoint::words;

@@ -8,10 +8,10 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Folder, small};
-use foehn_corpus::{Message, Role};
 use foehn_evaluate::{Error, EvaluateConfig, Report, Run, Subject, compare, evaluate, score_labels};
 use foehn_generate::StopReason;
 use foehn_mistral::Packed;
+use foehn_record::{Message, Role};
 use model::Tiny;
 
 impl Tiny {

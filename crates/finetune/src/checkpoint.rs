@@ -118,14 +118,9 @@ pub(crate) fn remove_older(folder: &Path, step: usize, keep: usize, best: Option
     Ok(())
 }
 
-/// Writes a file beside its place, syncs and renames it.
+/// Writes a file, whole or not at all.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |source| Error::File { path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    foehn_files::write(path, bytes).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 /// All checkpoints, oldest first: their names sort by step.

@@ -1,7 +1,7 @@
 //! Records to masked samples, checked once.
 
-use foehn_corpus::Record;
 use foehn_mistral::MistralConfig;
+use foehn_record::Record;
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 
 use crate::Error;

@@ -46,7 +46,7 @@ impl Folder {
         }
         check(path, resumes)?;
         for folder in [path.to_owned(), path.join("adapter"), path.join("checkpoints")] {
-            remove_left_overs(&folder)?;
+            foehn_files::remove_left_overs(&folder).map_err(|(path, source)| Error::File { path, source })?;
         }
         Ok(Self { path: path.to_owned(), resumes, _lock: lock })
     }
@@ -86,18 +86,4 @@ fn check(path: &Path, resumes: bool) -> Result<(), Error> {
         false if is_begun || path.join("adapter").exists() => Err(Error::AlreadyThere { path: path.to_owned() }),
         _ => Ok(()),
     }
-}
-
-/// Removes what a run that was killed while it wrote has left.
-fn remove_left_overs(folder: &Path) -> Result<(), Error> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let (name, path) = (entry.file_name(), entry.path());
-        let name = name.to_string_lossy();
-        if name.starts_with(".partial-") || name.starts_with(".tmp") {
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(|source| Error::File { path, source })?;
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! A conversation that remembers what it has computed.
 
-use foehn_corpus::{Message, Role};
 use foehn_mistral::{KvCache, Mistral};
+use foehn_record::{Message, Role};
 use foehn_tokens::{ChatTemplate, Tokenizer};
 
 use crate::generate::generate_cached;

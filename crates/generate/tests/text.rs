@@ -5,8 +5,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{IM_END, Tiny};
-use foehn_corpus::{Message, Role};
 use foehn_generate::{Error, GenerateConfig, Generation, SamplingConfig, Session, StopReason, generate};
+use foehn_record::{Message, Role};
 
 fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {
     let sampling = SamplingConfig { temperature: 1.0, seed: 11, ..SamplingConfig::default() };

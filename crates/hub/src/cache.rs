@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -141,7 +141,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes JSON beside its place, syncs and renames it.
+/// Writes indented JSON, whole or not at all.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
     let mut text =
@@ -149,15 +149,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     text.push(b'\n');
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(io)?;
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default; a cache can be shared.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(io)?;
-    file.write_all(&text).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
+    foehn_files::write(path, &text).map_err(io)
 }
 
 #[cfg(test)]

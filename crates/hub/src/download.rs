@@ -180,10 +180,8 @@ impl Partial {
             return Err(error);
         }
         fs::rename(&path, &target).map_err(io("rename to", &target))?;
-        #[cfg(unix)]
-        if let Some(folder) = target.parent() {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync", folder))?;
-        }
+        let folder = foehn_files::folder_of(&target);
+        foehn_files::sync_folder(folder).map_err(io("sync", folder))?;
         Ok(found)
     }
 

@@ -235,14 +235,10 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_str(&text).map_err(|source| Error::Syntax { path: path.to_owned(), source })
 }
 
-/// Writes beside the place, syncs, renames.
+/// Writes indented JSON, whole or not at all.
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
     let failed = |source| Error::File { path: path.to_owned(), source };
     let mut text = serde_json::to_vec_pretty(value).map_err(|source| failed(source.into()))?;
     text.push(b'\n');
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    foehn_files::write(path, &text).map_err(failed)
 }

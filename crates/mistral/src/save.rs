@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::Tensor;
@@ -36,12 +35,15 @@ impl Mistral {
         };
         let metadata = [("format".into(), "pt".into())].into();
         save_safetensors_with(&folder.join("model.safetensors"), &specs, &metadata, values)?;
+        // Readers follow an index before they look for a single file: shards of an earlier model would win.
+        let index = folder.join("model.safetensors.index.json");
+        match fs::remove_file(&index) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&index)(error)),
+            _ => {}
+        }
         let path = folder.join("config.json");
         let text = format!("{:#}\n", self.config.to_json());
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed(&path))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed(&path))?;
-        file.persist(&path).map_err(|error| failed(&path)(error.error))?;
-        Ok(())
+        foehn_files::write(&path, text.as_bytes()).map_err(failed(&path))
     }
 
     /// Every weight under its name in Hugging Face's checkpoints.

@@ -1,6 +1,6 @@
 //! Whether a trainer would learn from a sample what its conversation teaches.
 
-use foehn_corpus::Message;
+use foehn_record::Message;
 
 use crate::{Error, Result, Sample, Tokenizer};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use foehn_corpus::Role;
+use foehn_record::Role;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -13,7 +13,7 @@
 //! token; the generation prompt is a prefix of the training sample; a trained turn ends in a token that generation stops on.
 //!
 //! ```
-//! use foehn_corpus::{Message, Role};
+//! use foehn_record::{Message, Role};
 //! use foehn_tokens::{Batch, ChatTemplate, TextStream, Tokenizer};
 //!
 //! # fn main() -> Result<(), foehn_tokens::Error> {

@@ -12,7 +12,7 @@ mod source;
 use std::ops::Range;
 use std::path::Path;
 
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, Sample, Tokenizer};

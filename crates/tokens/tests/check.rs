@@ -3,7 +3,7 @@
 mod common;
 
 use common::{PAIRS, assistant, conversation, pair, user};
-use foehn_corpus::Message;
+use foehn_record::Message;
 use foehn_tokens::{ChatTemplate, Error, Sample};
 use proptest::prelude::*;
 

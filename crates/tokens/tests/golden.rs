@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{PAIRS, Pair, assistant, golden, pair, system, user};
-use foehn_corpus::Message;
+use foehn_record::Message;
 use foehn_tokens::{Error, MistralVersion, TextStream};
 use serde::Deserialize;
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{PAIRS, Pair, conversation, text};
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 use foehn_tokens::TextStream;
 use proptest::prelude::*;
 

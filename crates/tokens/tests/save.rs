@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::gguf::{Value, pieces, write};
 use common::{assistant, fixture, golden, pair, user};
-use foehn_corpus::Message;
+use foehn_record::Message;
 use foehn_tokens::{ChatTemplate, Error, MistralVersion, Tokenizer};
 use serde_json::Value as Json;
 

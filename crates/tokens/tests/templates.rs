@@ -5,7 +5,7 @@ mod common;
 use std::error::Error as _;
 
 use common::{PAIRS, assistant, conversation, fixture, pair, system, user};
-use foehn_corpus::Message;
+use foehn_record::Message;
 use foehn_tokens::{ChatTemplate, Error, Sample, Tokenizer};
 use proptest::prelude::*;
 

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
+use foehn_files::Draft;
 use half::{bf16, f16};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -84,8 +84,7 @@ pub fn save_safetensors_with<'a, E: From<Error>>(
     let mut specs: Vec<&TensorSpec> = specs.iter().collect();
     specs.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
     let header = header(path, &specs, metadata)?;
-    atomically(path, |file| {
-        let mut writer = BufWriter::with_capacity(1 << 20, file);
+    atomically(path, |writer| {
         let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
         writer.write_all(&header).map_err(io)?;
         for spec in &specs {
@@ -94,33 +93,22 @@ pub fn save_safetensors_with<'a, E: From<Error>>(
                 let (name, shape, found) = (spec.name.clone(), spec.shape.clone(), values.len());
                 return Err(Error::ShapeMismatch { path: path.to_owned(), name, shape, found }.into());
             }
-            let broken = write_values(&mut writer, spec.dtype, &values).map_err(io)?;
+            let broken = write_values(writer, spec.dtype, &values).map_err(io)?;
             if let Some(index) = broken {
                 let (path, name, dtype) = (path.to_owned(), spec.name.clone(), spec.dtype.name());
                 return Err(Error::Unsaveable { path, name, index, value: values[index], dtype }.into());
             }
         }
-        writer.flush().map_err(io)?;
         Ok(())
     })
 }
 
-/// Runs `write` on a new file in `path`'s folder, then syncs it and renames it to `path`. On any error the file is removed.
-fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&File) -> Result<(), E>) -> Result<(), E> {
+/// Writes a file whole or not at all.
+fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&mut Draft) -> Result<(), E>) -> Result<(), E> {
     let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".foehn-").suffix(".partial");
-    // A temporary file is private by default; a model file should be as readable as any other that its owner writes.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(folder).map_err(io("create"))?;
-    write(file.as_file())?;
-    file.as_file().sync_all().map_err(io("sync"))?;
-    file.persist(path).map_err(|error| io("rename to")(error.error))?;
-    // The rename itself is only on disk once the folder is. Windows can't open a folder and needs no sync of it.
-    #[cfg(unix)]
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))?;
+    let mut draft = Draft::new(path).map_err(io("create"))?;
+    write(&mut draft)?;
+    draft.finish().map_err(io("finish"))?;
     Ok(())
 }
 

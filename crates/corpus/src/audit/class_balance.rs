@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Audit, Section, Tally};
-use crate::record::Record;
+use foehn_record::Record;
 
 /// Counts the records of each class, and of each class within the values of another key.
 #[derive(Clone, Debug, Deserialize)]

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Audit, Section, Tally};
-use crate::record::Record;
 use crate::similar::Part;
 use crate::text::words;
+use foehn_record::Record;
 
 /// Finds the words that give a record's class away, so that a model could learn them in place of the task.
 ///
@@ -178,7 +178,7 @@ impl Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     const CLASSES: [&str; 3] = ["Auditory", "Gustatory", "Visual"];
 

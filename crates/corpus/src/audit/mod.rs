@@ -10,7 +10,7 @@ use serde::Serialize;
 pub use class_balance::{ClassBalance, ClassBalanceReport, ClassCount};
 pub use class_words::{ClassWord, ClassWords, ClassWordsReport};
 
-use crate::record::Record;
+use foehn_record::Record;
 
 /// A count over the records that cleaning keeps.
 pub trait Audit: Debug + Send + Sync {

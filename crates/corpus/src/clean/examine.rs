@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::facts::Facts;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::read::{Line, Place, Unreadable};
-use crate::record::{Message, Record};
 use crate::report::{Change, Shown};
 use crate::text::content_id;
+use foehn_record::{Message, Record};
 
 /// Runs the passes over single records.
 pub(super) struct Examiner<'a> {

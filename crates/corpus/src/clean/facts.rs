@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::pass::Language;
-use crate::record::{Record, Role};
 use crate::report::{Distributions, LabelCounts, Lengths};
 use crate::similar::Part;
+use foehn_record::{Record, Role};
 
 /// Keys with more texts than this are no labels, but names or free text.
 const MAX_LABELS: usize = 40;

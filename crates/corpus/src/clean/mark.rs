@@ -1,14 +1,14 @@
 //! The mark of a clean file: which pipeline made it, and of which bytes that is true.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::file::{Draft, write_error};
+use crate::file::{write_error, write_json};
 use crate::report::Report;
 
 /// What stands beside a clean file.
@@ -57,10 +57,7 @@ pub(super) fn set(out: &Path, report: &Report) -> Result<()> {
     }
     let sha256 = sha256_of(out).map_err(|source| Error::Open { path: out.into(), source })?;
     let mark = Mark { pipeline: report.pipeline.clone(), sha256, records: report.kept };
-    let mut draft = Draft::new(&path)?;
-    let written = serde_json::to_writer_pretty(&mut draft, &mark).map_err(io::Error::from);
-    written.and_then(|()| draft.write_all(b"\n")).map_err(|source| write_error(&path, source))?;
-    draft.finish()
+    write_json(&path, &mark)
 }
 
 fn read(path: &Path) -> Option<Mark> {

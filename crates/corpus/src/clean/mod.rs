@@ -42,11 +42,9 @@ pub struct CleanConfig {
 /// It is [`clean_with`] and [`Report::save`]; the memory that it takes is described there.
 ///
 /// # Errors
-/// Those of [`clean_with`] and of [`Report::save`], and [`Error::SameOutput`].
+/// Those of [`clean_with`] and of [`Report::save`].
 pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline) -> Result<Report> {
-    if out == report {
-        return Err(Error::SameOutput { path: out.into() });
-    }
+    foehn_files::check_outputs(inputs, &[out, report, &mark_path(out)])?;
     let config = CleanConfig { out: Some(out.into()), ..CleanConfig::default() };
     let account = clean_with(inputs, pipeline, &config)?;
     account.save(report)?;
@@ -65,13 +63,16 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
 /// batches of 256 KiB, or of one longer record.
 ///
 /// # Errors
-/// Any error of [`read`](crate::read) and of its iterator, [`Error::OutputFormat`], [`Error::NoTokenCounter`],
-/// [`Error::Keep`] and [`Error::Write`]. That nothing is kept is no error here, but one of [`Report::require_kept`].
+/// Any error of [`read`](crate::read) and of its iterator, [`Error::Outputs`] where an output is an input or cannot be written,
+/// [`Error::OutputFormat`], [`Error::NoTokenCounter`], [`Error::Keep`] and [`Error::Write`]. That nothing is kept is no error here, but one of [`Report::require_kept`].
 pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig) -> Result<Report> {
     let format = config.out.as_deref().map(Format::of).transpose()?;
     pipeline.check_ready()?;
     // A name that is mistyped is told before hours of work are done for the others.
     inputs.iter().try_for_each(|input| check_file(input))?;
+    if let Some(out) = &config.out {
+        foehn_files::check_outputs(inputs, &[out, &mark_path(out)])?;
+    }
     let threads = config.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let shown = pipeline.passes().iter().map(|_| false.into()).collect();
     let examiner = Examiner { pipeline, keep: &config.keep, shown };

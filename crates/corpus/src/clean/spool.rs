@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use crate::record::Record;
+use foehn_record::Record;
 
 /// A temporary file of records, each with its id and its line of JSON. The system removes it, whatever happens.
 pub(super) struct Spool {

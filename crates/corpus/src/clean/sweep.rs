@@ -10,7 +10,7 @@ use super::examine::{Examined, Examiner, Fate};
 use super::facts::FactTally;
 use super::spool::{Spool, Spooled};
 use crate::error::Result;
-use crate::file::{folder, write_error};
+use crate::file::write_error;
 use crate::pass::{Finding, SetPass, Sketch, Verdict};
 use crate::pipeline::Pipeline;
 use crate::read::Place;
@@ -61,7 +61,7 @@ pub(super) type Cases = Vec<Option<Box<Case>>>;
 impl<'a> Sweep<'a> {
     pub fn new(examiner: &'a Examiner<'a>, out: Option<&Path>) -> Result<Self> {
         let pipeline = examiner.pipeline;
-        let near = out.map_or_else(std::env::temp_dir, |out| folder(out).to_owned());
+        let near = out.map_or_else(std::env::temp_dir, |out| foehn_files::folder_of(out).to_owned());
         let spool = Spool::new(&near).map_err(|source| write_error(out.unwrap_or(&near), source))?;
         let passes = pipeline.passes().iter().map(|pass| pass.name());
         let set_passes = pipeline.set_passes().iter().map(|pass| pass.name());

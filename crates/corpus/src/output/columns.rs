@@ -16,7 +16,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 
 /// A row group is closed once its records have so many bytes as JSON, which bounds what is held in memory.
 const GROUP_BYTES: usize = 16 << 20;

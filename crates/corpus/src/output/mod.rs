@@ -9,8 +9,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::error::{Error, Result};
-use crate::file::{Draft, write_error};
-use crate::record::Record;
+use foehn_files::Draft;
+
+use crate::file::write_error;
+use foehn_record::Record;
 
 pub(crate) use columns::Columns;
 use columns::Table;
@@ -67,20 +69,20 @@ impl Format {
 /// A file of records that is being written. It appears when it is [finished](Self::finish).
 pub(crate) struct Output<'a> {
     path: &'a Path,
-    sink: Sink<'a>,
+    sink: Sink,
 }
 
-enum Sink<'a> {
-    Lines(Draft<'a>),
-    Gzip(GzEncoder<Draft<'a>>),
-    Zstd(zstd::Encoder<'static, Draft<'a>>),
-    Parquet(Table<Draft<'a>>),
+enum Sink {
+    Lines(Draft),
+    Gzip(GzEncoder<Draft>),
+    Zstd(zstd::Encoder<'static, Draft>),
+    Parquet(Table<Draft>),
 }
 
 impl<'a> Output<'a> {
     /// A file of the format; `columns` have to know every record that a Parquet file will hold.
     pub fn new(path: &'a Path, format: Format, columns: Columns) -> Result<Self> {
-        let draft = Draft::new(path)?;
+        let draft = Draft::new(path).map_err(|source| write_error(path, source))?;
         let failed = |source| write_error(path, source);
         let sink = match format {
             Format::Lines => Sink::Lines(draft),
@@ -115,7 +117,7 @@ impl<'a> Output<'a> {
             Sink::Zstd(encoder) => encoder.finish(),
             Sink::Parquet(table) => table.finish(),
         };
-        draft.map_err(|source| write_error(self.path, source))?.finish()
+        draft.and_then(Draft::finish).map_err(|source| write_error(self.path, source))
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::skeleton::{Skeleton, asks_for_turns, later_requests, leads_in, led_requests, requests};
 use super::{Finding, SetPass, Sketch};
-use crate::record::{Record, Role};
 use crate::text::mask_quotes;
+use foehn_record::{Record, Role};
 
 /// Rejects a record whose answer goes on, after its first sentence or its first few words, to ask a question of the
 /// dataset's own, and answers it. One that asks it and leaves it open, or that leads to it, or whose prompt asks for
@@ -111,7 +111,7 @@ fn pairs<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = &'a [u64; 2]> + use<'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     const ASKED: &str = "What modality is: 'Her eyes sparkled'?";
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::duplicates::hash_prefixes;
 use super::{Finding, SetPass, Sketch};
 use crate::meaning::{exact_form, label};
-use crate::record::{Record, Role};
 use crate::text::{hash, quoted_span};
+use foehn_record::{Record, Role};
 
 /// Rejects all the records that answer the same question with different short answers: nobody knows which is right.
 ///
@@ -108,7 +108,7 @@ fn questions<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = ([u64; 2], u64)> +
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     fn record(task: &str, prompt: &str, answer: &str) -> Record {
         Record {

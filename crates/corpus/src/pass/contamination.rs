@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::Pass;
 use super::settings::{positive, share};
 use crate::error::{Error, Result};
-use crate::record::Record;
 use crate::similar::{HashedMap, PrefixIndex, Unit, combined, hash_bytes, jaccard, text_shingles};
 use crate::text::{normalised, quoted_span, sentences};
+use foehn_record::Record;
 
 /// The settings of [`Contamination`].
 #[derive(Clone, Debug, Deserialize)]

@@ -6,8 +6,8 @@ use regex::Regex;
 
 use super::Pass;
 use super::skeleton::pattern as new;
-use crate::record::{Record, Role};
 use crate::text::mask_quotes;
+use foehn_record::{Record, Role};
 
 /// Rejects a record with the control text of a chat template in a message: `<|im_start|>`, `[INST]`, `</s>` and their like.
 ///
@@ -162,7 +162,7 @@ fn piped(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     #[test]
     fn control_texts_are_told_from_brackets() {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Finding, SetPass, Sketch};
 use crate::meaning::{exact_form, folded_form, is_caseless};
-use crate::record::{Record, Role};
 use crate::text::hash;
+use foehn_record::{Record, Role};
 
 /// Rejects all but the first of the records that have the same messages, but for spacing, the punctuation of prose, and
 /// capitals that say nothing: in a text all of small letters or all of capitals none does.
@@ -74,7 +74,7 @@ fn prefixes(record: &Record, form: impl Fn(&str) -> String) -> Vec<[u64; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

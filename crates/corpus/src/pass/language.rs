@@ -4,9 +4,9 @@ use serde::{Deserialize, Deserializer};
 use whatlang::{Detector, Lang};
 
 use super::Pass;
-use crate::record::Record;
 use crate::similar::Part;
 use crate::text::outside_code;
+use foehn_record::Record;
 
 /// Rejects a record with a message in none of the languages that are asked for; by default, any language is.
 ///
@@ -114,7 +114,7 @@ fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     const GERMAN: &str =
         "Der Hafen liegt still, und über dem Wasser hängt ein grauer Nebel, durch den kaum ein Licht zu sehen ist.";

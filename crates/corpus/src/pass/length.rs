@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Pass;
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 
 /// Counts tokens. This crate knows no tokenizer, so the caller gives one; a closure over a text is one.
 pub trait TokenCounter: Send + Sync {
@@ -124,7 +124,7 @@ fn outside(count: impl Fn() -> usize, min: Option<usize>, max: Option<usize>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     #[track_caller]
     fn check(pass: &Length, prompt: &str, answer: &str, expected: Option<&str>) {

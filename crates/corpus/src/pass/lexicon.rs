@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::Pass;
 use crate::error::{Error, Result};
-use crate::record::{Record, Role};
 use crate::text::words;
+use foehn_record::{Record, Role};
 
 /// Words and the one class, such as a sense, that each belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Pass for OffTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     fn lexicon(lists: &[(&str, &[&str])]) -> Result<SenseLexicon> {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();

@@ -7,7 +7,7 @@ use regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
 
 use super::{Pass, repair_messages};
-use crate::record::Record;
+use foehn_record::Record;
 
 /// What a pass does with what it finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,7 +177,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     fn record(answer: &str) -> Record {
         Record {

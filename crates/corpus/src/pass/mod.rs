@@ -45,7 +45,7 @@ pub use unicode::{Controls, Normalise, Trim};
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Record;
+use foehn_record::Record;
 
 /// A pass that looks at one record by itself.
 ///

@@ -1,7 +1,7 @@
 //! UTF-8 that was once read as Windows-1252 or Latin-1, turned back.
 
 use super::{Pass, repair_messages};
-use crate::record::Record;
+use foehn_record::Record;
 
 /// Repairs mojibake (`â€œ` for `“`, `Ã©` for `é`), also where it happened several times over, and rejects a record that
 /// holds U+FFFD, the mark of a character that was lost.

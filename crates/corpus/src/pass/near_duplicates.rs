@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::settings::{few, positive, share};
 use super::{Finding, SetPass, Sketch};
 use crate::meaning::{label, pivots};
-use crate::record::{Record, Role};
 use crate::similar::{Part, Unit, combined, hash_bytes, jaccard, minima, record_shingles};
+use foehn_record::{Record, Role};
 
 /// Rejects a record that is nearly the same as an earlier one that stays.
 ///
@@ -202,7 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

@@ -5,7 +5,7 @@ mod finders;
 use serde::{Deserialize, Serialize};
 
 use super::{Pass, repair_messages};
-use crate::record::Record;
+use foehn_record::Record;
 
 /// A kind of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::Pass;
-use crate::record::Record;
+use foehn_record::Record;
 
 /// Rejects a record with a trained answer that refuses, or that speaks of itself as a language model.
 ///

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::Pass;
 use super::settings::share;
-use crate::record::Record;
 use crate::text::{normalised, outside_code};
+use foehn_record::Record;
 use ngrams::{Ngrams, chars};
 
 /// Rejects a record with a trained answer that repeats itself, by the rules of Gopher (Rae et al. 2021, "Scaling Language

@@ -2,8 +2,8 @@
 
 use super::skeleton::{Skeleton, asks_for_turns, later_requests, leads_in, led_requests, requests};
 use super::{Pass, Verdict};
-use crate::record::{Record, Role};
 use crate::text::{mask_quotes, sentences};
+use foehn_record::{Record, Role};
 
 /// Rejects a record whose answer does not stop: it carries another turn's role marker (`User:`, `[User]`,
 /// `### Instruction`, a `Q:` after its first line), or asks the user's question again with another object.
@@ -183,7 +183,7 @@ fn is_role(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
         Record {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::Pass;
-use crate::record::{Record, Role};
+use foehn_record::{Record, Role};
 
 /// Rejects a conversation that no chat template can train on: it has to be an optional system message, then user and
 /// assistant in turn, the assistant last, no message empty, and at least one turn trained on.
@@ -59,7 +59,7 @@ fn name(role: Role) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Message;
+    use foehn_record::Message;
 
     #[track_caller]
     fn check(turns: &str, expected: Option<&str>) {

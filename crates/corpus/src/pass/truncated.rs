@@ -3,8 +3,8 @@
 mod shape;
 
 use super::{Pass, Verdict};
-use crate::record::Record;
 use crate::text::sentences;
+use foehn_record::Record;
 use shape::{in_fence, in_json, is_code, is_fields, is_sign_off};
 
 /// Rejects a record with a trained answer that breaks off, and flags one that may.

@@ -3,7 +3,7 @@
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::{Pass, repair_messages};
-use crate::record::Record;
+use foehn_record::Record;
 
 /// Writes text in Unicode's normal form C with `\n` as its line ending, and removes characters of no width.
 ///
@@ -118,7 +118,7 @@ fn is_unwanted_control(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Message, Role};
+    use foehn_record::{Message, Role};
 
     #[track_caller]
     fn check(pass: &dyn Pass, text: &str, expected: &str) {

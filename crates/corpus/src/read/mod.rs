@@ -18,9 +18,9 @@ use serde_json::{Map, Value};
 pub use fault::Fault;
 
 use crate::error::{Error, Result};
-use crate::record::Record;
 use crate::text::content_id;
 use columnar::Columnar;
+use foehn_record::Record;
 use lines::{Chunk, Elements, LIMIT, Lines};
 use packed::{Input, Stream};
 use table::Table;

@@ -10,7 +10,7 @@
 use serde_json::{Map, Value};
 
 use super::Fault;
-use crate::record::{Message, Record, Role};
+use foehn_record::{Message, Record, Role};
 
 type Result<T> = std::result::Result<T, Fault>;
 

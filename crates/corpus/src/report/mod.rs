@@ -5,14 +5,12 @@ mod page;
 mod samples;
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::audit::Section;
 use crate::error::{Error, Result};
-use crate::file::{Draft, write_error};
 use crate::read::Place;
 
 pub use lengths::{Bin, Distributions, LabelCounts, Lengths};
@@ -115,10 +113,7 @@ impl Report {
     /// # Errors
     /// [`Error::Write`](crate::Error::Write).
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut draft = Draft::new(path)?;
-        let written = serde_json::to_writer_pretty(&mut draft, self).map_err(Into::into);
-        written.and_then(|()| draft.write_all(b"\n")).map_err(|source| write_error(path, source))?;
-        draft.finish()
+        crate::file::write_json(path, self)
     }
 
     /// Writes the account as one page of HTML for people. It holds everything that it shows: it needs no network and no script.
@@ -126,9 +121,7 @@ impl Report {
     /// # Errors
     /// [`Error::Write`](crate::Error::Write).
     pub fn save_page(&self, path: &Path) -> Result<()> {
-        let mut draft = Draft::new(path)?;
-        draft.write_all(self.to_html().as_bytes()).map_err(|source| write_error(path, source))?;
-        draft.finish()
+        crate::file::write(path, &self.to_html())
     }
 
     /// The page that [`save_page`](Self::save_page) writes.

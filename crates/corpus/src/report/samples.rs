@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::PassReport;
 use crate::pipeline::Pipeline;
 use crate::read::{EXCERPT, Place};
-use crate::record::{Message, Role};
+use foehn_record::{Message, Role};
 
 /// How many records of a reason, and repairs of a pass, are shown.
 const SAMPLES: usize = 10;

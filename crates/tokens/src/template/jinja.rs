@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 use minijinja::context;
 
 use crate::tokenizer::{Position, Strips};

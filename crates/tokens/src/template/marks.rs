@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Range, RangeInclusive};
 
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 
 use crate::{Error, Result, Tokenizer};
 

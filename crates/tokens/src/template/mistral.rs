@@ -10,7 +10,7 @@
 //!
 //! The `▁` after a control token is the tokenizer's: with a Tekken tokenizer the same template gives V3-Tekken and V7-Tekken.
 
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 
 use crate::{Error, Result, Tokenizer};
 

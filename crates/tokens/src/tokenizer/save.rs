@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, create_dir_all};
-use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -200,11 +199,7 @@ fn text(value: &Value) -> Vec<u8> {
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(name);
-    let failed = |source| Error::Write { path: path.clone(), source };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
-    Ok(())
+    foehn_files::write(&path, bytes).map_err(|source| Error::Write { path, source })
 }
 
 fn unsaveable(path: &Path, reason: String) -> Error {

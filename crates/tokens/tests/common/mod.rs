@@ -6,7 +6,7 @@ pub mod gguf;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use foehn_corpus::{Message, Role};
+use foehn_record::{Message, Role};
 use foehn_tokens::{ChatTemplate, MistralVersion, Tokenizer};
 use proptest::prelude::*;
 

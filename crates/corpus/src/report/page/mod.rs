@@ -8,8 +8,8 @@ use std::fmt::Write;
 
 use super::{Change, Reason, Rejection, Report, Sample, Turn};
 use crate::read::Place;
-use crate::record::Role;
 use crate::registry::Registry;
+use foehn_record::Role;
 use text::{escape, escaped, marked, number, percent, sentence};
 
 const STYLE: &str = include_str!("style.css");

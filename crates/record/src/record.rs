@@ -32,6 +32,21 @@ impl Message {
         Self { role, content: content.into(), weight: None }
     }
 
+    /// What the person says.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new(Role::User, content)
+    }
+
+    /// What the model says.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new(Role::Assistant, content)
+    }
+
+    /// Instructions that precede the conversation.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new(Role::System, content)
+    }
+
     /// Whether the loss covers this message: an assistant turn whose weight is not 0.
     pub fn is_trained(&self) -> bool {
         self.role == Role::Assistant && self.weight != Some(0)
@@ -57,6 +72,16 @@ pub struct Record {
 }
 
 impl Record {
+    /// A conversation without id, group and metadata.
+    pub fn new(messages: Vec<Message>) -> Self {
+        Self { id: None, messages, metadata: serde_json::Map::new(), group: None }
+    }
+
+    /// A question and its answer.
+    pub fn pair(question: impl Into<String>, answer: impl Into<String>) -> Self {
+        Self::new(vec![Message::user(question), Message::assistant(answer)])
+    }
+
     /// The text of a metadata key, where there is one and it is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).and_then(serde_json::Value::as_str)

@@ -1,0 +1,22 @@
+//! Files that appear whole or not at all, and whether two paths name the same one.
+//!
+//! Every file that Foehn writes goes through [`Draft`] (or [`write()`]): it is written beside its place, synced, and renamed,
+//! and then its folder is synced. A crash at any instant leaves the old file or the new one. The new file has the mode that
+//! the process's mask gives to any file, not the owner-only mode of a temporary file.
+//!
+//! [`check_outputs`] refuses an output that is also an input or another output, however the paths are spelled.
+//!
+//! ```
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("report.json");
+//! foehn_files::write(&path, b"{}\n")?;
+//! assert_eq!(std::fs::read(&path)?, b"{}\n");
+//! assert!(foehn_files::check_outputs(&[&path], &[&folder.path().join("./report.json")]).is_err());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod draft;
+mod identity;
+
+pub use draft::{Draft, folder_of, remove_left_overs, sync_folder, write};
+pub use identity::{Conflict, check_outputs, is_empty_or_absent, is_same, resolved};

@@ -1,0 +1,15 @@
+//! Messages, roles and records: what Foehn's crates pass to each other.
+//!
+//! Parsers, cleaning, templates and models live in other crates.
+//!
+//! ```
+//! use foehn_record::{Record, Role};
+//!
+//! let record = Record::pair("What modality is: 'A bell rang'?", "Auditory");
+//! assert_eq!(record.messages[1].role, Role::Assistant);
+//! assert!(record.messages[1].is_trained());
+//! ```
+
+mod record;
+
+pub use record::{Message, Record, Role};
