@@ -99,14 +99,16 @@ pub fn answer(
 
 /// Why an answer counts as going on to a further question. It does where
 ///
-/// - the pass `runs-on` of `foehn-corpus` would reject it: it carries a role's marker (`User:`, `### Instruction`, a later
+/// - the pass `runs-on` of `foehn-corpus` would reject or flag it: it carries a role's marker (`User:`, `### Instruction`, a later
 ///   `Q:`), or a sentence after the first asks its own question again with another object; or
 /// - it holds, anywhere but at its start, the words of one of the suite's questions in their order within one line, the
 ///   words up to the first placeholder without a gap (`what modality is`, `describe … using the … modality`); or
 /// - a line after its first is nothing but a label: it answers a question that nobody asked.
 pub fn goes_on(suite: &Suite, question: &str, answer: &str) -> Option<String> {
     let turns = vec![Message::new(Role::User, question), Message::new(Role::Assistant, answer)];
-    if let Some(reason) = RunsOn.check(&record(turns)) {
+    // What cleaning would flag and keep, since an author may have meant it, no model has meant.
+    let answered = record(turns);
+    if let Some(reason) = RunsOn.check(&answered).or_else(|| RunsOn.doubt(&answered)) {
         return Some(reason);
     }
     let patterns = suite.questions().iter().map(String::as_str).chain([suite.production_question()]);
@@ -152,7 +154,8 @@ fn control_text(subject: Subject<'_>, generation: &Generation) -> Option<String>
     if let Some(&id) = spoken.iter().find(|id| tokenizer.is_control(**id)) {
         return Some(tokenizer.token_text(id).unwrap_or_default().to_owned());
     }
-    ControlText.check(&record(vec![Message::new(Role::Assistant, generation.text.as_str())]))
+    let answer = record(vec![Message::new(Role::Assistant, generation.text.as_str())]);
+    ControlText.check(&answer).or_else(|| ControlText.doubt(&answer))
 }
 
 fn record(messages: Vec<Message>) -> Record {

@@ -131,8 +131,8 @@ fn settings_of_nothing_are_refused() {
 
 #[test]
 fn broken_weights_are_an_error() {
-    // Products of three such weights overflow: NaN itself can no longer be loaded.
-    let tiny = Tiny::new(8, 1e15);
+    // Sums over such a head overflow: NaN itself can no longer be loaded.
+    let tiny = Tiny::with_head(8, 1.0, f32::MAX);
     let error = evaluate("tiny", tiny.subject(), &small(), &EvaluateConfig::default(), &mut |_, _| {}).unwrap_err();
     assert!(matches!(&error, Error::NonFiniteScore { label, .. } if label == "Visual"), "{error}");
 }

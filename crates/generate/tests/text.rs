@@ -109,8 +109,8 @@ fn a_session_takes_back_what_it_could_not_answer() {
 
 #[test]
 fn broken_weights_are_an_error() {
-    // Products of three such weights overflow: NaN itself can no longer be loaded.
-    let tiny = Tiny::new(3, 1e15);
+    // Sums over such a head overflow: NaN itself can no longer be loaded.
+    let tiny = Tiny::with_head(3, 1.0, f32::MAX);
     let config = GenerateConfig::default();
     let error = generate(&tiny.model, &tiny.tokenizer, &prompts(&tiny), &config, &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, Error::NonFiniteLogit { sequence: 0, length: 2, .. }), "{error}");

@@ -34,9 +34,14 @@ pub struct Tiny {
 
 impl Tiny {
     pub fn new(seed: u64, scale: f32) -> Self {
+        Self::with_head(seed, scale, scale)
+    }
+
+    /// The head's weights have a scale of their own.
+    pub fn with_head(seed: u64, scale: f32, head: f32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = write_config(folder.path());
-        write_weights(folder.path(), &config, seed, scale);
+        write_weights(folder.path(), &config, seed, [scale, head]);
         write_tokenizer(folder.path());
         let tokenizer = Tokenizer::open(folder.path()).unwrap();
         let template = ChatTemplate::jinja(CHATML, &tokenizer).unwrap();
@@ -59,7 +64,7 @@ fn write_config(folder: &Path) -> MistralConfig {
     MistralConfig::from_json(text).unwrap()
 }
 
-fn write_weights(folder: &Path, config: &MistralConfig, seed: u64, scale: f32) {
+fn write_weights(folder: &Path, config: &MistralConfig, seed: u64, [scale, head]: [f32; 2]) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (d_model, inner) = (config.hidden_size, config.intermediate_size);
     let keys = config.num_key_value_heads * config.head_dim;
@@ -88,6 +93,7 @@ fn write_weights(folder: &Path, config: &MistralConfig, seed: u64, scale: f32) {
         .map(|(name, shape)| {
             let count = shape.iter().product();
             let is_norm = shape.len() == 1;
+            let scale = if name == "lm_head" { head } else { scale };
             let mut value = || (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * scale;
             let values: Vec<f32> = (0..count).map(|_| if is_norm { 1.0 } else { value() }).collect();
             Tensor::f32(format!("{name}.weight"), shape, values)
