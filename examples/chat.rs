@@ -4,10 +4,11 @@
 
 mod common;
 
-use std::io::{BufRead, Write, stdin, stdout};
+use std::io::{BufRead, stdin};
 use std::process::ExitCode;
 
 use clap::Parser;
+use common::terminal::{say, show};
 use foehn::corpus::{Message, Role};
 use foehn::generate::{GenerateConfig, SamplingConfig, Session};
 
@@ -25,6 +26,9 @@ struct Arguments {
     /// The longest answer, in tokens
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
+    /// The room for the whole conversation, in tokens, where the model has as much
+    #[arg(long, default_value_t = 4096)]
+    context: usize,
     /// 0 always takes the most probable token
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
@@ -51,9 +55,6 @@ struct Arguments {
     stop: Vec<String>,
 }
 
-/// The room for a conversation, in tokens.
-const CONTEXT: usize = 4096;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
@@ -67,24 +68,29 @@ fn main() -> ExitCode {
         };
         let system = arguments.system.map(|text| Message::new(Role::System, text));
         let messages = system.into_iter().collect();
-        let mut session = Session::new(&base.model, &base.tokenizer, &base.template, config, CONTEXT, messages)?;
+        let mut session =
+            Session::new(&base.model, &base.tokenizer, &base.template, config, arguments.context, messages)?;
         let mut answer = |question: &str| -> anyhow::Result<()> {
             session.say(question, &mut |piece| {
-                print!("{piece}");
-                let _ = stdout().flush();
+                show(format_args!("{piece}"));
             })?;
-            println!();
+            say!("");
             Ok(())
         };
         if let Some(question) = &arguments.prompt {
             return answer(question);
         }
         eprint!("> ");
-        for line in stdin().lock().lines() {
-            let line = line?;
-            if !line.trim().is_empty() {
-                answer(&line)?;
-            }
+        let (mut input, mut line) = (stdin().lock(), Vec::new());
+        while input.read_until(b'\n', &mut line)? > 0 {
+            // Whatever is wrong with one line, the conversation stays as it was.
+            let answered = match std::str::from_utf8(&line) {
+                Ok(text) if text.trim().is_empty() => Ok(()),
+                Ok(text) => answer(text.trim_end_matches(['\r', '\n'])),
+                Err(error) => Err(anyhow::Error::new(error).context("this line is not UTF-8")),
+            };
+            answered.unwrap_or_else(|error| eprintln!("error: {error:#}"));
+            line.clear();
             eprint!("> ");
         }
         eprintln!();

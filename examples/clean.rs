@@ -7,16 +7,18 @@
 
 mod common;
 
+use common::terminal::say;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, Length, OffTarget, Pipeline, Registry, Report, SenseLexicon, Stage, clean_with, read,
+    CleanConfig, Length, OffTarget, Pipeline, Registry, Report, SenseLexicon, Stage, clean_with, mark_path, read,
 };
+use foehn::files::check_outputs;
 
 /// Reads JSONL, JSON, CSV or Parquet, packed with gzip or Zstandard or not, in chat, ShareGPT, Alpaca, prompt/completion or
 /// text form; writes clean chat JSONL or Parquet.
@@ -75,7 +77,7 @@ fn main() -> ExitCode {
     common::run(|| {
         foehn::device(&arguments.device)?;
         if arguments.passes {
-            Registry::default().passes().for_each(|(name, what)| println!("{name:<20}{what}"));
+            Registry::default().passes().for_each(|(name, what)| say!("{name:<20}{what}"));
             return Ok(());
         }
         let files = arguments.files()?;
@@ -138,15 +140,15 @@ impl Arguments {
         json.as_deref().map(|path| report.save(path)).transpose()?;
         page.as_deref().map(|path| report.save_page(path)).transpose()?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(report)?);
+            say!("{}", serde_json::to_string_pretty(report)?);
             return Ok(());
         }
-        println!("{report}");
+        say!("{report}");
         if !report.put_back.is_empty() {
-            println!("{} kept on request", report.put_back.len());
+            say!("{} kept on request", report.put_back.len());
         }
         for (what, path) in files {
-            path.iter().for_each(|path| println!("{what:<15}{}", path.display()));
+            path.iter().for_each(|path| say!("{what:<15}{}", path.display()));
         }
         Ok(())
     }

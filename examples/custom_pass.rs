@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use common::terminal::say;
 use foehn::corpus::{CleanConfig, Pass, Record, Registry, Stage, clean_with};
 use serde::Deserialize;
 
@@ -68,9 +69,9 @@ fn main() -> ExitCode {
         });
         let pipeline = registry.parse(PIPELINE, Path::new("pipeline.toml"))?;
         let report = clean_with(&[arguments.input], &pipeline, &CleanConfig::default())?;
-        println!("{report}");
+        say!("{report}");
         for rejection in report.rejections.iter().filter(|rejection| rejection.pass == "shouting").take(3) {
-            println!("line {}: {}", rejection.place.line, rejection.reason);
+            say!("line {}: {}", rejection.place.line, rejection.reason);
         }
         Ok(())
     })

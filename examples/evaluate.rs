@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use common::terminal::say;
 use foehn::corpus::read_clean;
 use foehn::evaluate::{EvaluateConfig, Report, Suite, check_disjoint};
 
@@ -65,8 +66,8 @@ fn main() -> ExitCode {
             report.save(path)?;
         }
         match arguments.json {
-            true => println!("{}", serde_json::to_string_pretty(&report)?),
-            false => println!("{report}"),
+            true => say!("{}", serde_json::to_string_pretty(&report)?),
+            false => say!("{report}"),
         }
         Ok(())
     })

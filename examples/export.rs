@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use common::terminal::say;
 use foehn::files::{folder_of, is_empty_or_absent, is_same};
 
 /// Writes model.safetensors (f32) and config.json of the base with the adapter merged, and its tokenizer and chat template.
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         let out = arguments.out.display();
         let written = base.tokenizer.save(&base.template, &arguments.out);
         written.with_context(|| format!("{out} holds the merged model, but not its tokenizer and template"))?;
-        println!("wrote {out} (f32 safetensors, config.json, tokenizer and chat template)");
+        say!("wrote {out} (f32 safetensors, config.json, tokenizer and chat template)");
         Ok(())
     })
 }

@@ -8,14 +8,15 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
+use common::terminal::say;
 use common::training::TrainingProgress;
-use foehn::Pretrained;
-use foehn::corpus::{OffTarget, Pipeline, Record, SenseLexicon, clean, read_clean, split_stratified};
+use foehn::corpus::{Record, split_stratified};
 use foehn::evaluate::{Answer, EvaluateConfig, Report, Suite, check_disjoint};
 use foehn::finetune::{Dataset, Folder, Outcome, Recipe, Run, train};
 use foehn::mistral::Base;
+use foehn::{Pretrained, TrainingData, training_data};
 
 /// Cleans the data, tunes a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
 #[derive(Parser)]
@@ -69,29 +70,29 @@ fn main() -> ExitCode {
         let recipe = arguments.recipe()?;
         let device = foehn::device(&arguments.device)?;
         let folder = if arguments.resume { Folder::resume(&arguments.out) } else { Folder::begin(&arguments.out) }?;
-        let records = cleaned(&recipe, &arguments.out)?;
+        let data = training_data(&recipe, &folder)?;
+        print_cleaning(&recipe, &data, &arguments.out);
         let mut base = Pretrained::load(&recipe.model, recipe.base, &device, &mut common::show_loading())?;
         let suite = if arguments.no_evaluation { None } else { Some(Suite::open(&arguments.suite)?) };
         let ask = |name: &str, base: &Pretrained| {
             suite.as_ref().map(|suite| common::evaluate(name, base, suite, &QUICK)).transpose()
         };
         if let Some(suite) = &suite {
-            check_disjoint(suite, &records)?;
+            check_disjoint(suite, &data.records)?;
         }
         let before = ask("before", &base)?;
-        let outcome = tune(&mut base, &recipe, records, folder)?;
+        let outcome = tune(&mut base, &recipe, data, folder)?;
         if let (Some(suite), Some(before), Some(after)) = (&suite, before, ask("after", &base)?) {
             let report = Report::new(suite, before, Some(after), recipe.seed)?;
             report.save(arguments.out.join("report.json"))?;
-            println!("{report}");
+            say!("{report}");
             print_answers(&report);
         }
-        let out = arguments.out.display();
-        println!("saved in {out}: adapter/, clean.jsonl, clean.report.json, metrics.jsonl, loss.svg, report.json");
+        print_files(&arguments.out);
         if let Some(adapter) = outcome.adapter {
             let base = if recipe.base == Base::Stored { String::new() } else { format!(" --base {}", recipe.base) };
             let chat = "cargo run --release --example chat --";
-            println!("talk to it:  {chat} --model {}{base} --adapter {}", recipe.model, adapter.display());
+            say!("talk to it:  {chat} --model {}{base} --adapter {}", recipe.model, adapter.display());
         }
         Ok(())
     })
@@ -107,29 +108,31 @@ const QUICK: EvaluateConfig = EvaluateConfig {
     scenes: Some(3),
 };
 
-/// Cleans the recipe's data into the run's folder.
-fn cleaned(recipe: &Recipe, out: &Path) -> Result<Vec<Record>> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let mut pipeline = recipe.pipeline.as_deref().map_or_else(|| Ok(Pipeline::default()), Pipeline::load)?;
-    if let Some(path) = &recipe.lexicon {
-        pipeline = pipeline.with(OffTarget::new(SenseLexicon::load(path)?));
+/// Says what became of the recipe's data.
+fn print_cleaning(recipe: &Recipe, data: &TrainingData, out: &Path) {
+    let name = recipe.data.display();
+    match &data.report {
+        None => say!("{name} is clean already: {} records, trained on as they are\n", data.records.len()),
+        Some(report) => say!(
+            "cleaned {name}: {} records read, {} kept, {} rejected (why: {})\n",
+            report.read,
+            report.kept,
+            report.rejected,
+            out.join("clean.report.json").display()
+        ),
     }
-    let (clean_path, report_path) = (out.join("clean.jsonl"), out.join("clean.report.json"));
-    let report = clean(std::slice::from_ref(&recipe.data), &clean_path, &report_path, &pipeline)?;
-    println!(
-        "cleaned {}: {} records read, {} kept, {} rejected (why: {})\n",
-        recipe.data.display(),
-        report.read,
-        report.kept,
-        report.rejected,
-        report_path.display()
-    );
-    Ok(read_clean(&clean_path)?)
 }
 
-fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, out: Folder) -> Result<Outcome> {
-    let manifest =
-        base.manifest(foehn::sha256_of_file(&out.path().join("clean.jsonl"))?, &mut common::show_loading())?;
+/// Says which of the run's files are there.
+fn print_files(out: &Path) {
+    let names = ["adapter/", "clean.jsonl", "clean.report.json", "metrics.jsonl", "loss.svg", "report.json"];
+    let there: Vec<&str> = names.into_iter().filter(|name| out.join(name).exists()).collect();
+    say!("saved in {}: {}", out.display(), there.join(", "));
+}
+
+fn tune(base: &mut Pretrained, recipe: &Recipe, data: TrainingData, out: Folder) -> Result<Outcome> {
+    let TrainingData { records, sha256, .. } = data;
+    let manifest = base.manifest(sha256, &mut common::show_loading())?;
     let (records, held_out) = match recipe.validation.fraction > 0.0 {
         true => split_stratified(records, recipe.validation.fraction, recipe.seed, "task")?,
         false => (records, Vec::new()),
@@ -140,9 +143,9 @@ fn tune(base: &mut Pretrained, recipe: &Recipe, records: Vec<Record>, out: Folde
     let training = dataset(&records)?;
     let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
     let run = Run { recipe, training: &training, validation: validation.as_ref(), manifest, out };
-    let mut progress = TrainingProgress::new();
+    let mut progress = TrainingProgress::new()?;
     let outcome = train(&mut base.model, run, &mut |event| progress.show(event))?;
-    progress.finish();
+    progress.finish()?;
     Ok(outcome)
 }
 
@@ -154,8 +157,8 @@ fn print_answers(report: &Report) {
         run.answers.iter().take(1).cloned().chain(descriptions.skip(1).step_by(6).take(2)).collect()
     };
     for (before, after) in some(&report.base).iter().zip(some(after)) {
-        println!("  question  {}", before.question);
-        println!("  before    {}", common::wrapped(&before.text, 12));
-        println!("  after     {}\n", common::wrapped(&after.text, 12));
+        say!("  question  {}", before.question);
+        say!("  before    {}", common::wrapped(&before.text, 12));
+        say!("  after     {}\n", common::wrapped(&after.text, 12));
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use common::terminal::say;
 use foehn::kernels::{Targets, token_log_probs};
 use foehn::mistral::{KvCache, Mistral, Packed};
 use foehn::tokens::{Batch, Sample};
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
             computed += size;
             waiting.clear();
             for row in log_probs {
-                println!("{}", serde_json::to_string(&row)?);
+                say!("{}", serde_json::to_string(&row)?);
             }
             Ok(())
         };

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use clap::Parser;
+use common::terminal::say;
 use foehn::generate::argmax;
 use foehn::mistral::KvCache;
 use serde_json::json;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
             }
             written.push((batch * decode) as f64 / start.elapsed().as_secs_f64());
         }
-        println!(
+        say!(
             "{}",
             json!({
                 "prefill_tok_s": common::median(read[1..].iter().copied()),

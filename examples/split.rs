@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Parser;
+use common::terminal::say;
 use foehn::corpus::{NearDuplicates, read_clean, split_proven, write_clean};
 use foehn::files::check_outputs;
 
@@ -56,17 +57,17 @@ fn main() -> ExitCode {
         write_clean(validation, &split.validation)?;
         let proof = &split.report;
         if arguments.json {
-            println!("{}", serde_json::to_string_pretty(proof)?);
+            say!("{}", serde_json::to_string_pretty(proof)?);
             return Ok(());
         }
         for (path, records, groups) in
             [(training, proof.training, proof.training_groups), (validation, proof.validation, proof.validation_groups)]
         {
-            println!("{}: {records} records in {groups} groups", path.display());
+            say!("{}: {records} records in {groups} groups", path.display());
         }
         let [groups, prompts, near] = [&proof.groups, &proof.prompts, &proof.near_duplicates].map(Vec::len);
-        println!("on both sides: {groups} groups, {prompts} prompts, {near} near-duplicates at {threshold} or more");
-        println!("the nearest of {} pairs compared: {:.3}", proof.compared, proof.nearest);
+        say!("on both sides: {groups} groups, {prompts} prompts, {near} near-duplicates at {threshold} or more");
+        say!("the nearest of {} pairs compared: {:.3}", proof.compared, proof.nearest);
         Ok(())
     })
 }

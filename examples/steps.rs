@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use common::terminal::say;
 use foehn::finetune::{AdamW, AdamWConfig, LossMean, gradients};
 use foehn::lora::{Adapter, LoraConfig, attach_trainable, detach, parameters, set_parameters};
 use foehn::tokens::Sample;
@@ -106,7 +107,7 @@ fn main() -> ExitCode {
             "computed_tokens": rows,
             "peak_rss_mib": common::peak_rss_mib(),
         });
-        println!("{report}");
+        say!("{report}");
         Ok(())
     })
 }

@@ -17,9 +17,11 @@
 //! ```
 
 mod device;
+mod job;
 mod pretrained;
 
 pub use device::{DeviceError, available, device};
+pub use job::{JobError, TrainingData, training_data};
 pub use pretrained::{LoadError, Loading, Network, Pretrained, load_text, sha256_of_file};
 
 pub use burn;

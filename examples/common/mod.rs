@@ -2,12 +2,14 @@
 #![allow(dead_code)] // Each example uses its own part.
 
 pub mod gate;
+pub mod terminal;
 pub mod training;
 
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use self::terminal::say;
 use anyhow::{Context, Result};
 use clap::Args;
 use foehn::burn::tensor::Device;
@@ -168,14 +170,14 @@ pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateC
 /// Prints a conversation as the model sees it, its trained tokens marked.
 pub fn print_marked(name: &str, record: &Record, sample: &Sample, tokenizer: &Tokenizer) {
     let (turns, supervised) = (record.messages.len(), sample.supervised());
-    println!("{name}: {turns} turns, {} tokens, {supervised} trained (marked)", sample.len());
+    say!("{name}: {turns} turns, {} tokens, {supervised} trained (marked)", sample.len());
     let (on, off) = if stdout().is_terminal() { ("\x1b[7m", "\x1b[0m") } else { ("[", "]") };
     let mut line = String::new();
     for (&id, &trained) in sample.input_ids().iter().zip(sample.loss_mask()) {
         let text = tokenizer.decode(&[id], false);
         line += &if trained { format!("{on}{text}{off}") } else { text };
     }
-    println!("{line}\n  ids {:?}\n", sample.input_ids());
+    say!("{line}\n  ids {:?}\n", sample.input_ids());
 }
 
 /// A text in lines of up to 100 columns, the later ones indented by `indent`.
@@ -193,14 +195,20 @@ pub fn wrapped(text: &str, indent: usize) -> String {
     out
 }
 
-/// Runs an example: an error is printed with its causes, and the exit status is 1.
+/// Runs an example: an error is printed with its causes, and the exit status is 1; after a signal it is 128 and its number.
 pub fn run(main: impl FnOnce() -> Result<()>) -> ExitCode {
     foehn::kernels::keep_freed_memory();
     match main() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<terminal::Stopped>() {
+            Some(stopped) => {
+                eprintln!("{stopped}");
+                ExitCode::from(stopped.status)
+            }
+            None => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

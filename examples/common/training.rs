@@ -1,5 +1,6 @@
 //! What a person sees of a training run.
 
+use super::terminal::{Interrupt, Stopped, say};
 use std::ops::ControlFlow;
 
 use foehn::finetune::Event;
@@ -7,6 +8,7 @@ use indicatif::ProgressBar;
 
 /// A progress bar with an ETA, a line of figures now and then, and at the end what the packing saved.
 pub struct TrainingProgress {
+    interrupt: Interrupt,
     bar: ProgressBar,
     tokens: usize,
     rows: usize,
@@ -15,14 +17,23 @@ pub struct TrainingProgress {
 }
 
 impl TrainingProgress {
-    pub fn new() -> Self {
-        Self { bar: super::progress("training", 0), tokens: 0, rows: 0, examples: 0, seconds: 0.0 }
+    /// Watches for signals from here on.
+    pub fn new() -> std::io::Result<Self> {
+        super::terminal::go_on_without_reader();
+        Ok(Self {
+            interrupt: Interrupt::watch()?,
+            bar: super::progress("training", 0),
+            tokens: 0,
+            rows: 0,
+            examples: 0,
+            seconds: 0.0,
+        })
     }
 
     pub fn show(&mut self, event: Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Started { step, total, parameters } => {
-                println!("training {parameters} parameters, steps {step} to {total}");
+                say!("training {parameters} parameters, steps {step} to {total}");
                 self.bar.set_length(total as u64);
                 self.bar.set_position(step as u64 - 1);
                 self.bar.reset_eta();
@@ -46,19 +57,21 @@ impl TrainingProgress {
             Event::Warning(warning) => self.bar.suspend(|| eprintln!("warning: {warning}")),
             Event::Checkpointed(_) => {}
         }
-        ControlFlow::Continue(())
+        if self.interrupt.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    pub fn finish(self) {
+    /// Says what was done. A run that a signal ended is an error.
+    pub fn finish(self) -> Result<(), Stopped> {
         self.bar.finish_and_clear();
         if self.tokens > 0 {
             let saved = 100.0 * (1.0 - self.rows as f64 / self.tokens as f64);
-            println!("{:.0} s of steps: {} tokens in the samples, {} computed", self.seconds, self.tokens, self.rows);
-            println!("({saved:.0}% saved by prefixes that samples share)\n");
+            say!("{:.0} s of steps: {} tokens in the samples, {} computed", self.seconds, self.tokens, self.rows);
+            say!("({saved:.0}% saved by prefixes that samples share)\n");
         }
+        self.interrupt.received().map_or(Ok(()), Err)
     }
 
     fn line(&self, step: usize, text: &str) {
-        self.bar.suspend(|| println!("  step {step:>4}  {text}"));
+        self.bar.suspend(|| say!("  step {step:>4}  {text}"));
     }
 }

@@ -3,7 +3,6 @@
 mod seal;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;

@@ -1,0 +1,87 @@
+//! What an example writes for a person or a pipe, and the signals by which a person ends it.
+
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write, stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// As `println!`, but a reader that has gone away ends the example quietly; a training run goes on without its output.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::common::terminal::show(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use say;
+
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
+/// From here on, a closed stdout no longer ends the example.
+pub fn go_on_without_reader() {
+    GOES_ON.store(true, Ordering::Relaxed);
+}
+
+/// Writes to stdout at once.
+pub fn show(text: Arguments<'_>) {
+    let mut out = stdout().lock();
+    let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
+    if GOES_ON.load(Ordering::Relaxed) {
+        return;
+    }
+    if error.kind() != ErrorKind::BrokenPipe {
+        eprintln!("error: cannot write to stdout: {error}");
+        std::process::exit(1);
+    }
+    std::process::exit(0);
+}
+
+/// A signal ended a run after a step, and a checkpoint was written.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by {name}; everything so far is in the newest checkpoint: go on with --resume")]
+pub struct Stopped {
+    name: &'static str,
+    /// 128 and the signal's number, as shells have it.
+    pub status: u8,
+}
+
+/// Notes the signals that ask a program to end; the second one ends it at once.
+pub struct Interrupt {
+    received: Arc<AtomicUsize>,
+    ends_at_once: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    pub fn watch() -> std::io::Result<Self> {
+        let (received, ends_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        for &signal in [SIGINT, SIGTERM].iter().chain(HANG_UP) {
+            // The order counts: the first signal finds the flag unset, and sets it.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ends_at_once))?;
+            flag::register(signal, Arc::clone(&ends_at_once))?;
+            flag::register_usize(signal, Arc::clone(&received), signal as usize)?;
+        }
+        Ok(Self { received, ends_at_once })
+    }
+
+    /// The signal that came, if one did.
+    pub fn received(&self) -> Option<Stopped> {
+        let signal = i32::try_from(self.received.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)?;
+        let name = match signal {
+            SIGINT => "SIGINT",
+            SIGTERM => "SIGTERM",
+            _ => "SIGHUP",
+        };
+        Some(Stopped { name, status: u8::try_from(128 + signal).unwrap_or(u8::MAX) })
+    }
+}
+
+impl Drop for Interrupt {
+    /// What comes after training has nothing to write first.
+    fn drop(&mut self) {
+        self.ends_at_once.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(unix)]
+const HANG_UP: &[i32] = &[signal_hook::consts::SIGHUP];
+#[cfg(not(unix))]
+const HANG_UP: &[i32] = &[];
