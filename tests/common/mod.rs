@@ -1,6 +1,8 @@
 //! What the integration tests share: the golden fixtures and comparisons.
 #![allow(dead_code)] // Each test binary uses its own part.
 
+pub mod scene;
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};

@@ -1,0 +1,153 @@
+//! The examples at a terminal and in a pipe: outputs that are inputs, readers that go away, signals, bad lines.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::scene::{Scene, example, fails, run, stdout_of};
+
+#[test]
+fn an_output_is_never_an_input() {
+    let scene = Scene::new();
+    let data = fs::read(&scene.data).unwrap();
+    let spelled = scene.path("model/../data.jsonl");
+    let clean = |more: &[(&str, &Path)]| {
+        let mut command = example("clean");
+        command.arg(&scene.data);
+        more.iter().for_each(|(option, path)| _ = command.arg(option).arg(path));
+        command
+    };
+    let out = scene.path("clean.jsonl");
+    fails(&mut clean(&[("--out", &spelled)]), &["is the input", "data.jsonl"]);
+    fails(&mut clean(&[("--out", &out), ("--report", &spelled)]), &["is the input"]);
+    fails(&mut clean(&[("--out", &out), ("--html", &scene.data)]), &["is the input"]);
+    fails(clean(&[("--report", &spelled)]).arg("--dry-run"), &["is the input"]);
+    fails(&mut clean(&[("--out", &out), ("--report", &scene.path("model/../clean.jsonl"))]), &["same file"]);
+    fails(&mut clean(&[("--out", &scene.path("none/clean.jsonl"))]), &["no folder"]);
+    assert_eq!(fs::read(&scene.data).unwrap(), data);
+
+    stdout_of(&mut clean(&[("--out", &out)]));
+    let kept = fs::read(&out).unwrap();
+    let mut split = example("split");
+    split.arg(&out).arg("--training").arg(scene.path("model/../clean.jsonl"));
+    fails(split.arg("--validation").arg(scene.path("valid.jsonl")), &["is the input"]);
+    assert_eq!(fs::read(&out).unwrap(), kept);
+
+    stdout_of(scene.finetune("run").args(["--max-steps", "1"]));
+    let weights = fs::read(scene.model.join("model.safetensors")).unwrap();
+    let export = |out: &Path| {
+        let mut command = example("export");
+        command.arg("--model").arg(&scene.model).arg("--adapter").arg(scene.path("run/adapter")).arg("--out").arg(out);
+        command
+    };
+    fails(export(&scene.model).arg("--overwrite"), &["is read"]);
+    fails(export(&scene.path("run/adapter")).arg("--overwrite"), &["is read"]);
+    fails(&mut export(&scene.path("run")), &["not empty", "--overwrite"]);
+    assert_eq!(fs::read(scene.model.join("model.safetensors")).unwrap(), weights);
+
+    // An index of shards that an earlier model left would win over the new file.
+    let merged = scene.path("merged");
+    fs::create_dir(&merged).unwrap();
+    fs::write(merged.join("model.safetensors.index.json"), "{}").unwrap();
+    stdout_of(export(&merged).arg("--overwrite"));
+    assert!(!merged.join("model.safetensors.index.json").exists());
+}
+
+#[test]
+fn a_run_does_not_read_what_it_writes_and_a_refusal_changes_nothing() {
+    let scene = Scene::new();
+    let finetune = |data: &Path, out: &str| {
+        let mut command = example("finetune");
+        let recipe = scene.path("recipe.toml");
+        fs::write(&recipe, "batch_size = 4\ncheckpoint_steps = 1\nmax_steps = 2\n").unwrap();
+        command.arg("--config").arg(recipe).arg("--model").arg(&scene.model).arg("--data").arg(data);
+        command.arg("--no-evaluation").arg("--out").arg(scene.path(out));
+        command
+    };
+    stdout_of(&mut finetune(&scene.data, "run"));
+    let clean = scene.path("run/clean.jsonl");
+    let files = || ["run/clean.jsonl", "run/clean.report.json"].map(|name| fs::read(scene.path(name)).unwrap());
+    let before = files();
+    fails(finetune(&clean, "run").arg("--resume"), &["is the input", "clean.jsonl"]);
+    let other = scene.path("other.jsonl");
+    fs::write(&other, "{\"prompt\": \"Which sense is jazz?\", \"completion\": \"jazz sense\"}\n").unwrap();
+    fails(finetune(&other, "run").arg("--resume"), &["other.jsonl", "cannot go on"]);
+    assert_eq!(files(), before);
+
+    // What a run has cleaned is marked, and another run takes it as it is.
+    let told = stdout_of(&mut finetune(&clean, "again"));
+    assert!(told.contains("clean already: 12 records"), "{told}");
+    assert_eq!(fs::read(scene.path("again/clean.jsonl")).unwrap(), before[0]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let scene = Scene::new();
+    let without_reader = |command: &mut Command| {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !said.contains("panicked"), "{command:?}: {:?} {said}", output.status);
+    };
+    without_reader(example("clean").arg("--passes"));
+    without_reader(example("clean").arg(&scene.data).arg("--out").arg(scene.path("clean.jsonl")));
+    let mut tokenize = example("tokenize");
+    without_reader(tokenize.arg("--model").arg(&scene.model).arg("--data").arg(&scene.data).arg("--json"));
+    let mut chat = example("chat");
+    without_reader(chat.arg("--model").arg(&scene.model).args(["--prompt", "Which sense is bell?"]));
+    without_reader(scene.finetune("run").args(["--max-steps", "2"]));
+    assert!(scene.path("run/adapter/adapter_model.safetensors").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_run_after_a_step_with_a_checkpoint() {
+    let scene = Scene::new();
+    for (index, (signal, status)) in [("TERM", 143), ("INT", 130), ("HUP", 129)].into_iter().enumerate() {
+        let recipe = scene.path("long.toml");
+        fs::write(&recipe, "epochs = 100000\nbatch_size = 4\ncheckpoint_steps = 0\n").unwrap();
+        let mut command = example("finetune");
+        command.arg("--config").arg(recipe).arg("--model").arg(&scene.model).arg("--data").arg(&scene.data);
+        command.arg("--no-evaluation").arg("--out").arg(scene.path("run"));
+        if index > 0 {
+            command.arg("--resume");
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.find(|line| line.as_ref().unwrap().contains("  step ")).unwrap().unwrap();
+        let killed = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        lines.for_each(drop);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{signal}: {said}");
+        assert!(said.contains(signal) && said.contains("--resume"), "{said}");
+        assert!(fs::read_dir(scene.path("run/checkpoints")).unwrap().count() > 0);
+    }
+}
+
+#[test]
+fn a_bad_line_does_not_end_a_conversation() {
+    let scene = Scene::new();
+    let mut chat = example("chat");
+    chat.arg("--model").arg(&scene.model).args(["--max-new-tokens", "4", "--context", "64"]);
+    let mut child = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let long = "a word ".repeat(200);
+    let lines = [b"\xff\xfe\n".as_slice(), long.as_bytes(), b"\nWhich sense is bell?\n"].concat();
+    child.stdin.take().unwrap().write_all(&lines).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("not UTF-8"), "{said}");
+    assert_eq!(said.matches("error: ").count(), 2, "{said}");
+    let alone = {
+        let mut command = example("chat");
+        command.arg("--model").arg(&scene.model).args(["--max-new-tokens", "4", "--prompt", "Which sense is bell?"]);
+        run(&mut command).stdout
+    };
+    assert_eq!(output.stdout, alone);
+}
