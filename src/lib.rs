@@ -22,7 +22,7 @@ mod pretrained;
 
 pub use device::{DeviceError, available, device};
 pub use job::{JobError, TrainingData, training_data};
-pub use pretrained::{LoadError, Loading, Network, Pretrained, load_text, sha256_of_file};
+pub use pretrained::{AdapterNote, LoadError, Loading, Network, Pretrained, load_text, sha256_of_file};
 
 pub use burn;
 pub use foehn_corpus as corpus;

@@ -96,7 +96,7 @@ pub enum LoadError {
     },
 }
 
-/// What a model is waited for.
+/// The progress of loading a model or an adapter.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Loading<'a> {
@@ -109,6 +109,8 @@ pub enum Loading<'a> {
         /// All parts.
         total: usize,
     },
+    /// Something about an adapter that is no error, and that whoever loads it should know.
+    Adapter(AdapterNote),
     /// The checkpoint is hashed, to say or to see which one an adapter belongs to: so many bytes of so many are done.
     Hash {
         /// Bytes that are hashed.
@@ -116,6 +118,40 @@ pub enum Loading<'a> {
         /// All bytes of its tensors.
         total: u64,
     },
+}
+
+/// What is noticed about an adapter that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdapterNote {
+    /// Whether it belongs to the model's `base`, `tokenizer` or `template` was not checked: its manifest has no hash of
+    /// it, or there is no manifest.
+    NotChecked(Vec<&'static str>),
+    /// Every B is zero: the adapter changes nothing.
+    ChangesNothing,
+    /// Its folder has a tokenizer of its own, which differs from the model's. The model's is used.
+    OtherTokenizer,
+    /// Its folder has a chat template of its own, which differs from the model's. The model's is used.
+    OtherTemplate,
+}
+
+impl std::fmt::Display for AdapterNote {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotChecked(what) => write!(
+                formatter,
+                "whether the adapter was trained on this {} was not checked: it has no hash of it",
+                what.join(", ")
+            ),
+            Self::ChangesNothing => formatter.write_str("every B of the adapter is zero: it changes nothing"),
+            Self::OtherTokenizer => {
+                formatter.write_str("the adapter's folder has another tokenizer; the model's own is used")
+            }
+            Self::OtherTemplate => {
+                formatter.write_str("the adapter's folder has another chat template; the model's own is used")
+            }
+        }
+    }
 }
 
 /// A network without its text side.
@@ -176,7 +212,8 @@ impl Pretrained {
         let Network { model, checkpoint, files } = Network::load(name, base, device, progress)?;
         let (tokenizer, template) = text_side(&files)?;
         let (tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
-        if tokens > vocab_size {
+        // A pad token that was added without an embedding is never computed; the rest are what texts are made of.
+        if (vocab_size..tokens).any(|id| !u32::try_from(id).is_ok_and(|id| tokenizer.is_control(id))) {
             return Err(LoadError::Vocabulary { path: text_path(&files), tokens, vocab_size });
         }
         Ok(Self { name: name.to_owned(), model, tokenizer, template, checkpoint })
@@ -195,7 +232,21 @@ impl Pretrained {
     ) -> Result<Adapter, LoadError> {
         let template = self.template.fingerprint();
         let hashes = [self.tokenizer.fingerprint(), &template];
+        self.notes_on_text(folder).into_iter().for_each(|note| progress(Loading::Adapter(note)));
         attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, hashes, progress)
+    }
+
+    /// Whether an adapter's folder brings a tokenizer or a template that differs. One that cannot be read is another.
+    fn notes_on_text(&self, folder: &Path) -> Vec<AdapterNote> {
+        let has = |name: &str| folder.join(name).exists();
+        let own = if has("tokenizer.json") { Some(Tokenizer::open(folder)) } else { None };
+        let is_other = own.is_some_and(|own| own.map_or(true, |own| own.fingerprint() != self.tokenizer.fingerprint()));
+        let template = match ChatTemplate::open(folder, &self.tokenizer) {
+            Ok(own) => own.fingerprint() != self.template.fingerprint(),
+            Err(_) => has("chat_template.jinja"),
+        };
+        let notes = [(is_other, AdapterNote::OtherTokenizer), (template, AdapterNote::OtherTemplate)];
+        notes.into_iter().filter_map(|(is, note)| is.then_some(note)).collect()
     }
 
     /// The part of an adapter's manifest that the model decides; the data's hash is the caller's.
@@ -273,8 +324,16 @@ fn attach(
 ) -> Result<Adapter, LoadError> {
     let failed = |source| LoadError::Adapter { path: folder.to_owned(), source: Box::new(source) };
     let adapter = Adapter::load(folder).map_err(failed)?;
-    if let Some(manifest) = adapter.manifest.as_ref().filter(|_| !allow_mismatch) {
-        manifest.check(checkpoint.sha256(progress)?, tokenizer, template).map_err(failed)?;
+    let not_checked = match &adapter.manifest {
+        _ if allow_mismatch => Vec::new(),
+        Some(manifest) => manifest.check(checkpoint.sha256(progress)?, tokenizer, template).map_err(failed)?,
+        None => vec!["base", "tokenizer", "template"],
+    };
+    if !not_checked.is_empty() {
+        progress(Loading::Adapter(AdapterNote::NotChecked(not_checked)));
+    }
+    if adapter.is_zero() {
+        progress(Loading::Adapter(AdapterNote::ChangesNothing));
     }
     foehn_lora::attach(model, &adapter).map_err(failed)?;
     Ok(adapter)

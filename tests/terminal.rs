@@ -151,3 +151,39 @@ fn a_bad_line_does_not_end_a_conversation() {
     };
     assert_eq!(output.stdout, alone);
 }
+
+#[test]
+fn what_is_odd_about_an_adapter_is_said() {
+    let scene = Scene::new();
+    stdout_of(scene.finetune("run").args(["--max-steps", "1"]));
+    let adapter = scene.path("run/adapter");
+    let said = || {
+        let mut chat = example("chat");
+        chat.arg("--model").arg(&scene.model).arg("--adapter").arg(&adapter);
+        let output = run(chat.args(["--max-new-tokens", "1", "--prompt", "Which sense is bell?"]));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    assert!(!said().contains("note: "));
+    fs::copy(scene.model.join("chat_template.jinja"), adapter.join("chat_template.jinja")).unwrap();
+    assert!(!said().contains("note: "));
+    let template = fs::read_to_string(scene.model.join("chat_template.jinja")).unwrap();
+    fs::write(adapter.join("chat_template.jinja"), template.replace("assistant", "helper")).unwrap();
+    assert!(said().contains("note: the adapter's folder has another chat template"));
+    fs::remove_file(adapter.join("foehn.json")).unwrap();
+    assert!(said().contains("base, tokenizer, template was not checked"));
+}
+
+#[test]
+fn a_pad_token_without_an_embedding_is_fine() {
+    let scene = Scene::new();
+    let path = scene.model.join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut pad = tokenizer["added_tokens"][0].clone();
+    (pad["id"], pad["content"]) = (49152.into(), "<|added_pad|>".into());
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(pad);
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let mut chat = example("chat");
+    stdout_of(chat.arg("--model").arg(&scene.model).args(["--max-new-tokens", "1", "--prompt", "Which sense?"]));
+}

@@ -120,7 +120,7 @@ pub fn show_fetch() -> impl FnMut(Progress<'_>) {
     }
 }
 
-/// Shows on stderr what a model is waited for.
+/// Shows the progress of loading on stderr.
 pub fn show_loading() -> impl FnMut(Loading<'_>) {
     let (mut fetch, mut weights, mut hash) = (show_fetch(), show_parts("loading"), show_parts("hashing"));
     let mib = |bytes: u64| bytes.div_ceil(1 << 20) as usize;
@@ -128,6 +128,7 @@ pub fn show_loading() -> impl FnMut(Loading<'_>) {
         Loading::Files(event) => fetch(event),
         Loading::Weights { done, total } => weights(done, total),
         Loading::Hash { done, total } => hash(mib(done), mib(total)),
+        Loading::Adapter(note) => eprintln!("note: {note}"),
         _ => {}
     }
 }

@@ -101,7 +101,11 @@ pub fn evaluate(
 ) -> Result<Run> {
     config.check()?;
     let (tokens, vocab_size) = (subject.tokenizer.vocab_size(), subject.model.config().vocab_size);
-    if tokens > vocab_size {
+    // Control tokens come from the template alone: one without an embedding that no prompt holds is never computed.
+    let is_usable = |id: usize| u32::try_from(id).is_ok_and(|id| subject.tokenizer.is_control(id));
+    let prompt = subject.template.prompt(subject.tokenizer, &[foehn_record::Message::user("?")])?;
+    let is_known = prompt.iter().all(|&id| (id as usize) < vocab_size);
+    if !is_known || !(vocab_size..tokens).all(is_usable) {
         return Err(Error::TokenizerMismatch { tokens, vocab_size });
     }
     let labels = suite.labels();
