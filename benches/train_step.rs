@@ -1,4 +1,4 @@
-//! A training step over 16 examples of VAKOG, with the settings of a default recipe, of a model of SmolLM2's shape with 4
+//! A training step over 16 examples of VAKOG, with the settings of a default config, of a model of SmolLM2's shape with 4
 //! of its 30 layers: forward, backward, clipping, AdamW. An element is a token of the examples, before any is shared.
 
 mod common;
@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use common::model::smollm2_of_four_layers;
 use common::{device, time, vakog_samples};
 use criterion::{Criterion, Throughput};
-use foehn_finetune::{AdamW, Recipe, clip_global_norm, gradients};
+use foehn_finetune::{AdamW, TrainingConfig, clip_global_norm, gradients};
 use foehn_lora::{Adapter, attach_trainable, parameters, set_parameters};
 use foehn_mistral::{Base, Mistral};
 use foehn_tokens::Sample;
@@ -19,24 +19,24 @@ fn main() {
 }
 
 fn train_step(criterion: &mut Criterion) {
-    let recipe = Recipe::default();
-    let samples = vakog_samples(recipe.batch_size);
+    let config = TrainingConfig::default();
+    let samples = vakog_samples(config.batch_size);
     let tokens = samples.iter().map(|sample| sample.len() as u64).sum();
     let samples: Vec<&Sample> = samples.iter().collect();
     let device = device();
     let mut model = smollm2_of_four_layers(Base::F32, &device);
-    let adapter = Adapter::new(&recipe.lora, &model, recipe.seed).unwrap();
+    let adapter = Adapter::new(&config.lora, &model, config.seed).unwrap();
     attach_trainable(&mut model, &adapter).unwrap();
-    let mut optimizer = AdamW::new(recipe.optimizer, &matrices(&model));
+    let mut optimizer = AdamW::new(config.optimizer, &matrices(&model));
 
     let mut group = criterion.benchmark_group("train_step");
     // A step takes a second or two on two cores.
     group.measurement_time(Duration::from_secs(20)).throughput(Throughput::Elements(tokens));
     group.bench_function("step", |bencher| {
         time(bencher, &device, || {
-            let computed = gradients(&mut model, &samples, recipe.micro_batch_rows, (0.0, 0), recipe.loss_mean);
-            let (clipped, norm) = clip_global_norm(computed.gradients, Some(recipe.max_grad_norm));
-            let updated = optimizer.step(matrices(&model), clipped, recipe.learning_rate);
+            let computed = gradients(&mut model, &samples, config.micro_batch_rows, (0.0, 0), config.loss_mean);
+            let (clipped, norm) = clip_global_norm(computed.gradients, Some(config.max_grad_norm));
+            let updated = optimizer.step(matrices(&model), clipped, config.learning_rate);
             set_parameters(&mut model, updated);
             (computed.loss, norm)
         });

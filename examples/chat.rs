@@ -5,12 +5,13 @@
 mod common;
 
 use std::io::{BufRead, stdin};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Parser;
 use common::terminal::{say, show};
 use foehn::corpus::{Message, Role};
-use foehn::generate::{GenerateConfig, SamplingConfig, Session};
+use foehn::generate::{GenerateConfig, SamplingConfig};
 
 /// Streams answers. With --prompt it answers once; else it reads a line at a time from stdin until it ends.
 #[derive(Parser)]
@@ -68,11 +69,11 @@ fn main() -> ExitCode {
         };
         let system = arguments.system.map(|text| Message::new(Role::System, text));
         let messages = system.into_iter().collect();
-        let mut session =
-            Session::new(&base.model, &base.tokenizer, &base.template, config, arguments.context, messages)?;
+        let mut session = base.session(config, arguments.context, messages)?;
         let mut answer = |question: &str| -> anyhow::Result<()> {
             session.say(question, &mut |piece| {
                 show(format_args!("{piece}"));
+                ControlFlow::Continue(())
             })?;
             say!("");
             Ok(())

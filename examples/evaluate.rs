@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         let after = match &arguments.model.adapter {
             None => None,
             Some(folder) => {
-                base.attach(folder, arguments.model.allow_mismatch, &mut common::show_loading())?;
+                base.attach_as(folder, arguments.model.allow_mismatch, &mut common::show_loading())?;
                 Some(common::evaluate("adapter", &base, &suite, &config)?)
             }
         };

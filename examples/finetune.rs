@@ -12,11 +12,10 @@ use anyhow::Result;
 use clap::Parser;
 use common::terminal::say;
 use common::training::TrainingProgress;
-use foehn::corpus::{Record, split_stratified};
 use foehn::evaluate::{Answer, EvaluateConfig, Report, Suite, check_disjoint};
-use foehn::finetune::{Dataset, Folder, Outcome, Recipe, Run, train};
+use foehn::finetune::Folder;
 use foehn::mistral::Base;
-use foehn::{Pretrained, TrainingData, training_data};
+use foehn::{Job, Pretrained, Recipe};
 
 /// Cleans the data, tunes a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
 #[derive(Parser)]
@@ -58,8 +57,8 @@ impl Arguments {
         let mut recipe = Recipe::load(&self.config)?;
         recipe.model = self.model.clone().unwrap_or(recipe.model);
         recipe.data = self.data.clone().unwrap_or(recipe.data);
-        recipe.max_steps = self.max_steps.unwrap_or(recipe.max_steps);
-        recipe.seed = self.seed.unwrap_or(recipe.seed);
+        recipe.training.max_steps = self.max_steps.unwrap_or(recipe.training.max_steps);
+        recipe.training.seed = self.seed.unwrap_or(recipe.training.seed);
         Ok(recipe)
     }
 }
@@ -67,23 +66,25 @@ impl Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
-        let recipe = arguments.recipe()?;
         let device = foehn::device(&arguments.device)?;
+        let recipe = arguments.recipe()?;
         let folder = if arguments.resume { Folder::resume(&arguments.out) } else { Folder::begin(&arguments.out) }?;
-        let data = training_data(&recipe, &folder)?;
-        print_cleaning(&recipe, &data, &arguments.out);
-        let mut base = Pretrained::load(&recipe.model, recipe.base, &device, &mut common::show_loading())?;
+        let job = Job::prepare(recipe.clone(), folder)?;
+        print_cleaning(&job, &arguments.out);
+        let mut base = job.load(&device, &mut common::show_loading())?;
         let suite = if arguments.no_evaluation { None } else { Some(Suite::open(&arguments.suite)?) };
         let ask = |name: &str, base: &Pretrained| {
             suite.as_ref().map(|suite| common::evaluate(name, base, suite, &QUICK)).transpose()
         };
         if let Some(suite) = &suite {
-            check_disjoint(suite, &data.records)?;
+            check_disjoint(suite, &job.data().records)?;
         }
         let before = ask("before", &base)?;
-        let outcome = tune(&mut base, &recipe, data, folder)?;
+        let mut progress = TrainingProgress::new()?;
+        let outcome = job.train(&mut base, &mut common::show_loading(), &mut |event| progress.show(event))?;
+        progress.finish()?;
         if let (Some(suite), Some(before), Some(after)) = (&suite, before, ask("after", &base)?) {
-            let report = Report::new(suite, before, Some(after), recipe.seed)?;
+            let report = Report::new(suite, before, Some(after), recipe.training.seed)?;
             report.save(arguments.out.join("report.json"))?;
             say!("{report}");
             print_answers(&report);
@@ -109,8 +110,8 @@ const QUICK: EvaluateConfig = EvaluateConfig {
 };
 
 /// Says what became of the recipe's data.
-fn print_cleaning(recipe: &Recipe, data: &TrainingData, out: &Path) {
-    let name = recipe.data.display();
+fn print_cleaning(job: &Job, out: &Path) {
+    let (name, data) = (job.recipe().data.display(), job.data());
     match &data.report {
         None => say!("{name} is clean already: {} records, trained on as they are\n", data.records.len()),
         Some(report) => say!(
@@ -128,25 +129,6 @@ fn print_files(out: &Path) {
     let names = ["adapter/", "clean.jsonl", "clean.report.json", "metrics.jsonl", "loss.svg", "report.json"];
     let there: Vec<&str> = names.into_iter().filter(|name| out.join(name).exists()).collect();
     say!("saved in {}: {}", out.display(), there.join(", "));
-}
-
-fn tune(base: &mut Pretrained, recipe: &Recipe, data: TrainingData, out: Folder) -> Result<Outcome> {
-    let TrainingData { records, sha256, .. } = data;
-    let manifest = base.manifest(sha256, &mut common::show_loading())?;
-    let (records, held_out) = match recipe.validation.fraction > 0.0 {
-        true => split_stratified(records, recipe.validation.fraction, recipe.seed, "task")?,
-        false => (records, Vec::new()),
-    };
-    let dataset = |records: &[Record]| {
-        Dataset::new(records, &base.template, &base.tokenizer, base.model.config(), recipe.max_length)
-    };
-    let training = dataset(&records)?;
-    let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
-    let run = Run { recipe, training: &training, validation: validation.as_ref(), manifest, out };
-    let mut progress = TrainingProgress::new()?;
-    let outcome = train(&mut base.model, run, &mut |event| progress.show(event))?;
-    progress.finish()?;
-    Ok(outcome)
 }
 
 /// Answers to the same question, of the model before and after.

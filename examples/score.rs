@@ -13,9 +13,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use common::terminal::say;
-use foehn::kernels::{Targets, token_log_probs};
-use foehn::mistral::{KvCache, Mistral, Packed};
-use foehn::tokens::{Batch, Sample};
+use foehn::mistral::{KvCache, Mistral};
+use foehn::score::passes;
+use foehn::tokens::Sample;
 use serde::Deserialize;
 
 /// Reads rows {"input_ids": [...]} from stdin; prints log p(next token) for each token but the first, a JSON list a row.
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             let start = Instant::now();
             let (log_probs, size) = match arguments.decode {
                 true => decoded(&network.model, waiting)?,
-                false => log_probs(&network.model, waiting),
+                false => encoded(&network.model, waiting)?,
             };
             seconds += start.elapsed().as_secs_f64();
             rows += waiting.len();
@@ -85,17 +85,17 @@ fn main() -> ExitCode {
 }
 
 /// log p(next token) for each token of each row but the first, and how many tokens were computed.
-fn log_probs(model: &Mistral, rows: &[Sample]) -> (Vec<Vec<f32>>, usize) {
-    let batch = Batch::pack(&rows.iter().collect::<Vec<_>>());
-    let packed =
-        Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() };
-    let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
-    let found = token_log_probs(model.forward(packed), model.head(), &targets);
-    let row = |row: usize| batch.targets_of(row).iter().map(|&target| found[target as usize]).collect();
-    ((0..rows.len()).map(row).collect(), batch.rows())
+fn encoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
+    let (mut found, mut computed) = (Vec::with_capacity(rows.len()), 0);
+    for pass in passes(model, &rows.iter().collect::<Vec<_>>(), usize::MAX) {
+        let pass = pass?;
+        found.extend(pass.log_probs);
+        computed += pass.rows;
+    }
+    Ok((found, computed))
 }
 
-/// As [`log_probs`], token by token over a cache that need not be exact.
+/// As [`encoded`], token by token over a cache that need not be exact.
 fn decoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
@@ -109,7 +109,9 @@ fn decoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
             decoder.next_logits(&pair[..1], &[1], &mut cache, &mut logits);
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-            log_probs.push((f64::from(logits[pair[1] as usize] - largest) - sum.ln()) as f32);
+            let log_prob = (f64::from(logits[pair[1] as usize] - largest) - sum.ln()) as f32;
+            ensure!(log_prob.is_finite(), "the log-probability of token {} is {log_prob}: broken weights", pair[1]);
+            log_probs.push(log_prob);
         }
         found.push(log_probs);
     }

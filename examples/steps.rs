@@ -7,13 +7,12 @@ mod common;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use common::terminal::say;
-use foehn::finetune::{AdamW, AdamWConfig, LossMean, gradients};
-use foehn::lora::{Adapter, LoraConfig, attach_trainable, detach, parameters, set_parameters};
+use foehn::finetune::{Dataset, Folder, Run, Schedule, Trainer, TrainingConfig};
+use foehn::lora::{Adapter, LoraConfig, Manifest};
 use foehn::tokens::Sample;
 use serde::Deserialize;
 use serde_json::json;
@@ -64,47 +63,58 @@ struct Row {
     loss_mask: Vec<u8>,
 }
 
+impl Arguments {
+    fn config(&self, batch_size: usize) -> TrainingConfig {
+        let fresh = LoraConfig { r: self.r, lora_alpha: 2.0 * self.r as f64, ..LoraConfig::default() };
+        TrainingConfig {
+            init_adapter: self.init.clone(),
+            shuffle: false,
+            epochs: 1,
+            batch_size,
+            micro_batch_rows: self.micro_batch_rows,
+            recompute: self.recompute,
+            learning_rate: self.learning_rate,
+            schedule: Schedule::Constant,
+            warmup_ratio: 0.0,
+            max_grad_norm: 0.0,
+            lora: if self.init.is_some() { LoraConfig::default() } else { fresh },
+            ..TrainingConfig::default()
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let model = &mut common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
-        let adapter = match &arguments.init {
-            Some(folder) => Adapter::load(folder)?,
-            None => {
-                let config =
-                    LoraConfig { r: arguments.r, lora_alpha: 2.0 * arguments.r as f64, ..LoraConfig::default() };
-                Adapter::new(&config, model, 0)?
-            }
-        };
-        attach_trainable(model, &adapter)?;
-        model.set_recompute(arguments.recompute);
-        let (batch, samples) = samples(&arguments, model.config().vocab_size)?;
-        let tensors = |model: &_| parameters(model).into_iter().map(|parameter| parameter.tensor).collect::<Vec<_>>();
-        let mut optimizer = AdamW::new(AdamWConfig::default(), &tensors(model));
-        let (mut losses, mut seconds, mut tokens, mut rows) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        for step in 0..arguments.steps {
-            let chosen: Vec<&Sample> = (0..batch).map(|i| &samples[(step * batch + i) % samples.len()]).collect();
-            let begun = Instant::now();
-            let computed = gradients(model, &chosen, arguments.micro_batch_rows, (0.0, 0), LossMean::Tokens);
-            let updated = optimizer.step(tensors(model), computed.gradients, arguments.learning_rate);
-            set_parameters(model, updated);
-            seconds.push(begun.elapsed().as_secs_f64());
-            losses.push(computed.loss);
-            tokens.push(chosen.iter().map(|sample| sample.len()).sum::<usize>());
-            rows += computed.rows;
-        }
-        if let (Some(folder), Some(trained)) = (&arguments.save, detach(model, &adapter.config)) {
-            trained.save(folder)?;
+        let (batch_size, samples) = samples(&arguments, model.config().vocab_size)?;
+        let vocabulary: Vec<u32> = (0..).take(model.config().vocab_size).collect();
+        let rows = samples.iter().cycle().take(arguments.steps * batch_size);
+        let named = rows.enumerate().map(|(row, sample)| ((row + 1).to_string(), sample.clone()));
+        let training = Dataset::from_samples(named.collect(), &vocabulary, vocabulary.len())?;
+        let out = tempfile::tempdir()?;
+        let (config, manifest) = (arguments.config(batch_size), Manifest::default());
+        let run =
+            Run { config: &config, training: &training, validation: None, manifest, out: Folder::begin(out.path())? };
+        let mut trainer = Trainer::new(model, run)?;
+        let steps = (0..arguments.steps).map(|_| trainer.step()).collect::<Result<Vec<_>, _>>()?;
+        if let Some(folder) = &arguments.save {
+            Adapter::load(&trainer.finish()?)?.save(folder)?;
         }
         // The first step pays for what later ones find warm.
-        let rate =
-            |per_step: &dyn Fn(usize) -> f64| common::median((1.min(seconds.len() - 1)..seconds.len()).map(per_step));
+        let warm = 1.min(steps.len() - 1)..steps.len();
+        let rate = |of: &dyn Fn(usize) -> usize| {
+            common::median(warm.clone().map(|step| of(step) as f64 / steps[step].seconds))
+        };
+        let tokens = |step: usize| {
+            training.samples().chunks(batch_size).nth(step).unwrap_or_default().iter().map(Sample::len).sum()
+        };
         let report = json!({
-            "losses": losses,
-            "tokens_per_s": rate(&|step| tokens[step] as f64 / seconds[step]),
-            "examples_per_s": rate(&|step| batch as f64 / seconds[step]),
-            "real_tokens": tokens.iter().sum::<usize>(),
-            "computed_tokens": rows,
+            "losses": steps.iter().map(|step| step.loss).collect::<Vec<_>>(),
+            "tokens_per_s": rate(&tokens),
+            "examples_per_s": rate(&|_| batch_size),
+            "real_tokens": (0..steps.len()).map(tokens).sum::<usize>(),
+            "computed_tokens": steps.iter().map(|step| step.rows).sum::<usize>(),
             "peak_rss_mib": common::peak_rss_mib(),
         });
         say!("{report}");

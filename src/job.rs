@@ -1,12 +1,36 @@
-//! What a run is trained on: clean records, made once and kept in the run's folder.
+//! The whole job: data that is cleaned, a model that is loaded, an adapter that is trained.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use foehn_corpus::{OffTarget, Pipeline, Report, SenseLexicon, clean, is_clean, mark_path, read_clean, write_clean};
-use foehn_finetune::{Folder, Recipe};
+use burn::tensor::Device;
+use foehn_corpus::{
+    OffTarget, Pipeline, Report, SenseLexicon, clean, is_clean, mark_path, read_clean, split_stratified, write_clean,
+};
+use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
 use foehn_record::Record;
 
-use crate::{LoadError, load_text, sha256_of_file};
+use crate::{LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
+
+/// A run from data to adapter, at the point where its data is clean.
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+/// use foehn::{Job, Recipe, finetune::Folder};
+///
+/// let recipe = Recipe { data: "my-data.jsonl".into(), ..Recipe::default() };
+/// let job = Job::prepare(recipe, Folder::begin("runs/mine".as_ref())?)?;
+/// let mut base = job.load(&foehn::device("flex")?, &mut |_| ())?;
+/// let outcome = job.train(&mut base, &mut |_| (), &mut |_| ControlFlow::Continue(()))?;
+/// println!("{} steps, {:?}", outcome.steps, outcome.adapter);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Job {
+    recipe: Recipe,
+    folder: Folder,
+    data: TrainingData,
+}
 
 /// The records of a run, and where they come from.
 #[derive(Debug)]
@@ -19,7 +43,70 @@ pub struct TrainingData {
     pub report: Option<Report>,
 }
 
-/// Why a run's data cannot be had.
+impl Job {
+    /// Leaves the clean records of the recipe's data in the run's folder, as `clean.jsonl` with `clean.report.json`.
+    ///
+    /// Data that a pipeline of this version has made already, as its mark says, is trained on as it is; other data goes
+    /// through the recipe's pipeline, whose limits on tokens count those of the recipe's model. Where the run goes on and
+    /// the records would be others than those in the folder, nothing in it is changed.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub fn prepare(recipe: Recipe, folder: Folder) -> Result<Self, JobError> {
+        let data = training_data(&recipe, &folder)?;
+        Ok(Self { recipe, folder, data })
+    }
+
+    /// The settings.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// What it is trained on.
+    pub fn data(&self) -> &TrainingData {
+        &self.data
+    }
+
+    /// The recipe's model, in the form that it asks for.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load(&self, device: &Device, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Pretrained, LoadError> {
+        Pretrained::load_as(&self.recipe.model, self.recipe.base, device, progress)
+    }
+
+    /// Holds out the recipe's share for validation and trains the adapter, which stays attached. `observe` sees every
+    /// event and can end the run, as in [`train`].
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub fn train(
+        self,
+        base: &mut Pretrained,
+        progress: &mut dyn FnMut(Loading<'_>),
+        observe: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Outcome, JobError> {
+        let Self { recipe, folder, data } = self;
+        let config = &recipe.training;
+        let mut manifest = base.manifest_with(progress).map_err(Box::new)?;
+        manifest.data_sha256 = data.sha256;
+        manifest.recipe = serde_json::to_value(&recipe).unwrap_or_default();
+        let fraction = config.validation.fraction;
+        let (records, held_out) = match fraction > 0.0 {
+            true => split_stratified(data.records, fraction, config.seed, "task")?,
+            false => (data.records, Vec::new()),
+        };
+        let dataset = |records: &[Record]| {
+            Dataset::new(records, &base.template, &base.tokenizer, base.model.config(), config.max_length)
+        };
+        let training = dataset(&records)?;
+        let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
+        let run = Run { config, training: &training, validation: validation.as_ref(), manifest, out: folder };
+        Ok(train(&mut base.model, run, observe)?)
+    }
+}
+
+/// Why a job cannot be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
@@ -32,6 +119,9 @@ pub enum JobError {
     /// The tokenizer that a pipeline counts with, or a file's hash.
     #[error(transparent)]
     Load(#[from] Box<LoadError>),
+    /// The training itself.
+    #[error(transparent)]
+    Training(#[from] foehn_finetune::Error),
     /// A file of the run's folder cannot be written.
     #[error("cannot write {path}")]
     Write {
@@ -53,15 +143,7 @@ pub enum JobError {
     },
 }
 
-/// The clean records of a recipe's data, which are left in the run's folder as `clean.jsonl` with `clean.report.json`.
-///
-/// Data that a pipeline of this version has made already, as its mark says, is trained on as it is; other data goes through
-/// the recipe's pipeline, whose limits on tokens count those of the recipe's model. Where the run goes on and the records
-/// would be others than those in the folder, nothing in it is changed.
-///
-/// # Errors
-/// [`JobError`].
-pub fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobError> {
+fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobError> {
     let place = |name: &str| folder.path().join(name);
     let inputs: Vec<&Path> = [Some(&recipe.data), recipe.pipeline.as_ref(), recipe.lexicon.as_ref()]
         .into_iter()

@@ -1,12 +1,15 @@
 //! A model by name, with everything that belongs to it.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
+use foehn_finetune::Dataset;
+use foehn_generate::{GenerateConfig, Generation, Session, generate};
 use foehn_hub::{Hub, Progress};
 use foehn_lora::{Adapter, Manifest};
 use foehn_mistral::{Base, Mistral, MistralConfig};
+use foehn_record::{Message, Record};
 use foehn_tokens::{ChatTemplate, Tokenizer};
 use foehn_weights::Weights;
 use sha2::{Digest, Sha256};
@@ -19,9 +22,9 @@ pub struct Pretrained {
     /// The network.
     pub model: Mistral,
     /// The tokenizer.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// The chat template.
-    pub template: ChatTemplate,
+    pub template: Arc<ChatTemplate>,
     checkpoint: Checkpoint,
 }
 
@@ -199,11 +202,20 @@ impl Network {
 }
 
 impl Pretrained {
-    /// Loads a model with its tokenizer and its chat template, its weights in the form that `base` asks for.
+    /// Loads a model with its tokenizer and its chat template, its weights as they are stored. What a name can be, says
+    /// [`Hub::resolve`].
     ///
     /// # Errors
     /// [`LoadError`], with the file and the place.
-    pub fn load(
+    pub fn load(name: &str, device: &Device) -> Result<Self, LoadError> {
+        Self::load_as(name, Base::Stored, device, &mut |_| ())
+    }
+
+    /// As [`load`](Self::load), the weights in the form that `base` asks for.
+    ///
+    /// # Errors
+    /// [`LoadError`], with the file and the place.
+    pub fn load_as(
         name: &str,
         base: Base,
         device: &Device,
@@ -216,15 +228,54 @@ impl Pretrained {
         if (vocab_size..tokens).any(|id| !u32::try_from(id).is_ok_and(|id| tokenizer.is_control(id))) {
             return Err(LoadError::Vocabulary { path: text_path(&files), tokens, vocab_size });
         }
-        Ok(Self { name: name.to_owned(), model, tokenizer, template, checkpoint })
+        Ok(Self { name: name.to_owned(), model, tokenizer: tokenizer.into(), template: template.into(), checkpoint })
     }
 
-    /// Attaches an adapter for inference. Unless `allow_mismatch`, one that was trained on another base, tokenizer or
-    /// template is refused.
+    /// Records as samples to train on, none longer than the model's context.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`].
+    pub fn dataset(&self, records: &[Record]) -> Result<Dataset, foehn_finetune::Error> {
+        Dataset::new(records, &self.template, &self.tokenizer, self.model.config(), 0)
+    }
+
+    /// The answer to a conversation's last message.
+    ///
+    /// # Errors
+    /// As [`generate`], and where the template refuses the conversation.
+    pub fn ask(&self, messages: &[Message], config: &GenerateConfig) -> Result<Generation, foehn_generate::Error> {
+        let prompt = self.template.prompt(&self.tokenizer, messages)?;
+        let answers = generate(&self.model, &self.tokenizer, &[prompt], config)?;
+        Ok(answers.into_iter().next().expect("one prompt gives one generation"))
+    }
+
+    /// A conversation with the model as it is now, that begins with `messages` and has room for `context` tokens.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn session(
+        &self,
+        config: GenerateConfig,
+        context: usize,
+        messages: Vec<Message>,
+    ) -> Result<Session, foehn_generate::Error> {
+        let (tokenizer, template) = (Arc::clone(&self.tokenizer), Arc::clone(&self.template));
+        Session::new(self.model.clone(), tokenizer, template, config, context, messages)
+    }
+
+    /// Attaches an adapter for inference; one that was trained on another base, tokenizer or template is refused.
     ///
     /// # Errors
     /// [`LoadError::Adapter`].
-    pub fn attach(
+    pub fn attach(&mut self, folder: impl AsRef<Path>) -> Result<Adapter, LoadError> {
+        self.attach_as(folder.as_ref(), false, &mut |_| ())
+    }
+
+    /// As [`attach`](Self::attach); with `allow_mismatch`, whatever it was trained on.
+    ///
+    /// # Errors
+    /// [`LoadError::Adapter`].
+    pub fn attach_as(
         &mut self,
         folder: &Path,
         allow_mismatch: bool,
@@ -249,18 +300,25 @@ impl Pretrained {
         notes.into_iter().filter_map(|(is, note)| is.then_some(note)).collect()
     }
 
-    /// The part of an adapter's manifest that the model decides; the data's hash is the caller's.
+    /// What an adapter trained on this model says of it: the hashes of its weights, its tokenizer and its template.
     ///
     /// # Errors
     /// [`LoadError::Weights`] where the checkpoint can no longer be read.
-    pub fn manifest(&self, data_sha256: String, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Manifest, LoadError> {
+    pub fn manifest(&self) -> Result<Manifest, LoadError> {
+        self.manifest_with(&mut |_| ())
+    }
+
+    /// As [`manifest`](Self::manifest); the hashing of a large checkpoint takes seconds, and `progress` is told of it.
+    ///
+    /// # Errors
+    /// As [`manifest`](Self::manifest).
+    pub fn manifest_with(&self, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Manifest, LoadError> {
         Ok(Manifest {
             foehn: env!("CARGO_PKG_VERSION").into(),
             base_name: self.name.clone(),
             base_sha256: self.checkpoint.sha256(progress)?.to_owned(),
             tokenizer_sha256: self.tokenizer.fingerprint().to_owned(),
             template_sha256: self.template.fingerprint(),
-            data_sha256,
             ..Manifest::default()
         })
     }

@@ -99,7 +99,7 @@ fn a_tokenizer_of_another_model_is_refused() {
     let tokenizers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers");
     fs::copy(tokenizers.join("tokenizer.model.v3"), folder.path().join("tokenizer.model.v3")).unwrap();
     let device = foehn::device("flex").unwrap();
-    match Pretrained::load(folder.path().to_str().unwrap(), Base::Stored, &device, &mut |_| ()) {
+    match Pretrained::load_as(folder.path().to_str().unwrap(), Base::Stored, &device, &mut |_| ()) {
         Err(LoadError::Vocabulary { tokens, vocab_size, .. }) => assert_eq!((tokens, vocab_size), (32768, 97)),
         other => panic!("{other:?}"),
     }

@@ -10,8 +10,8 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use common::{Golden, devices, values};
 use foehn_finetune::{
-    AdamW, AdamWConfig, Dataset, Error, Event, Folder, LossMean, Outcome, Recipe, Run, Schedule, StepGradients,
-    Trainer, clip_global_norm, gradients, train, validation_loss,
+    AdamW, AdamWConfig, Dataset, Error, Event, Folder, LossMean, Outcome, Run, Schedule, StepGradients, Trainer,
+    TrainingConfig, clip_global_norm, gradients, train, validation_loss,
 };
 use foehn_lora::{Adapter, LoraConfig, Manifest, attach_trainable, parameters, set_parameters};
 use foehn_mistral::Mistral;
@@ -161,24 +161,30 @@ fn dataset() -> Dataset {
     Dataset::from_samples(named.collect(), &[EOS], 97).unwrap()
 }
 
-fn recipe() -> Recipe {
-    let mut recipe = Recipe { batch_size: 6, epochs: 3, checkpoint_steps: 3, seed: 7, ..Recipe::default() };
-    recipe.lora.r = 2;
-    recipe.lora.lora_dropout = 0.1;
-    recipe.validation.steps = 4;
-    recipe.validation.patience = 9;
-    recipe
+fn settings() -> TrainingConfig {
+    let mut config =
+        TrainingConfig { batch_size: 6, epochs: 3, checkpoint_steps: 3, seed: 7, ..TrainingConfig::default() };
+    config.lora.r = 2;
+    config.lora.lora_dropout = 0.1;
+    config.validation.steps = 4;
+    config.validation.patience = 9;
+    config
 }
 
-fn run(out: &Path, recipe: &Recipe, resume: bool, stop_after: usize) -> Result<Outcome, Error> {
-    run_warned(out, recipe, resume, stop_after).map(|(outcome, _)| outcome)
+fn run(out: &Path, config: &TrainingConfig, resume: bool, stop_after: usize) -> Result<Outcome, Error> {
+    run_warned(out, config, resume, stop_after).map(|(outcome, _)| outcome)
 }
 
 /// A run, and what it warned of.
-fn run_warned(out: &Path, recipe: &Recipe, resume: bool, stop_after: usize) -> Result<(Outcome, Vec<String>), Error> {
+fn run_warned(
+    out: &Path,
+    config: &TrainingConfig,
+    resume: bool,
+    stop_after: usize,
+) -> Result<(Outcome, Vec<String>), Error> {
     let (training, validation) = (dataset(), dataset());
     let mut model = Golden::open("gqa").model();
-    let run = job(out, recipe, resume, &training, &validation)?;
+    let run = job(out, config, resume, &training, &validation)?;
     let mut warnings = Vec::new();
     let outcome = train(&mut model, run, &mut |event| match event {
         Event::Step(metrics) if metrics.step == stop_after => ControlFlow::Break(()),
@@ -193,14 +199,16 @@ fn run_warned(out: &Path, recipe: &Recipe, resume: bool, stop_after: usize) -> R
 
 fn job<'a>(
     out: &Path,
-    recipe: &'a Recipe,
+    config: &'a TrainingConfig,
     resume: bool,
     training: &'a Dataset,
     validation: &'a Dataset,
 ) -> Result<Run<'a>, Error> {
-    let manifest = Manifest { data_sha256: "data".into(), ..Manifest::default() };
+    // Another recipe around the same settings: the model and the data have moved.
+    let recipe = serde_json::json!({ "model": out, "data": out.join(config.checkpoint_steps.to_string()) });
+    let manifest = Manifest { data_sha256: "data".into(), recipe, ..Manifest::default() };
     let out = if resume { Folder::resume(out)? } else { Folder::begin(out)? };
-    Ok(Run { recipe, training, validation: Some(validation), manifest, out })
+    Ok(Run { config, training, validation: Some(validation), manifest, out })
 }
 
 /// Every file of the adapter and of the checkpoint, and the metrics without their times.
@@ -235,18 +243,18 @@ fn artefacts(out: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn interrupted_and_resumed_equals_uninterrupted_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
-    let recipe = recipe();
+    let config = settings();
     let whole = folder.path().join("whole");
-    let outcome = run(&whole, &recipe, false, 0).unwrap();
+    let outcome = run(&whole, &config, false, 0).unwrap();
     assert_eq!(outcome.steps, 12);
     let expected = artefacts(&whole);
     assert!(expected.contains_key("adapter/adapter_model.safetensors") && expected.contains_key("loss.svg"));
     // At 4 a validation is due that the interruption came before.
     for stop_after in [1, 3, 4, 5, 11] {
         let out = folder.path().join(format!("cut-{stop_after}"));
-        assert_eq!(run(&out, &recipe, false, stop_after).unwrap().adapter, None);
+        assert_eq!(run(&out, &config, false, stop_after).unwrap().adapter, None);
         assert!(newest(&out).ends_with(format!("step-{stop_after:08}")), "the step is not lost");
-        run(&out, &recipe, true, 0).unwrap();
+        run(&out, &config, true, 0).unwrap();
         let found = artefacts(&out);
         // The interruption left a checkpoint of its own; what the run ends in is the same.
         let is_result = |name: &str| !name.starts_with("checkpoints/") || name.contains("step-00000012");
@@ -260,13 +268,13 @@ fn interrupted_and_resumed_equals_uninterrupted_byte_for_byte() {
 }
 
 #[test]
-fn the_same_recipe_twice_gives_the_same_bytes_and_another_seed_others() {
+fn the_same_config_twice_gives_the_same_bytes_and_another_seed_others() {
     let folder = tempfile::tempdir().unwrap();
     let [first, second, third] = ["a", "b", "c"].map(|name| folder.path().join(name));
-    run(&first, &recipe(), false, 0).unwrap();
-    run(&second, &recipe(), false, 0).unwrap();
+    run(&first, &settings(), false, 0).unwrap();
+    run(&second, &settings(), false, 0).unwrap();
     assert!(artefacts(&first) == artefacts(&second));
-    run(&third, &Recipe { seed: 8, ..recipe() }, false, 0).unwrap();
+    run(&third, &TrainingConfig { seed: 8, ..settings() }, false, 0).unwrap();
     let name = "adapter/adapter_model.safetensors";
     assert_ne!(artefacts(&first)[name], artefacts(&third)[name]);
 }
@@ -275,9 +283,9 @@ fn the_same_recipe_twice_gives_the_same_bytes_and_another_seed_others() {
 fn a_folder_is_never_overwritten_and_another_run_never_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    run(&out, &recipe(), false, 7).unwrap();
-    assert!(matches!(run(&out, &recipe(), false, 0), Err(Error::AlreadyThere { .. })));
-    let other = Recipe { learning_rate: 5e-4, ..recipe() };
+    run(&out, &settings(), false, 7).unwrap();
+    assert!(matches!(run(&out, &settings(), false, 0), Err(Error::AlreadyThere { .. })));
+    let other = TrainingConfig { learning_rate: 5e-4, ..settings() };
     let before = artefacts(&out);
     match run(&out, &other, true, 0) {
         Err(Error::ResumeMismatch { key, old, new, .. }) => {
@@ -286,7 +294,7 @@ fn a_folder_is_never_overwritten_and_another_run_never_resumed() {
         other => panic!("{other:?}"),
     }
     assert!(artefacts(&out) == before, "a refusal has changed nothing");
-    let shorter = Recipe { max_steps: 6, ..recipe() };
+    let shorter = TrainingConfig { max_steps: 6, ..settings() };
     assert!(matches!(run(&out, &shorter, true, 0), Err(Error::ResumeMismatch { .. })));
 }
 
@@ -301,13 +309,13 @@ fn a_loss_that_explodes_names_step_samples_and_checkpoint_and_saves_nothing() {
     for (rate, with_validation) in [(1e30, true), (1e38, true), (1e38, false)] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
-        let mut recipe = Recipe { learning_rate: rate, max_grad_norm: 0.0, epochs: 1, ..recipe() };
+        let mut config = TrainingConfig { learning_rate: rate, max_grad_norm: 0.0, epochs: 1, ..settings() };
         // Warm-up over all steps: the first steps' rates are as ruinous as the last.
-        recipe.warmup_ratio = 0.0;
-        recipe.checkpoint_steps = 1;
-        recipe.max_steps = 1;
-        recipe.validation.steps = if with_validation { 1 } else { 0 };
-        match run(&out, &recipe, false, 0) {
+        config.warmup_ratio = 0.0;
+        config.checkpoint_steps = 1;
+        config.max_steps = 1;
+        config.validation.steps = if with_validation { 1 } else { 0 };
+        match run(&out, &config, false, 0) {
             Err(Error::NotFinite { step, value, samples, last_checkpoint, .. }) => {
                 assert!(step == 1 && !value.is_finite() && last_checkpoint.is_none(), "{step} {value}");
                 assert!(samples.len() == 6 && samples.iter().all(|name| name.starts_with("sample-")));
@@ -327,16 +335,16 @@ fn a_ruined_update_leaves_the_good_checkpoint_as_it_was() {
     for weight_decay in [1e9, 1e12, 1e15] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
-        let mut recipe = Recipe { schedule: Schedule::Constant, warmup_ratio: 0.0, ..recipe() };
-        recipe.optimizer.weight_decay = weight_decay;
-        (recipe.checkpoint_steps, recipe.keep_checkpoints, recipe.validation.steps) = (1, 1, 0);
-        let Err(error) = run(&out, &recipe, false, 0) else { continue };
+        let mut config = TrainingConfig { schedule: Schedule::Constant, warmup_ratio: 0.0, ..settings() };
+        config.optimizer.weight_decay = weight_decay;
+        (config.checkpoint_steps, config.keep_checkpoints, config.validation.steps) = (1, 1, 0);
+        let Err(error) = run(&out, &config, false, 0) else { continue };
         let Error::NotFinite { last_checkpoint, .. } = error else { panic!("{error:?}") };
         let Some(last_checkpoint) = last_checkpoint else { continue };
         assert!(!out.join("adapter").exists() && last_checkpoint == newest(&out));
         let mut model = Golden::open("gqa").model();
         let mut trainer =
-            Trainer::resume(&mut model, job(&out, &recipe, true, &training, &validation).unwrap()).unwrap();
+            Trainer::resume(&mut model, job(&out, &config, true, &training, &validation).unwrap()).unwrap();
         assert!(trainer.take_warnings().is_empty());
         assert!(trainer.validate().unwrap().unwrap().validation_loss.is_finite());
         ruined += 1;
@@ -348,10 +356,10 @@ fn a_ruined_update_leaves_the_good_checkpoint_as_it_was() {
 #[test]
 fn settings_do_what_they_say_or_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let mut never = Recipe { max_steps: 2, ..recipe() };
+    let mut never = TrainingConfig { max_steps: 2, ..settings() };
     never.validation = foehn_finetune::Validation { steps: 0, patience: 0, ..never.validation };
     assert_eq!(run(&folder.path().join("never"), &never, false, 0).unwrap().best_validation_loss, None);
-    let endless = Recipe { epochs: 1_000_000, batch_size: 1, ..recipe() };
+    let endless = TrainingConfig { epochs: 1_000_000, batch_size: 1, ..settings() };
     let (training, validation) = (dataset(), dataset());
     let named = (0..200).map(|n| (n.to_string(), Sample::new(vec![1, 5, EOS], vec![false, true, true]).unwrap()));
     let many = Dataset::from_samples(named.collect(), &[EOS], 97).unwrap();
@@ -360,7 +368,7 @@ fn settings_do_what_they_say_or_are_refused() {
     assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "epochs", .. })));
     for (name, device) in devices().into_iter().filter(|(name, _)| *name != "flex") {
         let mut model = Golden::on("gqa", device).model();
-        let recompute = Recipe { recompute: true, ..recipe() };
+        let recompute = TrainingConfig { recompute: true, ..settings() };
         let run = job(&folder.path().join(name), &recompute, false, &training, &validation).unwrap();
         assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "recompute", .. })), "{name}");
     }
@@ -371,17 +379,17 @@ fn settings_do_what_they_say_or_are_refused() {
 fn a_damaged_checkpoint_is_passed_over_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, out) = (folder.path().join("whole"), folder.path().join("run"));
-    run(&whole, &recipe(), false, 0).unwrap();
-    run(&out, &recipe(), false, 7).unwrap();
+    run(&whole, &settings(), false, 0).unwrap();
+    run(&out, &settings(), false, 7).unwrap();
     let expected = artefacts(&whole)["adapter/adapter_model.safetensors"].clone();
-    let (training, validation, recipe) = (dataset(), dataset(), recipe());
+    let (training, validation, config) = (dataset(), dataset(), settings());
     let last = newest(&out);
     assert!(last.ends_with("step-00000007"));
     let files: Vec<_> = artefacts(&last).into_iter().collect();
     assert!(files.len() >= 5, "adapter, config, manifest, moments, state");
     let mut model = Golden::open("gqa").model();
     let mut starts_at_six = |what: &str| {
-        let job = job(&out, &recipe, true, &training, &validation).unwrap();
+        let job = job(&out, &config, true, &training, &validation).unwrap();
         let mut trainer = Trainer::resume(&mut model, job).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(trainer.steps(), 6, "{what}");
         let said = trainer.take_warnings().iter().map(ToString::to_string).collect::<String>();
@@ -403,11 +411,11 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
         fs::write(&path, bytes).unwrap();
     }
     fs::rename(&last, last.with_file_name("step-00000008")).unwrap();
-    let job = job(&out, &recipe, true, &training, &validation).unwrap();
+    let job = job(&out, &config, true, &training, &validation).unwrap();
     let mut trainer = Trainer::resume(&mut model, job).unwrap();
     assert!(trainer.steps() == 6 && trainer.take_warnings()[0].to_string().contains("step-00000008"));
     drop(trainer);
-    run(&out, &recipe, true, 0).unwrap();
+    run(&out, &config, true, 0).unwrap();
     assert!(artefacts(&out)["adapter/adapter_model.safetensors"] == expected);
 }
 
@@ -416,7 +424,7 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
 fn only_checkpoints_are_removed_and_resumed_from() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    run(&out, &recipe(), false, 4).unwrap();
+    run(&out, &settings(), false, 4).unwrap();
     let foreign = ["step-00000099x", "step-9", "step-notes", "step-000000005"];
     for name in foreign {
         fs::create_dir(out.join("checkpoints").join(name)).unwrap();
@@ -424,7 +432,8 @@ fn only_checkpoints_are_removed_and_resumed_from() {
     fs::write(out.join("checkpoints/step-99999998"), "a file").unwrap();
     fs::create_dir(out.join("checkpoints/.partial-abc")).unwrap();
     fs::write(out.join(".tmpabc"), "left over").unwrap();
-    run(&out, &Recipe { keep_checkpoints: 3, validation: recipe().validation, ..recipe() }, true, 0).unwrap();
+    run(&out, &TrainingConfig { keep_checkpoints: 3, validation: settings().validation, ..settings() }, true, 0)
+        .unwrap();
     let mut found: Vec<String> = fs::read_dir(out.join("checkpoints"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -457,17 +466,17 @@ fn one_run_at_a_time_works_in_a_folder() {
 fn a_resume_asks_for_the_same_trajectory_not_the_same_text() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, out) = (folder.path().join("whole"), folder.path().join("run"));
-    run(&whole, &recipe(), false, 0).unwrap();
-    run(&out, &recipe(), false, 5).unwrap();
-    let renamed = Recipe { model: "elsewhere".into(), data: "moved.jsonl".into(), checkpoint_steps: 5, ..recipe() };
+    run(&whole, &settings(), false, 0).unwrap();
+    run(&out, &settings(), false, 5).unwrap();
+    let renamed = TrainingConfig { checkpoint_steps: 5, ..settings() };
     let (_, warnings) = run_warned(&out, &renamed, true, 8).unwrap();
     assert_eq!(warnings, Vec::<String>::new());
-    let (_, warnings) = run_warned(&out, &Recipe { recompute: true, ..recipe() }, true, 0).unwrap();
+    let (_, warnings) = run_warned(&out, &TrainingConfig { recompute: true, ..settings() }, true, 0).unwrap();
     assert_eq!(warnings, Vec::<String>::new());
     let name = "adapter/adapter_model.safetensors";
     assert!(artefacts(&out)[name] == artefacts(&whole)[name]);
 
-    let longer = Recipe { epochs: 4, micro_batch_rows: 20, ..recipe() };
+    let longer = TrainingConfig { epochs: 4, micro_batch_rows: 20, ..settings() };
     let (outcome, warnings) = run_warned(&out, &longer, true, 0).unwrap();
     assert_eq!(outcome.steps, 16);
     let said = warnings.join("\n");
@@ -480,21 +489,21 @@ fn a_resume_asks_for_the_same_trajectory_not_the_same_text() {
 #[test]
 fn a_run_starts_from_an_adapter_that_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let first = run(&folder.path().join("first"), &recipe(), false, 0).unwrap().adapter.unwrap();
+    let first = run(&folder.path().join("first"), &settings(), false, 0).unwrap().adapter.unwrap();
     let (training, validation) = (dataset(), dataset());
     let given = Adapter::load(&first).unwrap();
-    let mut recipe = Recipe { init_adapter: Some(first), lora: LoraConfig::default(), ..recipe() };
+    let mut config = TrainingConfig { init_adapter: Some(first), lora: LoraConfig::default(), ..settings() };
     let mut model = Golden::open("gqa").model();
     let out = folder.path().join("second");
-    let trainer = Trainer::new(&mut model, job(&out, &recipe, false, &training, &validation).unwrap()).unwrap();
+    let trainer = Trainer::new(&mut model, job(&out, &config, false, &training, &validation).unwrap()).unwrap();
     let taken = foehn_lora::detach(&mut trainer.model().clone(), &given.config).unwrap();
     assert!(taken.modules == given.modules && trainer.steps() == 0);
     drop(trainer);
-    run(&out, &recipe, false, 5).unwrap();
-    let outcome = run(&out, &recipe, true, 0).unwrap();
+    run(&out, &config, false, 5).unwrap();
+    let outcome = run(&out, &config, true, 0).unwrap();
     assert_eq!(Adapter::load(&outcome.adapter.unwrap()).unwrap().config.r, 2);
-    recipe.lora.r = 3;
-    let refused = run(&folder.path().join("third"), &recipe, false, 0);
+    config.lora.r = 3;
+    let refused = run(&folder.path().join("third"), &config, false, 0);
     assert!(
         matches!(&refused, Err(Error::InitAdapter { found, expected, .. }) if (found.as_str(), expected.as_str()) == ("2", "3")),
         "{refused:?}"
@@ -507,19 +516,19 @@ fn a_run_starts_from_an_adapter_that_is_there() {
 fn metrics_that_cannot_be_written_are_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    run(&out, &recipe(), false, 5).unwrap();
+    run(&out, &settings(), false, 5).unwrap();
     let path = out.join("metrics.jsonl");
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend(b"\xff\xfe no line of ours\n{\"step\":");
     fs::write(&path, bytes).unwrap();
-    run(&out, &recipe(), true, 7).unwrap();
+    run(&out, &settings(), true, 7).unwrap();
     let lines = fs::read_to_string(&path).unwrap();
     assert!(lines.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{lines}");
 
     let full = folder.path().join("full");
     fs::create_dir(&full).unwrap();
     std::os::unix::fs::symlink("/dev/full", full.join("metrics.jsonl")).unwrap();
-    let (outcome, warnings) = run_warned(&full, &recipe(), false, 0).unwrap();
+    let (outcome, warnings) = run_warned(&full, &settings(), false, 0).unwrap();
     assert!(
         outcome.adapter.is_some() && warnings.iter().any(|warning| warning.contains("metrics.jsonl")),
         "{warnings:?}"
@@ -540,11 +549,11 @@ fn a_dataset_that_does_not_train_its_stop_token_is_refused() {
 #[test]
 fn early_stopping_keeps_the_best_adapter() {
     let folder = tempfile::tempdir().unwrap();
-    let mut recipe = Recipe { learning_rate: 0.5, epochs: 12, ..recipe() };
-    recipe.validation.steps = 1;
-    recipe.validation.patience = 2;
+    let mut config = TrainingConfig { learning_rate: 0.5, epochs: 12, ..settings() };
+    config.validation.steps = 1;
+    config.validation.patience = 2;
     let out = folder.path().join("run");
-    let outcome = run(&out, &recipe, false, 0).unwrap();
+    let outcome = run(&out, &config, false, 0).unwrap();
     let lines: Vec<serde_json::Value> = fs::read_to_string(out.join("metrics.jsonl"))
         .unwrap()
         .lines()

@@ -48,9 +48,9 @@ impl ModelArgs {
 
     /// The model with its tokenizer, template and adapter.
     pub fn load(&self) -> Result<Pretrained> {
-        let mut base = Pretrained::load(&self.model, self.base, &self.device()?, &mut show_loading())?;
+        let mut base = Pretrained::load_as(&self.model, self.base, &self.device()?, &mut show_loading())?;
         if let Some(folder) = &self.adapter {
-            base.attach(folder, self.allow_mismatch, &mut show_loading())?;
+            base.attach_as(folder, self.allow_mismatch, &mut show_loading())?;
         }
         Ok(base)
     }

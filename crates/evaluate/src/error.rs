@@ -110,13 +110,15 @@ pub enum Error {
         vocab_size: usize,
     },
     /// The model gives a label no likelihood that is a number.
-    #[error("the log-likelihood of `{label}` after `{question}` is {value}: the weights or the adapter are broken")]
+    #[error(
+        "the log-probability of a token of `{label}` after `{question}` is {value}: the weights or the adapter are broken"
+    )]
     NonFiniteScore {
         /// The label.
         label: String,
         /// The question.
         question: String,
-        /// The sum of its log-probabilities.
+        /// The token's log-probability.
         value: f64,
     },
     /// Two runs are not over the same items, so they can't be compared.

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use foehn_kernels::{Targets, token_log_probs};
-use foehn_mistral::Packed;
 use foehn_record::{Message, Role};
-use foehn_tokens::{Batch, Sample};
+use foehn_tokens::Sample;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{argmax, brier, mean, share_of, softmax};
@@ -131,30 +129,23 @@ pub fn score_labels(
     max_rows: usize,
     on_progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Vec<f64>>> {
-    let mut scores: Vec<Vec<f64>> = Vec::with_capacity(prompts.len());
-    let mut flush = |waiting: &mut Vec<Sample>| -> Result<()> {
-        let more = score(subject, waiting, labels.len())?;
-        waiting.clear();
-        on_progress(more.len());
-        scores.extend(more);
-        Ok(())
-    };
-    let mut waiting: Vec<Sample> = Vec::new();
-    for prompt in prompts {
-        let samples = answers(subject, prompt, labels)?;
-        let together: Vec<&Sample> = waiting.iter().chain(&samples).collect();
-        if Batch::pack(&together).rows() > max_rows {
-            flush(&mut waiting)?;
-        }
-        waiting.extend(samples);
+    if labels.is_empty() {
+        return Ok(vec![Vec::new(); prompts.len()]);
     }
-    flush(&mut waiting)?;
-    for (prompt, scores) in prompts.iter().zip(&scores) {
-        if let Some((label, value)) = labels.iter().zip(scores).find(|(_, score)| !score.is_finite()) {
-            return Err(Error::NonFiniteScore { label: label.clone(), question: prompt.clone(), value: *value });
-        }
+    let samples = prompts.iter().map(|prompt| answers(subject, prompt, labels)).collect::<Result<Vec<_>>>()?.concat();
+    let (mut sums, mut done) = (Vec::with_capacity(samples.len()), 0);
+    for pass in foehn_score::passes(subject.model, &samples.iter().collect::<Vec<_>>(), max_rows) {
+        let pass = pass.map_err(|foehn_score::NotFinite { sample, value, .. }| Error::NonFiniteScore {
+            label: labels[sample % labels.len()].clone(),
+            question: prompts[sample / labels.len()].clone(),
+            value: value.into(),
+        })?;
+        sums.extend(pass.log_probs.iter().map(|log_probs| log_probs.iter().copied().map(f64::from).sum::<f64>()));
+        let prompts = sums.len() / labels.len();
+        on_progress(prompts - done);
+        done = prompts;
     }
-    Ok(scores)
+    Ok(sums.chunks_exact(labels.len()).map(<[f64]>::to_vec).collect())
 }
 
 impl LabelFigures {
@@ -200,23 +191,6 @@ fn answers(subject: Subject<'_>, prompt: &str, labels: &[String]) -> Result<Vec<
         Ok(sample)
     };
     labels.iter().map(sample).collect()
-}
-
-/// The log-likelihoods of samples, all in one pass, in runs of `labels`.
-fn score(subject: Subject<'_>, samples: &[Sample], labels: usize) -> Result<Vec<Vec<f64>>> {
-    if samples.is_empty() {
-        return Ok(Vec::new());
-    }
-    let batch = Batch::pack(&samples.iter().collect::<Vec<_>>());
-    let packed =
-        Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() };
-    let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
-    let log_probs = token_log_probs(subject.model.forward(packed), subject.model.head(), &targets);
-    let sum = |sample: usize| -> f64 {
-        batch.targets_of(sample).iter().map(|&target| f64::from(log_probs[target as usize])).sum()
-    };
-    let sums: Vec<f64> = (0..samples.len()).map(sum).collect();
-    Ok(sums.chunks_exact(labels).map(<[f64]>::to_vec).collect())
 }
 
 /// The mean over the questions.

@@ -82,7 +82,7 @@ pub fn answer(
             Ok(subject.template.prompt(subject.tokenizer, &messages)?)
         };
         let prompts: Vec<Vec<u32>> = questions.iter().map(prompt).collect::<Result<_>>()?;
-        let generations = generate(subject.model, subject.tokenizer, &prompts, &config, &mut |_, _| {})?;
+        let generations = generate(subject.model, subject.tokenizer, &prompts, &config)?;
         let judged = questions.iter().zip(generations).map(|(question, generation)| Answer {
             question: question.clone(),
             tokens: generation.output_ids.len(),

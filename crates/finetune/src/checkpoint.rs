@@ -20,7 +20,7 @@ const DIGITS: usize = 8;
 /// The most steps of a run: more have no folder's name.
 pub(crate) const MAX_STEPS: usize = 99_999_999;
 
-/// The part of a run's state that is no tensor. Data order, schedule and dropout are functions of the recipe's seed and
+/// The part of a run's state that is no tensor. Data order, schedule and dropout are functions of the seed and
 /// the step, so the step is all that is kept of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {

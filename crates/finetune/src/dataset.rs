@@ -3,6 +3,7 @@
 use foehn_mistral::MistralConfig;
 use foehn_record::Record;
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
+use sha2::{Digest, Sha256};
 
 use crate::Error;
 
@@ -67,6 +68,19 @@ impl Dataset {
         }
         let (names, samples) = named.into_iter().unzip();
         Ok(Self { samples, names })
+    }
+
+    /// SHA-256 of the ids and the trained positions of all samples, in lower-case hexadecimal.
+    pub fn sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        for sample in &self.samples {
+            hasher.update((sample.len() as u64).to_le_bytes());
+            for (id, trained) in sample.input_ids().iter().zip(sample.loss_mask()) {
+                hasher.update(id.to_le_bytes());
+                hasher.update([u8::from(*trained)]);
+            }
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The samples, in the order of their records.

@@ -6,17 +6,8 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The recipe does not parse, or has a key that no recipe has.
-    #[error("the recipe {path} is not valid")]
-    Recipe {
-        /// The recipe's file.
-        path: PathBuf,
-        /// What the parser said, with the line and the key.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    /// A setting of the recipe is out of its range.
-    #[error("the recipe's `{field}` is {found}, expected {expected}")]
+    /// A setting is out of its range.
+    #[error("the setting `{field}` is {found}, expected {expected}")]
     Setting {
         /// The key.
         field: &'static str,
@@ -94,7 +85,7 @@ pub enum Error {
     ResumeMismatch {
         /// The checkpoint.
         path: PathBuf,
-        /// What differs: a key of the recipe, or `base`, `tokenizer`, `template`, `dataset`, whose values are hashes.
+        /// What differs: a setting, or `base`, `tokenizer`, `template`, `dataset`, whose values are hashes.
         key: String,
         /// The checkpoint's value.
         old: String,
@@ -113,9 +104,9 @@ pub enum Error {
         /// The run's folder.
         path: PathBuf,
     },
-    /// The adapter that training is to start from is not one that the recipe's `[lora]` describes.
+    /// The adapter that training is to start from is not one that the settings of `lora` describe.
     #[error(
-        "the adapter {path} has {what} {found}, the recipe's `[lora]` says {expected}; leave `[lora]` out to take the adapter's"
+        "the adapter {path} has {what} {found}, the setting `lora` says {expected}; leave `lora` out to take the adapter's"
     )]
     InitAdapter {
         /// The adapter's folder.
@@ -124,7 +115,7 @@ pub enum Error {
         what: String,
         /// The adapter's.
         found: String,
-        /// The recipe's.
+        /// The settings'.
         expected: String,
     },
     /// A run's folder already holds a run.

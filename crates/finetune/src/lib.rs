@@ -1,18 +1,21 @@
-//! The training loop: recipe, step, schedule, checkpoint, resume, metrics.
+//! The training loop: settings, step, schedule, checkpoint, resume, metrics.
 //!
-//! A [`Recipe`] says what to do, a [`Dataset`] holds the masked samples, [`train`] does it and reports every
-//! step; a [`Trainer`] leaves the loop to the caller.
+//! A [`TrainingConfig`] says what to do, a [`Dataset`] holds the masked samples, [`train`] does it and reports every step; a
+//! [`Trainer`] leaves the loop to the caller.
 //!
 //! ```
-//! use foehn_finetune::Recipe;
+//! use foehn_finetune::TrainingConfig;
 //!
-//! let recipe = Recipe::from_toml("epochs = 2\n[lora]\nr = 4\n", "recipe.toml".as_ref())?;
-//! assert_eq!((recipe.epochs, recipe.lora.r, recipe.batch_size), (2, 4, 16));
-//! assert!(Recipe::from_toml("epocs = 2\n", "recipe.toml".as_ref()).is_err());
+//! let config = TrainingConfig { epochs: 2, ..TrainingConfig::default() };
+//! config.check()?;
+//! // 100 samples in steps of 16: seven steps an epoch, and the learning rate falls over all of them.
+//! assert_eq!(config.total_steps(100), 14);
+//! assert!(config.learning_rate_at(13, 14) < config.learning_rate_at(2, 14));
 //! # Ok::<(), foehn_finetune::Error>(())
 //! ```
 
 mod checkpoint;
+mod config;
 #[cfg(feature = "curve")]
 mod curve;
 mod dataset;
@@ -21,7 +24,6 @@ mod folder;
 mod metrics;
 mod optim;
 mod order;
-mod recipe;
 mod resume;
 mod schedule;
 mod step;
@@ -29,12 +31,12 @@ mod train;
 mod trainer;
 mod warning;
 
+pub use config::{TrainingConfig, Validation};
 pub use dataset::Dataset;
 pub use error::Error;
 pub use folder::Folder;
 pub use metrics::{StepMetrics, ValidationMetrics};
 pub use optim::{AdamW, AdamWConfig, clip_global_norm};
-pub use recipe::{Recipe, Validation};
 pub use schedule::Schedule;
 pub use step::{LossMean, StepGradients, gradients, validation_loss};
 pub use train::{Event, Outcome, Run, train};

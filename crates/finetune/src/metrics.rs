@@ -17,7 +17,7 @@ pub struct StepMetrics {
     pub step: usize,
     /// The epoch that the step belongs to, from 1.
     pub epoch: usize,
-    /// The step's mean negative log-likelihood, in nats, before the update: the recipe's `loss_mean` says over what.
+    /// The step's mean negative log-likelihood, in nats, before the update: the setting `loss_mean` says over what.
     pub loss: f64,
     /// The learning rate of the update.
     pub learning_rate: f64,

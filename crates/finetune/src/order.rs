@@ -3,6 +3,8 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::TrainingConfig;
+
 /// A permutation of `0..count` for an epoch (Fisher and Yates).
 pub(crate) fn permutation(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -16,13 +18,16 @@ pub(crate) fn permutation(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// The samples of a step (from 0): the epoch's order cut into batches, the last of which may be smaller.
-pub(crate) fn batch(count: usize, batch_size: usize, seed: u64, step: usize) -> (usize, Vec<usize>) {
+/// The epoch and the samples of a step, all from 0: the epoch's order cut into batches, the last of which may be smaller.
+pub(crate) fn batch(count: usize, config: &TrainingConfig, step: usize) -> (usize, Vec<usize>) {
+    let batch_size = config.batch_size;
     let per_epoch = count.div_ceil(batch_size);
     let (epoch, index) = (step / per_epoch, step % per_epoch);
-    let order = permutation(count, seed, epoch);
-    let start = index * batch_size;
-    (epoch, order[start..count.min(start + batch_size)].to_vec())
+    let places = index * batch_size..count.min((index + 1) * batch_size);
+    match config.shuffle {
+        true => (epoch, permutation(count, config.seed, epoch)[places].to_vec()),
+        false => (epoch, places.collect()),
+    }
 }
 
 #[cfg(test)]
@@ -33,16 +38,20 @@ mod tests {
     fn every_epoch_sees_every_sample_once() {
         for (count, batch_size) in [(1usize, 1usize), (7, 3), (16, 16), (33, 16)] {
             let per_epoch = count.div_ceil(batch_size);
+            let config = TrainingConfig { batch_size, seed: 9, ..TrainingConfig::default() };
             let mut orders = Vec::new();
             for epoch in 0..3 {
                 let steps = epoch * per_epoch..(epoch + 1) * per_epoch;
-                let seen: Vec<usize> = steps.flat_map(|step| batch(count, batch_size, 9, step).1).collect();
+                let seen: Vec<usize> = steps.flat_map(|step| batch(count, &config, step).1).collect();
                 let mut sorted = seen.clone();
                 sorted.sort_unstable();
                 assert_eq!(sorted, (0..count).collect::<Vec<_>>());
                 orders.push(seen);
             }
             assert!(count < 7 || orders[0] != orders[1]);
+            let in_order = TrainingConfig { shuffle: false, ..config };
+            let seen = (0..2 * per_epoch).flat_map(|step| batch(count, &in_order, step).1);
+            assert!(seen.eq((0..count).chain(0..count)));
         }
         assert_ne!(permutation(50, 1, 0), permutation(50, 2, 0));
     }

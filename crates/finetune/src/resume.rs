@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use foehn_lora::{Adapter, LoraConfig, Manifest};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Error, Recipe};
+use crate::{Error, TrainingConfig};
 
 /// Keys that may change: where things lie, what they are called, and what is written when. What lies there is compared
 /// by its hash.
@@ -31,11 +31,11 @@ pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Re
             return mismatch(key, old.clone(), new.clone());
         }
     }
-    // Through the type, so that a key which the checkpoint's version did not know has its default.
-    let old = serde_json::from_value::<Recipe>(found.recipe.clone())
-        .map_err(|error| Error::Checkpoint { path: place.to_owned(), reason: format!("its recipe: {error}") })?;
-    let (old, new) =
-        (leaves(&old), leaves(&serde_json::from_value::<Recipe>(expected.recipe.clone()).unwrap_or_default()));
+    let of = |manifest: &Manifest| {
+        leaves(&manifest.recipe)
+            .map_err(|error| Error::Checkpoint { path: place.to_owned(), reason: format!("its settings: {error}") })
+    };
+    let (old, new) = (of(found)?, of(expected)?);
     let mut changes = Vec::new();
     let keys = old.iter().chain(&new).map(|(key, _)| key);
     let mut seen = Vec::new();
@@ -61,8 +61,9 @@ pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Re
     Ok(changes)
 }
 
-/// The values of a recipe under their dotted keys.
-fn leaves(recipe: &Recipe) -> Vec<(String, Value)> {
+/// The values of a recipe under their dotted keys. Those of training go through their type, so that a setting which the
+/// version that wrote it did not know has its default.
+fn leaves(recipe: &Value) -> serde_json::Result<Vec<(String, Value)>> {
     fn put(prefix: &str, value: Value, into: &mut Vec<(String, Value)>) {
         match value {
             Value::Object(map) if !map.is_empty() => {
@@ -73,9 +74,16 @@ fn leaves(recipe: &Recipe) -> Vec<(String, Value)> {
             value => into.push((prefix.to_owned(), value)),
         }
     }
+    let known = serde_json::to_value(TrainingConfig { init_adapter: Some("".into()), ..TrainingConfig::default() })?;
+    let is_known = |key: &str| known.get(key).is_some();
+    let (own, mut all): (Map<_, _>, Map<_, _>) =
+        recipe.as_object().cloned().unwrap_or_default().into_iter().partition(|(key, _)| is_known(key));
+    if let Value::Object(own) = serde_json::to_value(serde_json::from_value::<TrainingConfig>(own.into())?)? {
+        all.extend(own);
+    }
     let mut found = Vec::new();
-    put("", serde_json::to_value(recipe).unwrap_or_default(), &mut found);
-    found
+    put("", all.into(), &mut found);
+    Ok(found)
 }
 
 /// Whether an adapter is what `[lora]` describes: `fresh` is one made from that.
@@ -102,7 +110,7 @@ pub(crate) fn check_init(path: &Path, adapter: &Adapter, fresh: &Adapter) -> Res
     Ok(())
 }
 
-/// Whether a checkpoint's adapter has the settings that its own recipe says.
+/// Whether a checkpoint's adapter has the settings that its own settings say.
 pub(crate) fn is_of(config: &LoraConfig, lora: &LoraConfig) -> bool {
     // "all-linear" is written as the names that it stands for.
     LoraConfig { target_modules: lora.target_modules.clone(), ..config.clone() } == *lora

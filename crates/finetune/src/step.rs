@@ -2,9 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use foehn_kernels::{Targets, linear_cross_entropy, token_log_probs};
+use foehn_kernels::{Targets, linear_cross_entropy};
 use foehn_lora::{parameters, set_dropout};
-use foehn_mistral::{Mistral, Packed};
+use foehn_mistral::Mistral;
+use foehn_score::packed;
 use foehn_tokens::{Batch, Sample};
 use serde::{Deserialize, Serialize};
 
@@ -70,10 +71,13 @@ pub fn gradients(
     let total = mean.total(samples);
     let supervised: usize = samples.iter().map(|sample| sample.supervised()).sum();
     let mut step = StepGradients { loss: 0.0, gradients: Vec::new(), supervised, tokens: 0, rows: 0 };
-    for (index, (part, batch)) in micro_batches(samples, max_rows).into_iter().enumerate() {
+    let mut rest = samples;
+    for (index, batch) in Batch::pack_within(samples, max_rows).into_iter().enumerate() {
+        let part;
+        (part, rest) = rest.split_at(batch.samples());
         set_dropout(model, dropout.0, dropout.1.wrapping_add(index as u64));
         let hidden = model.forward(packed(&batch));
-        let targets = weighted(&batch, &weights(part, &batch, mean));
+        let targets = targets(part, &batch, mean);
         let loss = linear_cross_entropy(hidden, model.head(), &targets).div_scalar(total);
         let mut tape = loss.backward();
         step.loss += f64::from(loss.into_scalar::<f32>());
@@ -93,46 +97,27 @@ pub fn gradients(
     step
 }
 
-/// The samples' mean negative log-likelihood, in nats, without dropout.
+/// The samples' mean negative log-likelihood, in nats, without dropout; no finite number where a token's is none.
 ///
 /// `max_rows` and `mean` are as for [`gradients`].
 pub fn validation_loss(model: &Mistral, samples: &[&Sample], max_rows: usize, mean: LossMean) -> f64 {
-    let model = model.valid();
-    let mut sum = 0.0;
-    for (part, batch) in micro_batches(samples, max_rows) {
-        let weights = weights(part, &batch, mean);
-        let hidden = model.forward(packed(&batch));
-        let log_probs = token_log_probs(hidden, model.head(), &weighted(&batch, &weights));
-        sum -= log_probs.iter().zip(&weights).map(|(log_prob, weight)| f64::from(*log_prob) * weight).sum::<f64>();
-    }
-    sum / mean.total(samples).max(1.0)
+    let log_probs = match foehn_score::log_probs(&model.valid(), samples, max_rows) {
+        Ok(log_probs) => log_probs,
+        Err(not_finite) => return -f64::from(not_finite.value),
+    };
+    let loss = |(sample, log_probs): (&&Sample, Vec<f32>)| {
+        -mean.weight(sample) * log_probs.into_iter().map(f64::from).sum::<f64>()
+    };
+    samples.iter().zip(log_probs).map(loss).sum::<f64>() / mean.total(samples).max(1.0)
 }
 
-/// Cuts samples into runs that share what they can within `max_rows` rows each.
-fn micro_batches<'a, 's>(samples: &'a [&'s Sample], max_rows: usize) -> Vec<(&'a [&'s Sample], Batch)> {
-    let whole = Batch::pack(samples);
-    if whole.rows() <= max_rows || samples.len() == 1 {
-        return vec![(samples, whole)];
-    }
-    let (first, second) = samples.split_at(samples.len() / 2);
-    [micro_batches(first, max_rows), micro_batches(second, max_rows)].concat()
-}
-
-/// What each prediction of a batch counts: the sum over the samples that share it.
-fn weights(samples: &[&Sample], batch: &Batch, mean: LossMean) -> Vec<f64> {
+/// The predictions of a batch. Each counts as much as the samples that share it do together.
+fn targets(samples: &[&Sample], batch: &Batch, mean: LossMean) -> Targets {
     let mut weights = vec![0.0; batch.targets().len()];
     for (index, sample) in samples.iter().enumerate() {
         for &target in batch.targets_of(index) {
             weights[target as usize] += mean.weight(sample);
         }
     }
-    weights
-}
-
-fn packed(batch: &Batch) -> Packed<'_> {
-    Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() }
-}
-
-fn weighted(batch: &Batch, weights: &[f64]) -> Targets {
-    Targets::new(batch.targets().iter().zip(weights).map(|(target, weight)| (target.row, target.id, *weight as f32)))
+    Targets::new(batch.targets().iter().zip(&weights).map(|(target, weight)| (target.row, target.id, *weight as f32)))
 }

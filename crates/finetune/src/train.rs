@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use foehn_lora::{Manifest, parameters};
 use foehn_mistral::Mistral;
 
-use crate::{Dataset, Error, Folder, Recipe, StepMetrics, Trainer, ValidationMetrics, Warning};
+use crate::{Dataset, Error, Folder, StepMetrics, Trainer, TrainingConfig, ValidationMetrics, Warning};
 
 /// What a run works on and where it writes.
 #[derive(Debug)]
 pub struct Run<'a> {
     /// The settings.
-    pub recipe: &'a Recipe,
+    pub config: &'a TrainingConfig,
     /// The samples to learn.
     pub training: &'a Dataset,
     /// The samples to validate on.
     pub validation: Option<&'a Dataset>,
-    /// Where the base, the data and the rest come from; the recipe and the seed are filled in.
+    /// Where the base, the data and the rest come from. The settings and the seed are filled in, and where it has no hash
+    /// of the data, that of the samples.
     pub manifest: Manifest,
     /// The run's folder, which says whether the run begins or goes on.
     pub out: Folder,
@@ -43,7 +44,7 @@ pub enum Event<'a> {
     Checkpointed(&'a Path),
     /// Something went wrong, or is to be known; the run goes on.
     Warning(&'a Warning),
-    /// The validation loss has not improved for the recipe's patience.
+    /// The validation loss has not improved for `validation.patience` times.
     StoppedEarly {
         /// The steps taken.
         step: usize,

@@ -11,14 +11,16 @@ use foehn_tokens::Sample;
 use crate::checkpoint::{self, Checkpoint, MAX_STEPS, State};
 use crate::metrics::MetricsFile;
 use crate::step::{gradients, validation_loss};
-use crate::{AdamW, Dataset, Error, Folder, Recipe, Run, StepMetrics, ValidationMetrics, Warning, clip_global_norm};
+use crate::{
+    AdamW, Dataset, Error, Folder, Run, StepMetrics, TrainingConfig, ValidationMetrics, Warning, clip_global_norm,
+};
 use crate::{order, resume};
 
 /// A training run: its model, its optimiser and where it stands. [`train`](crate::train) is a loop over its moves; a
 /// caller with a loop of its own can ask the [`model`](Self::model) between two of them.
 pub struct Trainer<'a> {
     model: &'a mut Mistral,
-    recipe: Recipe,
+    config: TrainingConfig,
     training: &'a Dataset,
     validation: Option<&'a Dataset>,
     manifest: Manifest,
@@ -44,7 +46,7 @@ struct Start {
 }
 
 impl<'a> Trainer<'a> {
-    /// A new run, with a fresh adapter or the recipe's `init_adapter`.
+    /// A new run, with a fresh adapter or the config's `init_adapter`.
     ///
     /// # Errors
     /// [`Error::AlreadyThere`] where the folder is of a run that is to go on, [`Error::Setting`], [`Error::InitAdapter`],
@@ -53,39 +55,39 @@ impl<'a> Trainer<'a> {
         if run.out.resumes() {
             return Err(Error::AlreadyThere { path: run.out.path().to_owned() });
         }
-        let mut recipe = checked(model, &run)?;
-        let adapter = first_adapter(model, &mut recipe)?;
+        let mut config = checked(model, &run)?;
+        let adapter = first_adapter(model, &mut config)?;
         attach_trainable(model, &adapter)?;
-        let optimizer = AdamW::new(recipe.optimizer, &tensors(model));
+        let optimizer = AdamW::new(config.optimizer, &tensors(model));
         let start = Start { state: State::default(), best: None, optimizer, place: None, warnings: Vec::new() };
-        let manifest = manifest(&run, &recipe);
-        Self::put_together(model, run, recipe, manifest, start)
+        let manifest = manifest(&run, &config);
+        Self::put_together(model, run, config, manifest, start)
     }
 
     /// Goes on from the newest whole checkpoint of the run's folder. A refusal changes nothing there.
     ///
     /// Paths and names, `checkpoint_steps`, `keep_checkpoints`, `micro_batch_rows`, `recompute`, `epochs` and `max_steps`
-    /// may differ from the recipe of before. What moves the steps to come is a [`Warning`] and stands in the manifest.
+    /// may differ from the config of before. What moves the steps to come is a [`Warning`] and stands in the manifest.
     /// With another number of steps, the learning rate follows the new number from here on.
     ///
     /// # Errors
     /// [`Error::NoCheckpoint`], [`Error::ResumeMismatch`] naming what differs, [`Error::Checkpoint`] and its kin where
     /// no checkpoint is whole.
     pub fn resume(model: &'a mut Mistral, run: Run<'a>) -> Result<Self, Error> {
-        let mut recipe = checked(model, &run)?;
+        let mut config = checked(model, &run)?;
         let (place, found, mut warnings) = checkpoint::newest_whole(&run.out.checkpoints())?;
         let before = found.adapter.manifest.clone().unwrap_or_default();
-        if recipe.init_adapter.is_some() && recipe.lora == LoraConfig::default() {
+        if config.init_adapter.is_some() && config.lora == LoraConfig::default() {
             let lora = before.recipe.get("lora").cloned().unwrap_or_default();
-            recipe.lora = serde_json::from_value(lora).unwrap_or_default();
+            config.lora = serde_json::from_value(lora).unwrap_or_default();
         }
-        let mut manifest = manifest(&run, &recipe);
+        let mut manifest = manifest(&run, &config);
         let changes = resume::changes(&place, &before, &manifest)?;
-        if !resume::is_of(&found.adapter.config, &recipe.lora) {
-            let reason = "its adapter has other settings than its recipe".into();
+        if !resume::is_of(&found.adapter.config, &config.lora) {
+            let reason = "its adapter has other settings than its config".into();
             return Err(Error::Checkpoint { path: place, reason });
         }
-        let total = recipe.total_steps(run.training.samples.len());
+        let total = config.total_steps(run.training.samples.len());
         if total < found.state.step {
             let (key, old) = ("max_steps".into(), format!("and has taken {} steps", found.state.step));
             return Err(Error::ResumeMismatch { path: place, key, old, new: format!("{total} in all") });
@@ -94,28 +96,28 @@ impl<'a> Trainer<'a> {
         manifest.changes.extend(changes.iter().map(|change| format!("from step {}: {change}", found.state.step + 1)));
         warnings.extend(changes.into_iter().map(|change| Warning::Changed { change }));
         attach_trainable(model, &found.adapter)?;
-        let optimizer = found.optimizer(&place, recipe.optimizer, parameters(model))?;
+        let optimizer = found.optimizer(&place, config.optimizer, parameters(model))?;
         let Checkpoint { state, best, .. } = found;
         let start = Start { state, best, optimizer, place: Some(place), warnings };
-        Self::put_together(model, run, recipe, manifest, start)
+        Self::put_together(model, run, config, manifest, start)
     }
 
     fn put_together(
         model: &'a mut Mistral,
         run: Run<'a>,
-        recipe: Recipe,
+        config: TrainingConfig,
         manifest: Manifest,
         start: Start,
     ) -> Result<Self, Error> {
         let Start { state, best, optimizer, place, warnings } = start;
-        model.set_recompute(recipe.recompute);
+        model.set_recompute(config.recompute);
         let metrics = MetricsFile::open(run.out.metrics(), state.step, state.validated)?;
-        let total = recipe.total_steps(run.training.samples.len());
+        let total = config.total_steps(run.training.samples.len());
         let Run { training, validation, out: folder, .. } = run;
         let last_checkpoint = place;
         Ok(Self {
             model,
-            recipe,
+            config,
             training,
             validation,
             manifest,
@@ -140,19 +142,19 @@ impl<'a> Trainer<'a> {
     /// After [`finish`](Self::finish), when the adapter is no longer trainable.
     pub fn step(&mut self) -> Result<StepMetrics, Error> {
         let begun = Instant::now();
-        let (recipe, step) = (&self.recipe, self.state.step);
+        let (config, step) = (&self.config, self.state.step);
         let (epoch, samples) = self.samples_of(step);
-        let dropout = (recipe.lora.lora_dropout, dropout_seed(recipe.seed, step));
-        let computed = gradients(self.model, &samples, recipe.micro_batch_rows, dropout, recipe.loss_mean);
+        let dropout = (config.lora.lora_dropout, dropout_seed(config.seed, step));
+        let computed = gradients(self.model, &samples, config.micro_batch_rows, dropout, config.loss_mean);
         if !computed.loss.is_finite() {
             return Err(self.not_finite("loss", step, computed.loss));
         }
-        let limit = (recipe.max_grad_norm > 0.0).then_some(recipe.max_grad_norm);
+        let limit = (config.max_grad_norm > 0.0).then_some(config.max_grad_norm);
         let (clipped, grad_norm) = clip_global_norm(computed.gradients, limit);
         if !grad_norm.is_finite() {
             return Err(self.not_finite("gradient norm", step, grad_norm));
         }
-        let learning_rate = recipe.learning_rate_at(step, self.total);
+        let learning_rate = config.learning_rate_at(step, self.total);
         let updated = self.optimizer.step(tensors(self.model), clipped, learning_rate);
         set_parameters(self.model, updated);
         self.state.step += 1;
@@ -181,12 +183,12 @@ impl<'a> Trainer<'a> {
     pub fn validate(&mut self) -> Result<Option<ValidationMetrics>, Error> {
         let Some(validation) = self.validation else { return Ok(None) };
         let samples: Vec<&Sample> = validation.samples.iter().collect();
-        let loss = validation_loss(self.model, &samples, self.recipe.micro_batch_rows, self.recipe.loss_mean);
+        let loss = validation_loss(self.model, &samples, self.config.micro_batch_rows, self.config.loss_mean);
         if !loss.is_finite() {
             return Err(self.not_finite("validation loss", self.state.step.saturating_sub(1), loss));
         }
         if self.state.best_loss.is_none_or(|best| loss < best) {
-            if self.recipe.validation.patience > 0 {
+            if self.config.validation.patience > 0 {
                 self.best = Some(self.sound_adapter()?);
             }
             (self.state.best_loss, self.state.best_step) = (Some(loss), Some(self.state.step));
@@ -219,8 +221,8 @@ impl<'a> Trainer<'a> {
         let folder = self.folder.checkpoints();
         let checkpoint = Checkpoint { state: self.state.clone(), adapter, best: self.best.clone() };
         let place = checkpoint.save(&folder, &moments)?;
-        let best = self.state.best_step.filter(|_| self.recipe.validation.patience > 0);
-        checkpoint::remove_older(&folder, self.state.step, self.recipe.keep_checkpoints, best)?;
+        let best = self.state.best_step.filter(|_| self.config.validation.patience > 0);
+        checkpoint::remove_older(&folder, self.state.step, self.config.keep_checkpoints, best)?;
         self.last_checkpoint = Some(place.clone());
         self.is_ahead = false;
         Ok(place)
@@ -266,27 +268,27 @@ impl<'a> Trainer<'a> {
         self.state.best_loss
     }
 
-    /// Whether all steps are taken, or validation has not improved for the recipe's patience.
+    /// Whether all steps are taken, or validation has not improved for the config's patience.
     pub fn is_done(&self) -> bool {
         self.state.step >= self.total || self.is_out_of_patience()
     }
 
-    /// Whether validation has not improved for the recipe's patience.
+    /// Whether validation has not improved for the config's patience.
     pub fn is_out_of_patience(&self) -> bool {
-        let patience = self.recipe.validation.patience;
+        let patience = self.config.validation.patience;
         patience > 0 && self.state.since_best >= patience
     }
 
-    /// Whether the recipe asks for a validation before the next step.
+    /// Whether the config asks for a validation before the next step.
     pub fn is_validation_due(&self) -> bool {
-        let (step, every) = (self.state.step, self.recipe.validation.steps);
+        let (step, every) = (self.state.step, self.config.validation.steps);
         let is_due = every > 0 && (step.is_multiple_of(every) || step >= self.total);
         self.validation.is_some() && is_due && step > self.state.validated
     }
 
-    /// Whether the recipe asks for a checkpoint before the next step.
+    /// Whether the config asks for a checkpoint before the next step.
     pub fn is_checkpoint_due(&self) -> bool {
-        let every = self.recipe.checkpoint_steps;
+        let every = self.config.checkpoint_steps;
         self.is_ahead && (self.is_done() || every > 0 && self.state.step.is_multiple_of(every))
     }
 
@@ -311,13 +313,13 @@ impl<'a> Trainer<'a> {
 
     fn samples_of(&self, step: usize) -> (usize, Vec<&'a Sample>) {
         let training: &'a Dataset = self.training;
-        let (epoch, chosen) = order::batch(training.samples.len(), self.recipe.batch_size, self.recipe.seed, step);
+        let (epoch, chosen) = order::batch(training.samples.len(), &self.config, step);
         (epoch, chosen.into_iter().map(|index| &training.samples[index]).collect())
     }
 
     /// The adapter as it is now, if all of it is finite.
     fn sound_adapter(&self) -> Result<Adapter, Error> {
-        let adapter = detach(&mut self.model.clone(), &self.recipe.lora);
+        let adapter = detach(&mut self.model.clone(), &self.config.lora);
         let adapter = adapter.ok_or_else(|| Error::NoData { reason: "the model has no adapter".into() })?;
         for (name, pair) in &adapter.modules {
             self.check_finite(&format!("{name}.lora_A"), &pair.a)?;
@@ -340,13 +342,13 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let (_, samples) = self.samples_of(self.state.step - 1);
-        let loss = validation_loss(self.model, &samples, self.recipe.micro_batch_rows, self.recipe.loss_mean);
+        let loss = validation_loss(self.model, &samples, self.config.micro_batch_rows, self.config.loss_mean);
         if loss.is_finite() { Ok(()) } else { Err(self.not_finite("loss after the update", self.state.step - 1, loss)) }
     }
 
     fn not_finite(&self, what: &str, step: usize, value: f64) -> Error {
-        let (training, recipe) = (self.training, &self.recipe);
-        let (_, chosen) = order::batch(training.samples.len(), recipe.batch_size, recipe.seed, step);
+        let (training, config) = (self.training, &self.config);
+        let (_, chosen) = order::batch(training.samples.len(), config, step);
         Error::NotFinite {
             what: what.to_owned(),
             step: step + 1,
@@ -368,39 +370,48 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The run's recipe, if it can be done.
-fn checked(model: &Mistral, run: &Run<'_>) -> Result<Recipe, Error> {
-    let recipe = run.recipe.clone();
-    recipe.check()?;
-    let total = recipe.total_steps(run.training.samples.len());
+/// The run's config, if it can be done.
+fn checked(model: &Mistral, run: &Run<'_>) -> Result<TrainingConfig, Error> {
+    let config = run.config.clone();
+    config.check()?;
+    let total = config.total_steps(run.training.samples.len());
     if total > MAX_STEPS {
         let expected = "so many that the run has at most 99999999 steps";
-        return Err(Error::Setting { field: "epochs", found: recipe.epochs.to_string(), expected });
+        return Err(Error::Setting { field: "epochs", found: config.epochs.to_string(), expected });
     }
-    if recipe.recompute && !foehn_kernels::can_recompute(&model.device()) {
+    if config.recompute && !foehn_kernels::can_recompute(&model.device()) {
         let expected = "false: the device does not support it, `flex` alone does";
         return Err(Error::Setting { field: "recompute", found: "true".into(), expected });
     }
-    Ok(recipe)
+    Ok(config)
 }
 
-/// The adapter of step 0; the recipe's `[lora]` becomes that of an adapter to start from.
-fn first_adapter(model: &Mistral, recipe: &mut Recipe) -> Result<Adapter, Error> {
-    let Some(path) = recipe.init_adapter.clone() else { return Ok(Adapter::new(&recipe.lora, model, recipe.seed)?) };
+/// The adapter of step 0; the config's `[lora]` becomes that of an adapter to start from.
+fn first_adapter(model: &Mistral, config: &mut TrainingConfig) -> Result<Adapter, Error> {
+    let Some(path) = config.init_adapter.clone() else { return Ok(Adapter::new(&config.lora, model, config.seed)?) };
     let mut adapter = Adapter::load(&path)?;
-    if recipe.lora == LoraConfig::default() {
-        recipe.lora = adapter.config.clone();
+    if config.lora == LoraConfig::default() {
+        config.lora = adapter.config.clone();
     } else {
-        let fresh = Adapter::new(&recipe.lora, model, recipe.seed)?;
+        let fresh = Adapter::new(&config.lora, model, config.seed)?;
         resume::check_init(Path::new(&path), &adapter, &fresh)?;
-        adapter.config = recipe.lora.clone();
+        adapter.config = config.lora.clone();
     }
     Ok(adapter)
 }
 
-fn manifest(run: &Run<'_>, recipe: &Recipe) -> Manifest {
-    let settings = serde_json::to_value(recipe).unwrap_or_default();
-    Manifest { seed: recipe.seed, recipe: settings, ..run.manifest.clone() }
+fn manifest(run: &Run<'_>, config: &TrainingConfig) -> Manifest {
+    let mut manifest = Manifest { seed: config.seed, ..run.manifest.clone() };
+    if manifest.data_sha256.is_empty() {
+        manifest.data_sha256 = run.training.sha256();
+    }
+    // What the caller's recipe says beside these settings stays.
+    let mut settings = manifest.recipe.as_object().cloned().unwrap_or_default();
+    if let Ok(serde_json::Value::Object(own)) = serde_json::to_value(config) {
+        settings.extend(own);
+    }
+    manifest.recipe = settings.into();
+    manifest
 }
 
 fn tensors(model: &Mistral) -> Vec<Tensor<2>> {

@@ -13,8 +13,10 @@ use crate::{Error, Result, Sampler, SamplingConfig};
 pub enum StopReason {
     /// The model gave one of its stop tokens.
     Eos,
-    /// The text reached a stop string; in [`continue_ids`], the caller broke off.
+    /// The text reached a stop string.
     StopString,
+    /// Whoever received the text or the tokens broke off.
+    Cancelled,
     /// The output has as many tokens as were asked for.
     MaxTokens,
     /// Prompt and output fill the context.
@@ -43,7 +45,7 @@ pub struct Continuation {
 ///
 /// `prompts[b]` is all of sequence `b`, whose beginning the cache may hold already. Prompt and output together are never
 /// longer than the cache's capacity or the model's `max_position_embeddings`. `on_token` gets each token but stop tokens,
-/// with its sequence, and may break that sequence off.
+/// with its sequence, and may break that sequence off, with the reason to record.
 ///
 /// What all prompts begin with is computed once. A sequence that has ended is computed no further; the cache holds all of
 /// each sequence but the last token of its output.
@@ -57,7 +59,7 @@ pub fn continue_ids(
     prompts: &[Vec<u32>],
     limits: Limits<'_>,
     sampling: &SamplingConfig,
-    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<StopReason>,
 ) -> Result<Vec<Continuation>> {
     sampling.check()?;
     let context = cache.capacity().min(model.config().max_position_embeddings);
@@ -85,8 +87,8 @@ pub fn continue_ids(
             sequence.ids.push(id);
             sequence.stop = if limits.eos_ids.contains(&id) {
                 Some(StopReason::Eos)
-            } else if on_token(index, id).is_break() {
-                Some(StopReason::StopString)
+            } else if let ControlFlow::Break(reason) = on_token(index, id) {
+                Some(reason)
             } else {
                 limits.reached(sequence.ids.len() - sequence.prompt, context - sequence.ids.len())
             };

@@ -1,7 +1,8 @@
 //! Sampling, streaming, stopping, sessions.
 //!
-//! [`generate`] continues a batch of prompts and streams text; [`continue_ids`] is the loop below it, which knows no
-//! text; a [`Session`] keeps a conversation and its cache. None of them can tell whether an adapter is attached.
+//! [`generate`] continues a batch of prompts, and [`stream`] shows the text as it comes; [`continue_ids`] is the loop below
+//! them, which knows no text; a [`Session`] keeps a conversation and its cache. None of them can tell whether an adapter is
+//! attached.
 //!
 //! A model that trains must not generate as it is: autodiff would record every pass. Attach the adapter without
 //! tracking first.
@@ -36,7 +37,7 @@ mod stop;
 pub use config::{GenerateConfig, SamplingConfig};
 pub use decode::{Continuation, Limits, StopReason, continue_ids};
 pub use error::{Error, Result};
-pub use generate::{Generation, generate};
+pub use generate::{Generation, generate, stream};
 pub use sample::{
     Sampler, apply_repetition_penalty, apply_temperature, argmax, draw, keep_min_p, keep_top_k, keep_top_p,
 };

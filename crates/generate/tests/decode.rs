@@ -135,12 +135,12 @@ fn limits_end_a_sequence() {
     let mut left = 2;
     let mut break_off = |_, _| {
         left -= 1;
-        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if left == 0 { ControlFlow::Break(StopReason::Cancelled) } else { ControlFlow::Continue(()) }
     };
     let limits = Limits { max_new_tokens: 9, eos_ids: &[] };
     let prompts = [prompt];
     let found = continue_ids(&model, &mut cache, &prompts, limits, &greedy, &mut break_off).unwrap().remove(0);
-    assert_eq!(found, Continuation { output_ids: free.output_ids[..2].to_vec(), stop: StopReason::StopString });
+    assert_eq!(found, Continuation { output_ids: free.output_ids[..2].to_vec(), stop: StopReason::Cancelled });
     // The cache goes on from there.
     assert_eq!(cache.lengths(), [prompts[0].len() + 1]);
     let further = [[&prompts[0][..], &found.output_ids].concat()];

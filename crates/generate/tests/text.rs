@@ -3,14 +3,25 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use common::{IM_END, Tiny};
-use foehn_generate::{Error, GenerateConfig, Generation, SamplingConfig, Session, StopReason, generate};
+use foehn_generate::{Error, GenerateConfig, Generation, SamplingConfig, Session, StopReason, generate, stream};
 use foehn_record::{Message, Role};
 
 fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {
     let sampling = SamplingConfig { temperature: 1.0, seed: 11, ..SamplingConfig::default() };
     GenerateConfig { max_new_tokens, stop: stop.iter().map(|stop| (*stop).to_owned()).collect(), sampling, exact: true }
+}
+
+fn go_on((): ()) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn session(tiny: &Tiny, config: GenerateConfig, context: usize, messages: Vec<Message>) -> Session {
+    let (tokenizer, template) = (Arc::clone(&tiny.tokenizer), Arc::clone(&tiny.template));
+    Session::new(tiny.model.clone(), tokenizer, template, config, context, messages).unwrap()
 }
 
 fn prompts(tiny: &Tiny) -> Vec<Vec<u32>> {
@@ -23,8 +34,10 @@ fn run(tiny: &Tiny, prompts: &[Vec<u32>], config: &GenerateConfig) -> Vec<Genera
     let mut on_text = |sequence, piece: &str| {
         assert!(!piece.is_empty());
         *streamed.entry(sequence).or_default() += piece;
+        ControlFlow::Continue(())
     };
-    let generations = generate(&tiny.model, &tiny.tokenizer, prompts, config, &mut on_text).unwrap();
+    let generations = stream(&tiny.model, &tiny.tokenizer, prompts, config, &mut on_text).unwrap();
+    assert_eq!(generate(&tiny.model, &tiny.tokenizer, prompts, config).unwrap(), generations);
     for (sequence, (generation, prompt)) in generations.iter().zip(prompts).enumerate() {
         assert_eq!(generation.text, streamed.get(&sequence).cloned().unwrap_or_default());
         assert_eq!(&generation.input_ids, prompt);
@@ -74,12 +87,11 @@ fn a_session_answers_as_if_nothing_were_cached() {
     let tiny = Tiny::new(3, 0.5);
     let config = sampled(24, &[]);
     let system = Message::new(Role::System, "Be brief.");
-    let mut session =
-        Session::new(&tiny.model, &tiny.tokenizer, &tiny.template, config.clone(), 400, vec![system]).unwrap();
+    let mut session = session(&tiny, config.clone(), 400, vec![system]);
     for (turn, question) in ["Hi there", "What is it?", "Why?"].into_iter().enumerate() {
         let mut messages = session.messages().to_vec();
         let mut streamed = String::new();
-        let answer = session.say(question, &mut |piece| streamed += piece).unwrap();
+        let answer = session.say(question, &mut |piece| go_on(streamed += piece)).unwrap();
         assert_eq!(streamed, answer.text);
         // Stop tokens are rare here: every turn but the first shares the last turn's prompt, at least.
         assert!(turn == 0 || session.reused() > 40, "turn {turn}: {} tokens reused", session.reused());
@@ -97,14 +109,43 @@ fn a_session_answers_as_if_nothing_were_cached() {
 #[test]
 fn a_session_takes_back_what_it_could_not_answer() {
     let tiny = Tiny::new(3, 0.5);
-    let mut session =
-        Session::new(&tiny.model, &tiny.tokenizer, &tiny.template, sampled(8, &[]), 128, Vec::new()).unwrap();
+    let mut session = session(&tiny, sampled(8, &[]), 128, Vec::new());
     let long = "x".repeat(200);
-    let error = session.say(&long, &mut |_| {}).unwrap_err();
+    let error = session.say(&long, &mut |_| go_on(())).unwrap_err();
     assert!(matches!(error, Error::PromptTooLong { sequence: 0, context: 128, .. }), "{error}");
     assert_eq!(session.messages(), []);
-    assert!(matches!(session.say("hm", &mut |_| {}), Ok(answer) if !answer.output_ids.is_empty()));
+    assert!(matches!(session.say("hm", &mut |_| go_on(())), Ok(answer) if !answer.output_ids.is_empty()));
     assert_eq!(session.messages().len(), 2);
+}
+
+#[test]
+fn whoever_receives_the_text_can_end_it() {
+    let tiny = Tiny::new(1, 0.1);
+    let free = run(&tiny, &prompts(&tiny), &sampled(120, &[]));
+    let mut pieces = 0;
+    let mut second_ends = |sequence: usize, _: &str| {
+        pieces += usize::from(sequence == 1);
+        if sequence == 1 && pieces == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let found = stream(&tiny.model, &tiny.tokenizer, &prompts(&tiny), &sampled(120, &[]), &mut second_ends).unwrap();
+    assert_eq!((&found[0], &found[2]), (&free[0], &free[2]));
+    assert_eq!((found[1].stop, pieces), (StopReason::Cancelled, 5));
+    assert!(!found[1].text.is_empty() && found[1].text.len() < free[1].text.len());
+    assert!(free[1].text.starts_with(&found[1].text) && free[1].output_ids.starts_with(&found[1].output_ids));
+
+    // A conversation goes on from what was said.
+    let mut session = session(&tiny, sampled(24, &[]), 400, Vec::new());
+    let answer = session.say("Hi there", &mut |_| ControlFlow::Break(())).unwrap();
+    assert_eq!(answer.stop, StopReason::Cancelled);
+    assert_eq!(session.messages()[1].content, answer.text.trim());
+    assert!(session.say("Why?", &mut |_| go_on(())).is_ok());
+}
+
+#[test]
+fn a_session_can_be_kept_and_sent_to_another_thread() {
+    fn is_kept<T: Send + 'static>(_: &T) {}
+    let tiny = Tiny::new(3, 0.5);
+    is_kept(&session(&tiny, sampled(8, &[]), 128, Vec::new()));
 }
 
 #[test]
@@ -112,6 +153,6 @@ fn broken_weights_are_an_error() {
     // Sums over such a head overflow: NaN itself can no longer be loaded.
     let tiny = Tiny::with_head(3, 1.0, f32::MAX);
     let config = GenerateConfig::default();
-    let error = generate(&tiny.model, &tiny.tokenizer, &prompts(&tiny), &config, &mut |_, _| {}).unwrap_err();
+    let error = generate(&tiny.model, &tiny.tokenizer, &prompts(&tiny), &config).unwrap_err();
     assert!(matches!(error, Error::NonFiniteLogit { sequence: 0, length: 2, .. }), "{error}");
 }

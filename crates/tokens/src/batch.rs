@@ -73,6 +73,23 @@ impl Batch {
         trie::lay_out(samples, vec![everyone])
     }
 
+    /// Packs samples, in their order, into batches of at most `max_rows` rows each; a sample that has more is alone. A batch
+    /// that is too large is cut in halves, so that none is much smaller than the others.
+    ///
+    /// # Panics
+    /// As [`Batch::pack`].
+    pub fn pack_within(samples: &[&Sample], max_rows: usize) -> Vec<Self> {
+        if samples.is_empty() {
+            return Vec::new();
+        }
+        let whole = Self::pack(samples);
+        if whole.rows() <= max_rows || samples.len() == 1 {
+            return vec![whole];
+        }
+        let (first, second) = samples.split_at(samples.len() / 2);
+        [Self::pack_within(first, max_rows), Self::pack_within(second, max_rows)].concat()
+    }
+
     /// Packs samples one after the other, a segment each: the batch that [`Batch::pack`] is measured against.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use foehn_mistral::{Mistral, MistralConfig};
@@ -27,8 +28,8 @@ pub fn golden(name: &str) -> Mistral {
 /// A model whose logits are the larger, the larger `scale` is, with tokenizer and template.
 pub struct Tiny {
     pub model: Mistral,
-    pub tokenizer: Tokenizer,
-    pub template: ChatTemplate,
+    pub tokenizer: Arc<Tokenizer>,
+    pub template: Arc<ChatTemplate>,
     _folder: tempfile::TempDir,
 }
 
@@ -43,8 +44,8 @@ impl Tiny {
         let config = write_config(folder.path());
         write_weights(folder.path(), &config, seed, [scale, head]);
         write_tokenizer(folder.path());
-        let tokenizer = Tokenizer::open(folder.path()).unwrap();
-        let template = ChatTemplate::jinja(CHATML, &tokenizer).unwrap();
+        let tokenizer = Arc::new(Tokenizer::open(folder.path()).unwrap());
+        let template = Arc::new(ChatTemplate::jinja(CHATML, &tokenizer).unwrap());
         Self { model: load(folder.path()), tokenizer, template, _folder: folder }
     }
 }

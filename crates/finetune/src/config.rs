@@ -1,9 +1,8 @@
-//! What a run does, as a TOML file.
+//! The settings of a run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use foehn_lora::LoraConfig;
-use foehn_mistral::Base;
 use serde::{Deserialize, Serialize};
 
 use crate::{AdamWConfig, Error, LossMean, Schedule};
@@ -11,28 +10,18 @@ use crate::{AdamWConfig, Error, LossMean, Schedule};
 /// More is a slip of the finger, and times the samples it could be more steps than a number holds.
 const MAX_EPOCHS: usize = 1_000_000;
 
-/// A training run's settings. Every key has a default; an unknown key is an error.
+/// A training run's settings. In a file, every key has a default, and an unknown one is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Recipe {
-    /// The base model: a folder, a `.gguf` file, a repository id or a short name.
-    pub model: String,
-    /// The form in which the base's matrices are kept: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
-    pub base: Base,
-    /// The training data: a file of any format that `foehn-corpus` reads.
-    pub data: PathBuf,
-    /// The passes that clean the data, a TOML file as `foehn-corpus` reads it; its default pipeline where there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pipeline: Option<PathBuf>,
-    /// A sense lexicon, `{class: [words]}`: a description with words of another class than its `modality` is rejected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lexicon: Option<PathBuf>,
+pub struct TrainingConfig {
     /// The folder of an adapter to start from, in place of a fresh one. Where `[lora]` is left out, its settings are the
     /// adapter's; otherwise the two have to agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_adapter: Option<PathBuf>,
     /// The seed of all randomness.
     pub seed: u64,
+    /// Takes the samples in another order each epoch, which the seed decides; without it, in the data's own.
+    pub shuffle: bool,
     /// How often the training set is seen, at most a million times.
     pub epochs: usize,
     /// Stops after this many steps, whatever `epochs` says. 0 is no limit.
@@ -83,16 +72,12 @@ pub struct Validation {
     pub patience: usize,
 }
 
-impl Default for Recipe {
+impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
-            model: "smollm2-135m-instruct".into(),
-            base: Base::default(),
-            data: PathBuf::new(),
-            pipeline: None,
-            lexicon: None,
             init_adapter: None,
             seed: 0,
+            shuffle: true,
             epochs: 3,
             max_steps: 0,
             batch_size: 16,
@@ -120,27 +105,7 @@ impl Default for Validation {
     }
 }
 
-impl Recipe {
-    /// Reads a recipe's file.
-    ///
-    /// # Errors
-    /// [`Error::File`], [`Error::Recipe`] naming an unknown key, [`Error::Setting`] naming a value out of its range.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-        Self::from_toml(&text, path)
-    }
-
-    /// Reads a recipe's text; `path` stands in errors.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn from_toml(text: &str, path: &Path) -> Result<Self, Error> {
-        let recipe: Self =
-            toml::from_str(text).map_err(|source| Error::Recipe { path: path.to_owned(), source: Box::new(source) })?;
-        recipe.check()?;
-        Ok(recipe)
-    }
-
+impl TrainingConfig {
     /// Checks the ranges of the settings.
     ///
     /// # Errors
@@ -212,45 +177,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelt_key_or_a_bad_value_is_named() {
-        let check = |text: &str, expected: &str| {
-            let error = Recipe::from_toml(text, "r.toml".as_ref()).unwrap_err();
-            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            let said = format!("{error}: {source}");
-            assert!(said.contains(expected), "{text}: {said}");
+    fn a_value_out_of_its_range_is_named() {
+        let of = |change: fn(&mut TrainingConfig)| {
+            let mut config = TrainingConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
         };
-        check("learning_rat = 1", "learning_rat");
-        check("[lora]\nranc = 1", "ranc");
-        check("[validation]\nevery = 1", "every");
-        check("batch_size = 0", "batch_size");
-        check("keep_checkpoints = 0", "keep_checkpoints");
-        check("epochs = 1000001", "epochs");
-        check("learning_rate = -1.0", "learning_rate");
-        check("learning_rate = nan", "learning_rate");
-        check("[lora]\nr = 0", "r`");
-        check("schedule = \"cosin\"", "cosin");
-        check("loss_mean = \"sample\"", "sample");
-        check("epochs = \"three\"", "epochs");
-        check("epochs = 1000001", "at most 1000000");
-        check("[lora]\nr = 65537", "from 1 to 65536");
-    }
-
-    #[test]
-    fn a_recipes_patterns_keep_their_order() {
-        let text = "[lora.rank_pattern]\nq_proj = 4\n\"layers.0.self_attn.q_proj\" = 2\n";
-        let recipe = Recipe::from_toml(text, "r.toml".as_ref()).unwrap();
-        assert_eq!(recipe.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
-        let back = serde_json::to_value(&recipe).unwrap();
-        assert_eq!(serde_json::from_value::<Recipe>(back).unwrap(), recipe);
+        assert!(of(|config| config.batch_size = 0).contains("batch_size"));
+        assert!(of(|config| config.keep_checkpoints = 0).contains("keep_checkpoints"));
+        assert!(of(|config| config.epochs = 1_000_001).contains("at most 1000000"));
+        assert!(of(|config| config.learning_rate = -1.0).contains("learning_rate"));
+        assert!(of(|config| config.learning_rate = f64::NAN).contains("learning_rate"));
+        assert!(of(|config| config.lora.r = 0).contains("r`"));
+        assert!(of(|config| config.lora.r = 65_537).contains("from 1 to 65536"));
     }
 
     #[test]
     fn steps_and_rates() {
-        let recipe = Recipe { epochs: 3, batch_size: 16, ..Recipe::default() };
-        assert_eq!(recipe.total_steps(33), 9);
-        assert_eq!(Recipe { max_steps: 5, ..recipe.clone() }.total_steps(33), 5);
-        assert!(recipe.learning_rate_at(0, 100) > 0.0);
-        let peak = (0..100).map(|step| recipe.learning_rate_at(step, 100)).fold(0.0, f64::max);
-        assert_eq!(peak, recipe.learning_rate);
+        let config = TrainingConfig { epochs: 3, batch_size: 16, ..TrainingConfig::default() };
+        assert_eq!(config.total_steps(33), 9);
+        assert_eq!(TrainingConfig { max_steps: 5, ..config.clone() }.total_steps(33), 5);
+        assert!(config.learning_rate_at(0, 100) > 0.0);
+        let peak = (0..100).map(|step| config.learning_rate_at(step, 100)).fold(0.0, f64::max);
+        assert_eq!(peak, config.learning_rate);
     }
 }

@@ -1,0 +1,237 @@
+//! A whole run as a TOML file: what is trained on what, and how.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use foehn_finetune::TrainingConfig;
+use foehn_mistral::Base;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A run's settings: those of its model and its data, and those of its training. In the file all stand side by side; every
+/// key has a default, and an unknown one is an error.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Recipe {
+    /// The base model: a folder, a `.gguf` file, a repository id or a short name.
+    pub model: String,
+    /// The form in which the base's matrices are kept: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
+    pub base: Base,
+    /// The training data: a file of any format that `foehn-corpus` reads.
+    pub data: PathBuf,
+    /// The passes that clean the data, a TOML file as `foehn-corpus` reads it; its default pipeline where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<PathBuf>,
+    /// A sense lexicon, `{class: [words]}`: a description with words of another class than its `modality` is rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lexicon: Option<PathBuf>,
+    /// How it is trained.
+    #[serde(flatten)]
+    pub training: TrainingConfig,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            model: "smollm2-135m-instruct".into(),
+            base: Base::default(),
+            data: PathBuf::new(),
+            pipeline: None,
+            lexicon: None,
+            training: TrainingConfig::default(),
+        }
+    }
+}
+
+/// Why a recipe cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("cannot read the recipe {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It does not parse, or has a key that no recipe has.
+    #[error("the recipe {path} is not valid")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong there.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A setting is out of its range.
+    #[error("the recipe {path} cannot be run")]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        #[source]
+        source: Box<foehn_finetune::Error>,
+    },
+}
+
+impl Recipe {
+    /// Reads a recipe's file.
+    ///
+    /// # Errors
+    /// [`RecipeError`].
+    pub fn load(path: &Path) -> Result<Self, RecipeError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| RecipeError::File { path: path.to_owned(), source })?;
+        Self::from_toml(&text, path)
+    }
+
+    /// Reads a recipe's text; `path` stands in errors.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self, RecipeError> {
+        let path = || path.to_owned();
+        let recipe: Self =
+            toml::from_str(text).map_err(|source| RecipeError::Toml { path: path(), source: Box::new(source) })?;
+        let checked = recipe.training.check();
+        checked.map_err(|source| RecipeError::Setting { path: path(), source: Box::new(source) })?;
+        Ok(recipe)
+    }
+}
+
+impl<'de> Deserialize<'de> for Recipe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RecipeVisitor)
+    }
+}
+
+struct RecipeVisitor;
+
+impl<'de> Visitor<'de> for RecipeVisitor {
+    type Value = Recipe;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a recipe's settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Recipe, A::Error> {
+        let mut recipe = Recipe::default();
+        let training = TrainingKeys { map, recipe: &mut recipe };
+        recipe.training = TrainingConfig::deserialize(MapAccessDeserializer::new(training))?;
+        Ok(recipe)
+    }
+}
+
+/// The keys of training; those of the recipe itself are taken out on the way. Unlike `#[serde(flatten)]`, this keeps the
+/// place of an error and refuses unknown keys.
+struct TrainingKeys<'a, A> {
+    map: A,
+    recipe: &'a mut Recipe,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for TrainingKeys<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, mut seed: K) -> Result<Option<K::Value>, A::Error> {
+        loop {
+            let (key, unused) = match self.map.next_key_seed(Key(seed))? {
+                None => return Ok(None),
+                Some(Found::Training(key)) => return Ok(Some(key)),
+                Some(Found::Recipe(key, seed)) => (key, seed),
+            };
+            seed = unused;
+            match key {
+                RecipeKey::Model => self.recipe.model = self.map.next_value()?,
+                RecipeKey::Base => self.recipe.base = self.map.next_value()?,
+                RecipeKey::Data => self.recipe.data = self.map.next_value()?,
+                RecipeKey::Pipeline => self.recipe.pipeline = self.map.next_value()?,
+                RecipeKey::Lexicon => self.recipe.lexicon = self.map.next_value()?,
+            }
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum RecipeKey {
+    Model,
+    Base,
+    Data,
+    Pipeline,
+    Lexicon,
+}
+
+/// Reads a key: one of the recipe's own, or whatever `K` makes of it.
+struct Key<K>(K);
+
+enum Found<K, V> {
+    Recipe(RecipeKey, K),
+    Training(V),
+}
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<K> {
+    type Value = Found<K, K::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        let own = match key.as_str() {
+            "model" => RecipeKey::Model,
+            "base" => RecipeKey::Base,
+            "data" => RecipeKey::Data,
+            "pipeline" => RecipeKey::Pipeline,
+            "lexicon" => RecipeKey::Lexicon,
+            _ => return self.0.deserialize(key.into_deserializer()).map(Found::Training),
+        };
+        Ok(Found::Recipe(own, self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_or_a_bad_value_is_named_with_its_line() {
+        let check = |text: &str, expected: &str| {
+            let text = format!("model = \"m\"\n{text}");
+            let error = Recipe::from_toml(&text, "r.toml".as_ref()).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let said = format!("{error}: {source}");
+            assert!(said.contains(expected), "{text}: {said}");
+            if let RecipeError::Toml { .. } = error {
+                let line = text.lines().count();
+                assert!(said.contains(&format!("line {line}")), "{text}: {said}");
+            }
+        };
+        check("learning_rat = 1", "learning_rat");
+        check("[lora]\nranc = 1", "ranc");
+        check("[validation]\nevery = 1", "every");
+        check("schedule = \"cosin\"", "cosin");
+        check("loss_mean = \"sample\"", "sample");
+        check("epochs = \"three\"", "epochs");
+        check("epochs = 3\ndata = 7", "data");
+        check("base = \"q9\"", "q9");
+        check("batch_size = 0", "batch_size");
+        check("[lora]\nr = 65537", "from 1 to 65536");
+    }
+
+    #[test]
+    fn all_keys_are_read_wherever_they_stand() {
+        let text = "epochs = 7\ndata = \"d.jsonl\"\nseed = 3\nmodel = \"m\"\npipeline = \"p.toml\"\nbase = \"nf4\"\n\
+            lexicon = \"l.json\"\n[lora.rank_pattern]\nq_proj = 4\n\"layers.0.self_attn.q_proj\" = 2\n";
+        let recipe = Recipe::from_toml(text, "r.toml".as_ref()).unwrap();
+        assert_eq!((recipe.model.as_str(), recipe.base), ("m", Base::Nf4));
+        assert_eq!((recipe.data.clone(), recipe.training.epochs, recipe.training.seed), ("d.jsonl".into(), 7, 3));
+        assert_eq!((recipe.pipeline.clone(), recipe.lexicon.clone()), (Some("p.toml".into()), Some("l.json".into())));
+        // The first pattern that matches counts.
+        assert_eq!(recipe.training.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
+        let back = serde_json::to_value(&recipe).unwrap();
+        assert_eq!(serde_json::from_value::<Recipe>(back).unwrap(), recipe);
+        assert_eq!(Recipe::from_toml("", "r.toml".as_ref()).unwrap(), Recipe::default());
+    }
+}
