@@ -66,6 +66,7 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    common::terminal::go_on_without_reader();
     common::run(|| {
         let recipe = arguments.recipe()?;
         let device = foehn::device(&arguments.device)?;
