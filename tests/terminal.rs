@@ -96,7 +96,9 @@ fn a_reader_that_goes_away_is_no_panic() {
     without_reader(example("clean").arg("--passes"));
     without_reader(example("clean").arg(&scene.data).arg("--out").arg(scene.path("clean.jsonl")));
     let mut tokenize = example("tokenize");
-    without_reader(tokenize.arg("--model").arg(&scene.model).arg("--data").arg(scene.path("clean.jsonl")).arg("--json"));
+    without_reader(
+        tokenize.arg("--model").arg(&scene.model).arg("--data").arg(scene.path("clean.jsonl")).arg("--json"),
+    );
     let mut chat = example("chat");
     without_reader(chat.arg("--model").arg(&scene.model).args(["--prompt", "Which sense is bell?"]));
     without_reader(scene.finetune("run").args(["--max-steps", "2"]));
