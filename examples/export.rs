@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use common::terminal::say;
-use foehn::files::{folder_of, is_empty_or_absent, is_same};
+use foehn::files::{DraftFolder, folder_of, is_empty_or_absent, is_same};
 
 /// Writes model.safetensors (f32) and config.json of the base with the adapter merged, and its tokenizer and chat template.
 #[derive(Parser)]
@@ -50,10 +50,15 @@ fn main() -> ExitCode {
         arguments.check_out()?;
         let mut base = arguments.model.load()?;
         foehn::lora::merge(&mut base.model);
-        base.model.save(&arguments.out)?;
         let out = arguments.out.display();
-        let written = base.tokenizer.save(&base.template, &arguments.out);
-        written.with_context(|| format!("{out} holds the merged model, but not its tokenizer and template"))?;
+        let failed = || format!("cannot write into {out}");
+        // A new folder appears whole; into one that is there, each file does.
+        let draft =
+            if arguments.out.exists() { None } else { Some(DraftFolder::new(&arguments.out).with_context(failed)?) };
+        let folder = draft.as_ref().map_or(arguments.out.as_path(), DraftFolder::path);
+        base.model.save(folder)?;
+        base.tokenizer.save(&base.template, folder)?;
+        draft.map_or(Ok(()), DraftFolder::finish).with_context(failed)?;
         say!("wrote {out} (f32 safetensors, config.json, tokenizer and chat template)");
         Ok(())
     })

@@ -65,6 +65,7 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    common::terminal::go_on_without_reader();
     common::run(|| {
         let device = foehn::device(&arguments.device)?;
         let recipe = arguments.recipe()?;

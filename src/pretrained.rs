@@ -292,7 +292,11 @@ impl Pretrained {
         let has = |name: &str| folder.join(name).exists();
         let own = if has("tokenizer.json") { Some(Tokenizer::open(folder)) } else { None };
         let is_other = own.is_some_and(|own| own.map_or(true, |own| own.fingerprint() != self.tokenizer.fingerprint()));
-        let template = match ChatTemplate::open(folder, &self.tokenizer) {
+        let place = match has("chat_template.jinja") {
+            true => folder.join("chat_template.jinja"),
+            false => folder.to_owned(),
+        };
+        let template = match ChatTemplate::open(&place, &self.tokenizer) {
             Ok(own) => own.fingerprint() != self.template.fingerprint(),
             Err(_) => has("chat_template.jinja"),
         };

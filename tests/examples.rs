@@ -228,7 +228,7 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     fails(&mut given_twice("--config", &with("r.toml", "batch_size = 0\n")), &["batch_size"]);
     fails(&mut given_twice("--config", &scene.path("none.toml")), &["none.toml"]);
     fails(&mut given_twice("--data", &with("empty.jsonl", "")), &["empty.jsonl", "empty"]);
-    fails(&mut given_twice("--data", &with("dirt.jsonl", "nothing\n")), &["no record"]);
+    fails(&mut given_twice("--data", &with("dirt.jsonl", "nothing\n")), &["all 1 records are rejected", "not JSON"]);
     fails(&mut given_twice("--data", &scene.path("none.jsonl")), &["none.jsonl"]);
     let long = format!("{{\"id\": \"long\", \"prompt\": \"{}\", \"completion\": \"Yes.\"}}\n", "a word ".repeat(300));
     fails(&mut given_twice("--data", &with("long.jsonl", &long)), &["record long", "256"]);

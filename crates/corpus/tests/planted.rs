@@ -5,7 +5,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::Bench;
-use foehn_corpus::{OffTarget, Pipeline, SenseLexicon};
+use foehn_corpus::{Error, OffTarget, Pipeline, SenseLexicon, clean};
 use serde_json::{Value, json};
 
 /// Sentences, the one word for each, and a description that needs nothing else.
@@ -272,9 +272,12 @@ fn the_report_names_what_and_where() {
 }
 
 #[test]
-fn an_input_may_be_the_output() {
+fn an_input_is_never_the_output() {
     let bench = Bench::new();
-    bench.write("set.jsonl", file([fresh(1, " Yes. ")]));
-    bench.clean("set.jsonl", "set.jsonl", &Pipeline::default());
-    assert_eq!(bench.read("set.jsonl"), file([fresh(1, "Yes.")]));
+    let given = file([fresh(1, " Yes. ")]);
+    bench.write("set.jsonl", given.clone());
+    let path = bench.path("set.jsonl");
+    let refused = clean(std::slice::from_ref(&path), &path, &bench.path("report.json"), &Pipeline::default());
+    assert!(matches!(refused, Err(Error::Outputs(_))), "{refused:?}");
+    assert_eq!(bench.read("set.jsonl"), given);
 }

@@ -4,6 +4,8 @@
 //! and then its folder is synced. A crash at any instant leaves the old file or the new one. The new file has the mode that
 //! the process's mask gives to any file, not the owner-only mode of a temporary file.
 //!
+//! A folder of several files is written in the same way, by [`DraftFolder`].
+//!
 //! [`check_outputs`] refuses an output that is also an input or another output, however the paths are spelled.
 //!
 //! ```
@@ -16,7 +18,9 @@
 //! ```
 
 mod draft;
+mod folder;
 mod identity;
 
 pub use draft::{Draft, folder_of, remove_left_overs, sync_folder, write};
+pub use folder::{DraftFolder, remove_folder};
 pub use identity::{Conflict, check_outputs, is_empty_or_absent, is_same, resolved};

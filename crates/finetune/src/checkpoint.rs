@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
+use foehn_files::DraftFolder;
 use foehn_lora::{Adapter, Parameter};
 use foehn_weights::{Weights, save_safetensors};
 use serde::{Deserialize, Serialize};
@@ -51,25 +52,15 @@ impl Checkpoint {
             let path = path.to_owned();
             move |source| Error::File { path, source }
         };
-        fs::create_dir_all(folder).map_err(failed(folder))?;
         let place = place_of(folder, self.state.step);
-        let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(failed(folder))?;
-        self.adapter.save(partial.path())?;
+        let draft = DraftFolder::new(&place).map_err(failed(folder))?;
+        self.adapter.save(draft.path())?;
         if let Some(best) = &self.best {
-            best.save(&partial.path().join(BEST))?;
+            best.save(&draft.path().join(BEST))?;
         }
-        save_safetensors(&partial.path().join(OPTIMIZER), moments, &Default::default())?;
-        seal::write(partial.path(), &self.state)?;
-        // What is there already goes only once its successor is whole; until then it is only out of the way.
-        let old = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(failed(folder))?;
-        if place.exists() {
-            fs::rename(&place, old.path().join("old")).map_err(failed(&place))?;
-        }
-        if let Err(source) = fs::rename(partial.path(), &place) {
-            let _ = fs::rename(old.path().join("old"), &place);
-            return Err(failed(&place)(source));
-        }
-        sync(folder)?;
+        save_safetensors(&draft.path().join(OPTIMIZER), moments, &Default::default())?;
+        seal::write(draft.path(), &self.state)?;
+        draft.finish().map_err(failed(&place))?;
         Ok(place)
     }
 
@@ -112,7 +103,7 @@ pub(crate) fn newest_whole(folder: &Path) -> Result<(PathBuf, Checkpoint, Vec<Wa
 pub(crate) fn remove_older(folder: &Path, step: usize, keep: usize, best: Option<usize>) -> Result<(), Error> {
     let up_to: Vec<PathBuf> = all(folder)?.into_iter().filter(|place| step_of(place) <= Some(step)).collect();
     for place in up_to.iter().rev().skip(keep).filter(|place| best.is_none() || step_of(place) != best) {
-        fs::remove_dir_all(place).map_err(|source| Error::File { path: place.clone(), source })?;
+        foehn_files::remove_folder(place).map_err(|source| Error::File { path: place.clone(), source })?;
     }
     Ok(())
 }
@@ -147,15 +138,6 @@ fn place_of(folder: &Path, step: usize) -> PathBuf {
 fn step_of(place: &Path) -> Option<usize> {
     let digits = place.file_name()?.to_str()?.strip_prefix(PREFIX)?;
     (digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
-}
-
-/// Makes a rename last: a folder's entries are written when the folder is synced.
-fn sync(folder: &Path) -> Result<(), Error> {
-    #[cfg(unix)]
-    fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|source| Error::File { path: folder.to_owned(), source })?;
-    Ok(())
 }
 
 /// An error with its causes, on one line.

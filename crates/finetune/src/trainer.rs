@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Tensor;
+use foehn_files::DraftFolder;
 use foehn_lora::{Adapter, LoraConfig, Manifest, attach, attach_trainable, detach, parameters, set_parameters};
 use foehn_mistral::Mistral;
 use foehn_tokens::Sample;
@@ -243,7 +244,10 @@ impl<'a> Trainer<'a> {
         };
         adapter.manifest = Some(self.manifest.clone());
         let path = self.folder.adapter();
-        adapter.save(&path)?;
+        let failed = |source| Error::File { path: path.clone(), source };
+        let draft = DraftFolder::new(&path).map_err(failed)?;
+        adapter.save(draft.path())?;
+        draft.finish().map_err(failed)?;
         attach(self.model, &adapter)?;
         Ok(path)
     }
