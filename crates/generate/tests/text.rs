@@ -14,7 +14,7 @@ fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {
 }
 
 fn prompts(tiny: &Tiny) -> Vec<Vec<u32>> {
-    ["Ah", "What modality is: 'a bell rang'?", "é"].map(|text| tiny.tokenizer.encode_text(text)).to_vec()
+    ["Ah", "What modality is: 'a bell rang'?", "é"].map(|text| tiny.tokenizer.encode_text(text).unwrap()).to_vec()
 }
 
 /// Generates, and checks that what was streamed is the text.
