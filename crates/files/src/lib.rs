@@ -4,6 +4,8 @@
 //! and then its folder is synced. A crash at any instant leaves the old file or the new one. The new file has the mode that
 //! the process's mask gives to any file, not the owner-only mode of a temporary file.
 //!
+//! [`read()`] reads a file within a limit, whatever the file says of its size.
+//!
 //! [`check_outputs`] refuses an output that is also an input or another output, however the paths are spelled.
 //!
 //! ```
@@ -17,6 +19,8 @@
 
 mod draft;
 mod identity;
+mod text;
 
 pub use draft::{Draft, folder_of, remove_left_overs, sync_folder, write};
 pub use identity::{Conflict, check_outputs, is_empty_or_absent, is_same, resolved};
+pub use text::{MAX_TEXT, TooLarge, read, read_to_string};

@@ -126,7 +126,8 @@ impl Recipe {
     /// # Errors
     /// [`Error::File`], [`Error::Recipe`] naming an unknown key, [`Error::Setting`] naming a value out of its range.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
+            .map_err(|source| Error::File { path: path.to_owned(), source })?;
         Self::from_toml(&text, path)
     }
 

@@ -115,7 +115,11 @@ impl HuggingFace {
 }
 
 fn certificates(path: &Path) -> Result<Vec<ureq::tls::Certificate<'static>>> {
-    let text = fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+    let text = foehn_files::read(path, foehn_files::MAX_TEXT).map_err(|source| Error::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
     let found: Vec<_> = parse_pem(&text)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),

@@ -109,6 +109,24 @@ fn files_that_are_not_there_or_not_what_they_seem() {
     check("i.model", Some(b"\x12\x02\x18\x02\x1a\x05\x12\x01x\x20\x00"), "precompiled_charsmap is present");
 }
 
+/// A file that is larger than any of its kind is not read into memory; the message says its size and the limit.
+#[test]
+fn files_of_a_size_that_no_tokenizer_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, open: &dyn Fn(&Path) -> Result<(), Error>| {
+        let path = folder.path().join(name);
+        std::fs::File::create(&path).unwrap().set_len(300_000_000).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("300000000") && source.contains("268435456"), "{source}");
+    };
+    let tokenizer = &common::pair("mini-first").tokenizer;
+    check("tokenizer.json", &|path| Tokenizer::open(path).map(drop));
+    check("tokenizer.model", &|path| Tokenizer::open(path).map(drop));
+    check("chat_template.jinja", &|path| ChatTemplate::open(path, tokenizer).map(drop));
+}
+
 #[test]
 fn a_model_without_a_template_says_so() {
     let folder = tempfile::tempdir().unwrap();

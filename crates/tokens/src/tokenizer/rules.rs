@@ -92,11 +92,11 @@ pub(super) fn rules(
     let pre_tokenizer = pre_tokenizer::build(file, pre_tokenizer)?;
     let first = normalizer.as_ref().map_or(Growth::NONE, Normalizer::growth);
     let whole = first.then(pre_tokenizer.as_ref().map_or(Growth::NONE, PreTokenizer::growth));
-    let place = if first.is_within_bounds() { "pre_tokenizer" } else { "normalizer" };
     if whole.is_within_bounds() {
         return Ok((normalizer, pre_tokenizer));
     }
-    let Growth { factor, prefix } = whole;
+    let (place, Growth { factor, prefix }) =
+        if first.is_within_bounds() { ("pre_tokenizer", whole) } else { ("normalizer", first) };
     let reason = format!(
         "it can make a text {factor} times longer and put {prefix} bytes before it, \
          at most {MAX_GROWTH} times and {MAX_PREFIX} bytes are accepted"
