@@ -13,7 +13,7 @@ use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, TokenizerImpl
 
 use crate::{Error, Result};
 
-use super::rules::{Normalizer, PreTokenizer, rules};
+use super::rules::{Normalizer, PreTokenizer, rules, take_failure};
 use super::vocab::{Strips, Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
 use super::{Encoder, Position, Specials, Tokenizer, gpt2_bytes};
 
@@ -169,12 +169,13 @@ impl Bpe {
             Position::Within => false,
         };
         let tokenizer = self.bare.as_ref().filter(|_| !marks).unwrap_or(&self.marking);
-        let encoding = tokenizer.encode_fast(text, false).map_err(|source| Error::Encode {
-            path: self.parts.path.clone(),
-            bytes: text.len(),
-            source,
-        })?;
-        Ok(encoding.get_ids().to_vec())
+        let failed = |source| Error::Encode { path: self.parts.path.clone(), bytes: text.len(), source };
+        drop(take_failure());
+        let encoding = tokenizer.encode_fast(text, false).map_err(failed)?;
+        match take_failure() {
+            Some(source) => Err(failed(source)),
+            None => Ok(encoding.get_ids().to_vec()),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 
 use super::bpe::bad;
 
-pub(super) use normalizer::Normalizer;
+pub(super) use normalizer::{Normalizer, take_failure};
 pub(super) use pattern::Pattern;
 pub(super) use pre_tokenizer::PreTokenizer;
 pub(super) use unused::{check_decoder, check_post_processor};
@@ -33,6 +33,9 @@ const MAX_STEPS: usize = 64;
 /// How many times longer a normalizer and a pre-tokenizer may make a text, in bytes: compatibility forms (11) before a mark
 /// on each piece (4) fit, which is more than any published file does.
 pub(super) const MAX_GROWTH: f64 = 64.0;
+
+/// The bytes of all patterns of a file.
+const MAX_PATTERNS: usize = 4 * pattern::MAX_LEN;
 
 /// How many bytes they may put before a text, in all.
 const MAX_PREFIX: f64 = 4096.0;
@@ -90,6 +93,13 @@ pub(super) fn rules(
 ) -> Result<(Option<Normalizer>, Option<PreTokenizer>)> {
     let normalizer = normalizer::build(file, normalizer)?;
     let pre_tokenizer = pre_tokenizer::build(file, pre_tokenizer)?;
+    let in_first = normalizer.as_ref().map_or(0, |normalizer| normalizer.patterns().map(Pattern::len).sum());
+    let in_second: usize = pre_tokenizer.as_ref().map_or(0, |splits| splits.patterns().map(Pattern::len).sum());
+    if in_first + in_second > MAX_PATTERNS {
+        let place = if in_first > MAX_PATTERNS { "normalizer" } else { "pre_tokenizer" };
+        let reason = format!("patterns have {} bytes, at most {MAX_PATTERNS} are accepted", in_first + in_second);
+        return Err(bad(file, place, reason));
+    }
     let first = normalizer.as_ref().map_or(Growth::NONE, Normalizer::growth);
     let whole = first.then(pre_tokenizer.as_ref().map_or(Growth::NONE, PreTokenizer::growth));
     if whole.is_within_bounds() {

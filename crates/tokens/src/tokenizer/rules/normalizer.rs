@@ -1,5 +1,6 @@
 //! The normalizers that a file may name.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -38,6 +39,16 @@ enum Step {
     Plain(NormalizerWrapper, Growth),
     Prepend(String),
     Replace(Pattern, String),
+}
+
+thread_local! {
+    /// Why a normalizer failed on this thread. The crate that calls it drops its error.
+    static FAILURE: RefCell<Option<tokenizers::Error>> = const { RefCell::new(None) };
+}
+
+/// The failure of a normalizer on this thread since the last call.
+pub(crate) fn take_failure() -> Option<tokenizers::Error> {
+    FAILURE.take()
 }
 
 /// Checks and builds it.
@@ -85,6 +96,14 @@ fn step(place: &Place, rule: &Value) -> Result<Step> {
 }
 
 impl Normalizer {
+    /// The patterns of its steps.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().filter_map(|step| match step {
+            Step::Replace(pattern, _) => Some(pattern),
+            _ => None,
+        })
+    }
+
     /// How far it can grow a text.
     pub fn growth(&self) -> Growth {
         self.0.iter().fold(Growth::NONE, |growth, step| growth.then(step.growth()))
@@ -105,7 +124,7 @@ impl Step {
 
 impl tokenizers::Normalizer for Normalizer {
     fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
-        self.0.iter().try_for_each(|step| match step {
+        let done = self.0.iter().try_for_each(|step| match step {
             Step::Plain(normalizer, _) => normalizer.normalize(text),
             Step::Replace(pattern, content) => text.replace(&pattern.without_empty_matches(), content),
             Step::Prepend(prefix) => {
@@ -114,6 +133,11 @@ impl tokenizers::Normalizer for Normalizer {
                 }
                 Ok(())
             }
+        });
+        done.map_err(|error| {
+            let said = error.to_string();
+            FAILURE.set(Some(error));
+            said.into()
         })
     }
 }

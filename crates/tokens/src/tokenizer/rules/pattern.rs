@@ -12,7 +12,7 @@ use tokenizers::Offsets;
 use super::PatternText;
 
 /// The longest pattern, in bytes: the longest published ones have about 1,000.
-const MAX_LEN: usize = 4096;
+pub(super) const MAX_LEN: usize = 4096;
 
 /// The memory of one compiled part of a pattern, in bytes. Unicode's classes take 100,000 each.
 const MAX_COMPILED: usize = 4 << 20;
@@ -66,6 +66,11 @@ impl Pattern {
         let first = compile(&source, STEPS[0]).map_err(|error| format!("pattern {:?}: {error}", brief(&source)))?;
         _ = compiled[0].set(first);
         Ok(Self { source, shortest_match, compiled })
+    }
+
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        self.source.len()
     }
 
     /// The fewest bytes of a match, but for empty ones.

@@ -147,6 +147,14 @@ fn push_steps(steps: &mut Vec<Step>, place: &Place, rule: &Value) -> Result<()> 
 }
 
 impl PreTokenizer {
+    /// The patterns of its steps.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().filter_map(|step| match step {
+            Step::Split { pattern, .. } => Some(pattern),
+            _ => None,
+        })
+    }
+
     /// How far it can grow a text.
     pub fn growth(&self) -> Growth {
         self.0.iter().fold(Growth::NONE, |growth, step| {
