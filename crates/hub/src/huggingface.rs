@@ -4,7 +4,6 @@
 //! the large ones) its SHA-256; `GET {endpoint}/{repo}/resolve/{commit}/{file}` redirects to the bytes
 //! (<https://huggingface.co/docs/hub/api>, and `HfApi.model_info` of the Python package `huggingface_hub`).
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
