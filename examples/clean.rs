@@ -116,7 +116,7 @@ impl Arguments {
         let tokenizer = Arc::new(tokenizer);
         Ok(Registry::default().with("length", "rejects what is too short or too long", move |settings| {
             let tokenizer = Arc::clone(&tokenizer);
-            let length = settings.parse::<Length>()?.counting(move |text: &str| tokenizer.encode_text(text).len());
+            let length = settings.parse::<Length>()?.counting(move |text: &str| tokenizer.count(text));
             Ok(Stage::Record(Box::new(length)))
         }))
     }

@@ -82,8 +82,8 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`].
     pub fn load(path: &Path) -> Result<Self, RecipeError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| RecipeError::File { path: path.to_owned(), source })?;
+        let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
+            .map_err(|source| RecipeError::File { path: path.to_owned(), source })?;
         Self::from_toml(&text, path)
     }
 

@@ -126,7 +126,8 @@ impl Registry {
     /// # Errors
     /// [`Error::Open`], and as [`parse`](Self::parse).
     pub fn load(&self, path: &Path) -> Result<Pipeline> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Open { path: path.into(), source })?;
+        let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
+            .map_err(|source| Error::Open { path: path.into(), source })?;
         self.parse(&text, path)
     }
 

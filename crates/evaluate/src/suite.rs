@@ -93,7 +93,8 @@ impl Suite {
     /// [`Error::NotFrozen`] where a probe file has changed, and whatever else is wrong, with its path and line.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let file: SuiteFile = toml::from_str(&text)
             .map_err(|source| Error::SuiteSyntax { path: path.to_owned(), source: Box::new(source) })?;
         check_wording(path, &file)?;

@@ -6,6 +6,8 @@
 //!
 //! A folder of several files is written in the same way, by [`DraftFolder`].
 //!
+//! [`read()`] reads a file within a limit, whatever the file says of its size.
+//!
 //! [`check_outputs`] refuses an output that is also an input or another output, however the paths are spelled.
 //!
 //! ```
@@ -20,7 +22,9 @@
 mod draft;
 mod folder;
 mod identity;
+mod text;
 
 pub use draft::{Draft, folder_of, remove_left_overs, sync_folder, write};
 pub use folder::{DraftFolder, remove_folder};
 pub use identity::{Conflict, check_outputs, is_empty_or_absent, is_same, resolved};
+pub use text::{MAX_TEXT, TooLarge, read, read_to_string};

@@ -25,7 +25,7 @@ fn session(tiny: &Tiny, config: GenerateConfig, context: usize, messages: Vec<Me
 }
 
 fn prompts(tiny: &Tiny) -> Vec<Vec<u32>> {
-    ["Ah", "What modality is: 'a bell rang'?", "é"].map(|text| tiny.tokenizer.encode_text(text)).to_vec()
+    ["Ah", "What modality is: 'a bell rang'?", "é"].map(|text| tiny.tokenizer.encode_text(text).unwrap()).to_vec()
 }
 
 /// Generates, and checks that what was streamed is the text.

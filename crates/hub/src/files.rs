@@ -72,7 +72,11 @@ impl ModelFiles {
     pub(crate) fn in_folder(name: &str, folder: &Path) -> Result<Self> {
         let index = folder.join(INDEX);
         if index.is_file() {
-            let text = fs::read(&index).map_err(|source| Error::Io { action: "read", path: index.clone(), source })?;
+            let text = foehn_files::read(&index, foehn_files::MAX_TEXT).map_err(|source| Error::Io {
+                action: "read",
+                path: index.clone(),
+                source,
+            })?;
             let shards = shards(&text, &index.display().to_string())?;
             if let Some(missing) = shards.into_iter().find(|shard| !folder.join(shard).is_file()) {
                 return Err(Error::Incomplete { path: folder.to_owned(), missing });

@@ -4,7 +4,6 @@
 //! the large ones) its SHA-256; `GET {endpoint}/{repo}/resolve/{commit}/{file}` redirects to the bytes
 //! (<https://huggingface.co/docs/hub/api>, and `HfApi.model_info` of the Python package `huggingface_hub`).
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -115,7 +114,11 @@ impl HuggingFace {
 }
 
 fn certificates(path: &Path) -> Result<Vec<ureq::tls::Certificate<'static>>> {
-    let text = fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+    let text = foehn_files::read(path, foehn_files::MAX_TEXT).map_err(|source| Error::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
     let found: Vec<_> = parse_pem(&text)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),

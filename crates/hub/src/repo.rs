@@ -138,7 +138,11 @@ impl Listing {
 }
 
 fn read_shards(index: &Path) -> Result<impl Iterator<Item = String>> {
-    let text = fs::read(index).map_err(|source| Error::Io { action: "read", path: index.to_owned(), source })?;
+    let text = foehn_files::read(index, foehn_files::MAX_TEXT).map_err(|source| Error::Io {
+        action: "read",
+        path: index.to_owned(),
+        source,
+    })?;
     Ok(shards(&text, &index.display().to_string())?.into_iter())
 }
 

@@ -96,6 +96,19 @@ pub enum Error {
         /// The values that would do.
         supported: &'static str,
     },
+    /// A tokenizer's pattern fails on a text: it takes too many steps, or the text is too long for it.
+    #[error(
+        "the tokenizer of {} cannot cut a text of {bytes} bytes into tokens: shorten the text or leave it out",
+        path.display()
+    )]
+    Encode {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The length of the text.
+        bytes: usize,
+        /// What the pattern said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A folder holds no tokenizer.
     #[error(
         "{} holds no tokenizer: expected tokenizer.json, tokenizer.model or a GGUF file",

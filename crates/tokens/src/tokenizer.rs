@@ -10,6 +10,7 @@ mod gguf;
 mod gpt2_bytes;
 mod json;
 mod protobuf;
+mod rules;
 mod save;
 mod sentencepiece;
 mod stream;
@@ -122,8 +123,16 @@ impl Tokenizer {
     /// The ids of a text that stands at the start, or right after a control token as in Mistral's own templates.
     ///
     /// It never gives a control token: `</s>`, `[/INST]` or `<|im_end|>` in the text are plain characters. No bos is added.
-    pub fn encode_text(&self, text: &str) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// [`Error::Encode`] where a pattern of the tokenizer's file takes too many steps on the text.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_at(text, Position::Start)
+    }
+
+    /// How many tokens a text has. One that cannot be cut counts as its bytes, which are no fewer.
+    pub fn count(&self, text: &str) -> usize {
+        self.encode_text(text).map_or(text.len(), |ids| ids.len())
     }
 
     /// The id of a control token, by its exact text (`<s>`, `[INST]`, `<|im_end|>`).
@@ -178,16 +187,16 @@ impl Tokenizer {
     }
 
     /// As [`Self::encode_text`], for a text that may follow something.
-    pub(crate) fn encode_at(&self, text: &str, position: Position) -> Vec<u32> {
+    pub(crate) fn encode_at(&self, text: &str, position: Position) -> Result<Vec<u32>> {
         match &self.encoder {
             Encoder::Bpe(bpe) => bpe.encode(text, position),
-            Encoder::SentencePiece(model) => model.encode(text, position),
+            Encoder::SentencePiece(model) => Ok(model.encode(text, position)),
         }
     }
 
     /// As [`Self::encode_at`], for text that a template in Jinja's language has written: a space of its own after a control
     /// token is the one mark of the turn, and SentencePiece adds no second, as in transformers and mistral-common.
-    pub(crate) fn encode_rendered(&self, text: &str, position: Position) -> Vec<u32> {
+    pub(crate) fn encode_rendered(&self, text: &str, position: Position) -> Result<Vec<u32>> {
         let marked = matches!(self.encoder, Encoder::SentencePiece(_)) && text.starts_with(' ');
         let position = if marked && position == Position::AfterControl { Position::Within } else { position };
         self.encode_at(text, position)

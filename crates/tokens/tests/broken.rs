@@ -37,7 +37,7 @@ fn a_tokenizer_json_that_contradicts_itself() {
     check(&|json| json["model"]["byte_fallback"] = json!(false), "model.byte_fallback is false");
     check(&|json| json["model"]["dropout"] = json!(0.1), "model.dropout is 0.1");
     check(&|json| json["model"]["end_of_word_suffix"] = json!("</w>"), "model.end_of_word_suffix is </w>");
-    check(&|json| json["decoder"] = json!({"type": "WordPiece"}), "decoder is WordPiece");
+    check(&|json| json["decoder"] = json!({"type": "WordPiece"}), "decoder: unknown variant `WordPiece`");
     check(&|json| json["model"]["merges"][0] = json!("abc"), "model.merges[0]: \"abc\" is not two tokens");
     check(&|json| json["model"]["merges"][0] = json!("☃ ☂"), "model.merges: ");
     check(&|json| json["model"]["vocab"]["zzz"] = json!(4_000_000_000_u32), "its id 4000000000 is beyond");
@@ -64,7 +64,7 @@ fn a_tokenizer_config_that_contradicts_it() {
 fn the_stop_token_is_always_a_control_token() {
     let tokenizer = changed(|json| json["added_tokens"][2]["special"] = json!(false), |_| {}).unwrap();
     assert_eq!((tokenizer.eos_ids(), tokenizer.is_control(2)), (&[2][..], true));
-    assert!(!tokenizer.encode_text("a</s>b").contains(&2));
+    assert!(!tokenizer.encode_text("a</s>b").unwrap().contains(&2));
     // `<s` and `>` are pieces, so that merges could make `<s>` too.
     let merge = |json: &mut Value| json["model"]["merges"].as_array_mut().unwrap().insert(0, json!("< s>"));
     let with_s = changed(
@@ -75,7 +75,7 @@ fn the_stop_token_is_always_a_control_token() {
         },
         |_| {},
     );
-    let ids = with_s.unwrap().encode_text("<s>");
+    let ids = with_s.unwrap().encode_text("<s>").unwrap();
     assert!(ids.contains(&50_000) && !ids.contains(&1), "{ids:?}");
 }
 
@@ -109,6 +109,24 @@ fn files_that_are_not_there_or_not_what_they_seem() {
     check("i.model", Some(b"\x12\x02\x18\x02\x1a\x05\x12\x01x\x20\x00"), "precompiled_charsmap is present");
 }
 
+/// A file that is larger than any of its kind is not read into memory; the message says its size and the limit.
+#[test]
+fn files_of_a_size_that_no_tokenizer_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, open: &dyn Fn(&Path) -> Result<(), Error>| {
+        let path = folder.path().join(name);
+        std::fs::File::create(&path).unwrap().set_len(300_000_000).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("300000000") && source.contains("268435456"), "{source}");
+    };
+    let tokenizer = &common::pair("mini-first").tokenizer;
+    check("tokenizer.json", &|path| Tokenizer::open(path).map(drop));
+    check("tokenizer.model", &|path| Tokenizer::open(path).map(drop));
+    check("chat_template.jinja", &|path| ChatTemplate::open(path, tokenizer).map(drop));
+}
+
 #[test]
 fn a_model_without_a_template_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -139,7 +157,7 @@ fn load_damaged(bytes: &[u8], folder: &Path) {
     let path = folder.join("tokenizer.model");
     std::fs::write(&path, bytes).unwrap();
     if let Ok(tokenizer) = Tokenizer::open(&path) {
-        tokenizer.decode(&tokenizer.encode_text("still [INST] standing"), false);
+        tokenizer.decode(&tokenizer.encode_text("still [INST] standing").unwrap(), false);
     }
 }
 

@@ -67,7 +67,7 @@ fn a_sample_is_cut_at_its_last_token() {
 fn samples_from_elsewhere() {
     let tokenizer = &pair("mini-legacy").tokenizer;
     let (bos, stop) = (tokenizer.bos_id().unwrap(), tokenizer.eos_ids()[0]);
-    let word = tokenizer.encode_text("red")[0];
+    let word = tokenizer.encode_text("red").unwrap()[0];
     let turns = [user("a"), assistant("b"), user("c"), assistant("d")];
     let check = |ids: &[u32], mask: &str, expected: fn(&Error) -> bool| {
         let mask: Vec<bool> = mask.bytes().map(|mark| mark == b'x').collect();

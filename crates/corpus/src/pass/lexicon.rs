@@ -1,8 +1,6 @@
 //! Words of one sense in a text about another.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use super::Pass;
@@ -23,9 +21,10 @@ impl SenseLexicon {
     /// # Errors
     /// [`Error::Open`], [`Error::LexiconFormat`], and as [`new`](Self::new).
     pub fn load(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::Open { path: path.into(), source })?;
-        let lists: BTreeMap<String, Vec<String>> = serde_json::from_reader(BufReader::new(file))
-            .map_err(|source| Error::LexiconFormat { path: path.into(), source })?;
+        let text = foehn_files::read(path, foehn_files::MAX_TEXT)
+            .map_err(|source| Error::Open { path: path.into(), source })?;
+        let lists: BTreeMap<String, Vec<String>> =
+            serde_json::from_slice(&text).map_err(|source| Error::LexiconFormat { path: path.into(), source })?;
         Self::new(lists)
     }
 

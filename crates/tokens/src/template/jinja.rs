@@ -74,7 +74,7 @@ impl Jinja {
     pub fn render(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Rendered> {
         let unmarked = self.text(tokenizer, messages, false)?;
         let pieces = self.pieces(&unmarked);
-        let (input_ids, starts) = tokenize(tokenizer, &unmarked.text, &pieces);
+        let (input_ids, starts) = tokenize(tokenizer, &unmarked.text, &pieces)?;
         let mut trained = Vec::new();
         for (at, region) in unmarked.regions.iter().enumerate() {
             if messages.get(region.message).is_some_and(Message::is_trained) {
@@ -88,7 +88,7 @@ impl Jinja {
 
     pub fn prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
         let unmarked = self.text(tokenizer, messages, true)?;
-        Ok(tokenize(tokenizer, &unmarked.text, &self.pieces(&unmarked)).0)
+        Ok(tokenize(tokenizer, &unmarked.text, &self.pieces(&unmarked))?.0)
     }
 
     /// Renders to text, and finds the messages and the places where generation begins.
@@ -243,7 +243,7 @@ fn strip(unmarked: &Unmarked, pieces: &mut [Piece]) {
 
 /// The ids of all pieces, and where each piece's begin. Of several bos at the start one is left; one is added where the
 /// tokenizer asks for it and the template has none.
-fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> (Vec<u32>, Vec<usize>) {
+fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> Result<(Vec<u32>, Vec<usize>)> {
     let bos = tokenizer.bos_id();
     let is_bos = |piece: &&Piece| bos.is_some() && piece.control.map(|(id, _)| id) == bos;
     let repeated = pieces.iter().take_while(is_bos).count().saturating_sub(1);
@@ -258,11 +258,11 @@ fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> (Vec<u32>, V
         match piece.control {
             Some(_) if index < repeated => {}
             Some((id, _)) => ids.push(id),
-            None => ids.extend(tokenizer.encode_rendered(text.get(piece.range.clone()).unwrap_or_default(), position)),
+            None => ids.extend(tokenizer.encode_rendered(text.get(piece.range.clone()).unwrap_or_default(), position)?),
         }
         position = if piece.control.is_some() { Position::AfterControl } else { Position::Within };
     }
-    (ids, starts)
+    Ok((ids, starts))
 }
 
 #[cfg(test)]

@@ -77,11 +77,11 @@ impl Mistral {
         let ids = &mut rendered.input_ids;
         for turn in self.turns(messages)? {
             match turn {
-                Turn::System(text) => bracketed(ids, self.system, tokenizer.encode_text(text)),
-                Turn::User(text) => bracketed(ids, self.inst, tokenizer.encode_text(&text)),
+                Turn::System(text) => bracketed(ids, self.system, tokenizer.encode_text(text)?),
+                Turn::User(text) => bracketed(ids, self.inst, tokenizer.encode_text(&text)?),
                 Turn::Assistant(index, message) => {
                     let start = ids.len();
-                    ids.extend(tokenizer.encode_text(&message.content));
+                    ids.extend(tokenizer.encode_text(&message.content)?);
                     ids.push(self.eos);
                     if message.is_trained() {
                         rendered.trained.push((index, start..ids.len()));

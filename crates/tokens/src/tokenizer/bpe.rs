@@ -1,7 +1,7 @@
 //! BPE by merges, as the `tokenizers` crate does it: byte-level (GPT-2, SmolLM2, Tekken) or with byte fallback (Llama).
 //!
-//! The crate is the reference implementation of `tokenizer.json`, normalisers and pre-tokenizers included. It is given a
-//! vocabulary without control tokens, so that no text can reach one, neither as an added token nor by merges.
+//! The crate is the reference implementation of `tokenizer.json`. It is given a vocabulary without control tokens, so that
+//! no text can reach one, neither as an added token nor by merges; and normalisers and pre-tokenizers that are checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,20 +9,24 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::{self, BPE, Merges};
-use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, TokenizerImpl};
 
 use crate::{Error, Result};
 
+use super::rules::{Normalizer, PreTokenizer, rules, take_failure};
 use super::vocab::{Strips, Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
 use super::{Encoder, Position, Specials, Tokenizer, gpt2_bytes};
+
+/// The crate's tokenizer, with what this one checks.
+type Inner = TokenizerImpl<BPE, Normalizer, PreTokenizer, PostProcessorWrapper, DecoderWrapper>;
 
 /// The encoder.
 #[derive(Debug)]
 pub(crate) struct Bpe {
     /// Marks the start of a text where the file says so.
-    marking: tokenizers::Tokenizer,
+    marking: Inner,
     /// The same without the mark, where there is one.
-    bare: Option<tokenizers::Tokenizer>,
+    bare: Option<Inner>,
     /// Whether the mark stands at the start only, and not after control tokens too.
     marks_start_only: bool,
     /// What it was made from, to be written again.
@@ -95,7 +99,8 @@ impl Parts {
         Vocab::new(&self.path, tokens, self.drops_first_space)
     }
 
-    fn tokenizer(&self, normalizer: &Value, pre_tokenizer: &Value) -> Result<tokenizers::Tokenizer> {
+    fn tokenizer(&self, normalizer: &Value, pre_tokenizer: &Value) -> Result<Inner> {
+        let (normalizer, pre_tokenizer) = rules(&self.path, normalizer, pre_tokenizer)?;
         let control: BTreeSet<&str> =
             self.tokens.iter().filter(|(id, _)| self.control.contains_key(id)).map(|(_, text)| text.as_str()).collect();
         let vocab: bpe::Vocab = self.text_tokens().map(|(id, text)| (text.to_owned(), id)).collect();
@@ -111,10 +116,9 @@ impl Parts {
             .ignore_merges(self.ignore_merges)
             .build()
             .map_err(|error| self.bad("model.merges", error.to_string()))?;
-        let mut tokenizer = tokenizers::Tokenizer::new(model);
-        let normalizer = self.component::<NormalizerWrapper>("normalizer", normalizer)?;
+        let mut tokenizer = Inner::new(model);
         tokenizer.with_normalizer(normalizer).map_err(|error| self.bad("normalizer", error.to_string()))?;
-        tokenizer.with_pre_tokenizer(self.component::<PreTokenizerWrapper>("pre_tokenizer", pre_tokenizer)?);
+        tokenizer.with_pre_tokenizer(pre_tokenizer);
         tokenizer
             .add_tokens(self.added.iter().cloned())
             .map_err(|error| self.bad("added_tokens", error.to_string()))?;
@@ -122,17 +126,12 @@ impl Parts {
     }
 
     /// The tokenizer for text that follows text, if that is another.
-    fn bare(&self) -> Result<Option<tokenizers::Tokenizer>> {
+    fn bare(&self) -> Result<Option<Inner>> {
         let (normalizer, pre_tokenizer) = (without_mark(&self.normalizer), without_mark(&self.pre_tokenizer));
         if normalizer == self.normalizer && pre_tokenizer == self.pre_tokenizer {
             return Ok(None);
         }
         self.tokenizer(&normalizer, &pre_tokenizer).map(Some)
-    }
-
-    fn component<T: serde::de::DeserializeOwned>(&self, place: &str, value: &Value) -> Result<Option<T>> {
-        // Some of the wrappers' own readers tell apart types from the text alone, so they are given text.
-        serde_json::from_str(&value.to_string()).map_err(|error| self.bad(place, error.to_string()))
     }
 
     fn text_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
@@ -159,31 +158,23 @@ impl Parts {
 }
 
 impl Bpe {
-    pub fn encode(&self, text: &str, position: Position) -> Vec<u32> {
+    /// The ids of a text; an error where a pattern of the file gives up on it.
+    pub fn encode(&self, text: &str, position: Position) -> Result<Vec<u32>> {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
         let marks = match position {
             Position::Start => true,
             Position::AfterControl => !self.marks_start_only,
             Position::Within => false,
         };
         let tokenizer = self.bare.as_ref().filter(|_| !marks).unwrap_or(&self.marking);
-        encode(tokenizer, text)
-    }
-}
-
-/// Encodes a text, in halves where a pattern of the file gives up on the whole (a regular expression's limit).
-fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Vec<u32> {
-    if text.is_empty() {
-        return Vec::new();
-    }
-    match tokenizer.encode_fast(text, false) {
-        Ok(encoding) => encoding.get_ids().to_vec(),
-        Err(_) => {
-            let middle = text.ceil_char_boundary(text.len() / 2);
-            let (left, right) = text.split_at(middle);
-            if left.is_empty() || right.is_empty() {
-                return Vec::new();
-            }
-            [encode(tokenizer, left), encode(tokenizer, right)].concat()
+        let failed = |source| Error::Encode { path: self.parts.path.clone(), bytes: text.len(), source };
+        drop(take_failure());
+        let encoding = tokenizer.encode_fast(text, false).map_err(failed)?;
+        match take_failure() {
+            Some(source) => Err(failed(source)),
+            None => Ok(encoding.get_ids().to_vec()),
         }
     }
 }

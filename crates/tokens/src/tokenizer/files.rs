@@ -74,9 +74,10 @@ fn locate_in(folder: &Path) -> Result<Model> {
     }
 }
 
-/// Reads a whole file of text.
+/// Reads a whole file of text, of at most [`foehn_files::MAX_TEXT`] bytes.
 pub(crate) fn read_to_string(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+    foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
+        .map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 /// Reads a JSON file.

@@ -13,8 +13,13 @@ use crate::{Error, Result};
 
 use super::bpe::{Parts, bad, contains};
 use super::files::{parse_json, read_json, read_to_string};
+use super::rules::{check_decoder, check_post_processor};
 use super::vocab::Strips;
 use super::{Specials, Tokenizer};
+
+/// The longest text of an added token, in bytes, and all of them together: published files have 100 and 100,000.
+const MAX_ADDED: usize = 4096;
+const MAX_ADDED_TOTAL: usize = 4 << 20;
 
 /// Read first, so that another model gives a better error than its unknown fields.
 #[derive(Deserialize)]
@@ -30,7 +35,13 @@ struct ModelType {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "version, truncation and padding are named so that other keys are refused")]
 struct File {
+    version: Option<Value>,
+    /// As transformers does, a text is never cut or filled up by the file's own settings.
+    truncation: Option<Value>,
+    padding: Option<Value>,
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -45,14 +56,25 @@ struct File {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Added {
     id: u32,
-    #[serde(flatten)]
-    token: AddedToken,
+    content: String,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+    normalized: bool,
+    special: bool,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "type and fuse_unk are named so that other keys are refused")]
 struct Model {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// Without effect where every byte has a token.
+    fuse_unk: Option<bool>,
     vocab: BTreeMap<String, u32>,
     merges: Vec<Merge>,
     unk_token: Option<String>,
@@ -114,9 +136,9 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
 
     let mut ids = file.model.vocab.clone();
     for added in &file.added_tokens {
-        let known = ids.insert(added.token.content.clone(), added.id);
+        let known = ids.insert(added.content.clone(), added.id);
         if known.is_some_and(|id| id != added.id) {
-            let reason = format!("{:?} has another id in model.vocab than its {}", added.token.content, added.id);
+            let reason = format!("{:?} has another id in model.vocab than its {}", added.content, added.id);
             return Err(bad(path, "added_tokens", reason));
         }
     }
@@ -124,9 +146,9 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
     let unknown = file.model.unk_token.as_ref().and_then(|unknown| ids.get(unknown));
     let named = specials.eos.iter().chain(&specials.bos).chain(unknown);
     let mut control: BTreeMap<u32, Strips> = named.map(|id| (*id, Strips::default())).collect();
-    for Added { id, token } in &file.added_tokens {
-        if token.special || control.contains_key(id) {
-            control.insert(*id, Strips { before: token.lstrip, after: token.rstrip });
+    for Added { id, special, lstrip, rstrip, .. } in &file.added_tokens {
+        if *special || control.contains_key(id) {
+            control.insert(*id, Strips { before: *lstrip, after: *rstrip });
         }
     }
     let added = file.added_tokens.into_iter().filter(|added| !control.contains_key(&added.id));
@@ -134,7 +156,7 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
         path: path.to_owned(),
         tokens: ids.into_iter().map(|(text, id)| (id, text)).collect(),
         merges: merges(path, file.model.merges)?,
-        added: added.map(|added| added.token).collect(),
+        added: added.map(token).collect(),
         control,
         drops_first_space: drops_first_space(&file.decoder),
         normalizer: file.normalizer,
@@ -163,12 +185,25 @@ fn check(path: &Path, file: &File, byte_level: bool) -> Result<()> {
     if !byte_level && !model.byte_fallback {
         return Err(unsupported(path, "model.byte_fallback", "false", "true, or a ByteLevel pre-tokenizer"));
     }
-    for kind in ["WordPiece", "BPEDecoder", "CTC"] {
-        if contains(&file.decoder, "type", kind) {
-            return Err(unsupported(path, "decoder", kind, "ByteLevel, ByteFallback, Metaspace, Replace, Fuse, Strip"));
+    check_post_processor(path, &file.post_processor)?;
+    check_decoder(path, &file.decoder)?;
+    let mut total = 0;
+    for (index, Added { content, .. }) in file.added_tokens.iter().enumerate() {
+        total += content.len();
+        if content.len() > MAX_ADDED || total > MAX_ADDED_TOTAL {
+            let reason = format!(
+                "content has {} bytes, {total} with those before it: at most {MAX_ADDED} and {MAX_ADDED_TOTAL} are accepted",
+                content.len()
+            );
+            return Err(bad(path, &format!("added_tokens[{index}]"), reason));
         }
     }
     Ok(())
+}
+
+fn token(added: Added) -> AddedToken {
+    let Added { content, single_word, lstrip, rstrip, normalized, special, .. } = added;
+    AddedToken { content, single_word, lstrip, rstrip, normalized, special }
 }
 
 fn merges(path: &Path, merges: Vec<Merge>) -> Result<Vec<(String, String)>> {

@@ -25,7 +25,8 @@ struct Spec {
 
 /// Loads a `tokenizer.model`.
 pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let bytes = foehn_files::read(path, foehn_files::MAX_TEXT)
+        .map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let mut pieces = Vec::new();
     let mut spec = Spec {
         model_type: 1,

@@ -78,7 +78,8 @@ fn sentencepiece(path: &Path, template: &ChatTemplate) -> Result<(String, Vec<u8
             .filter(|_| own_version == Some(version))
             .unwrap_or_else(|| format!("tokenizer.model.{}", template.source().trim_start_matches("mistral-"))),
     };
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let bytes = foehn_files::read(path, foehn_files::MAX_TEXT)
+        .map_err(|source| Error::Read { path: path.to_owned(), source })?;
     Ok((name, bytes))
 }
 

@@ -1,0 +1,179 @@
+//! A regular expression of a stranger's, with bounds on its size and its work.
+//!
+//! The engine backtracks where a pattern looks around, and one pattern may then take exponentially many steps. The reference
+//! ends its search there and leaves the rest of the text in one piece, without a word; here it is an error.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+use fancy_regex::{Regex, RegexBuilder};
+use tokenizers::Offsets;
+
+use super::PatternText;
+
+/// The longest pattern, in bytes: the longest published ones have about 1,000.
+pub(super) const MAX_LEN: usize = 4096;
+
+/// The memory of one compiled part of a pattern, in bytes. Unicode's classes take 100,000 each.
+const MAX_COMPILED: usize = 4 << 20;
+
+/// The steps that one search may take at first, then if the budget has them, then at the very most.
+const STEPS: [usize; 3] = [256, 16_384, 1_000_000];
+
+/// The steps beyond the first that a text has at its start, and those that each further byte brings.
+const FIRST_BUDGET: usize = 1_100_000;
+const BUDGET_PER_BYTE: usize = 64;
+
+/// A pattern of a file.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    source: String,
+    shortest_match: usize,
+    /// The same expression with each of [`STEPS`]; the engine fixes the bound when it compiles.
+    compiled: [OnceLock<Regex>; 3],
+}
+
+/// A search did not end.
+#[derive(Debug, thiserror::Error)]
+#[error("the pattern {pattern:?} fails at byte {at} of the text")]
+struct Failed {
+    pattern: String,
+    at: usize,
+    source: fancy_regex::Error,
+}
+
+/// A pattern that replaces has matched the empty text.
+#[derive(Debug, thiserror::Error)]
+#[error("the pattern {pattern:?} matches the empty text at byte {at}")]
+struct Empty {
+    pattern: String,
+    at: usize,
+}
+
+impl Pattern {
+    /// Checks and compiles it; otherwise what is wrong with it.
+    pub fn new(text: PatternText) -> Result<Self, String> {
+        let (source, shortest_match) = match text {
+            PatternText::String(text) if text.is_empty() => return Err("pattern is empty".to_owned()),
+            PatternText::String(text) => (fancy_regex::escape(&text).into_owned(), text.len()),
+            PatternText::Regex(source) if source.is_empty() => return Err("pattern is empty".to_owned()),
+            PatternText::Regex(source) => (source, 1),
+        };
+        if source.len() > MAX_LEN {
+            return Err(format!("pattern has {} bytes, at most {MAX_LEN} are accepted", source.len()));
+        }
+        let compiled = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+        let first = compile(&source, STEPS[0]).map_err(|error| format!("pattern {:?}: {error}", brief(&source)))?;
+        _ = compiled[0].set(first);
+        Ok(Self { source, shortest_match, compiled })
+    }
+
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// The fewest bytes of a match, but for empty ones.
+    pub fn shortest_match(&self) -> usize {
+        self.shortest_match
+    }
+
+    /// Whether the empty text matches.
+    pub fn matches_nothing(&self) -> bool {
+        self.find("", 0, 0).is_ok_and(|found| found.is_some())
+    }
+
+    /// It, for the pieces of one text.
+    pub fn bounded(&self) -> Bounded<'_> {
+        Bounded { pattern: self, budget: Cell::new(FIRST_BUDGET), allows_empty: true }
+    }
+
+    /// As [`Self::bounded`], with an error for an empty match.
+    pub fn without_empty_matches(&self) -> Bounded<'_> {
+        Bounded { allows_empty: false, ..self.bounded() }
+    }
+
+    fn find(&self, text: &str, at: usize, tier: usize) -> Result<Option<Offsets>, fancy_regex::Error> {
+        let regex = match self.compiled[tier].get() {
+            Some(regex) => regex,
+            None => {
+                let regex = compile(&self.source, STEPS[tier])?;
+                self.compiled[tier].get_or_init(|| regex)
+            }
+        };
+        Ok(regex.find_from_pos(text, at)?.map(|found| (found.start(), found.end())))
+    }
+}
+
+fn compile(source: &str, steps: usize) -> Result<Regex, fancy_regex::Error> {
+    RegexBuilder::new(source)
+        .backtrack_limit(steps)
+        .delegate_size_limit(MAX_COMPILED)
+        .delegate_dfa_size_limit(MAX_COMPILED)
+        .build()
+}
+
+/// A pattern with what is left of the steps for one text.
+pub(crate) struct Bounded<'a> {
+    pattern: &'a Pattern,
+    budget: Cell<usize>,
+    allows_empty: bool,
+}
+
+impl Bounded<'_> {
+    /// The next match: with few steps, as nearly all are found, and with more while the budget lasts.
+    fn find(&self, text: &str, at: usize) -> tokenizers::Result<Option<Offsets>> {
+        let mut tier = 0;
+        loop {
+            let source = match self.pattern.find(text, at, tier) {
+                Ok(found) => return Ok(found),
+                Err(source) => source,
+            };
+            tier += 1;
+            let left = STEPS.get(tier).and_then(|steps| self.budget.get().checked_sub(*steps));
+            let Some(left) = left else {
+                return Err(Box::new(Failed { pattern: brief(&self.pattern.source), at, source }));
+            };
+            self.budget.set(left);
+        }
+    }
+}
+
+impl tokenizers::pattern::Pattern for &Bounded<'_> {
+    fn find_matches(&self, text: &str) -> tokenizers::Result<Vec<(Offsets, bool)>> {
+        if text.is_empty() {
+            return Ok(vec![((0, 0), false)]);
+        }
+        self.budget.set(self.budget.get().saturating_add(BUDGET_PER_BYTE.saturating_mul(text.len())));
+        let mut splits = Vec::new();
+        // Behind an empty match the search goes on a character further, and an empty match right behind a match is none.
+        let (mut at, mut end_of_last, mut covered) = (0, None, 0);
+        while at <= text.len() {
+            let Some((start, end)) = self.find(text, at)? else { break };
+            at = end;
+            if start == end {
+                if !self.allows_empty {
+                    return Err(Box::new(Empty { pattern: brief(&self.pattern.source), at: start }));
+                }
+                at += text.get(end..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
+                if end_of_last == Some(end) {
+                    continue;
+                }
+            }
+            if covered != start {
+                splits.push(((covered, start), false));
+            }
+            splits.push(((start, end), true));
+            (covered, end_of_last) = (end, Some(end));
+        }
+        if covered != text.len() {
+            splits.push(((covered, text.len()), false));
+        }
+        Ok(splits)
+    }
+}
+
+/// The start of a pattern, for a message.
+fn brief(source: &str) -> String {
+    source.chars().take(80).collect()
+}
