@@ -79,7 +79,7 @@ impl Default for Registry {
             .with("controls", "removes control characters and terminal sequences", plain(Controls))
             .with("markup", "writes the debris of HTML and Markdown as plain text, or rejects it", record::<Markup>)
             .with("pii", "masks or rejects personal data and secrets", record::<Pii>)
-            .with("trim", "removes white space at both ends of a message", plain(Trim))
+            .with("trim", "removes white space at both ends of a message, but not the first indent", plain(Trim))
             .with("structure", "user and assistant in turn, the assistant last, no message empty", record::<Structure>)
             .with("control-text", "rejects words of a chat template inside a message", plain(ControlText))
             .with("runs-on", "rejects answers that go on to ask and answer by themselves", plain(RunsOn))

@@ -34,6 +34,16 @@ fn whole_answers_are_kept() {
     }
 }
 
+/// They differ in a number, a sign, a negation or a short answer, and near-duplicates lets those stay.
+#[test]
+fn whole_answers_are_no_near_duplicates() {
+    for name in ["keep.jsonl", "whole.jsonl"] {
+        let pipeline = Pipeline::new().with_set(foehn_corpus::NearDuplicates::default());
+        let report = clean_with(&[data(name)], &pipeline, &foehn_corpus::CleanConfig::default()).expect("readable");
+        assert_eq!(report.rejected, 0, "{:#?}", report.rejections);
+    }
+}
+
 #[test]
 fn answers_that_break_off_are_rejected() {
     let report = cleaned("cut.jsonl");

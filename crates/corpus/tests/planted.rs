@@ -272,9 +272,12 @@ fn the_report_names_what_and_where() {
 }
 
 #[test]
-fn an_input_may_be_the_output() {
+fn an_input_is_never_the_output() {
     let bench = Bench::new();
-    bench.write("set.jsonl", file([fresh(1, " Yes. ")]));
-    bench.clean("set.jsonl", "set.jsonl", &Pipeline::default());
-    assert_eq!(bench.read("set.jsonl"), file([fresh(1, "Yes.")]));
+    let before = file([fresh(1, " Yes. ")]);
+    let set = bench.write("set.jsonl", &before);
+    let refused =
+        foehn_corpus::clean(std::slice::from_ref(&set), &set, &bench.path("report.json"), &Pipeline::default());
+    assert!(matches!(refused, Err(foehn_corpus::Error::Outputs(_))), "{refused:?}");
+    assert_eq!(bench.read("set.jsonl"), before);
 }

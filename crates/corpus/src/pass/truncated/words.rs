@@ -161,7 +161,11 @@ pub(super) fn dangles(last: &str, words: &[&str]) -> Option<Verdict> {
     if !leans || has_turned(sentence, &word, &before_last) {
         return None;
     }
-    Some(if length >= LONG || ends_in_name(sentence) { Verdict::Reject } else { Verdict::Flag })
+    // `was written by`.
+    let is_passive =
+        word == "by" && sentence.split_whitespace().any(|word| ["was", "were", "is", "are", "been"].contains(&word));
+    let is_sure = AUXILIARY.contains(&word.as_str()) || is_passive || length >= LONG || ends_in_name(sentence);
+    Some(if is_sure { Verdict::Reject } else { Verdict::Flag })
 }
 
 /// Whether what stands before the last word is the name of a thing.
@@ -196,9 +200,14 @@ fn has_turned(sentence: &str, word: &str, before_last: &str) -> bool {
         return word != "to" || has(&RELATIVE, 8) || has(&["if", "unless", "than"], 8);
     }
     if word == "to" {
-        return BEFORE_TO.contains(&before_last) || has(&RELATIVE, 8);
+        return BEFORE_TO.contains(&before_last);
     }
-    if AUXILIARY.contains(&word) { has(&COMPARING, 4) } else { has(&RELATIVE, 8) || has(&PHRASAL, 4) }
+    if AUXILIARY.contains(&word) {
+        return has(&COMPARING, 4) || before_last == "there";
+    }
+    // A picture of what was put up is no phrase of `put`.
+    let may_be_phrasal = !matches!(word, "of" | "as" | "that" | "its" | "so");
+    has(&RELATIVE, 8) || (may_be_phrasal && has(&PHRASAL, 4))
 }
 
 /// Whether the line ends in two words of prose that both ask for more, whatever stands before them: `and the`, `and then`,
@@ -208,7 +217,7 @@ pub(super) fn ends_in_prose(words: &[&str]) -> bool {
     let asks = OPENING.contains(first) || LEANING.contains(first);
     let joins = ["and", "or", "but"].contains(first);
     let begins_clause = ["that", "which", "if", "when", "because", "whether", "while"].contains(first);
-    (asks && OPENING.contains(second))
+    (asks && OPENING.contains(second) && *second != "while")
         || (joins && ["then", "also", "now", "still"].contains(second))
         || (*first == "because" && *second == "of")
         || (begins_clause && ["i", "you", "he", "she", "it", "we", "they"].contains(second))
