@@ -16,7 +16,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, Length, OffTarget, Pipeline, Registry, Report, SenseLexicon, Stage, clean_with, mark_path, read,
+    CleanConfig, Length, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, Report, SenseLexicon, Stage,
+    clean_with, mark_path, read,
 };
 use foehn::files::check_outputs;
 
@@ -58,6 +59,9 @@ struct Arguments {
     /// A JSON file {class: [words]}: rejects descriptions with words of another class than their modality
     #[arg(long)]
     lexicon: Option<PathBuf>,
+    /// Rejects what is nearly the same as a record of this file, or as another record; may be given several times
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
     /// Renders the clean records through this model's chat template; fails where they could not be trained on
     #[arg(long, value_name = "TEMPLATE")]
     check: Option<String>,
@@ -103,9 +107,13 @@ impl Arguments {
             Some(path) => self.registry()?.load(path)?,
             None => Pipeline::default(),
         };
-        Ok(match &self.lexicon {
+        let pipeline = match &self.lexicon {
             Some(path) => pipeline.with(OffTarget::new(SenseLexicon::load(path)?)),
             None => pipeline,
+        };
+        Ok(match self.against.as_slice() {
+            [] => pipeline,
+            files => pipeline.with_set(NearOthers::new(NearDuplicates::default(), files)?),
         })
     }
 
@@ -127,7 +135,8 @@ impl Arguments {
         let beside = out.as_ref().map(|out| out.with_extension("report.json"));
         let report = self.report.clone().or(beside);
         let files = [("clean records:", out), ("report:", report), ("page:", self.html.clone())];
-        let inputs: Vec<&PathBuf> = self.inputs.iter().chain(&self.pipeline).chain(&self.lexicon).collect();
+        let inputs: Vec<&PathBuf> =
+            self.inputs.iter().chain(&self.pipeline).chain(&self.lexicon).chain(&self.against).collect();
         let mark = files[0].1.as_deref().map(mark_path);
         let outputs: Vec<&PathBuf> = files.iter().filter_map(|(_, path)| path.as_ref()).chain(&mark).collect();
         check_outputs(&inputs, &outputs)?;

@@ -58,8 +58,9 @@ pub use foehn_record::{Message, Record, Role};
 pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
-    Length, Markup, MarkupAction, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, PiiAction, PiiKind,
-    Refusals, Repetition, RunsOn, SenseLexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated, Verdict,
+    Length, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, PiiAction,
+    PiiKind, Refusals, Repetition, RunsOn, SenseLexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
+    Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};

@@ -11,8 +11,8 @@ use crate::audit::{Audit, ClassBalance, ClassWords};
 use crate::error::{Error, Result};
 use crate::pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Language, Length,
-    Markup, Mojibake, NearDuplicates, Normalise, OffTarget, Pass, Pii, Refusals, Repetition, RunsOn, SenseLexicon,
-    SetPass, Structure, Trim, Truncated, Verdict,
+    Markup, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, Refusals, Repetition, RunsOn,
+    SenseLexicon, SetPass, Structure, Trim, Truncated, Verdict,
 };
 use crate::pipeline::Pipeline;
 
@@ -79,7 +79,7 @@ impl Default for Registry {
             .with("controls", "removes control characters and terminal sequences", plain(Controls))
             .with("markup", "writes the debris of HTML and Markdown as plain text, or rejects it", record::<Markup>)
             .with("pii", "masks or rejects personal data and secrets", record::<Pii>)
-            .with("trim", "removes white space at both ends of a message", plain(Trim))
+            .with("trim", "removes white space at both ends of a message, but not the first indent", plain(Trim))
             .with("structure", "user and assistant in turn, the assistant last, no message empty", record::<Structure>)
             .with("control-text", "rejects words of a chat template inside a message", plain(ControlText))
             .with("runs-on", "rejects answers that go on to ask and answer by themselves", plain(RunsOn))
@@ -92,7 +92,7 @@ impl Default for Registry {
             .with("off-target", "rejects descriptions with a word of another class", off_target)
             .with("asks-again", "rejects answers that go on to ask what others were asked", plain_set(AsksAgain))
             .with("duplicate", "keeps the first of the conversations that say the same", plain_set(Duplicates))
-            .with("near-duplicate", "keeps the first of the records that say nearly the same", set::<NearDuplicates>)
+            .with("near-duplicate", "keeps the first of the records that say nearly the same", near_duplicates)
             .with("conflict", "rejects all sides where one question has several short answers", set::<Conflicts>)
             .with("class-balance", "counts the records of each class", audit::<ClassBalance>)
             .with("class-words", "finds the words that give a class away", audit::<ClassWords>)
@@ -249,6 +249,19 @@ fn contamination(settings: Settings<'_>) -> Result<Stage> {
     let mut parsed: ContaminationSettings = settings.parse()?;
     parsed.files = parsed.files.iter().map(|file| settings.beside(file)).collect();
     Ok(Stage::Record(Box::new(Contamination::new(&parsed)?)))
+}
+
+/// `against` is a list of files; without one the pass compares the set with itself alone.
+fn near_duplicates(mut settings: Settings<'_>) -> Result<Stage> {
+    #[derive(Deserialize)]
+    struct Against {
+        against: Vec<PathBuf>,
+    }
+    let Some(files) = settings.table.remove("against") else { return set::<NearDuplicates>(settings) };
+    let table = Table::from_iter([("against".to_owned(), files)]);
+    let Against { against } = Settings { table, pass: settings.pass.clone(), ..settings }.parse()?;
+    let files: Vec<PathBuf> = against.iter().map(|file| settings.beside(file)).collect();
+    Ok(Stage::Set(Box::new(NearOthers::new(settings.parse()?, &files)?)))
 }
 
 /// No settings; any is an error.

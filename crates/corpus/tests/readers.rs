@@ -139,3 +139,44 @@ fn a_clean_file_has_no_bad_line() {
         other => panic!("expected the second line's error, found {other:?}"),
     }
 }
+
+#[test]
+fn a_json_file_of_one_record_over_several_lines_is_one_record() {
+    let one = "{\n  \"messages\": [\n    {\"role\": \"user\", \"content\": \"a\"},\n    {\"role\": \"assistant\", \"content\": \"x\"}\n  ]\n}\n";
+    check("x.json", one, &["1 a"]);
+    check("x.json", format!("{one}\n{one}"), &["1 a", "8 a"]);
+    let broken = one.replace("]\n}", "]\n");
+    check("x.json", broken, &["1 not JSON: EOF while parsing an object at line 7 column 0"]);
+}
+
+#[test]
+fn side_columns_that_json_has_no_value_for_cost_no_record() {
+    let bench = Bench::new();
+    let line =
+        |score: &str| format!("{{\"prompt\":\"a\",\"completion\":\"x\",\"meta\":{{\"score\":{score},\"n\":1}}}}\n");
+    bench.write("x.jsonl", [line("NaN"), line("-Infinity"), line("1e999"), line("0.5")].concat());
+    let mut table = b"prompt,completion,photo\na,x,\xFF\xFE\n".to_vec();
+    table.extend_from_slice(b"b,\xFF,fine\n");
+    bench.write("x.csv", table);
+    let found: Vec<_> = read(&bench.path("x.jsonl")).expect("readable").map(|line| line.expect("readable")).collect();
+    let left: Vec<_> = found.iter().map(|line| line.left_out.join(" ")).collect();
+    assert_eq!(left, ["meta.score", "meta.score", "meta.score", ""]);
+    assert!(found.iter().all(|line| line.record.as_ref().is_ok_and(|record| record.metadata["meta"]["n"] == 1)));
+    assert_eq!(lines(&bench, "x.csv"), ["2 a", "3 invalid UTF-8 after byte 0"]);
+
+    // The report says it, as text, as JSON and as a page.
+    let report = bench.clean("x.jsonl", "clean.jsonl", &foehn_corpus::Pipeline::new());
+    assert_eq!((report.kept, report.left_out.get("meta.score")), (4, Some(&3)));
+    assert!(report.to_string().contains("left out: meta.score (of 3 records)"), "{report}");
+    assert!(bench.read("report.json").contains("\"meta.score\": 3") && report.to_html().contains("meta.score (of 3"));
+}
+
+#[test]
+fn an_excerpt_of_what_cannot_be_read_is_masked_too() {
+    let bench = Bench::new();
+    let mail = "anna.huber@harbour.example";
+    bench.write("x.jsonl", format!("{{\"prompt\": \"Write to {mail}\"\n"));
+    let report = bench.clean("x.jsonl", "clean.jsonl", &foehn_corpus::Pipeline::default());
+    assert_eq!(report.rejected, 1);
+    assert!(!bench.read("report.json").contains(mail) && bench.read("report.json").contains("[EMAIL]"));
+}

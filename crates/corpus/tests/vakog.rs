@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::Bench;
-use foehn_corpus::{OffTarget, Pipeline, Record, Rejection, Report, SenseLexicon, clean, read_clean};
+use foehn_corpus::{
+    CleanConfig, NearDuplicates, OffTarget, Pipeline, Record, Rejection, Report, SenseLexicon, clean, clean_with,
+    read_clean,
+};
 use serde::Deserialize;
 
 /// The records that another pass rejects than the one named after their fault, with the pass.
@@ -70,6 +73,16 @@ fn the_rejects_are_the_expected_ones() {
         }
     }
     assert_eq!(others, SEEN_BY_OTHERS);
+}
+
+/// The set has many that are alike but for a word; none of those that stay without the pass goes with it.
+#[test]
+fn near_duplicates_of_the_set_are_none() {
+    let lexicon = SenseLexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
+    let pipeline = Pipeline::default().with(OffTarget::new(lexicon)).with_set(NearDuplicates::default());
+    let report = clean_with(&[vakog("vakog_raw.jsonl")], &pipeline, &CleanConfig::default()).expect("it can be read");
+    let near: Vec<_> = report.rejections.iter().filter(|found| found.pass == "near-duplicate").collect();
+    assert!(near.is_empty(), "{near:#?}");
 }
 
 #[test]

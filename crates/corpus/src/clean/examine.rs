@@ -23,6 +23,8 @@ pub(super) struct Examined {
     pub place: Place,
     /// The record's id, or the hash of its content as it was read, so that it can be found there.
     pub id: String,
+    /// What the record does without.
+    pub left_out: Vec<String>,
     pub fate: Fate,
 }
 
@@ -46,12 +48,15 @@ pub(super) enum Fate {
 }
 
 impl Examiner<'_> {
-    pub fn examine(&self, Line { place, record }: Line) -> Examined {
+    pub fn examine(&self, Line { place, record, left_out }: Line) -> Examined {
         let mut record = match record {
             Ok(record) => record,
             Err(Unreadable { id, fault, excerpt }) => {
-                let fate = Fate::Unreadable { reason: fault.to_string(), shown: Shown::raw(&excerpt) };
-                return Examined { place, id, fate };
+                let fate = Fate::Unreadable {
+                    reason: fault.to_string(),
+                    shown: Shown::raw(&self.pipeline.redacted(&excerpt)),
+                };
+                return Examined { place, id, left_out, fate };
             }
         };
         let id = record.id.clone().unwrap_or_else(|| id_of(&record));
@@ -74,7 +79,7 @@ impl Examiner<'_> {
                 facts: Facts::of(&record, place.line),
             },
         };
-        Examined { place, id, fate }
+        Examined { place, id, left_out, fate }
     }
 
     /// What each pass that took part makes of the record by itself; of one that only repairs what others leave, what they

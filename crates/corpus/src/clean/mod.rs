@@ -37,7 +37,7 @@ pub struct CleanConfig {
 /// Cleans the files into one at `out`, and writes the account of it as JSON at `report`.
 ///
 /// The records keep their order; a line holds `id`, `messages`, the metadata in their order, and `group`. Both files
-/// appear whole or not at all, an input may be the output, and the same inputs give the same bytes.
+/// appear whole or not at all, none of them may be an input, and the same inputs give the same bytes.
 ///
 /// It is [`clean_with`] and [`Report::save`]; the memory that it takes is described there.
 ///

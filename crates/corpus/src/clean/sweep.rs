@@ -37,6 +37,8 @@ pub(super) struct Sweep<'a> {
     read: usize,
     /// For each spooled record, how many were read before it.
     order: Vec<usize>,
+    /// What records do without, with their number.
+    left_out: BTreeMap<String, u64>,
     /// The names asked for that a readable record has.
     seen: BTreeSet<String>,
 }
@@ -57,6 +59,9 @@ pub(super) struct Case {
 
 /// A case or none, for each spooled record. Most have none, which should take no room.
 pub(super) type Cases = Vec<Option<Box<Case>>>;
+
+/// The most names of what is left out.
+const MAX_LEFT_OUT: usize = 64;
 
 impl<'a> Sweep<'a> {
     pub fn new(examiner: &'a Examiner<'a>, out: Option<&Path>) -> Result<Self> {
@@ -81,6 +86,7 @@ impl<'a> Sweep<'a> {
             facts: FactTally::default(),
             read: 0,
             order: Vec::new(),
+            left_out: BTreeMap::new(),
             seen: BTreeSet::new(),
         })
     }
@@ -91,8 +97,9 @@ impl<'a> Sweep<'a> {
     }
 
     /// Counts an examined record, and spools or rejects it.
-    pub fn take(&mut self, Examined { place, id, fate }: Examined) -> Result<()> {
+    pub fn take(&mut self, Examined { place, id, left_out, fate }: Examined) -> Result<()> {
         self.read += 1;
+        self.leave_out(left_out);
         match fate {
             Fate::Unreadable { reason, shown } => self.reject(id, place, 0, reason, shown),
             Fate::Rejected { changed, repairs, pass, reason, shown } => {
@@ -166,6 +173,14 @@ impl<'a> Sweep<'a> {
         for (at, changed) in changed.iter().enumerate() {
             self.counts[1 + at].changed += u64::from(*changed);
             self.counts[1 + at].kept += u64::from(at < reached);
+        }
+    }
+
+    /// Counts what a record does without. Of a file whose every record names others, the first few are enough.
+    fn leave_out(&mut self, names: Vec<String>) {
+        for name in names {
+            let is_full = self.left_out.len() >= MAX_LEFT_OUT && !self.left_out.contains_key(&name);
+            *self.left_out.entry(if is_full { "others".to_owned() } else { name }).or_default() += 1;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Records that hold what the model will be judged by.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use super::Pass;
 use super::settings::{positive, share};
 use crate::error::{Error, Result};
 use crate::similar::{HashedMap, PrefixIndex, Unit, combined, hash_bytes, jaccard, text_shingles};
-use crate::text::{normalised, quoted_span, sentences};
+use crate::text::{normalised, quoted_span, sentences, sha256_hex};
 use foehn_record::Record;
 
 /// The settings of [`Contamination`].
@@ -59,8 +60,12 @@ impl ContaminationSettings {
 ///
 /// Near texts come from an index that misses none (a prefix filter), where MinHash would miss some; evaluation files are
 /// small enough for it. It holds 8 bytes for each word of the evaluation, and as many for each character.
-#[derive(Debug)]
 pub struct Contamination {
+    /// The settings that say what a text is; the files are named by what they hold.
+    fields: Vec<String>,
+    min_words: usize,
+    /// The hash of each file's bytes, in their order.
+    contents: Vec<String>,
     run: usize,
     threshold: f64,
     /// Where each text stands: its file and line.
@@ -83,10 +88,12 @@ impl Contamination {
     /// [`Error::Open`], [`Error::Read`] and [`Error::Evaluation`], and [`Error::Empty`] for a file without a text that is
     /// long enough to be looked for.
     pub fn new(settings: &ContaminationSettings) -> Result<Self> {
-        let mut texts: Vec<(String, String)> = Vec::new();
+        let (mut texts, mut contents): (Vec<(String, String)>, Vec<String>) = (Vec::new(), Vec::new());
         for file in &settings.files {
             let before = texts.len();
-            push_texts(file, &settings.fields, &mut texts)?;
+            let bytes = std::fs::read(file).map_err(|source| Error::Open { path: file.into(), source })?;
+            contents.push(sha256_hex(&bytes));
+            push_texts(file, &bytes, &settings.fields, &mut texts)?;
             let is_long = |text: &str| normalised(text).split(' ').count() >= settings.min_words;
             texts.retain(|(_, text)| is_long(text));
             if texts.len() == before {
@@ -105,7 +112,8 @@ impl Contamination {
         let shingles: Vec<Vec<u64>> = texts.iter().map(|(_, text)| text_shingles(text, Unit::Chars, SIZE)).collect();
         let index = PrefixIndex::new(&shingles, settings.threshold);
         let names = texts.into_iter().map(|(name, _)| name).collect();
-        Ok(Self { run: settings.run, threshold: settings.threshold, names, runs, lengths, shingles, index })
+        let ContaminationSettings { fields, min_words, run, threshold, .. } = settings.clone();
+        Ok(Self { fields, min_words, contents, run, threshold, names, runs, lengths, shingles, index })
     }
 
     fn find(&self, text: &str) -> Option<String> {
@@ -131,6 +139,19 @@ impl Contamination {
     }
 }
 
+/// The settings, and the hashes of the files in the place of what was made of them: a pipeline is known by this.
+impl fmt::Debug for Contamination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contamination")
+            .field("fields", &self.fields)
+            .field("min_words", &self.min_words)
+            .field("run", &self.run)
+            .field("threshold", &self.threshold)
+            .field("contents", &self.contents)
+            .finish()
+    }
+}
+
 impl Pass for Contamination {
     fn name(&self) -> &'static str {
         "contamination"
@@ -152,9 +173,8 @@ fn word_hashes(text: &str) -> Vec<u64> {
 }
 
 /// Every text of a file, with its name and line.
-fn push_texts(file: &Path, fields: &[String], texts: &mut Vec<(String, String)>) -> Result<()> {
-    let bytes = std::fs::read(file).map_err(|source| Error::Open { path: file.into(), source })?;
-    let content = String::from_utf8_lossy(&bytes);
+fn push_texts(file: &Path, bytes: &[u8], fields: &[String], texts: &mut Vec<(String, String)>) -> Result<()> {
+    let content = String::from_utf8_lossy(bytes);
     let content = content.trim_start_matches('\u{feff}');
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let broken = |line: usize, source| Error::Evaluation { path: file.into(), line: line as u64, source };
@@ -216,6 +236,17 @@ mod tests {
             r#"{"sentence": "too short to count"}"#,
         ];
         pass("probes.jsonl", &lines.join("\n"), &["sentence"]).expect("a sound file")
+    }
+
+    #[test]
+    fn a_pipeline_is_named_by_what_the_files_hold_not_by_where_they_are() {
+        let hash = |name: &str, content: &str| {
+            crate::Pipeline::new().with(pass(name, content, &[]).expect("a sound file")).hash()
+        };
+        let one = hash("a.txt", LONG);
+        assert_eq!(one, hash("b.txt", LONG));
+        assert_ne!(one, hash("a.txt", &format!("{LONG}\n{LONG} again")));
+        assert_ne!(one, hash("a.txt", &LONG.replace("harbour", "Harbour")));
     }
 
     #[track_caller]

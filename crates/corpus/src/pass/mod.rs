@@ -34,7 +34,7 @@ pub use length::{Length, TokenCounter};
 pub use lexicon::{OffTarget, SenseLexicon};
 pub use markup::{Markup, MarkupAction};
 pub use mojibake::Mojibake;
-pub use near_duplicates::NearDuplicates;
+pub use near_duplicates::{NearDuplicates, NearOthers};
 pub use pii::{Pii, PiiAction, PiiKind};
 pub use refusals::Refusals;
 pub use repetition::Repetition;

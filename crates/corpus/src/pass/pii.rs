@@ -14,7 +14,7 @@ pub enum PiiKind {
     /// A private key, or an access token of AWS, GitHub, GitLab, Slack, Google, Stripe, Hugging Face, OpenAI, npm or PyPI, or
     /// a JSON Web Token, each by its published form.
     Secret,
-    /// An e-mail address.
+    /// An e-mail address, also in words: `jane (at) example (dot) org`.
     Email,
     /// An international bank account number: its country's length, and ISO 7064's check of 97.
     Iban,
@@ -22,7 +22,10 @@ pub enum PiiKind {
     Card,
     /// A public IPv4 or IPv6 address.
     Ip,
-    /// A telephone number: with its country's code, in North America's form, or behind a word such as `phone`.
+    /// A social security number of the United States, of a range that is given out.
+    Ssn,
+    /// A telephone number: with its country's code, in North America's or the United Kingdom's form, or behind a word such as
+    /// `phone`.
     Phone,
 }
 
@@ -35,6 +38,7 @@ impl PiiKind {
             Self::Iban => "[IBAN]",
             Self::Card => "[CARD]",
             Self::Ip => "[IP]",
+            Self::Ssn => "[SSN]",
             Self::Phone => "[PHONE]",
         }
     }
@@ -68,8 +72,8 @@ pub struct Pii {
 impl Default for Pii {
     /// Masks every kind.
     fn default() -> Self {
-        use PiiKind::{Card, Email, Iban, Ip, Phone, Secret};
-        Self { action: PiiAction::Mask, kinds: vec![Secret, Email, Iban, Card, Ip, Phone] }
+        use PiiKind::{Card, Email, Iban, Ip, Phone, Secret, Ssn};
+        Self { action: PiiAction::Mask, kinds: vec![Secret, Email, Iban, Card, Ip, Ssn, Phone] }
     }
 }
 
@@ -101,6 +105,7 @@ impl Pass for Pii {
                 PiiKind::Iban => "a bank account number",
                 PiiKind::Card => "a card number",
                 PiiKind::Ip => "an IP address",
+                PiiKind::Ssn => "a social security number",
                 PiiKind::Phone => "a telephone number",
             };
             format!("the text holds {what} (message {})", at + 1)
@@ -176,6 +181,11 @@ mod tests {
             ("the server at 81.2.69.14 fell", "the server at [IP] fell"),
             ("call +44 20 7946 0958 or +1 (212) 555-0142", "call [PHONE] or [PHONE]"),
             ("(212) 555-0142; 415-555-2671.", "[PHONE]; [PHONE]."),
+            ("SSN 536-22-1234, social security number: 536 22 1235", "SSN [SSN], social security number: [SSN]"),
+            ("Reach me on 020 7946 0018 or 07700 900123.", "Reach me on [PHONE] or [PHONE]."),
+            ("01632 960983; (0161) 496 0123, 07700900456", "[PHONE]; [PHONE], [PHONE]"),
+            ("jane.doe (at) example (dot) org, jo [at] mail.example.co.uk", "[EMAIL], [EMAIL]"),
+            ("write to jo at example dot com", "write to [EMAIL]"),
             ("Tel.: 030 / 901820, phone number is 020 7946 0018", "Tel.: [PHONE], phone number is [PHONE]"),
         ] {
             assert_eq!(masked(text), expected, "{text}");
@@ -196,11 +206,14 @@ mod tests {
             "pi is 3.14159265358979, 6.02214076e23, 299792458 m/s, 1,299,792,458",
             "`0.4.0+25.0.8775105` and `+23.1.7779620`, +100 points, 5 + 12345678 = 12345683, +-0.5, 2+20240115 x",
             "call 911, text 12345, phone 10, the years 1914-1918 and 1939-1945",
-            "123-45-6789, 555-0142, 100-200-3000, 12-345-67890, 212-555-01423",
+            "555-0142, 100-200-3000, 12-345-67890, 212-555-01423, order 123-45-6789, part no. 219-42-1234",
+            "000-12-3456, 666-12-3456, 912-12-3456, 123-00-4567, 123-45-0000, 536-22-12345, 1536-22-1234",
+            "0306 40615 2, 0306406152, 01-02-2024, 00 1234 5678 90, order 07700900123, 0.20 7946 0018, 01234 5678",
+            "Meet me (at) noon, we sat at example dot plots, (at) the (dot) end, 3 (at) 5 (dot) 2",
             "AKIA, ghp_short, sk-learn-pipelines-are-very-long-words-here, eyJhbGciOiJIUzI1NiJ9, hf_model",
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "550e8400-e29b-41d4-a716-446655440000 and 1000000007 and 2147483647",
-            "[EMAIL] [PHONE] [CARD] [IBAN] [IP] [SECRET]",
+            "[EMAIL] [PHONE] [CARD] [IBAN] [IP] [SSN] [SECRET]",
             "8.8.8.8, 1.1.1.1 and the scores 3.10.22.45",
         ] {
             assert_eq!(masked(text), text);

@@ -34,6 +34,9 @@ impl Pass for Normalise {
 }
 
 /// Removes control characters other than the line break and the tab, and the terminal sequences that ESC opens.
+///
+/// Those that are white space stay white space: the next line (U+0085) becomes a line break, and the vertical tab, the form
+/// feed and the separators (U+001C to U+001F) a space, where none stands beside them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Controls;
 
@@ -51,7 +54,9 @@ impl Pass for Controls {
     }
 }
 
-/// Removes white space at both ends of every message.
+/// Removes white space at both ends of every message, but the indent of its first line.
+///
+/// One space before a text is dirt, unless a later line is indented as well: answers of older formats begin with it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trim;
 
@@ -66,10 +71,20 @@ impl Pass for Trim {
 
     fn repair(&self, record: &mut Record) -> bool {
         repair_messages(record, |text| {
-            let trimmed = text.trim();
+            let trimmed = without_blank_ends(text);
             (trimmed.len() < text.len()).then(|| trimmed.to_owned())
         })
     }
+}
+
+fn without_blank_ends(text: &str) -> &str {
+    let text = text.trim_end();
+    let bare = text.trim_start();
+    let blank = &text[..text.len() - bare.len()];
+    let indent = blank.len() - blank.trim_end_matches([' ', '\t']).len();
+    let is_first = blank.len() == indent || blank[..blank.len() - indent].ends_with('\n');
+    let is_meant = &blank[blank.len() - indent..] != " " || bare.contains("\n ") || bare.contains("\n\t");
+    if is_first && is_meant { &text[blank.len() - indent..] } else { bare }
 }
 
 fn without_invisible(text: &str) -> String {
@@ -104,8 +119,18 @@ fn without_controls(text: &str) -> String {
         if c == '\u{1b}' && chars.next_if_eq(&'[').is_some() {
             while chars.next_if(|c| matches!(c, ' '..='?')).is_some() {}
             chars.next_if(|c| matches!(c, '@'..='~'));
-        } else if !is_unwanted_control(c) {
-            plain.push(c);
+            continue;
+        }
+        match c {
+            '\u{85}' => plain.push('\n'),
+            '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1f}' => {
+                let is_apart = plain.ends_with(char::is_whitespace) || chars.peek().is_none_or(|c| c.is_whitespace());
+                if !is_apart && !plain.is_empty() {
+                    plain.push(' ');
+                }
+            }
+            _ if is_unwanted_control(c) => {}
+            _ => plain.push(c),
         }
     }
     plain
@@ -147,8 +172,36 @@ mod tests {
     #[test]
     fn controls_and_their_sequences_go() {
         check(&Controls, "a\tb\nc", "a\tb\nc");
-        check(&Controls, "a\0b\u{7}c\u{85}d", "abcd");
+        check(&Controls, "a\0b\u{7}cd", "abcd");
         check(&Controls, "\u{1b}[1;31mred\u{1b}[0m", "red");
+    }
+
+    #[test]
+    fn controls_that_are_white_space_stay_white_space() {
+        for (text, expected) in [
+            ("page one.\u{c}page two.", "page one. page two."),
+            ("Title\u{b}Subtitle", "Title Subtitle"),
+            ("a\u{1f}b\u{1e}c", "a b c"),
+            ("one\u{85}two", "one\ntwo"),
+            ("one\n\u{c}two \u{b} three\u{c}", "one\ntwo  three"),
+        ] {
+            check(&Controls, text, expected);
+        }
+    }
+
+    #[test]
+    fn the_indent_of_the_first_line_stays() {
+        for (text, expected) in [
+            ("    a = w * h\n    return a\n", "    a = w * h\n    return a"),
+            ("\n\n\treturn a", "\treturn a"),
+            ("    jnz loop", "    jnz loop"),
+            (" a b\n 10 2\n", " a b\n 10 2"),
+            (" Visual", "Visual"),
+            ("\u{a0}  Visual", "Visual"),
+            (" 1. one\n2. two", "1. one\n2. two"),
+        ] {
+            check(&Trim, text, expected);
+        }
     }
 
     #[test]

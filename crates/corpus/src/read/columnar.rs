@@ -15,6 +15,7 @@ use serde_json::{Map, Number, Value};
 
 use super::Fault;
 use super::lines::LIMIT;
+use super::shape::is_needed;
 
 /// The bytes that begin a Parquet file, and end it.
 pub(super) const MAGIC: &[u8] = b"PAR1";
@@ -35,6 +36,8 @@ pub(super) struct Cells {
     pub number: u64,
     pub raw: Vec<u8>,
     pub object: Result<Map<String, Value>, Fault>,
+    /// The columns that JSON has no value for, and that are not needed.
+    pub left_out: Vec<String>,
 }
 
 impl Columnar {
@@ -68,7 +71,8 @@ impl Columnar {
             return Ok(None);
         };
         self.number += 1;
-        let (object, raw) = match object(&row, "") {
+        let mut left_out = Vec::new();
+        let (object, raw) = match object(&row, "", &mut left_out) {
             // The row in words stands for the bytes of one that no object comes of.
             Err(fault) => (Err(fault), format!("{row:?}").into_bytes()),
             Ok(object) => match serde_json::to_vec(&object) {
@@ -77,7 +81,7 @@ impl Columnar {
                 Ok(raw) => (Ok(object), raw),
             },
         };
-        Ok(Some(Cells { number: self.number, raw, object }))
+        Ok(Some(Cells { number: self.number, raw, object, left_out }))
     }
 }
 
@@ -178,16 +182,25 @@ fn is_readable(physical: Physical, converted: ConvertedType) -> bool {
     }
 }
 
-fn object(row: &Row, path: &str) -> Result<Map<String, Value>, Fault> {
-    let cell = |(name, field): (&String, &Field)| {
+/// The cells of a row, or of a group in one. Of what the conversation does not need, the cell alone is left out that has no
+/// value in JSON.
+fn object(row: &Row, path: &str, left_out: &mut Vec<String>) -> Result<Map<String, Value>, Fault> {
+    let mut object = Map::new();
+    for (name, field) in row.get_column_iter() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        Ok((name.clone(), value(field, &path)?))
-    };
-    row.get_column_iter().map(cell).collect()
+        match value(field, &path, left_out) {
+            Ok(value) => {
+                object.insert(name.clone(), value);
+            }
+            Err(_) if !is_needed(path.split(['.', '[']).next().unwrap_or(&path)) => left_out.push(path),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(object)
 }
 
-/// A cell as JSON. Dates, times and decimals become text; so do bytes that are UTF-8. NaN is no value.
-fn value(field: &Field, path: &str) -> Result<Value, Fault> {
+/// A cell as JSON. Dates, times and decimals become text; so do bytes that are UTF-8.
+fn value(field: &Field, path: &str, left_out: &mut Vec<String>) -> Result<Value, Fault> {
     let fault = |found| Err(Fault::Column { column: path.into(), found });
     let text_within = |is_within: bool, found| if is_within { Ok(field.to_string().into()) } else { fault(found) };
     let within_days = |ticks: i64, second: i64| DAYS.contains(&ticks.div_euclid(DAY * second));
@@ -219,18 +232,19 @@ fn value(field: &Field, path: &str) -> Result<Value, Fault> {
         Field::TimeMicros(time) => return text_within((0..DAY * 1_000_000).contains(time), OUT_OF_DAY),
         Field::TimestampMillis(time) => return text_within(within_days(*time, 1000), OUT_OF_CALENDAR),
         Field::TimestampMicros(time) => return text_within(within_days(*time, 1_000_000), OUT_OF_CALENDAR),
-        Field::Group(row) => object(row, path)?.into(),
+        Field::Group(row) => object(row, path, left_out)?.into(),
         Field::ListInternal(list) => {
             let elements = list.elements().iter().enumerate();
-            elements.map(|(at, element)| value(element, &format!("{path}[{}]", at + 1))).collect::<Result<_, _>>()?
+            let cell = |(at, element)| value(element, &format!("{path}[{}]", at + 1), left_out);
+            elements.map(cell).collect::<Result<_, _>>()?
         }
         Field::MapInternal(map) => {
             let entry = |(key, entry): &(Field, Field)| {
-                let key = match value(key, path)? {
+                let key = match value(key, path, left_out)? {
                     Value::String(key) => key,
                     key => key.to_string(),
                 };
-                let entry = value(entry, &format!("{path}.{key}"))?;
+                let entry = value(entry, &format!("{path}.{key}"), left_out)?;
                 Ok((key, entry))
             };
             Value::Object(map.entries().iter().map(entry).collect::<Result<_, _>>()?)
@@ -242,13 +256,8 @@ const OUT_OF_CALENDAR: &str = "a date outside the years 1 to 9999";
 const OUT_OF_DAY: &str = "a time outside the day";
 
 fn number(number: f64, path: &str) -> Result<Value, Fault> {
-    if number.is_nan() {
-        return Ok(Value::Null);
-    }
-    match Number::from_f64(number) {
-        Some(number) => Ok(number.into()),
-        None => Err(Fault::Column { column: path.into(), found: "an infinite number" }),
-    }
+    let found = if number.is_nan() { "NaN" } else { "an infinite number" };
+    Number::from_f64(number).map(Value::from).ok_or_else(|| Fault::Column { column: path.into(), found })
 }
 
 #[cfg(test)]
@@ -262,7 +271,7 @@ mod tests {
     fn every_cell_is_json_or_a_fault_that_names_its_column() {
         let checks = [
             (Field::Float(0.5), "0.5"),
-            (Field::Double(f64::NAN), "null"),
+            (Field::Double(f64::NAN), "the column `c` holds NaN"),
             (Field::Double(f64::INFINITY), "the column `c` holds an infinite number"),
             (Field::ULong(u64::MAX), "18446744073709551615"),
             (Field::Bytes(ByteArray::from("é")), "\"é\""),
@@ -284,7 +293,8 @@ mod tests {
             (Field::TimeMicros(86_400_000_000), "the column `c` holds a time outside the day"),
         ];
         for (field, expected) in checks {
-            let found = value(&field, "c").map_or_else(|fault| fault.to_string(), |value| value.to_string());
+            let found =
+                value(&field, "c", &mut Vec::new()).map_or_else(|fault| fault.to_string(), |value| value.to_string());
             assert_eq!(found, expected, "{field:?}");
         }
     }

@@ -56,6 +56,14 @@ pub enum Fault {
         /// The kind found.
         found: &'static str,
     },
+    /// A field holds what a text can't say: tool calls, reasoning beside the answer, an image, an answer that is not wanted.
+    #[error("the field `{field}` holds {what}, which can't be trained on here")]
+    Unsupported {
+        /// The field, as a path from the record.
+        field: String,
+        /// What it holds.
+        what: &'static str,
+    },
     /// A message is spoken by nobody known.
     #[error("message {message} has the unknown role `{role}`")]
     UnknownRole {

@@ -197,19 +197,19 @@ impl<R: BufRead> Elements<R> {
 
 /// Bytes up to the limit, and whether there were more.
 #[derive(Default)]
-struct Bounded {
+pub(super) struct Bounded {
     kept: Vec<u8>,
     long: bool,
 }
 
 impl Bounded {
-    fn extend(&mut self, bytes: &[u8]) {
+    pub fn extend(&mut self, bytes: &[u8]) {
         let room = LIMIT - self.kept.len();
         self.long |= bytes.len() > room;
         self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn into_chunk(self, number: u64) -> Chunk {
+    pub fn into_chunk(self, number: u64) -> Chunk {
         Chunk { number, bytes: self.kept, fault: self.long.then_some(Fault::TooLong { limit: LIMIT }) }
     }
 }

@@ -3,9 +3,12 @@
 mod columnar;
 mod fault;
 mod lines;
+mod numbers;
+mod objects;
 mod packed;
 mod shape;
 mod table;
+mod turn;
 
 use std::fs::File;
 use std::io::{self, BufRead};
@@ -22,6 +25,7 @@ use crate::text::content_id;
 use columnar::Columnar;
 use foehn_record::Record;
 use lines::{Chunk, Elements, LIMIT, Lines};
+use objects::Objects;
 use packed::{Input, Stream};
 use table::Table;
 
@@ -43,6 +47,9 @@ pub struct Line {
     pub place: Place,
     /// The record, if it can be read.
     pub record: std::result::Result<Record, Unreadable>,
+    /// What the record does without, as paths: side columns and metadata that JSON has no value for (bytes, NaN,
+    /// infinity), and keys of messages that say nothing of the text.
+    pub left_out: Vec<String>,
 }
 
 /// A record that cannot be read.
@@ -74,6 +81,7 @@ pub struct Reader {
 enum Source {
     Lines(Lines<Input>),
     Elements(Elements<Input>),
+    Objects(Objects<Input>),
     Table(Box<Table<Input>>),
     Columnar(Box<Columnar>),
 }
@@ -86,19 +94,23 @@ pub(crate) struct Raw {
 
 enum Content {
     Text(Chunk),
-    Cells { object: std::result::Result<Map<String, Value>, Fault>, raw: Vec<u8> },
+    Cells { object: std::result::Result<Map<String, Value>, Fault>, raw: Vec<u8>, left_out: Vec<String> },
 }
 
 /// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv` or `.parquet`; all but the last also with `.gz` or `.zst`.
 ///
-/// Whether a JSON file holds one array or one object a line is told by its first character, and what makes an object a
+/// Whether a JSON file holds one array or one object a line is told by its first character; a `.json` whose first object
+/// goes over several lines holds one object after another. What makes an object a
 /// record by its keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, or `text`.
 /// A byte-order mark is skipped, and so are blank lines. A file without an extension is JSON where it begins as JSON does.
 ///
 /// Whether a file is packed, its first bytes say, whatever its name. It is unpacked as it is read.
 ///
 /// A Parquet file is known by its first bytes too. A row is the object of its columns: dates, times and decimals are
-/// text, as are bytes that are UTF-8; NaN is null. It is read uncompressed or with Snappy, gzip or Zstandard.
+/// text, as are bytes that are UTF-8. It is read uncompressed or with Snappy, gzip or Zstandard.
+///
+/// What JSON has no value for (other bytes, NaN, infinity) is left out of a record's metadata, and named in
+/// [`Line::left_out`]; in a conversation it is a fault.
 ///
 /// # Errors
 /// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::Parquet`],
@@ -121,6 +133,9 @@ pub fn read(path: &Path) -> Result<Reader> {
         _ if is_parquet => open_columnar(path, input)?,
         ("csv", _) => Source::Table(Box::new(open_table(path, input)?)),
         ("jsonl" | "ndjson" | "json" | "", b'[') => Source::Elements(Elements::new(input)),
+        ("json" | "", b'{') if objects::is_spread(input.fill_buf().map_err(failed)?) => {
+            Source::Objects(Objects::new(input))
+        }
         ("jsonl" | "ndjson" | "json", _) | ("", b'{') => Source::Lines(Lines::new(input)),
         _ => {
             let path = path.into();
@@ -142,7 +157,7 @@ pub(crate) fn check_file(path: &Path) -> Result<()> {
 /// As [`read`], and [`Error::Line`] for the first record that cannot be read.
 pub fn read_clean(path: &Path) -> Result<Vec<Record>> {
     let record = |line: Result<Line>| {
-        let Line { place, record } = line?;
+        let Line { place, record, .. } = line?;
         record.map_err(|unreadable| Error::Line { path: path.into(), line: place.line, source: unreadable.fault })
     };
     read(path)?.map(record).collect()
@@ -184,13 +199,22 @@ impl Reader {
                 Ok(None) => return Ok(None),
                 Err(source) => return Err(read_error(&self.file, elements.number(), self.packed, source)),
             },
+            Source::Objects(objects) => match objects.next() {
+                Ok(Some(chunk)) => (chunk.number, Content::Text(chunk)),
+                Ok(None) => return Ok(None),
+                Err(source) => return Err(read_error(&self.file, objects.number(), self.packed, source)),
+            },
             Source::Table(table) => match table.next() {
-                Ok(Some(row)) => (row.line, Content::Cells { object: row.object, raw: row.raw }),
+                Ok(Some(row)) => {
+                    (row.line, Content::Cells { object: row.object, raw: row.raw, left_out: row.left_out })
+                }
                 Ok(None) => return Ok(None),
                 Err(source) => return Err(table_error(&self.file, table, self.packed, source)),
             },
             Source::Columnar(columnar) => match columnar.next() {
-                Ok(Some(row)) => (row.number, Content::Cells { object: row.object, raw: row.raw }),
+                Ok(Some(row)) => {
+                    (row.number, Content::Cells { object: row.object, raw: row.raw, left_out: row.left_out })
+                }
                 Ok(None) => return Ok(None),
                 Err(source) => {
                     let (path, row) = (self.file.as_ref().into(), columnar.number());
@@ -213,11 +237,17 @@ impl Raw {
     }
 
     pub fn parse(self) -> Line {
+        let mut left_out = Vec::new();
         let record = match self.content {
-            Content::Text(chunk) => parse(chunk),
-            Content::Cells { object, raw } => shaped(object.map(Value::Object), &raw),
+            Content::Text(chunk) => parse(chunk, &mut left_out),
+            Content::Cells { object, raw, left_out: cells } => {
+                left_out = cells;
+                shaped(object.map(Value::Object), &raw, &mut left_out)
+            }
         };
-        Line { place: self.place, record }
+        left_out.sort_unstable();
+        left_out.dedup();
+        Line { place: self.place, record, left_out }
     }
 }
 
@@ -253,22 +283,26 @@ fn check_columns(path: &Path, columns: &[String]) -> Result<()> {
     Err(Error::Columns { path: path.into(), found: columns.join(", ") })
 }
 
-fn parse(chunk: Chunk) -> std::result::Result<Record, Unreadable> {
+fn parse(chunk: Chunk, left_out: &mut Vec<String>) -> std::result::Result<Record, Unreadable> {
     let value = match chunk.fault {
         Some(fault) => Err(fault),
         None => std::str::from_utf8(&chunk.bytes)
             .map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })
-            .and_then(|text| serde_json::from_str(text).map_err(|source| Fault::Json { source })),
+            .and_then(|text| numbers::parse(text, left_out).map_err(|source| Fault::Json { source })),
     };
-    shaped(value, &chunk.bytes)
+    shaped(value, &chunk.bytes, left_out)
 }
 
-fn shaped(value: std::result::Result<Value, Fault>, raw: &[u8]) -> std::result::Result<Record, Unreadable> {
+fn shaped(
+    value: std::result::Result<Value, Fault>,
+    raw: &[u8],
+    left_out: &mut Vec<String>,
+) -> std::result::Result<Record, Unreadable> {
     let mut own_id = None;
     let record = value.and_then(|value| match value {
         Value::Object(object) => {
             own_id = shape::id(&object);
-            shape::record(object)
+            shape::record(object, left_out)
         }
         other => Err(Fault::NotAnObject { found: shape::kind(&other) }),
     });

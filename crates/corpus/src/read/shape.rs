@@ -1,6 +1,7 @@
 //! One JSON object of any known dataset format to one [`Record`].
 //!
-//! - `messages`: a list of `{role, content, weight?}`, as in OpenAI's and mistral-finetune's files.
+//! - `messages`: a list of `{role, content, weight?}`, as in OpenAI's and mistral-finetune's files. A content may be a list
+//!   of text parts, and `developer` is the system's role by its newer name.
 //! - `conversations`: a list of `{from, value}`, as in ShareGPT's.
 //! - `instruction`, `output`, and perhaps `input`, `system` and `history`: Alpaca's columns, joined as LLaMA-Factory's
 //!   `data/README.md` joins them (`instruction` and `input` with a line break between).
@@ -10,6 +11,7 @@
 use serde_json::{Map, Value};
 
 use super::Fault;
+use super::turn::{check_record, turn};
 use foehn_record::{Message, Record, Role};
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -23,20 +25,31 @@ pub(super) fn is_known(has: impl Fn(&str) -> bool) -> bool {
     SHAPES.iter().any(|keys| keys.iter().all(|key| has(key)))
 }
 
-/// Reads a record out of an object; the keys that do not belong to the conversation become its metadata.
-pub(super) fn record(mut object: Map<String, Value>) -> Result<Record> {
+/// Whether the key holds a part of the conversation, or what the record is called: without it there is no record.
+pub(super) fn is_needed(key: &str) -> bool {
+    const BESIDE: [&str; 6] = ["input", "system", "history", "tools", "id", "group"];
+    BESIDE.contains(&key) || SHAPES.iter().any(|keys| keys.contains(&key))
+}
+
+/// Reads a record out of an object; the keys that do not belong to the conversation become its metadata. The keys of
+/// messages that say nothing of the text are named as left out.
+pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>) -> Result<Record> {
     let has = |key: &str| object.contains_key(key);
+    if let Some(fault) = preference(&object) {
+        return Err(fault);
+    }
     let shape = SHAPES
         .iter()
         .find(|keys| keys.iter().any(|key| has(key)))
         .ok_or_else(|| Fault::UnknownShape { keys: keys(&object) })?;
+    check_record(&object)?;
     let id = name(&mut object, "id")?;
     let group = name(&mut object, "group")?;
     let messages = match shape[0] {
-        "messages" => turns(take(&mut object, "messages")?, "messages")?,
-        "conversations" => conversations(&mut object)?,
+        "messages" => turns(take(&mut object, "messages")?, "messages", left_out)?,
+        "conversations" => conversations(&mut object, left_out)?,
         "instruction" => alpaca(&mut object)?,
-        "prompt" => pair(&mut object)?,
+        "prompt" => pair(&mut object, left_out)?,
         _ => vec![Message::new(Role::Assistant, text(&mut object, "text")?)],
     };
     Ok(Record { id, messages, metadata: object, group })
@@ -72,9 +85,25 @@ fn name(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> 
     }
 }
 
-fn conversations(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
+/// The fault of a record that compares answers, as TRL writes them: of two one is not wanted, or the only one is not.
+fn preference(object: &Map<String, Value>) -> Option<Fault> {
+    let has = |key: &str| object.contains_key(key);
+    let whole = SHAPES.iter().any(|keys| keys.iter().all(|key| has(key)));
+    let keys = ["prompt", "completion", "label"];
+    let is_unwanted = object.get("label") == Some(&Value::Bool(false)) && keys.iter().all(|key| has(key));
+    let field = if has("chosen") && has("rejected") && !whole {
+        "rejected"
+    } else if is_unwanted && object.keys().all(|key| key == "id" || keys.contains(&key.as_str())) {
+        "label"
+    } else {
+        return None;
+    };
+    Some(Fault::Unsupported { field: field.to_owned(), what: "an answer that is not wanted" })
+}
+
+fn conversations(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
     let mut messages = system(object)?;
-    messages.extend(turns(take(object, "conversations")?, "conversations")?);
+    messages.extend(turns(take(object, "conversations")?, "conversations", left_out)?);
     Ok(messages)
 }
 
@@ -109,12 +138,12 @@ fn alpaca(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn pair(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
+fn pair(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
     for (field, role) in [("prompt", Role::User), ("completion", Role::Assistant)] {
         match take(object, field)? {
             Value::String(content) => messages.push(Message::new(role, content)),
-            list @ Value::Array(_) => messages.extend(turns(list, field)?),
+            list @ Value::Array(_) => messages.extend(turns(list, field, left_out)?),
             other => return Err(wrong_kind(field, "text", &other)),
         }
     }
@@ -126,54 +155,11 @@ fn system(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
     Ok(content.map(|content| Message::new(Role::System, content)).into_iter().collect())
 }
 
-fn turns(list: Value, field: &str) -> Result<Vec<Message>> {
+fn turns(list: Value, field: &str, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
     match list {
-        Value::Array(turns) => {
-            turns.into_iter().enumerate().map(|(index, value)| turn(value, field, index + 1)).collect()
-        }
+        Value::Array(turns) => (1..).zip(turns).map(|(message, value)| turn(value, field, message, left_out)).collect(),
         other => Err(wrong_kind(field, "a list", &other)),
     }
-}
-
-/// Reads one `{role, content, weight?}` or `{from, value, weight?}`.
-fn turn(value: Value, field: &str, message: usize) -> Result<Message> {
-    let path = |key: &str| format!("{field}[{message}].{key}");
-    let mut turn = match value {
-        Value::Object(turn) => turn,
-        other => return Err(wrong_kind(&format!("{field}[{message}]"), "an object", &other)),
-    };
-    let mut either = |first: &str, second: &str| {
-        let key = if turn.contains_key(first) || !turn.contains_key(second) { first } else { second };
-        match turn.shift_remove(key) {
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(wrong_kind(&path(key), "text", &other)),
-            None => Err(Fault::MissingField { field: path(key) }),
-        }
-    };
-    let (role_key, content_key) = match field {
-        "conversations" => (("from", "role"), ("value", "content")),
-        _ => (("role", "from"), ("content", "value")),
-    };
-    let role = either(role_key.0, role_key.1)?;
-    let content = either(content_key.0, content_key.1)?;
-    let role = match role.trim().to_ascii_lowercase().as_str() {
-        "system" => Role::System,
-        "user" | "human" => Role::User,
-        "assistant" | "gpt" => Role::Assistant,
-        _ => return Err(Fault::UnknownRole { message, role }),
-    };
-    let weight = match turn.get("weight") {
-        None | Some(Value::Null) => None,
-        Some(value) => match value.as_f64() {
-            Some(0.0) => Some(0),
-            Some(1.0) => Some(1),
-            _ => {
-                let found = value.to_string();
-                return Err(Fault::Weight { message, found });
-            }
-        },
-    };
-    Ok(Message { role, content, weight })
 }
 
 fn take(object: &mut Map<String, Value>, field: &str) -> Result<Value> {
@@ -196,7 +182,7 @@ fn optional_text(object: &mut Map<String, Value>, field: &str) -> Result<Option<
     }
 }
 
-fn wrong_kind(field: &str, expected: &'static str, found: &Value) -> Fault {
+pub(super) fn wrong_kind(field: &str, expected: &'static str, found: &Value) -> Fault {
     Fault::WrongKind { field: field.into(), expected, found: kind(found) }
 }
 
@@ -210,7 +196,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Record> {
-        record(serde_json::from_str(json).expect("the test's own JSON"))
+        record(serde_json::from_str(json).expect("the test's own JSON"), &mut Vec::new())
     }
 
     #[track_caller]
@@ -282,6 +268,18 @@ mod tests {
             (
                 r#"{"instruction":"i","output":"o","history":[["q"]]}"#,
                 "the field `history` should be a list of pairs of texts, found another list",
+            ),
+            (
+                r#"{"prompt":"p","chosen":"c","rejected":"r"}"#,
+                "the field `rejected` holds an answer that is not wanted, which can't be trained on here",
+            ),
+            (
+                r#"{"prompt":"p","completion":"c","label":false,"id":"7"}"#,
+                "the field `label` holds an answer that is not wanted, which can't be trained on here",
+            ),
+            (
+                r#"{"messages":[],"tools":[{"type":"function"}]}"#,
+                "the field `tools` holds tools, which can't be trained on here",
             ),
             (r#"{"text":"t","id":[]}"#, "the field `id` should be text, found a list"),
         ] {

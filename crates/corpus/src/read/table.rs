@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Fault;
 use super::lines::{LIMIT, fill};
+use super::shape::is_needed;
 
 /// The rows after the header.
 pub(super) struct Table<R> {
@@ -24,6 +25,8 @@ pub(super) struct Row {
     pub line: u64,
     pub raw: Vec<u8>,
     pub object: Result<Map<String, Value>, Fault>,
+    /// The columns whose cells are no text, and are not needed.
+    pub left_out: Vec<String>,
 }
 
 impl<R: BufRead> Table<R> {
@@ -56,7 +59,9 @@ impl<R: BufRead> Table<R> {
             return Ok(None);
         }
         let raw = self.cells.iter().collect::<Vec<_>>().join(&b"\0"[..]);
-        Ok(Some(Row { line: self.row, raw, object: self.object() }))
+        let mut left_out = Vec::new();
+        let object = self.object(&mut left_out);
+        Ok(Some(Row { line: self.row, raw, object, left_out }))
     }
 
     /// Reads the cells of the next row that is not blank; false at the end.
@@ -100,15 +105,23 @@ impl<R: BufRead> Table<R> {
     }
 
     /// The row's cells that are not empty, under their columns' names.
-    fn object(&self) -> Result<Map<String, Value>, Fault> {
+    fn object(&self, left_out: &mut Vec<String>) -> Result<Map<String, Value>, Fault> {
         let (expected, found) = (self.columns.len(), self.cells.count);
         if found != expected {
             return Err(Fault::Cells { expected, found });
         }
         let mut object = Map::new();
         for (column, cell) in self.columns.iter().zip(self.cells.iter()) {
-            let text =
-                std::str::from_utf8(cell).map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })?;
+            let text = match std::str::from_utf8(cell) {
+                Ok(text) => text,
+                Err(error) if is_needed(column) => {
+                    return Err(Fault::NotUtf8 { valid_up_to: error.valid_up_to() });
+                }
+                Err(_) => {
+                    left_out.push(column.clone());
+                    continue;
+                }
+            };
             // An empty cell of the conversation is a message that says nothing; any other is no value.
             if !text.is_empty() || is_message(column) {
                 object.insert(column.clone(), Value::from(text));

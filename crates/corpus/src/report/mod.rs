@@ -4,6 +4,7 @@ mod lengths;
 mod page;
 mod samples;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -44,6 +45,10 @@ pub struct Report {
     /// What the audits found in the records kept, in the pipeline's order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
+    /// What records do without, as paths, each with the number of records: side columns and metadata that JSON has no
+    /// value for, and keys of messages that say nothing of the text.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
     /// The files read, as the caller named them.
     pub inputs: Vec<String>,
     /// What the records kept are like.
@@ -108,6 +113,15 @@ impl Report {
         Err(Error::NothingKept { read: self.read, reasons })
     }
 
+    /// What records do without: `score (of 12 records), messages[].name (of 3 records)`.
+    fn left_out_in_words(&self) -> String {
+        let named = self.left_out.iter().map(|(name, count)| {
+            let name: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
+            format!("{name} (of {count} records)")
+        });
+        named.collect::<Vec<_>>().join(", ")
+    }
+
     /// Writes the account as JSON.
     ///
     /// # Errors
@@ -143,6 +157,9 @@ impl fmt::Display for Report {
         writeln!(f, "{read} records read, {kept} kept, {rejected} rejected")?;
         if *flagged > 0 {
             writeln!(f, "{flagged} of those kept are flagged, and worth a look")?;
+        }
+        if !self.left_out.is_empty() {
+            writeln!(f, "left out: {}", self.left_out_in_words())?;
         }
         writeln!(f, "{:<24}{:>12}{:>12}{:>12}{:>12}", "pass", "kept", "changed", "rejected", "flagged")?;
         for PassReport { pass, kept, changed, rejected, flagged } in &self.passes {

@@ -125,6 +125,7 @@ impl Sweep<'_> {
             flags: flagged.flags,
             put_back: bare(in_order(self.put_back)),
             sections: audits.into_iter().map(|audit| audit.section()).collect(),
+            left_out: self.left_out,
             inputs: inputs.iter().map(|input| input.display().to_string()).collect(),
             distributions: self.facts.finish(),
             reasons,

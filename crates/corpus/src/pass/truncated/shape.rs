@@ -10,8 +10,8 @@ use crate::pass::skeleton::pattern;
 static CODE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"(?x)
-        \w\(\S* | \)\s*[;{:] | \\\S | [=!<>]= | (?:^|\s)=\s? | -> | => | :: | && | \|\| | \$\w | </ | \w\[ | ^\s*[\w-]+:\s[^.!?]*;\s*$
-        | \b(?:SELECT|INSERT\ INTO|DELETE\ FROM|UPDATE\ \w+\ SET|CREATE\ (?:TABLE|INDEX|VIEW|DATABASE|USER)|ALTER\ TABLE|DROP\ (?:TABLE|INDEX|VIEW)|GRANT|TRUNCATE|BEGIN|COMMIT|ROLLBACK|FROM\ \w+|WHERE\ \w+)\b
+        \w\(\S* | \)\s*[;{:] | \\\S | [=!<>]= | (?:^|\s)=\s? | -> | => | :: | && | \|\| | \$\w | </ | \w\[ | \w\?\.\w | \?: | (?:^|\s)[.~]?/[\w./-]+\ &$ | ^\s*[\w-]+:\s[^.!?]*;\s*$
+        | \b(?:SELECT|INSERT\ INTO|DELETE\ FROM|UPDATE\ \w+\ SET|CREATE\ (?:TABLE|INDEX|VIEW|DATABASE|USER)|ALTER\ TABLE|DROP\ (?:TABLE|INDEX|VIEW)|GRANT|TRUNCATE|BEGIN|COMMIT|ROLLBACK|WITH\ \w+\ AS|FROM\ \w+|WHERE\ \w+)\b
         | ^(?:\$\ |\#\ |>\ )?(?:sudo|git|docker|kubectl|npm|npx|yarn|pip3?|cargo|tar|ls|cd|cp|mv|rm|mkdir|chmod|chown|grep|sed|awk|curl|wget|ssh|scp|cat|echo|export|systemctl|apt(?:-get)?|brew|make|python3?|node|go|ps|kill|find|head|tail|du|df|psql|ping)\ (?:-|\w+$|[\w./~:-]+\ -|install\b|run\b|add\b|commit\b|push\b|get\b)
         | ^(?:let|const|var|int|float|double|char|bool|long|string|String|auto|def|fn|func|function|class|struct|enum|interface|impl|import|use|using|package|return|public|private|protected|static|final|void|\#include|\#define|pub|mut|async|await|yield|throw|raise|goto|break|continue|namespace|typedef|elif|foreach)\b[^.!?]*[;:{}()\w]$
         | ^(?:for|while|if|with|try|except|switch|case)\b[^.!?]*[:{]$ ",

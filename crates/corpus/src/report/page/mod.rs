@@ -78,9 +78,13 @@ fn header(report: &Report) -> String {
         0 => String::new(),
         count => format!(" {} of them are flagged, and worth a look.", number(count)),
     };
+    let left_out = match report.left_out.len() {
+        0 => String::new(),
+        _ => format!(" Left out: {}.", escaped(&report.left_out_in_words())),
+    };
     format!(
         "<header><p class=\"eyebrow\">Cleaning report</p><h1>{} of {} records kept</h1>\
-         <p class=\"soft\">From {files}.{changed}{flagged}</p>{}<nav aria-label=\"On this page\">{links}</nav></header>\n",
+         <p class=\"soft\">From {files}.{changed}{flagged}{left_out}</p>{}<nav aria-label=\"On this page\">{links}</nav></header>\n",
         number(report.kept),
         number(report.read),
         picture::hero(report.kept, report.rejected),
