@@ -189,7 +189,7 @@ impl Pool {
         unsafe { *self.region.get() = region };
         self.next.0.store(0, Ordering::Relaxed);
         // In one order with what a worker does who is about to sleep: either it sees the region, or it is seen.
-        self.state.0.store(epoch | OPEN | SEAT * helpers.len() as u64, Ordering::SeqCst);
+        self.state.0.store(epoch | OPEN | (SEAT * helpers.len() as u64), Ordering::SeqCst);
         for worker in helpers {
             if worker.asleep.0.load(Ordering::SeqCst) {
                 worker.asleep.0.store(false, Ordering::SeqCst);
