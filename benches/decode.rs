@@ -28,7 +28,7 @@ fn decode(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new(format!("prompt_{base}"), PAST), |bencher| {
             time(bencher, &device, || {
                 cache.truncate(&[0]);
-                decoder.next_logits(&prompt, &[PAST], &mut cache, &mut logits);
+                decoder.prompt_logits(&prompt, &[PAST], &mut cache, &mut logits);
             });
         });
         for (batch, exact) in [(1, true), (1, false), (16, true), (16, false)] {

@@ -60,11 +60,12 @@ fn main() -> ExitCode {
         for _ in 0..=rounds {
             let mut cache = KvCache::new(model.config(), 1, prefill, &model.device());
             let start = Instant::now();
-            decoder.next_logits(&prompt, &[prefill], &mut cache, &mut logits);
+            decoder.prompt_logits(&prompt, &[prefill], &mut cache, &mut logits);
             read.push(prefill as f64 / start.elapsed().as_secs_f64());
             let mut cache = KvCache::new(model.config(), batch, BEGINNING + decode, &model.device());
             cache.set_exact(exact);
-            decoder.next_logits(&prompt[..BEGINNING].repeat(batch), &vec![BEGINNING; batch], &mut cache, &mut logits);
+            let beginnings = prompt[..BEGINNING].repeat(batch);
+            decoder.prompt_logits(&beginnings, &vec![BEGINNING; batch], &mut cache, &mut logits);
             let (mut ids, one) = (vec![0; batch], vec![1; batch]);
             let start = Instant::now();
             for _ in 0..decode {

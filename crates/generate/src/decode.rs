@@ -76,9 +76,16 @@ pub fn continue_ids(
         share_beginning(&decoder, cache, prompts);
     }
     let (mut input_ids, mut new, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+    let mut prompts_are_read = false;
     while sequences.iter().any(|sequence| sequence.stop.is_none()) {
         lacking(cache, &sequences, &mut input_ids, &mut new);
-        decoder.next_logits(&input_ids, &new, cache, &mut logits);
+        if prompts_are_read {
+            decoder.next_logits(&input_ids, &new, cache, &mut logits);
+        } else {
+            // However few tokens a prompt has, or what others share of it leaves, they are computed as a prompt's.
+            decoder.prompt_logits(&input_ids, &new, cache, &mut logits);
+            prompts_are_read = true;
+        }
         let rows = logits.chunks_exact_mut(model.config().vocab_size);
         let live = sequences.iter_mut().enumerate().filter(|(_, sequence)| sequence.stop.is_none());
         for ((index, sequence), logits) in live.zip(rows) {

@@ -4,9 +4,11 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use burn::tensor::Tensor;
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
 use foehn_generate::{Continuation, Error, Limits, SamplingConfig, StopReason, continue_ids};
-use foehn_mistral::{KvCache, Mistral, Packed};
+use foehn_kernels::LowRank;
+use foehn_mistral::{Base, KvCache, Mistral, MistralConfig, Packed};
 
 const MODELS: [&str; 2] = ["gqa", "window"];
 
@@ -167,4 +169,97 @@ fn prompts_that_do_not_fit_are_refused() {
     assert!(matches!(attempt(&[vec![1, 97]], &[0]), Error::UnknownToken { sequence: 0, id: 97, vocab_size: 97 }));
     assert!(matches!(attempt(&[vec![1; 2]], &[0, 0]), Error::CacheMismatch { .. }));
     assert!(matches!(attempt(&[vec![1; 2]], &[2]), Error::CacheMismatch { .. }));
+}
+
+/// A model that is large enough for every form of a base, with an adapter.
+fn packed(base: Base) -> Mistral {
+    let config = MistralConfig::from_json(
+        r#"{"model_type": "mistral", "vocab_size": 300, "hidden_size": 256, "intermediate_size": 512,
+            "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0, "max_position_embeddings": 512, "sliding_window": null,
+            "tie_word_embeddings": false}"#,
+    );
+    let device = Device::flex();
+    let mut model = Mistral::synthetic(&config.unwrap(), base, &device, &mut |_, _| {});
+    for (at, (_, projection)) in model.projections_mut().into_iter().enumerate() {
+        let [out, input] = projection.weight().dims();
+        let matrix = |rows: usize, columns: usize| {
+            let values = (0..rows * columns).map(|i| ((i * 37 + at) % 41) as f32 / 400.0 - 0.05).collect::<Vec<_>>();
+            Param::from_tensor(Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), &device))
+        };
+        projection.attach(Some(LowRank { a: matrix(4, input), b: matrix(out, 4), scale: 0.5, dropout: None }));
+    }
+    model
+}
+
+/// What sequences are continued with, and the bits of the log-probabilities of what comes then.
+fn continued(model: &Mistral, prompts: &[Vec<u32>], exact: bool) -> Vec<(Vec<u32>, Vec<u32>)> {
+    let mut cache = KvCache::new(model.config(), prompts.len(), 300, &model.device());
+    cache.set_exact(exact);
+    let limits = Limits { max_new_tokens: 6, eos_ids: &[] };
+    let mut go_on = |_, _| ControlFlow::Continue(());
+    let found = continue_ids(model, &mut cache, prompts, limits, &SamplingConfig::default(), &mut go_on).unwrap();
+    let last: Vec<u32> = found.iter().filter_map(|found| found.output_ids.last().copied()).collect();
+    let mut logits = Vec::new();
+    model.decoder().next_logits(&last, &vec![1; last.len()], &mut cache, &mut logits);
+    let log_probs = |logits: &[f32]| {
+        let sum = logits.iter().map(|logit| logit.exp()).sum::<f32>().ln();
+        logits.iter().map(|logit| (logit - sum).to_bits()).collect()
+    };
+    let rows = logits.chunks_exact(model.config().vocab_size).map(log_probs);
+    found.into_iter().map(|found| found.output_ids).zip(rows).collect()
+}
+
+#[test]
+fn a_batch_is_its_prompts_alone_where_decoding_rounds() {
+    let ids = |length: usize, step: usize| (0..length).map(|at| ((5 + at * step) % 300) as u32).collect::<Vec<_>>();
+    let long = ids(200, 7);
+    let batches = [
+        vec![ids(20, 3); 3],
+        vec![ids(1, 1); 2],
+        vec![long[..131].to_vec(), long.clone(), long[..130].to_vec(), long[..199].to_vec()],
+        vec![ids(9, 5), ids(1, 1), ids(20, 11), ids(160, 13), ids(2, 17)],
+        vec![ids(3, 5); 40],
+    ];
+    for base in [Base::Q8_0, Base::Q4K, Base::Nf4, Base::Bf16, Base::F32] {
+        let model = packed(base);
+        for exact in [false, true] {
+            for prompts in &batches {
+                let together = continued(&model, prompts, exact);
+                for (prompt, together) in prompts.iter().zip(&together) {
+                    let alone = continued(&model, std::slice::from_ref(prompt), exact).remove(0);
+                    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+                    assert_eq!(alone.0, together.0, "{base}, exact: {exact}, {} of {lengths:?}", prompt.len());
+                    assert!(alone.1 == together.1, "{base}, exact: {exact}, {} of {lengths:?}", prompt.len());
+                }
+                // This is about what is rounded: it is.
+                let other = continued(&model, prompts, !exact);
+                assert!(together.iter().zip(&other).all(|(one, other)| one.1 != other.1), "{base}: nothing is rounded");
+            }
+        }
+    }
+}
+
+#[test]
+fn prompts_are_exact_and_what_follows_is_rounded_whatever_comes_beside_it() {
+    let model = packed(Base::Q8_0);
+    let decoder = model.decoder();
+    let logits = |lengths: &[usize], as_prompt: bool| {
+        let mut cache = KvCache::new(model.config(), lengths.len(), 300, &model.device());
+        cache.set_exact(false);
+        let ids: Vec<u32> = lengths.iter().flat_map(|&length| (0..length as u32).map(|at| 7 + at)).collect();
+        let mut logits = Vec::new();
+        match as_prompt {
+            true => decoder.prompt_logits(&ids, lengths, &mut cache, &mut logits),
+            false => decoder.next_logits(&ids, lengths, &mut cache, &mut logits),
+        }
+        logits.truncate(model.config().vocab_size);
+        logits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    for as_prompt in [true, false] {
+        for beside in [1, 2, 9, 64] {
+            assert!(logits(&[1], as_prompt) == logits(&[1, beside], as_prompt), "{beside}, as a prompt: {as_prompt}");
+        }
+    }
+    assert!(logits(&[1], true) != logits(&[1], false));
 }

@@ -15,9 +15,7 @@ fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {
     GenerateConfig { max_new_tokens, stop: stop.iter().map(|stop| (*stop).to_owned()).collect(), sampling, exact: true }
 }
 
-fn go_on((): ()) -> ControlFlow<()> {
-    ControlFlow::Continue(())
-}
+const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
 fn session(tiny: &Tiny, config: GenerateConfig, context: usize, messages: Vec<Message>) -> Session {
     let (tokenizer, template) = (Arc::clone(&tiny.tokenizer), Arc::clone(&tiny.template));
@@ -91,7 +89,10 @@ fn a_session_answers_as_if_nothing_were_cached() {
     for (turn, question) in ["Hi there", "What is it?", "Why?"].into_iter().enumerate() {
         let mut messages = session.messages().to_vec();
         let mut streamed = String::new();
-        let answer = session.say(question, &mut |piece| go_on(streamed += piece)).unwrap();
+        let answer = session.say(question, &mut |piece| {
+            streamed += piece;
+            GO_ON
+        }).unwrap();
         assert_eq!(streamed, answer.text);
         // Stop tokens are rare here: every turn but the first shares the last turn's prompt, at least.
         assert!(turn == 0 || session.reused() > 40, "turn {turn}: {} tokens reused", session.reused());
@@ -111,10 +112,10 @@ fn a_session_takes_back_what_it_could_not_answer() {
     let tiny = Tiny::new(3, 0.5);
     let mut session = session(&tiny, sampled(8, &[]), 128, Vec::new());
     let long = "x".repeat(200);
-    let error = session.say(&long, &mut |_| go_on(())).unwrap_err();
+    let error = session.say(&long, &mut |_| GO_ON).unwrap_err();
     assert!(matches!(error, Error::PromptTooLong { sequence: 0, context: 128, .. }), "{error}");
     assert_eq!(session.messages(), []);
-    assert!(matches!(session.say("hm", &mut |_| go_on(())), Ok(answer) if !answer.output_ids.is_empty()));
+    assert!(matches!(session.say("hm", &mut |_| GO_ON), Ok(answer) if !answer.output_ids.is_empty()));
     assert_eq!(session.messages().len(), 2);
 }
 
@@ -138,7 +139,7 @@ fn whoever_receives_the_text_can_end_it() {
     let answer = session.say("Hi there", &mut |_| ControlFlow::Break(())).unwrap();
     assert_eq!(answer.stop, StopReason::Cancelled);
     assert_eq!(session.messages()[1].content, answer.text.trim());
-    assert!(session.say("Why?", &mut |_| go_on(())).is_ok());
+    assert!(session.say("Why?", &mut |_| GO_ON).is_ok());
 }
 
 #[test]

@@ -27,8 +27,8 @@ impl KvCache {
     }
 
     /// Whether [`Decoder::next_logits`](crate::Decoder::next_logits) computes in single precision throughout, as it does
-    /// at first. If not, single tokens are rounded to eight bits before they meet a quantised weight, where the processor
-    /// has integer dot products, and keys, values and adapters are taken in half precision.
+    /// at first. If not, its tokens are rounded to eight bits before they meet a quantised weight, where the processor has
+    /// integer dot products, and keys, values and adapters are taken in half precision.
     ///
     /// # Panics
     /// When this changes and the cache holds a token.

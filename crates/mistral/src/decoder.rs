@@ -40,13 +40,21 @@ impl Decoder<'_> {
     }
 
     /// As [`append`](Self::append), and replaces `logits` by those of what comes after the last new token of each sequence that
-    /// brings any: `[sequences, vocab]`. Where each sequence brings one token at most and the cache need not be exact, what
-    /// meets a quantised weight is rounded.
+    /// brings any: `[sequences, vocab]`.
+    ///
+    /// # Panics
+    /// As [`append`](Self::append).
+    pub fn prompt_logits(&self, input_ids: &[u32], new: &[usize], cache: &mut KvCache, logits: &mut Vec<f32>) {
+        self.inner.next_logits(input_ids, new, &mut cache.inner, false, logits);
+    }
+
+    /// As [`prompt_logits`](Self::prompt_logits), for tokens that the model gave: unless the cache has to be exact, what meets
+    /// a quantised weight is rounded. What becomes of a sequence is the same whatever others there are, and however much they
+    /// bring.
     ///
     /// # Panics
     /// As [`append`](Self::append).
     pub fn next_logits(&self, input_ids: &[u32], new: &[usize], cache: &mut KvCache, logits: &mut Vec<f32>) {
-        let rounded = !cache.exact && new.iter().all(|&new| new <= 1);
-        self.inner.next_logits(input_ids, new, &mut cache.inner, rounded, logits);
+        self.inner.next_logits(input_ids, new, &mut cache.inner, !cache.exact, logits);
     }
 }

@@ -109,6 +109,6 @@ fn certificates_come_from_the_file_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     assert!(matches!(certificates(&path), Err(Error::Io { .. })));
-    fs::write(&path, "no certificate").unwrap();
+    std::fs::write(&path, "no certificate").unwrap();
     assert!(matches!(certificates(&path), Err(Error::Certificates { .. })));
 }

@@ -8,7 +8,7 @@ pub use store::Store;
 use super::attention::Heads;
 use super::buffer::Buffer;
 use super::few::{FEW, Scratch, project_few};
-use super::linear::{Linear, project};
+use super::linear::{Linear, project_many};
 use super::matrix::Matrix;
 use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
@@ -154,9 +154,10 @@ impl Pass<'_> {
     ) {
         let rows = x.len() / linears[0].weight.input();
         // What is rounded is so for any number of rows: a sequence is continued as if it were alone.
-        match rows <= FEW || self.integers {
+        let is_rounded = |linear: &Linear<'_>| linear.adapter.is_some_and(|adapter| adapter.halves.is_some());
+        match rows <= FEW || self.integers || linears.iter().any(is_rounded) {
             true => project_few(level, x, linears, outs, add, self.integers, scratch),
-            false => drop(project(level, x, rows, linears, outs, add)),
+            false => project_many(level, x, rows, linears, outs, add),
         }
     }
 }

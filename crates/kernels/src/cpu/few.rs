@@ -13,7 +13,7 @@ pub use low::Halves;
 use low::{LaneLow, Low};
 
 /// Inputs of a weight that are opened at once: what comes of them stays in the first-level cache.
-const OPEN: usize = 128;
+pub const OPEN: usize = 128;
 
 /// Ranges of panels that a thread's part is taken in: few, so that memory is read in long runs.
 const CHUNKS: usize = 8;

@@ -1,11 +1,11 @@
 //! Frozen projections of one input, each with or without a low-rank adapter.
 
 use super::buffer::Buffer;
-use super::few::Halves;
+use super::few::{Halves, OPEN};
 use super::matrix::{Left, Matrix, Packed};
 use super::pool::parallel_chunks;
-use super::product::{Backward, Forward, backward, forward, over_rows};
-use super::rows::add_scaled;
+use super::product::{Backward, Forward, backward, forward, forward_in_runs, over_rows};
+use super::rows::{add_scaled, dots};
 use super::simd::Level;
 
 /// `y = x·Wᵀ + scale·(mask∘x)·Aᵀ·Bᵀ`.
@@ -63,6 +63,42 @@ pub fn project<const N: usize>(
         }
     }
     lows
+}
+
+/// As [`project_few`](super::few::project_few) in single precision, faster where there are many rows: to the same bits, so
+/// that a row's result does not depend on how many there are.
+///
+/// # Panics
+/// When the lengths do not fit together.
+pub fn project_many<const N: usize>(
+    level: Level,
+    x: &[f32],
+    rows: usize,
+    linears: [Linear<'_>; N],
+    outs: [&mut [f32]; N],
+    add: bool,
+) {
+    let width = linears[0].weight.input();
+    let left = rows_of(level, x, rows, width);
+    for (linear, out) in linears.iter().zip(outs) {
+        // What is added is summed first.
+        let mut room = Buffer::new(if add { out.len() } else { 0 });
+        let sum = if add { &mut room[..] } else { &mut out[..] };
+        forward_in_runs(level, &[Forward { x: &left, weight: linear.weight }], sum, false, OPEN);
+        if let Some(adapter) = linear.adapter {
+            let mut low = Buffer::new(rows * adapter.r);
+            parallel_chunks(&mut low, adapter.r, |row, low| {
+                dots(level, &x[row * width..][..width], adapter.a, low);
+                low.iter_mut().for_each(|low| *low *= adapter.scale);
+            });
+            let low = rows_of(level, &low, rows, adapter.r);
+            let b = matrix(level, adapter.b, linear.weight.out(), adapter.r);
+            forward_in_runs(level, &[Forward { x: &low, weight: &b }], sum, true, adapter.r.max(1));
+        }
+        if add {
+            add_scaled(level, out, &room, 1.0);
+        }
+    }
 }
 
 fn rows_of(level: Level, x: &[f32], rows: usize, width: usize) -> Left {

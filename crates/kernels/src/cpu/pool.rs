@@ -2,40 +2,73 @@
 //!
 //! A training step has thousands of parallel regions, each of some hundred microseconds. Waking a thread that sleeps costs
 //! as much; one that spins is there within a microsecond.
+//!
+//! Items are taken one by one from a counter, so that a worker which comes late, or never, leaves its items to the others.
+//! What it has begun has to be waited for. Where other programs hold the cores, that can cost more than the workers gain:
+//! [`Pace`] measures it, and asks fewer of them for a while.
+
+mod pace;
+mod parts;
+#[cfg(test)]
+pub mod scoped;
+mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::cell::UnsafeCell;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use pace::Pace;
+pub use parts::{Parts, parallel_chunks};
+pub use streams::{MOST_LANES, parallel_streams};
 
 /// How long a worker spins for the next region before it sleeps.
 const SPIN: Duration = Duration::from_millis(1);
 
+/// How often the opener of a region looks for its end, some ten microseconds in all, before it looks at a clock.
+const LOOKS: usize = 1024;
+
+/// How long it looks on from there, and lets others have its core, before it sleeps.
+const PATIENCE: Duration = Duration::from_micros(100);
+
 struct Pool {
-    /// The region: how many it has been (the upper half, [`EPOCH`] each), whether workers may join it ([`OPEN`]), and how
-    /// many are inside (the lowest bits).
+    /// The region: how many it has been (the upper half, [`EPOCH`] each), whether workers may join it ([`OPEN`]), whether the
+    /// last to leave has to wake its opener ([`WAITING`]), for how many workers it has work ([`SEAT`] each), and how many are
+    /// inside ([`INSIDE`]).
     state: Line<AtomicU64>,
     /// The next item of the region that nobody has taken.
     next: Line<AtomicUsize>,
     /// What the region runs. Written while the region is closed and nobody is inside, read by who is inside.
     region: UnsafeCell<Region>,
     panicked: AtomicBool,
-    workers: AtomicUsize,
-    /// Workers that sleep, or are about to.
-    asleep: AtomicUsize,
-    sleep: Mutex<()>,
-    wake: Condvar,
-    /// Held by the thread whose region is open.
-    opener: Mutex<()>,
+    /// The last opener that went to sleep. It stays here when it has woken: to be woken once more does it no harm.
+    waiter: Mutex<Option<Thread>>,
+    pace: Pace,
+    /// Held by the thread whose region is open. Has the workers; a region for so many is for the first of them.
+    opener: Mutex<Vec<Worker>>,
 }
 
 const EPOCH: u64 = 1 << 32;
 const OPEN: u64 = 1 << 31;
+const WAITING: u64 = 1 << 30;
+const SEAT: u64 = 1 << 15;
+const INSIDE: u64 = SEAT - 1;
+
+/// Far more than there are cores, and what the state has room for.
+const MOST_WORKERS: usize = 1 << 14;
 
 /// Something that many threads write, in a cache line of its own.
 #[repr(align(128))]
 struct Line<T>(T);
+
+struct Worker {
+    thread: Thread,
+    /// Whether it sleeps, or is about to.
+    asleep: Arc<Line<AtomicBool>>,
+}
 
 /// One parallel region.
 #[derive(Clone, Copy)]
@@ -43,8 +76,6 @@ struct Region {
     /// Runs one item. Lives on the stack of the thread that opened the region, which waits for all workers.
     run: *const (dyn Fn(usize) + Sync),
     items: usize,
-    /// Workers that may be inside at once.
-    seats: usize,
 }
 
 // SAFETY: `region` alone is not `Sync`. Its one writer, `Pool::run`, holds `opener` and writes while the region is closed and
@@ -60,27 +91,25 @@ fn pool() -> &'static Pool {
     POOL.get_or_init(|| Pool {
         state: Line(AtomicU64::new(0)),
         next: Line(AtomicUsize::new(0)),
-        region: UnsafeCell::new(Region { run: nothing, items: 0, seats: 0 }),
+        region: UnsafeCell::new(Region { run: nothing, items: 0 }),
         panicked: AtomicBool::new(false),
-        workers: AtomicUsize::new(0),
-        asleep: AtomicUsize::new(0),
-        sleep: Mutex::new(()),
-        wake: Condvar::new(),
-        opener: Mutex::new(()),
+        waiter: Mutex::new(None),
+        pace: Pace::new(Instant::now()),
+        opener: Mutex::new(Vec::new()),
     })
 }
 
 /// 0 stands for "not set yet".
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// How many threads compute: what [`set_threads`] said, else `FOEHN_THREADS`, else one a core.
+/// How many threads compute: what [`set_threads`] said, else `FOEHN_THREADS`, else one a core; never more than there are
+/// cores.
 pub fn threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
         0 => {
             let asked = std::env::var("FOEHN_THREADS").ok().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
-            let threads = asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-            set_threads(threads);
-            threads
+            set_threads(asked.unwrap_or(usize::MAX));
+            THREADS.load(Ordering::Relaxed)
         }
         threads => threads,
     }
@@ -88,11 +117,27 @@ pub fn threads() -> usize {
 
 /// Sets how many threads compute on the CPU device, from the next operation on. Results do not depend on it.
 ///
+/// More than the cores that this process may use are as many as those: a thread without a core holds up the others.
+///
 /// # Panics
 /// When it is 0.
 pub fn set_threads(threads: usize) {
     assert!(threads > 0, "set_threads: no thread");
-    THREADS.store(threads, Ordering::Relaxed);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+    THREADS.store(threads.min(cores), Ordering::Relaxed);
+}
+
+/// How many threads a region of so many items is worth, as other programs leave the cores.
+fn useful_threads(items: usize) -> usize {
+    #[cfg(test)]
+    if let Some(threads) = scoped::threads() {
+        return threads.min(items);
+    }
+    let threads = threads();
+    if threads.min(items) <= 1 {
+        return items.min(1);
+    }
+    (1 + pool().pace.helpers(threads - 1, Instant::now)).min(items)
 }
 
 /// Calls `run` once for every item in `0..items`, on all threads, in no particular order; returns when all are done.
@@ -102,7 +147,11 @@ pub fn set_threads(threads: usize) {
 /// # Panics
 /// When a call panicked.
 pub fn parallel(items: usize, run: impl Fn(usize) + Sync) {
-    let threads = threads().min(items);
+    #[cfg(test)]
+    if let Some(threads) = scoped::threads() {
+        return scoped::parallel(items, threads, &run);
+    }
+    let threads = useful_threads(items);
     if threads > 1 {
         let opener = match pool().opener.try_lock() {
             Ok(opener) => Some(opener),
@@ -110,46 +159,56 @@ pub fn parallel(items: usize, run: impl Fn(usize) + Sync) {
             Err(TryLockError::Poisoned(opener)) => Some(opener.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        if let Some(_opener) = opener {
-            return pool().run(items, threads - 1, &run);
+        if let Some(opener) = opener {
+            return pool().run(opener, items, threads - 1, &run);
         }
     }
     (0..items).for_each(run);
 }
 
 impl Pool {
-    /// Called by who holds `opener`.
-    fn run(&'static self, items: usize, helpers: usize, run: &(dyn Fn(usize) + Sync)) {
-        while self.workers.load(Ordering::Relaxed) < helpers {
-            self.workers.fetch_add(1, Ordering::Relaxed);
-            let spawned = std::thread::Builder::new().name("foehn-kernels".to_owned()).spawn(move || self.serve());
-            if spawned.is_err() {
-                break; // The system has no thread to give: those that are there do the work.
-            }
+    fn run(
+        &'static self,
+        mut workers: MutexGuard<'_, Vec<Worker>>,
+        items: usize,
+        helpers: usize,
+        run: &(dyn Fn(usize) + Sync),
+    ) {
+        while workers.len() < helpers {
+            let Some(worker) = self.worker(workers.len()) else { break };
+            workers.push(worker);
         }
+        let began = Instant::now();
+        let helpers = &workers[..helpers.min(workers.len())];
         // SAFETY: only the lifetime changes. The region is closed and left by all before this function returns, so nobody
         // calls the closure after its end.
         let run: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(run) };
-        let region = Region { run, items, seats: helpers };
+        let region = Region { run, items };
         let epoch = (self.state.0.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
         // SAFETY: the last region was closed and left by all before its opener gave `opener` away, and none is open.
         unsafe { *self.region.get() = region };
         self.next.0.store(0, Ordering::Relaxed);
         // In one order with what a worker does who is about to sleep: either it sees the region, or it is seen.
-        self.state.0.store(epoch | OPEN, Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) > 0 {
-            drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
-            self.wake.notify_all();
+        self.state.0.store(epoch | OPEN | (SEAT * helpers.len() as u64), Ordering::SeqCst);
+        for worker in helpers {
+            if worker.asleep.0.load(Ordering::SeqCst) {
+                worker.asleep.0.store(false, Ordering::SeqCst);
+                worker.thread.unpark();
+            }
         }
         self.work(region);
         self.state.0.fetch_and(!OPEN, Ordering::Relaxed);
-        let mut rounds = 0;
-        while self.state.0.load(Ordering::Acquire) != epoch {
-            rounds += 1;
-            // A worker that the system has put aside needs the core that this loop would hold.
-            if rounds % 4096 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
-        }
+        self.wait(began);
         assert!(!self.panicked.swap(false, Ordering::Relaxed), "a parallel region panicked");
+    }
+
+    /// A new worker; none where the system has no thread to give, and those that are there do the work.
+    fn worker(&'static self, index: usize) -> Option<Worker> {
+        let asleep = Arc::new(Line(AtomicBool::new(false)));
+        let own = Arc::clone(&asleep);
+        let builder = std::thread::Builder::new().name("foehn-kernels".to_owned());
+        let thread = builder.spawn(move || self.serve(index as u64, &own.0)).ok()?.thread().clone();
+        Some(Worker { thread, asleep })
     }
 
     /// Takes items until none is left. Called by the region's opener and by those inside.
@@ -167,147 +226,92 @@ impl Pool {
         }
     }
 
+    /// Waits until the region, which is closed and began at that time, is left by all.
+    fn wait(&self, began: Instant) {
+        let is_left = || self.state.0.load(Ordering::Acquire) & INSIDE == 0;
+        let is_left_soon = |looks: usize| {
+            (0..looks).any(|_| {
+                std::hint::spin_loop();
+                is_left()
+            })
+        };
+        if is_left() || is_left_soon(LOOKS) {
+            return;
+        }
+        let start = Instant::now();
+        // A worker that the system has put aside needs the core that this thread would hold.
+        while !is_left_soon(64) {
+            if start.elapsed() < PATIENCE {
+                std::thread::yield_now();
+                continue;
+            }
+            *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+            // Whoever leaves last leaves before this, and it is seen here; or after it, and sees this.
+            if self.state.0.fetch_or(WAITING, Ordering::AcqRel) & INSIDE != 0 {
+                while !is_left() {
+                    std::thread::park();
+                }
+            }
+        }
+        let now = Instant::now();
+        self.pace.waited(threads() - 1, start - began, now - start, now);
+    }
+
     /// A worker's life.
-    fn serve(&self) {
+    fn serve(&self, index: u64, asleep: &AtomicBool) {
         let mut seen = 0;
         loop {
-            let state = self.next_epoch(seen);
+            let state = self.next_region(index, asleep, seen);
             seen = state & !(EPOCH - 1);
+            #[cfg(test)]
+            scoped::dawdle(state);
             if let Some(region) = self.join(state) {
                 self.work(region);
-                self.state.0.fetch_sub(1, Ordering::Release);
+                // The region's memory is its opener's again when this is seen.
+                let before = self.state.0.fetch_sub(1, Ordering::AcqRel);
+                if before & (WAITING | INSIDE) == WAITING | 1 {
+                    let waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner);
+                    waiter.as_ref().inspect(|thread| thread.unpark());
+                }
             }
         }
     }
 
-    /// Steps into the region of a state, if it is still open and has a seat.
+    /// Steps into the region of a state, if it is still open. A worker does so once a region, so that no more are inside than
+    /// it is for.
     fn join(&self, mut state: u64) -> Option<Region> {
         let epoch = state & !(EPOCH - 1);
-        loop {
-            if state & OPEN == 0 || state & !(EPOCH - 1) != epoch {
-                return None;
-            }
+        while state & OPEN != 0 && state & !(EPOCH - 1) == epoch {
             match self.state.0.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(before) => {
-                    // SAFETY: whoever is inside keeps the opener in `Pool::run`, and the region as it is.
-                    let region = unsafe { *self.region.get() };
-                    if before & (OPEN - 1) < region.seats as u64 {
-                        return Some(region);
-                    }
-                    self.state.0.fetch_sub(1, Ordering::Release);
-                    return None;
-                }
+                // SAFETY: whoever is inside keeps the opener in `Pool::run`, and the region as it is.
+                Ok(_) => return Some(unsafe { *self.region.get() }),
                 Err(now) => state = now,
             }
         }
+        None
     }
 
-    /// Waits for an epoch other than `seen`.
-    fn next_epoch(&self, seen: u64) -> u64 {
-        let is_new = |state: &u64| state & !(EPOCH - 1) != seen;
+    /// Waits for an epoch other than `seen` whose region is for the worker of this index too.
+    fn next_region(&self, index: u64, asleep: &AtomicBool, seen: u64) -> u64 {
+        let is_next = |state: u64| state & !(EPOCH - 1) != seen && state % WAITING / SEAT > index;
         let start = Instant::now();
         while start.elapsed() < SPIN {
             for _ in 0..64 {
                 let state = self.state.0.load(Ordering::Acquire);
-                if is_new(&state) {
+                if is_next(state) {
                     return state;
                 }
                 std::hint::spin_loop();
             }
         }
-        let mut sleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
-        self.asleep.fetch_add(1, Ordering::SeqCst);
-        let state = loop {
+        loop {
+            asleep.store(true, Ordering::SeqCst);
             let state = self.state.0.load(Ordering::SeqCst);
-            if is_new(&state) {
-                break state;
+            if is_next(state) {
+                asleep.store(false, Ordering::SeqCst);
+                return state;
             }
-            sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
-        };
-        self.asleep.fetch_sub(1, Ordering::SeqCst);
-        state
-    }
-}
-
-/// The most parts that [`parallel_streams`] makes.
-pub const MOST_LANES: usize = 64;
-
-/// Calls `run` with ranges that together are `0..total`, each once: every thread goes through a part of its own from front to
-/// back, as memory is read fastest, and then takes what others have left, from the back. A part is taken in `chunks` ranges
-/// at most. `begin` makes what a thread's calls share, given the thread's place among all, below [`MOST_LANES`].
-///
-/// # Panics
-/// When a call panicked.
-pub fn parallel_streams<T>(
-    total: usize,
-    chunks: usize,
-    begin: impl Fn(usize) -> T + Sync,
-    run: impl Fn(&mut T, Range<usize>) + Sync,
-) {
-    let lanes = threads().min(total).min(MOST_LANES);
-    let Some(chunk) = total.div_ceil(chunks.max(1)).checked_div(lanes).map(|chunk| chunk.max(1)) else { return };
-    let chunks = total.div_ceil(chunk);
-    // Of each lane the first chunk that is left, and above it, in the upper half, the end.
-    let mut left = [const { AtomicU64::new(0) }; MOST_LANES];
-    let border = |lane: usize| (chunks * lane / lanes) as u64;
-    for (lane, left) in left.iter_mut().enumerate().take(lanes) {
-        *left.get_mut() = border(lane) | border(lane + 1) << 32;
-    }
-    let take = |lane: usize, from_front: bool| {
-        let (step, back) = if from_front { (1, 0) } else { (-(1i64 << 32), 1) };
-        let shorter = |range: u64| (range & u64::from(u32::MAX) < range >> 32).then(|| range.wrapping_add_signed(step));
-        let range = left[lane].fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter).ok()?;
-        Some(if from_front { range as u32 as usize } else { (range >> 32) as usize - back })
-    };
-    parallel(lanes, |lane| {
-        let mut state = begin(lane);
-        for at in 0..lanes {
-            while let Some(chunk_at) = take((lane + at) % lanes, at == 0) {
-                run(&mut state, chunk_at * chunk..total.min((chunk_at + 1) * chunk));
-            }
+            std::thread::park();
         }
-    });
-}
-
-/// Disjoint parts of one buffer, written by several threads at once.
-pub struct Parts<'a, T = f32> {
-    start: *mut T,
-    len: usize,
-    buffer: std::marker::PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: whoever takes a part promises (see `part`) that no other part in use overlaps it, so that each element is one
-// thread's at a time; `T: Send` lets it be another's than the buffer's.
-unsafe impl<T: Send> Sync for Parts<'_, T> {}
-
-impl<'a, T> Parts<'a, T> {
-    pub fn new(buffer: &'a mut [T]) -> Self {
-        Self { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: std::marker::PhantomData }
     }
-
-    /// The elements `start..start + len`.
-    ///
-    /// # Panics
-    /// When they are not in the buffer.
-    ///
-    /// # Safety
-    /// No other part that overlaps this one is in use while this one is.
-    #[allow(clippy::mut_from_ref)]
-    #[inline(always)]
-    pub unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start <= self.len && len <= self.len - start, "part: outside the buffer");
-        // SAFETY: in bounds by the assertion, not aliased by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
-    }
-}
-
-/// Calls `run` with every run of `len` elements of `buffer` (the last may be shorter) and its index, on all threads.
-pub fn parallel_chunks<T: Send>(buffer: &mut [T], len: usize, run: impl Fn(usize, &mut [T]) + Sync) {
-    let total = buffer.len();
-    let parts = Parts::new(buffer);
-    parallel(total.div_ceil(len.max(1)), |index| {
-        let start = index * len;
-        // SAFETY: each index comes once, and the runs of different indices do not overlap.
-        run(index, unsafe { parts.part(start, len.min(total - start)) });
-    });
 }

@@ -45,6 +45,14 @@ pub struct Backward<'a> {
 /// # Panics
 /// When the shapes do not fit together.
 pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) {
+    forward_in_runs(level, terms, out, add, DEPTH);
+}
+
+/// As [`forward`], where each run of `depth` inputs is summed by itself and added to the sum of those before it.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_in_runs(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool, depth: usize) {
     let Some(first) = terms.first() else { return };
     let (rows, columns, tile_rows) = (first.x.rows(), first.weight.out(), first.x.tile_rows());
     assert_eq!(out.len(), rows * columns, "product: out is not [rows, out]");
@@ -53,7 +61,7 @@ pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) 
         assert_eq!(term.x.depth(), term.weight.input(), "product: depths differ");
     }
     let strips: Vec<Strip<'_>> = terms.iter().map(|term| Strip::forward(term.x, term.weight)).collect();
-    let sum = Sum { strips: &strips, rows, columns, tile_rows, depth: DEPTH, cold: Cold::Right };
+    let sum = Sum { strips: &strips, rows, columns, tile_rows, depth, cold: Cold::Right };
     sum.compute(level, &Parts::new(out), |place| Place { stride: columns, add: add || place.add, ..place });
 }
 

@@ -9,7 +9,7 @@ use super::cross_entropy::log_probs;
 use super::few::{Halves, Scratch, project_few};
 use super::linear::{Adapter, Linear};
 use super::matrix::{Left, Matrix, Packed};
-use super::pool::{parallel, parallel_streams, set_threads};
+use super::pool::scoped::with_threads;
 use super::product::{Backward, Forward, backward, forward, forward_packed, over_rows};
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
 use super::simd::{LANES, Level, Simd, dispatch};
@@ -309,7 +309,8 @@ fn exp_is_near_everywhere_and_zero_far_below() {
     }
 }
 
-/// One, two and three threads give the same bytes, and so does the same work again.
+/// Any number of threads gives the same bytes, and so does the same work again. All of them have a part in each region that
+/// has enough for all.
 #[test]
 fn results_do_not_depend_on_the_threads() {
     let (rows, out, input) = if SMALL { (20, 40, 36) } else { (300, 200, 100) };
@@ -340,44 +341,12 @@ fn results_do_not_depend_on_the_threads() {
         let all = [y, few, mixed, log_probs, gradient].into_iter().chain(grads).flatten();
         all.map(f32::to_bits).collect::<Vec<u32>>()
     };
-    set_threads(1);
-    let alone = run();
-    for threads in [2, 3, 3, 1] {
-        set_threads(threads);
-        assert!(alone == run(), "{threads} threads");
+    let (alone, _) = with_threads(1, run);
+    for threads in [2, 3, 3, 8, 1] {
+        let (again, regions) = with_threads(threads, run);
+        assert!(alone == again, "{threads} threads");
+        let shared = regions.iter().filter(|(items, _)| *items >= threads);
+        assert!(shared.clone().count() >= 5, "{threads} threads: {regions:?}");
+        assert!(shared.into_iter().all(|(_, seen)| *seen == threads), "{threads} threads: {regions:?}");
     }
-}
-
-#[test]
-fn streams_cover_everything_once() {
-    for (total, chunks) in [0, 1, 2, 3, 15, 16, 17, 40, 1000].into_iter().flat_map(|total| [(total, 8), (total, total)])
-    {
-        let seen: Vec<std::sync::atomic::AtomicUsize> = (0..total).map(|_| Default::default()).collect();
-        parallel_streams(
-            total,
-            chunks,
-            |_| 0,
-            |calls, range| {
-                *calls += 1;
-                range.for_each(|at| {
-                    seen[at].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                });
-            },
-        );
-        assert!(seen.into_iter().all(|count| count.into_inner() == 1), "{total} in {chunks}");
-    }
-}
-
-#[test]
-fn a_panic_in_a_region_reaches_the_caller_and_leaves_the_pool_alive() {
-    let failed = std::panic::catch_unwind(|| parallel(8, |item| assert_ne!(item, 5)));
-    assert!(failed.is_err());
-    let sum = std::sync::atomic::AtomicUsize::new(0);
-    // A region inside a region runs where it is.
-    parallel(10, |item| {
-        parallel(10, |inner| {
-            sum.fetch_add(10 * item + inner, std::sync::atomic::Ordering::Relaxed);
-        });
-    });
-    assert_eq!(sum.into_inner(), (0..100).sum::<usize>());
 }

@@ -120,12 +120,14 @@ impl Growth {
     }
 }
 
-/// The rules of sequences within sequences, in the order in which they work. `inner` gives a sequence's rules and the name
-/// of the field that holds them.
+/// What a rule is a sequence of, with the name of the field that holds it; `None` for a rule of its own.
+type Inner<'i, 'a> = &'i dyn Fn(&Place<'a>, &Value) -> Result<Option<(&'static str, Vec<Value>)>>;
+
+/// The rules of sequences within sequences, in the order in which they work.
 fn flatten<'a>(
     place: Place<'a>,
     rule: &Value,
-    inner: &dyn Fn(&Place<'a>, &Value) -> Result<Option<(&'static str, Vec<Value>)>>,
+    inner: Inner<'_, 'a>,
 ) -> Result<Vec<(Place<'a>, Value)>> {
     let mut flat = Vec::new();
     let mut open = vec![(place, rule.clone(), 0)];

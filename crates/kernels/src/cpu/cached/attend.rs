@@ -13,8 +13,9 @@ use crate::cpu::product::{EMPTY, Tile};
 use crate::cpu::rows::add_scaled;
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 
-/// Keys that one item goes over, where a sequence has few rows: as many items as there are heads of keys would not be shared
-/// evenly by the threads.
+/// A softmax over more keys than these is put together from softmaxes over so many. Where a sequence has few rows, they are
+/// items of their own: as many items as there are heads of keys would not be shared evenly by the threads. Where it has many,
+/// they are computed all the same, so that a row's result is the same however many rows come with it.
 const KEYS: usize = 4 * BLOCK;
 
 /// Who computes which part of attention: the same for all layers of a pass.
@@ -59,8 +60,7 @@ impl AttentionPlan {
                         continue;
                     }
                     let start = items.len();
-                    for keys in (seen.start / KEYS * KEYS..seen.end).step_by(KEYS) {
-                        let keys = keys.max(seen.start)..seen.end.min(keys + KEYS);
+                    for keys in runs_of_keys(seen) {
                         items.push(Item { keys, partial: Some(partials), ..tile.clone() });
                         partials += rows * tile.partial_width();
                     }
@@ -142,24 +142,37 @@ impl Item {
             softmax.seen[i] = self.seen(i);
         }
         let head = store.head(layer, self.run.sequence, self.kv_head);
-        attend(level, &head, self.keys.clone(), rows, &queries, &mut softmax, &mut mixed);
-        for (i, mixed) in mixed.chunks_exact(width).enumerate() {
-            match self.partial {
-                None => {
-                    // SAFETY: a head of a row belongs to one item that has all its keys, and each item is computed once.
-                    let to = unsafe { outs.part(self.place(i).1, dim) };
-                    to.iter_mut().zip(mixed).for_each(|(to, mixed)| *to = mixed / softmax.sums[i]);
-                }
-                Some(partial) => {
-                    let width = self.partial_width();
-                    // SAFETY: items leave what they leave in places of their own, and each item is computed once.
-                    let to = unsafe { partials.part(partial + i * width, width) };
-                    to[..dim].copy_from_slice(&mixed[..dim]);
-                    to[dim..].copy_from_slice(&[softmax.largest[i], softmax.sums[i]]);
-                }
+        if let Some(partial) = self.partial {
+            attend(level, &head, self.keys.clone(), rows, &queries, &mut softmax, &mut mixed);
+            for (i, mixed) in mixed.chunks_exact(width).enumerate() {
+                let width = self.partial_width();
+                // SAFETY: each item has a place of its own for what it leaves, and is computed once.
+                let to = unsafe { partials.part(partial + i * width, width) };
+                to[..dim].copy_from_slice(&mixed[..dim]);
+                to[dim..].copy_from_slice(&[softmax.largest[i], softmax.sums[i]]);
+            }
+            return;
+        }
+        // SAFETY: a head of a row belongs to one item that has all its keys, and each item is computed once.
+        let out = |i: usize| unsafe { outs.part(self.place(i).1, dim) };
+        let mut joined = [Joined::default(); 14];
+        for keys in runs_of_keys(self.keys.clone()) {
+            softmax.largest = [LOWEST; 14];
+            softmax.sums = [0.0; 14];
+            mixed.fill(0.0);
+            attend(level, &head, keys, rows, &queries, &mut softmax, &mut mixed);
+            for (i, mixed) in mixed.chunks_exact(width).enumerate() {
+                joined[i].add(level, out(i), &mixed[..dim], [softmax.largest[i], softmax.sums[i]]);
             }
         }
+        (0..rows).for_each(|i| joined[i].finish(out(i)));
     }
+}
+
+/// The runs of at most [`KEYS`] keys that a softmax over a range of them is put together from.
+fn runs_of_keys(keys: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let firsts = (keys.start / KEYS * KEYS..keys.end).step_by(KEYS);
+    firsts.map(move |first| first.max(keys.start)..keys.end.min(first + KEYS))
 }
 
 /// Puts together what the items of one tile have left: a softmax over all their keys.
@@ -167,17 +180,47 @@ fn join(level: Level, items: &[Item], partials: &[f32], out: &mut [f32]) {
     let Some(first) = items.first() else { return };
     let (dim, width) = (first.heads.head_dim, first.partial_width());
     for i in 0..first.rows {
-        let parts = || items.iter().filter_map(|item| Some(&partials[item.partial? + i * width..][..width]));
-        let largest = parts().map(|part| part[dim]).fold(LOWEST, f32::max);
         let to = &mut out[first.place(i).1..][..dim];
-        to.fill(0.0);
-        let mut sum = 0.0;
-        for part in parts() {
-            let factor = (part[dim] - largest).exp();
-            sum += part[dim + 1] * factor;
-            add_scaled(level, to, &part[..dim], factor);
+        let mut joined = Joined::default();
+        for part in items.iter().filter_map(|item| Some(&partials[item.partial? + i * width..][..width])) {
+            joined.add(level, to, &part[..dim], [part[dim], part[dim + 1]]);
         }
-        to.iter_mut().for_each(|to| *to /= sum);
+        joined.finish(to);
+    }
+}
+
+/// A row's softmax over some runs of keys.
+#[derive(Clone, Copy)]
+struct Joined {
+    largest: f32,
+    sum: f32,
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        Self { largest: LOWEST, sum: 0.0 }
+    }
+}
+
+impl Joined {
+    /// Adds the next run: its mixed values, its largest score and the sum of its weights. Nothing changes where the row sees no
+    /// key of it.
+    fn add(&mut self, level: Level, to: &mut [f32], mixed: &[f32], [largest, sum]: [f32; 2]) {
+        if self.sum == 0.0 {
+            // What was in `to` is another pass's.
+            to.copy_from_slice(mixed);
+            *self = Self { largest, sum };
+            return;
+        }
+        let above = self.largest.max(largest);
+        let (kept, added) = ((self.largest - above).exp(), (largest - above).exp());
+        to.iter_mut().for_each(|to| *to *= kept);
+        add_scaled(level, to, mixed, added);
+        *self = Self { largest: above, sum: self.sum * kept + sum * added };
+    }
+
+    fn finish(self, to: &mut [f32]) {
+        to.iter_mut().for_each(|to| *to /= self.sum);
     }
 }
 

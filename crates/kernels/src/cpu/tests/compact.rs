@@ -5,6 +5,7 @@ use crate::cpu::attention::Heads;
 use crate::cpu::block::{FeedForward, SelfAttention};
 use crate::cpu::cached::{Layer, LayerScratch, Pass, Run, Store};
 use crate::cpu::integer::{self, Rounded};
+use crate::cpu::linear::project_many;
 use crate::cpu::matrix::{BLOCK, Blocks, Half};
 use crate::encoding::{Encoding, HalfKind, NF4_LEVELS};
 use half::{bf16, f16};
@@ -176,6 +177,10 @@ proptest! {
                         }
                     } else {
                         prop_assert!(error(&found, &expected) < 2.0 * TOLERANCE, "{level:?}: {}", error(&found, &expected));
+                        let mut many = before.clone();
+                        let adapter = Some(Adapter { a: &a, b: &b, halves: None, r, scale: 0.5, mask: None });
+                        project_many(level, &x, rows, [Linear { weight: &matrix, adapter }], [&mut many], add);
+                        prop_assert!(bits(&many) == bits(&found), "{level:?}: as many rows are computed");
                     }
                     let last = run(&x[(rows - 1) * input..], &before[(rows - 1) * out..], None);
                     prop_assert!(bits(&last) == bits(&found[(rows - 1) * out..]), "{level:?}: a row alone is the same");

@@ -20,10 +20,14 @@ enum Rule {
     Prepend { prepend: String },
     Replace { pattern: PatternText, content: String },
     Strip { strip_left: bool, strip_right: bool },
-    NFC {},
-    NFD {},
-    NFKC {},
-    NFKD {},
+    #[serde(rename = "NFC")]
+    Nfc {},
+    #[serde(rename = "NFD")]
+    Nfd {},
+    #[serde(rename = "NFKC")]
+    Nfkc {},
+    #[serde(rename = "NFKD")]
+    Nfkd {},
     Nmt {},
     Lowercase {},
     StripAccents {},
@@ -84,10 +88,10 @@ fn step(place: &Place, rule: &Value) -> Result<Step> {
             }
         }
         Rule::Strip { strip_left, strip_right } => plain(Strip::new(strip_left, strip_right).into(), 1.0),
-        Rule::NFC {} => plain(NFC.into(), 3.0),
-        Rule::NFD {} => plain(NFD.into(), 3.0),
-        Rule::NFKC {} => plain(NFKC.into(), 11.0),
-        Rule::NFKD {} => plain(NFKD.into(), 11.0),
+        Rule::Nfc {} => plain(NFC.into(), 3.0),
+        Rule::Nfd {} => plain(NFD.into(), 3.0),
+        Rule::Nfkc {} => plain(NFKC.into(), 11.0),
+        Rule::Nfkd {} => plain(NFKD.into(), 11.0),
         Rule::Nmt {} => plain(Nmt.into(), 1.0),
         // `ſ` and its like never grow by more than a half; the crate's table is `char::to_lowercase`.
         Rule::Lowercase {} => plain(Lowercase.into(), 1.5),

@@ -76,7 +76,7 @@ fn british(text: &str) -> impl Iterator<Item = Match<'_>> {
         let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
         let first = groups.first().copied().unwrap_or_default();
         // 076 was the pagers'.
-        let is_area = !first.starts_with("076") && !(first.starts_with("00") || first == "0");
+        let is_area = !(first.starts_with("076") || first.starts_with("00") || first == "0");
         let marks: Vec<char> = found.as_str().chars().filter(|c| matches!(c, ' ' | '-')).collect();
         let is_even = marks.windows(2).all(|pair| pair[0] == pair[1]) || found.as_str().starts_with('(');
         GROUPS.contains(&lengths.as_slice()) && is_area && is_even
