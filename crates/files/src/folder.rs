@@ -99,7 +99,7 @@ mod tests {
         let place = folder.path().join("above/run");
         for text in ["first", "second"] {
             let draft = DraftFolder::new(&place).unwrap();
-            crate::write(&draft.path().join(text), b"").unwrap();
+            crate::write(draft.path().join(text), b"").unwrap();
             assert!(!place.join(text).exists());
             draft.finish().unwrap();
             assert_eq!(names(&place), [text]);

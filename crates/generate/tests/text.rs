@@ -89,10 +89,12 @@ fn a_session_answers_as_if_nothing_were_cached() {
     for (turn, question) in ["Hi there", "What is it?", "Why?"].into_iter().enumerate() {
         let mut messages = session.messages().to_vec();
         let mut streamed = String::new();
-        let answer = session.say(question, &mut |piece| {
-            streamed += piece;
-            GO_ON
-        }).unwrap();
+        let answer = session
+            .say(question, &mut |piece| {
+                streamed += piece;
+                GO_ON
+            })
+            .unwrap();
         assert_eq!(streamed, answer.text);
         // Stop tokens are rare here: every turn but the first shares the last turn's prompt, at least.
         assert!(turn == 0 || session.reused() > 40, "turn {turn}: {} tokens reused", session.reused());

@@ -124,11 +124,7 @@ impl Growth {
 type Inner<'i, 'a> = &'i dyn Fn(&Place<'a>, &Value) -> Result<Option<(&'static str, Vec<Value>)>>;
 
 /// The rules of sequences within sequences, in the order in which they work.
-fn flatten<'a>(
-    place: Place<'a>,
-    rule: &Value,
-    inner: Inner<'_, 'a>,
-) -> Result<Vec<(Place<'a>, Value)>> {
+fn flatten<'a>(place: Place<'a>, rule: &Value, inner: Inner<'_, 'a>) -> Result<Vec<(Place<'a>, Value)>> {
     let mut flat = Vec::new();
     let mut open = vec![(place, rule.clone(), 0)];
     // The next to work is the last of the list.

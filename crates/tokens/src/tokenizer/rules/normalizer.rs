@@ -16,10 +16,20 @@ use super::{Growth, Pattern, PatternText, Place, flatten};
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum Rule {
-    Sequence { normalizers: Vec<Value> },
-    Prepend { prepend: String },
-    Replace { pattern: PatternText, content: String },
-    Strip { strip_left: bool, strip_right: bool },
+    Sequence {
+        normalizers: Vec<Value>,
+    },
+    Prepend {
+        prepend: String,
+    },
+    Replace {
+        pattern: PatternText,
+        content: String,
+    },
+    Strip {
+        strip_left: bool,
+        strip_right: bool,
+    },
     #[serde(rename = "NFC")]
     Nfc {},
     #[serde(rename = "NFD")]
