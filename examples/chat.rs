@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::terminal::{say, show};
 use foehn::corpus::{Message, Role};
-use foehn::generate::{GenerateConfig, SamplingConfig};
+use foehn::generate::{GenerateConfig, SamplingConfig, SessionConfig};
 
 /// Streams answers. With --prompt it answers once; else it reads a line at a time from stdin until it ends.
 #[derive(Parser)]
@@ -30,6 +30,9 @@ struct Arguments {
     /// The room for the whole conversation, in tokens, where the model has as much
     #[arg(long, default_value_t = 4096)]
     context: usize,
+    /// Where the conversation outgrows its room, leave out its oldest turns
+    #[arg(long)]
+    forget: bool,
     /// 0 always takes the most probable token
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
@@ -69,13 +72,18 @@ fn main() -> ExitCode {
         };
         let system = arguments.system.map(|text| Message::new(Role::System, text));
         let messages = system.into_iter().collect();
-        let mut session = base.session(config, arguments.context, messages)?;
+        let config = SessionConfig { generate: config, context: arguments.context, forget: arguments.forget };
+        let mut session = base.session(config, messages)?;
         let mut answer = |question: &str| -> anyhow::Result<()> {
+            let forgotten = session.forgotten();
             session.say(question, &mut |piece| {
                 show(format_args!("{piece}"));
                 ControlFlow::Continue(())
             })?;
             say!("");
+            if session.forgotten() > forgotten {
+                eprintln!("note: the conversation outgrew its room; {} messages are left out", session.forgotten());
+            }
             Ok(())
         };
         if let Some(question) = &arguments.prompt {

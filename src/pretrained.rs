@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 use foehn_finetune::Dataset;
-use foehn_generate::{GenerateConfig, Generation, Session, generate};
+use foehn_generate::{GenerateConfig, Generation, Session, SessionConfig, generate};
 use foehn_hub::{Hub, Progress};
 use foehn_lora::{Adapter, Manifest};
 use foehn_mistral::{Base, Mistral, MistralConfig};
@@ -249,18 +249,13 @@ impl Pretrained {
         Ok(answers.into_iter().next().expect("one prompt gives one generation"))
     }
 
-    /// A conversation with the model as it is now, that begins with `messages` and has room for `context` tokens.
+    /// A conversation with the model as it is now, that begins with `messages`.
     ///
     /// # Errors
     /// As [`Session::new`].
-    pub fn session(
-        &self,
-        config: GenerateConfig,
-        context: usize,
-        messages: Vec<Message>,
-    ) -> Result<Session, foehn_generate::Error> {
+    pub fn session(&self, config: SessionConfig, messages: Vec<Message>) -> Result<Session, foehn_generate::Error> {
         let (tokenizer, template) = (Arc::clone(&self.tokenizer), Arc::clone(&self.template));
-        Session::new(self.model.clone(), tokenizer, template, config, context, messages)
+        Session::new(self.model.clone(), tokenizer, template, config, messages)
     }
 
     /// Attaches an adapter for inference; one that was trained on another base, tokenizer or template is refused.

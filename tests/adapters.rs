@@ -168,7 +168,7 @@ fn bad_adapters_are_refused_by_name() {
     assert!(matches!(with(fitting, [4, 48], partner), Err(Error::Missing { .. })));
     assert!(matches!(with(fitting, [4, 49], partner), Err(Error::Shape { .. })));
     assert!(matches!(with(fitting, [4, 48], "transformer.wte.weight"), Err(Error::Unpaired { .. })));
-    assert!(matches!(with("a.weight", [4, 48], "transformer.wte.weight"), Err(Error::Foreign { .. })));
+    assert!(matches!(with("a.weight", [4, 48], "transformer.wte.weight"), Err(Error::UnsupportedTensor { .. })));
     let elsewhere = "base_model.model.model.layers.9.self_attn.q_proj";
     let renamed = spoiled(|folder| {
         let list = [("A", [4, 48]), ("B", [96, 4])].map(|(which, shape)| {
@@ -187,4 +187,147 @@ fn an_adapter_for_another_base_is_refused() {
     assert!(matches!(attach(&mut model, &trained(&gqa)), Err(Error::Shape { .. })));
     let nothing = LoraConfig { target_modules: TargetModules::Suffixes(vec!["wq".into()]), ..LoraConfig::default() };
     assert!(matches!(Adapter::new(&nothing, &model, 0), Err(Error::NoTarget { .. })));
+}
+
+/// The tensors of the adapter in a folder, changed and written again.
+fn edit_tensors(folder: &Path, change: impl FnOnce(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) {
+    let path = folder.join("adapter_model.safetensors");
+    let weights = foehn_weights::Weights::open(&path).unwrap();
+    let mut tensors = Vec::new();
+    for name in weights.names() {
+        let (values, shape) = weights.load_f32(name).unwrap();
+        tensors.push((name.to_owned(), shape, values));
+    }
+    drop(weights);
+    change(&mut tensors);
+    let list: Vec<Tensor<'_>> =
+        tensors.iter().map(|(name, shape, values)| Tensor::f32(name, shape.clone(), values.as_slice())).collect();
+    save_safetensors(&path, &list, &Default::default()).unwrap();
+}
+
+#[test]
+fn an_adapter_that_began_from_a_changed_base_is_refused() {
+    for beginning in ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga", "PiSSA", "no such"] {
+        match spoiled(|folder| edit_config(folder, "init_lora_weights", beginning.into())) {
+            Err(Error::Unsupported { field, .. }) => assert_eq!(field, "init_lora_weights"),
+            other => panic!("{beginning}: {other:?}"),
+        }
+    }
+    for beginning in [serde_json::json!(true), false.into(), "gaussian".into(), "eva".into()] {
+        spoiled(|folder| edit_config(folder, "init_lora_weights", beginning)).unwrap();
+    }
+}
+
+#[test]
+fn a_setting_that_is_not_computed_is_refused_by_name() {
+    for (key, value) in [
+        ("layers_to_transform", serde_json::json!([0])),
+        ("layer_replication", serde_json::json!([[0, 1]])),
+        ("trainable_token_indices", serde_json::json!([1])),
+        ("exclude_modules", serde_json::json!(["q_proj"])),
+        ("fan_in_fan_out", serde_json::json!(true)),
+        ("lora_bias", serde_json::json!(true)),
+        ("use_qalora", serde_json::json!(true)),
+        ("target_parameters", serde_json::json!(["a"])),
+        ("a_key_of_next_year", serde_json::json!(1)),
+    ] {
+        match spoiled(|folder| edit_config(folder, key, value)) {
+            Err(Error::Unsupported { field, .. }) => assert_eq!(field, key),
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn tensors_that_are_not_those_of_the_config_are_refused_by_name() {
+    let with = |change: fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| spoiled(|folder| edit_tensors(folder, change));
+    assert!(matches!(with(Vec::clear), Err(Error::Empty { .. })));
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let ruined = spoiled(|folder| edit_tensors(folder, |tensors| tensors[3].2[5] = value));
+        assert!(matches!(ruined, Err(Error::NotFinite { index: 5, .. })), "{ruined:?}");
+    }
+    let layer = "base_model.model.model.layers.0.self_attn.q_proj";
+    for name in
+        [format!("{layer}.lora_magnitude_vector.weight"), format!("{layer}.lora_B.bias"), format!("{layer}.bias")]
+    {
+        let other = spoiled(|folder| edit_tensors(folder, |tensors| tensors.push((name.clone(), vec![1], vec![1.0]))));
+        match other {
+            Err(Error::UnsupportedTensor { name: found }) => assert_eq!(found, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    for outer in ["lm_head", "model.embed_tokens"] {
+        let name = format!("base_model.model.{outer}.lora_A.weight");
+        let other = spoiled(|folder| edit_tensors(folder, |tensors| tensors.push((name, vec![4, 1], vec![1.0; 4]))));
+        assert!(matches!(other, Err(Error::UnsupportedLayer { .. })), "{other:?}");
+    }
+    // All other layers' matrices are there, though the config no longer asks for them.
+    let left_out = spoiled(|folder| edit_config(folder, "target_modules", serde_json::json!(["q_proj"])));
+    assert!(matches!(left_out, Err(Error::Untargeted { .. })), "{left_out:?}");
+}
+
+#[test]
+fn an_entry_without_effect_is_an_error_that_names_it() {
+    let all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    let targets =
+        spoiled(|folder| edit_config(folder, "target_modules", serde_json::json!([&all[..], &["wq"]].concat())));
+    assert!(
+        matches!(&targets, Err(Error::Unmatched { field: "target_modules", entry, .. }) if entry == "wq"),
+        "{targets:?}"
+    );
+    for field in ["rank_pattern", "alpha_pattern"] {
+        match spoiled(|folder| edit_config(folder, field, serde_json::json!({ "wq": 4 }))) {
+            Err(Error::Unmatched { field: found, entry, .. }) => assert_eq!((found, entry.as_str()), (field, "wq")),
+            other => panic!("{field}: {other:?}"),
+        }
+        let broken = spoiled(|folder| edit_config(folder, field, serde_json::json!({ "(": 4 })));
+        assert!(matches!(broken, Err(Error::Pattern { .. })), "{broken:?}");
+    }
+}
+
+#[test]
+fn an_adapter_without_a_manifest_leaves_none_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut adapter = trained(&Golden::open("gqa"));
+    adapter.manifest = Some(foehn_lora::Manifest::default());
+    adapter.save(folder.path()).unwrap();
+    assert!(folder.path().join("foehn.json").exists());
+    adapter.manifest = None;
+    adapter.save(folder.path()).unwrap();
+    assert!(!folder.path().join("foehn.json").exists());
+    adapter.modules.values_mut().next().unwrap().a[0] = f32::NAN;
+    let before = fs::read(folder.path().join("adapter_model.safetensors")).unwrap();
+    assert!(matches!(adapter.save(folder.path()), Err(Error::NotFinite { .. })));
+    assert_eq!(fs::read(folder.path().join("adapter_model.safetensors")).unwrap(), before);
+}
+
+/// Ranks and scales of every layer, as PEFT's own code chose them (`tests/golden/lora_patterns.py`).
+#[test]
+fn patterns_choose_what_peft_chooses() {
+    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/lora_patterns.json")).unwrap();
+    let model = Golden::open("gqa").model();
+    for case in golden["cases"].as_array().unwrap() {
+        let mut config = serde_json::json!({ "r": 4, "lora_alpha": 8 });
+        config.as_object_mut().unwrap().extend(case["config"].as_object().unwrap().clone());
+        let config: LoraConfig = serde_json::from_value(config).unwrap();
+        let made = Adapter::new(&config, &model, 0);
+        let Some(expected) = case["layers"].as_object() else {
+            assert!(made.is_err(), "PEFT refuses {config:?}: {}", case["refused"]);
+            continue;
+        };
+        // PEFT passes over an entry that matches nothing; here it is an error that names it.
+        let adapter = match made {
+            Err(Error::Unmatched { entry, .. }) => panic!("`{entry}` of {config:?} matches nothing"),
+            made => made.unwrap(),
+        };
+        let found: Vec<&String> = adapter.modules.keys().collect();
+        let mut names: Vec<&String> = expected.keys().collect();
+        names.sort_unstable();
+        assert_eq!(found, names, "{config:?}");
+        for (name, layer) in expected {
+            assert_eq!(adapter.modules[name].r as u64, layer[0].as_u64().unwrap(), "{name} of {config:?}");
+            let scale = config.scale(name).unwrap();
+            assert!((scale - layer[1].as_f64().unwrap()).abs() < 1e-12, "{name} of {config:?}: {scale} {layer}");
+        }
+    }
 }

@@ -41,5 +41,5 @@ pub use generate::{Generation, generate, stream};
 pub use sample::{
     Sampler, apply_repetition_penalty, apply_temperature, argmax, draw, keep_min_p, keep_top_k, keep_top_p,
 };
-pub use session::Session;
+pub use session::{Session, SessionConfig};
 pub use stop::StopMatcher;

@@ -1,6 +1,6 @@
 //! A conversation that remembers what it has computed.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use foehn_mistral::{KvCache, Mistral};
@@ -10,11 +10,29 @@ use foehn_tokens::{ChatTemplate, Tokenizer};
 use crate::generate::stream_cached;
 use crate::{GenerateConfig, Generation, Result};
 
+/// How a conversation goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionConfig {
+    /// How answers are generated.
+    pub generate: GenerateConfig,
+    /// The most tokens of the whole conversation, where the model has room for as many.
+    pub context: usize,
+    /// When the conversation has no room for another answer, leaves out its oldest turns (the system prompt stays).
+    /// Otherwise such a question is an error.
+    pub forget: bool,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self { generate: GenerateConfig::default(), context: 4096, forget: false }
+    }
+}
+
 /// A chat: the turns so far, and the keys and values of their tokens.
 ///
-/// Each turn is rendered anew by the template that training used, and what its ids share with those in the cache, from
-/// the start, is not computed again. So a template that moves the system prompt, or an answer that was cut at a stop
-/// string, costs time and nothing else.
+/// Each turn is rendered anew by the template that training used. What its ids share with those in the cache, from the
+/// start, is not computed again. So a template that moves the system prompt, or an answer that was cut at a stop string,
+/// costs time and nothing else.
 ///
 /// It owns what it needs, so that a server can keep it from one request to the next: a model's clone shares its weights.
 #[derive(Debug)]
@@ -22,8 +40,11 @@ pub struct Session {
     model: Mistral,
     tokenizer: Arc<Tokenizer>,
     template: Arc<ChatTemplate>,
-    config: GenerateConfig,
+    config: SessionConfig,
     messages: Vec<Message>,
+    /// Questions that were answered, those that are forgotten included.
+    turns: u64,
+    forgotten: usize,
     cache: KvCache,
     /// The ids whose keys and values the cache holds.
     cached_ids: Vec<u32>,
@@ -33,22 +54,21 @@ pub struct Session {
 impl Session {
     /// A conversation that begins with `messages`: a system prompt, earlier turns, or nothing.
     ///
-    /// The cache is made at once for `context` tokens, or `max_position_embeddings` where that is less.
-    ///
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting).
     pub fn new(
         model: Mistral,
         tokenizer: Arc<Tokenizer>,
         template: Arc<ChatTemplate>,
-        config: GenerateConfig,
-        context: usize,
+        config: SessionConfig,
         messages: Vec<Message>,
     ) -> Result<Self> {
-        config.check()?;
-        let capacity = context.min(model.config().max_position_embeddings);
+        config.generate.check()?;
+        let capacity = config.context.min(model.config().max_position_embeddings);
         let cache = KvCache::new(model.config(), 1, capacity, &model.device());
-        Ok(Self { model, tokenizer, template, config, messages, cache, cached_ids: Vec::new(), reused: 0 })
+        let turns = messages.iter().filter(|message| message.role == Role::User).count() as u64;
+        let (cached_ids, forgotten, reused) = (Vec::new(), 0, 0);
+        Ok(Self { model, tokenizer, template, config, messages, turns, forgotten, cache, cached_ids, reused })
     }
 
     /// The turns so far.
@@ -61,43 +81,63 @@ impl Session {
         self.reused
     }
 
+    /// How many messages have been left out since the conversation outgrew its room.
+    pub fn forgotten(&self) -> usize {
+        self.forgotten
+    }
+
     /// Asks, and streams the answer to `on_text`, which can break it off.
     ///
-    /// The answer joins the conversation, one that was broken off as far as it went. One without any text can't (no
-    /// template renders an empty turn): the question then is taken back too, as it is after an error. Turn `n` of a session, from 0, draws from the seed's stream `n · 2³²` (and [`SamplingConfig::stream`](crate::SamplingConfig::stream)
-    /// more), which no sequence of a batch comes near.
+    /// The answer joins the conversation, one that was broken off as far as it went. One without any text cannot (no
+    /// template renders an empty turn): the question then is taken back too, as it is after an error. Turn `n` of a
+    /// session, from 0, draws from the seed's stream `n · 2³²` (plus
+    /// [`SamplingConfig::stream`](crate::SamplingConfig::stream)), which no sequence of a batch comes near.
     ///
     /// # Errors
     /// [`Error::Template`](crate::Error::Template) where the template refuses the conversation,
     /// [`Error::PromptTooLong`](crate::Error::PromptTooLong) where it has outgrown the context, and
     /// [`Error::NonFiniteLogit`](crate::Error::NonFiniteLogit).
     pub fn say(&mut self, text: &str, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Generation> {
-        self.messages.push(Message::new(Role::User, text));
-        let answered = self.answer(on_text);
-        match &answered {
-            Ok(generation) if !generation.text.trim().is_empty() => {
-                self.messages.push(Message::new(Role::Assistant, generation.text.trim()));
-            }
-            _ => {
-                self.messages.pop();
-            }
+        let mut messages = self.messages.clone();
+        messages.push(Message::user(text));
+        let before = messages.len();
+        let prompt = self.prompt(&mut messages)?;
+        let forgotten = before - messages.len();
+        let generation = self.answer(prompt, on_text)?;
+        let answer = generation.text.trim();
+        if !answer.is_empty() {
+            messages.push(Message::assistant(answer));
+            self.messages = messages;
+            self.turns += 1;
+            self.forgotten += forgotten;
         }
-        answered
+        Ok(generation)
     }
 
-    fn answer(&mut self, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Generation> {
-        let prompt = self.template.prompt(&self.tokenizer, &self.messages)?;
+    /// The prompt for the last message. Where turns may be forgotten, the oldest go until there is room for an answer.
+    fn prompt(&self, messages: &mut Vec<Message>) -> Result<Vec<u32>> {
+        let mut prompt = self.template.prompt(&self.tokenizer, messages)?;
+        let room = self.cache.capacity();
+        let answer = self.config.generate.max_new_tokens.min(room / 2);
+        while self.config.forget && prompt.len() + answer > room {
+            let Some(turn) = oldest_turn(messages) else { break };
+            messages.drain(turn);
+            prompt = self.template.prompt(&self.tokenizer, messages)?;
+        }
+        Ok(prompt)
+    }
+
+    fn answer(&mut self, prompt: Vec<u32>, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Generation> {
         self.keep_prefix(&prompt);
-        let mut config = self.config.clone();
-        let turn = self.messages.iter().filter(|message| message.role == Role::User).count() as u64 - 1;
-        config.sampling.stream = config.sampling.stream.wrapping_add(turn << 32);
+        let mut config = self.config.generate.clone();
+        config.sampling.stream = config.sampling.stream.wrapping_add(self.turns << 32);
         let mut to_text = |_, piece: &str| on_text(piece);
         let prompts = std::slice::from_ref(&prompt);
         let generated = stream_cached(&self.model, &self.tokenizer, &mut self.cache, prompts, &config, &mut to_text);
         let Some(generation) = generated.inspect_err(|_| self.cache.truncate(&[self.reused]))?.pop() else {
             unreachable!("one prompt gives one generation");
         };
-        // Of the output, the cache lacks what no pass was fed: its last token.
+        // No pass has computed the last token of the output, so the cache lacks it.
         self.cached_ids = [prompt, generation.output_ids.clone()].concat();
         self.cached_ids.truncate(self.cache.lengths().first().copied().unwrap_or(0));
         Ok(generation)
@@ -110,4 +150,11 @@ impl Session {
         self.cached_ids.truncate(self.reused);
         self.cache.truncate(&[self.reused]);
     }
+}
+
+/// The first question and what follows it, up to the second question; `None` where there is only one.
+fn oldest_turn(messages: &[Message]) -> Option<Range<usize>> {
+    let mut questions = messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
+    let ((first, _), (second, _)) = (questions.next()?, questions.next()?);
+    Some(first..second)
 }

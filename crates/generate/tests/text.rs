@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use common::{IM_END, Tiny};
-use foehn_generate::{Error, GenerateConfig, Generation, SamplingConfig, Session, StopReason, generate, stream};
+use foehn_generate::{
+    Error, GenerateConfig, Generation, SamplingConfig, Session, SessionConfig, StopReason, generate, stream,
+};
 use foehn_record::{Message, Role};
 
 fn sampled(max_new_tokens: usize, stop: &[&str]) -> GenerateConfig {
@@ -19,7 +21,8 @@ const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
 fn session(tiny: &Tiny, config: GenerateConfig, context: usize, messages: Vec<Message>) -> Session {
     let (tokenizer, template) = (Arc::clone(&tiny.tokenizer), Arc::clone(&tiny.template));
-    Session::new(tiny.model.clone(), tokenizer, template, config, context, messages).unwrap()
+    let config = SessionConfig { generate: config, context, forget: false };
+    Session::new(tiny.model.clone(), tokenizer, template, config, messages).unwrap()
 }
 
 fn prompts(tiny: &Tiny) -> Vec<Vec<u32>> {
@@ -119,6 +122,43 @@ fn a_session_takes_back_what_it_could_not_answer() {
     assert_eq!(session.messages(), []);
     assert!(matches!(session.say("hm", &mut |_| GO_ON), Ok(answer) if !answer.output_ids.is_empty()));
     assert_eq!(session.messages().len(), 2);
+}
+
+/// What is left of a conversation that outgrew its room is a conversation: it begins with the system prompt and goes on
+/// with a question, and its answers are those of the same messages in a session of their own.
+#[test]
+fn a_session_may_forget_its_oldest_turns() {
+    let tiny = Tiny::new(3, 0.5);
+    let (tokenizer, template) = (Arc::clone(&tiny.tokenizer), Arc::clone(&tiny.template));
+    let config = SessionConfig {
+        generate: GenerateConfig { max_new_tokens: 16, ..GenerateConfig::default() },
+        context: 220,
+        forget: true,
+    };
+    let system = Message::system("Be brief.");
+    let mut session = Session::new(tiny.model.clone(), tokenizer, template, config, vec![system.clone()]).unwrap();
+    for turn in 0..8 {
+        let question = format!("Question {turn}?");
+        let answer = session.say(&question, &mut |_| GO_ON).unwrap();
+        let messages = session.messages();
+        assert_eq!(messages[0], system);
+        assert!(messages[1].role == Role::User && messages[messages.len() - 2].content == question);
+        assert_eq!(messages.len() - 1 + session.forgotten(), 2 * (turn + 1));
+        let prompt = tiny.template.prompt(&tiny.tokenizer, &messages[..messages.len() - 1]).unwrap();
+        assert!(prompt.len() + 16 <= 220);
+        let alone = generate(
+            &tiny.model,
+            &tiny.tokenizer,
+            &[prompt],
+            &GenerateConfig { max_new_tokens: 16, ..GenerateConfig::default() },
+        );
+        assert_eq!(alone.unwrap()[0].output_ids, answer.output_ids);
+    }
+    assert!(session.forgotten() > 0);
+    // A question that is too long by itself is an error, and the conversation stays.
+    let before = session.messages().to_vec();
+    assert!(matches!(session.say(&"x".repeat(300), &mut |_| GO_ON), Err(Error::PromptTooLong { .. })));
+    assert_eq!(session.messages(), before);
 }
 
 #[test]

@@ -73,7 +73,16 @@ pub enum Error {
         /// A name that the model has.
         example: String,
     },
-    /// The adapter holds a tensor that this model has no place for, or that is no LoRA matrix.
+    /// The adapter holds a tensor of a kind that is not computed here: DoRA's magnitudes, a bias, an embedding's matrices.
+    #[error(
+        "the adapter's tensor `{}` is neither a lora_A nor a lora_B of a linear layer: it is not supported",
+        plain(name)
+    )]
+    UnsupportedTensor {
+        /// The tensor's name.
+        name: String,
+    },
+    /// The adapter holds matrices that this model has no place for.
     #[error(
         "the adapter's tensor `{}` has no place in this model: was the adapter trained on another base?",
         plain(name)

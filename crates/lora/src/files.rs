@@ -51,8 +51,8 @@ impl Adapter {
     ///
     /// # Errors
     /// [`Error::File`] where a file is missing, [`Error::Syntax`], [`Error::Unsupported`] naming the field,
-    /// [`Error::Weights`] for a broken tensor file, [`Error::Foreign`], [`Error::UnsupportedLayer`] and
-    /// [`Error::Unpaired`] for tensors that are no pairs of LoRA matrices, [`Error::Empty`], [`Error::NotFinite`].
+    /// [`Error::Weights`] for a broken tensor file, [`Error::UnsupportedTensor`],
+    /// [`Error::UnsupportedLayer`] and [`Error::Unpaired`] for tensors that are no pairs of LoRA matrices, [`Error::Empty`], [`Error::NotFinite`].
     pub fn load(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(CONFIG);
         let config = config_from(&read_json(&path)?, &path)?;
@@ -192,12 +192,12 @@ fn pairs(weights: &Weights) -> Result<BTreeMap<String, Matrices>, Error> {
         }
         let inner = name.strip_prefix("base_model.model.").and_then(|rest| rest.strip_suffix(".weight"));
         let Some((module, which)) = inner.and_then(|inner| inner.rsplit_once(".lora_")) else {
-            return Err(Error::Foreign { name: name.to_owned() });
+            return Err(Error::UnsupportedTensor { name: name.to_owned() });
         };
         let partner = match which {
             "A" => tensor_name(module, "B"),
             "B" => tensor_name(module, "A"),
-            _ => return Err(Error::Foreign { name: name.to_owned() }),
+            _ => return Err(Error::UnsupportedTensor { name: name.to_owned() }),
         };
         if weights.info(&partner).is_none() {
             return Err(Error::Unpaired { name: partner });

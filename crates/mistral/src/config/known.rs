@@ -37,7 +37,7 @@ const READ: [&str; 21] = [
 /// Keys of `config.json` that change nothing of a forward pass: notes, settings of training and of sampling, and what
 /// transformers writes for every kind of model.
 #[rustfmt::skip]
-const WITHOUT_EFFECT: [&str; 77] = [
+const WITHOUT_EFFECT: [&str; 78] = [
     "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache", "initializer_range", "pretraining_tp",
     "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "is_llama_config",
     "transformers.js_config", "_name_or_path", "_commit_hash", "_attn_implementation", "_attn_implementation_autoset",
@@ -51,11 +51,11 @@ const WITHOUT_EFFECT: [&str; 77] = [
     "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "output_scores",
     "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
     "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "finetuning_task", "id2label",
-    "label2id", "problem_type", "prefix", "task_specific_params",
+    "label2id", "num_labels", "problem_type", "prefix", "task_specific_params",
 ];
 
 /// Keys of `config.json` that have no effect at one value, and mean another network at any other.
-fn at_one_value() -> [(&'static str, Value); 21] {
+fn at_one_value() -> [(&'static str, Value); 20] {
     [
         ("attention_bias", json!(false)),
         ("mlp_bias", json!(false)),
@@ -77,7 +77,6 @@ fn at_one_value() -> [(&'static str, Value); 21] {
         ("rotary_pct", json!(1)),
         ("chunk_size_feed_forward", json!(0)),
         ("pruned_heads", json!({})),
-        ("num_labels", json!(2)),
     ]
 }
 
