@@ -104,3 +104,39 @@ fn a_tokenizer_of_another_model_is_refused() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A weight that the asked form cannot hold would become infinite, or make its whole block infinite.
+#[test]
+fn a_weight_that_a_form_cannot_hold_is_named() {
+    let golden = Golden::open("gqa");
+    let device = foehn::device("flex").unwrap();
+    let tensor = "model.layers.1.self_attn.o_proj.weight";
+    for (value, too_large) in [(2e6, &[Base::Q8_0][..]), (3.395e38, &[Base::Bf16, Base::Q8_0]), (-9e5, &[])] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(golden.folder.join("config.json"), folder.path().join("config.json")).unwrap();
+        let path = folder.path().join("model.safetensors");
+        let weights = foehn_weights::Weights::open(golden.folder.join("model.safetensors")).unwrap();
+        // Its rows of 96 are whole blocks of 32, but not of NF4's 64: there it stays in single precision.
+        let list: Vec<foehn_weights::Tensor<'_>> = weights
+            .names()
+            .map(|name| {
+                let (mut values, shape) = weights.load_f32(name).unwrap();
+                if name == tensor {
+                    values[7] = value;
+                }
+                foehn_weights::Tensor::f32(name, shape, values)
+            })
+            .collect();
+        foehn_weights::save_safetensors(&path, &list, &Default::default()).unwrap();
+        for base in [Base::Stored, Base::F32, Base::Bf16, Base::Q8_0, Base::Nf4] {
+            let loaded = Network::load(folder.path().to_str().unwrap(), base, &device, &mut |_| ());
+            match loaded {
+                Ok(_) => assert!(!too_large.contains(&base), "{base} cannot hold {value}"),
+                Err(error) => {
+                    assert!(too_large.contains(&base), "{base}, {value}: {}", text(&error));
+                    assert!(text(&error).contains(tensor) && text(&error).contains("element 7"), "{}", text(&error));
+                }
+            }
+        }
+    }
+}

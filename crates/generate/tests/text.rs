@@ -131,7 +131,7 @@ fn a_session_may_forget_its_oldest_turns() {
     let tiny = Tiny::new(3, 0.5);
     let (tokenizer, template) = (Arc::clone(&tiny.tokenizer), Arc::clone(&tiny.template));
     let config = SessionConfig {
-        generate: GenerateConfig { max_new_tokens: 16, ..GenerateConfig::default() },
+        generate: GenerateConfig { max_new_tokens: 16, exact: true, ..GenerateConfig::default() },
         context: 220,
         forget: true,
     };
@@ -150,7 +150,7 @@ fn a_session_may_forget_its_oldest_turns() {
             &tiny.model,
             &tiny.tokenizer,
             &[prompt],
-            &GenerateConfig { max_new_tokens: 16, ..GenerateConfig::default() },
+            &GenerateConfig { max_new_tokens: 16, exact: true, ..GenerateConfig::default() },
         );
         assert_eq!(alone.unwrap()[0].output_ids, answer.output_ids);
     }

@@ -45,6 +45,20 @@ pub enum Error {
         /// The first such element, row-major.
         index: usize,
     },
+    /// A weight is too large for the form in which the base is to be kept.
+    #[error(
+        "tensor {name:?} holds {value} at element {index}, which the base `{base}` cannot hold: keep it as stored, or in f32"
+    )]
+    TooLarge {
+        /// The tensor's name in its file.
+        name: String,
+        /// The first such element, row-major.
+        index: usize,
+        /// Its value.
+        value: f32,
+        /// The form.
+        base: crate::Base,
+    },
     /// A form of the base that is none.
     #[error("there is no base `{found}`, there are: {known}")]
     UnknownBase {

@@ -216,6 +216,14 @@ impl Stored<'_> {
             }));
         }
         let mut values = self.weights.load_f32(&stored_name)?.0;
+        let fits = |value: &f32| match form {
+            Form::Half(_) => half::bf16::from_f32(*value).is_finite(),
+            Form::Made(quantization, _) => value.abs() <= quantization.largest(),
+            Form::Full | Form::Same(_) => true,
+        };
+        if let Some(index) = values.iter().position(|value| !fits(value)) {
+            return Err(Error::TooLarge { name: stored_name, index, value: values[index], base: self.base });
+        }
         let row_of = |row: usize| stored(row) * input..(stored(row) + 1) * input;
         Ok(match form {
             Form::Half(_) => Weight::half(HalfKind::Bf16, shape, self.device, |row, to| {

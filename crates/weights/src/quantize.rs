@@ -27,9 +27,18 @@ impl Quantization {
         }
     }
 
+    /// The largest magnitude of a weight that surely has this form. Scales and minima are half-precision numbers, which end at
+    /// 65,504: beyond this, one may be infinite.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::Q8_0 | Self::Q4K => 1e6,
+            Self::Nf4 => 6e4,
+        }
+    }
+
     /// Quantises a row. `levels` are those of NF4, ascending; the other forms do not look at them.
     ///
-    /// The values have to be finite: four or eight bits cannot say that one is not.
+    /// The values have to be finite, and at most [`largest`](Self::largest): four or eight bits cannot say that one is not.
     ///
     /// # Panics
     /// When the row is no whole number of blocks, or the parts are too short for it.

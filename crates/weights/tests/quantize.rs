@@ -94,3 +94,21 @@ fn levels_are_the_nearest() {
         }
     }
 }
+
+/// Up to the magnitude that a form says, every scale and every minimum is a number.
+#[test]
+fn the_largest_weights_have_finite_scales() {
+    let levels: [f32; 16] = serde_json::from_value(golden()["nf4"].clone()).unwrap();
+    for form in [Quantization::Q8_0, Quantization::Q4K, Quantization::Nf4] {
+        for shift in [0.0, 0.5, 1.0, -1.0] {
+            // Values of every sign and size up to the largest, the largest itself among them.
+            let bound = |value: f32| value.clamp(-1.0, 1.0) * form.largest();
+            let mut values: Vec<f32> = values()[..512].iter().map(|value| bound(value.sin() + shift)).collect();
+            (values[0], values[300]) = (form.largest(), -form.largest());
+            let found = Parts::filled(512, |planes| form.quantize(&values, &levels, planes));
+            for part in found.scales.iter().chain(&found.minima) {
+                assert!(half(*part).is_finite(), "{form:?}, {shift}");
+            }
+        }
+    }
+}
