@@ -197,3 +197,80 @@ pub(super) fn check_gguf(gguf: &Gguf) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use foehn_weights::Weights;
+
+    use super::*;
+
+    /// What is said of a GGUF without tensors whose metadata are a name, the number of a type and a value's bytes each.
+    fn said(metadata: &[(&str, u32, &[u8])]) -> Option<String> {
+        let mut bytes = [b"GGUF", &3u32.to_le_bytes()[..], &0u64.to_le_bytes()].concat();
+        bytes.extend((metadata.len() as u64).to_le_bytes());
+        for (name, kind, value) in metadata {
+            bytes.extend((name.len() as u64).to_le_bytes());
+            bytes.extend(name.as_bytes());
+            bytes.extend(kind.to_le_bytes());
+            if *kind == TEXT {
+                bytes.extend((value.len() as u64).to_le_bytes());
+            }
+            bytes.extend(*value);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        let weights = Weights::open(&path).unwrap();
+        check_gguf(weights.gguf().unwrap()).err().map(|error| error.to_string())
+    }
+
+    const U32: u32 = 4;
+    const F32: u32 = 6;
+    const BOOL: u32 = 7;
+    const TEXT: u32 = 8;
+
+    #[test]
+    fn metadata_that_mean_another_network_are_refused_by_name() {
+        let refused: [(&str, u32, Vec<u8>); 12] = [
+            ("llama.rope.scaling.type", TEXT, b"yarn".to_vec()),
+            ("llama.rope.scaling.type", TEXT, b"linear".to_vec()),
+            ("llama.rope.scaling.factor", F32, 4f32.to_le_bytes().to_vec()),
+            ("llama.rope.scale_linear", F32, 2f32.to_le_bytes().to_vec()),
+            ("llama.rope.scaling.attn_factor", F32, 1.5f32.to_le_bytes().to_vec()),
+            ("llama.expert_count", U32, 8u32.to_le_bytes().to_vec()),
+            ("llama.pooling_type", U32, 1u32.to_le_bytes().to_vec()),
+            ("llama.attention.causal", BOOL, vec![0]),
+            ("llama.use_parallel_residual", BOOL, vec![1]),
+            ("llama.attention.clamp_kqv", F32, 8f32.to_le_bytes().to_vec()),
+            ("llama.logit_scale", F32, 2f32.to_le_bytes().to_vec()),
+            ("general.type", TEXT, b"adapter".to_vec()),
+        ];
+        for (name, kind, value) in &refused {
+            let said = said(&[(name, *kind, value)]).unwrap_or_default();
+            assert!(said.contains(name), "{name}: {said}");
+        }
+    }
+
+    #[test]
+    fn metadata_without_effect_are_passed_over() {
+        let one = 1f32.to_le_bytes();
+        let zero = 0u32.to_le_bytes();
+        assert_eq!(
+            said(&[
+                ("general.type", TEXT, b"model"),
+                ("general.a_note", TEXT, b"whatever"),
+                ("llama.rope.scaling.type", TEXT, b"none"),
+                ("llama.rope.scaling.factor", F32, &8f32.to_le_bytes()),
+                ("llama.rope.scaling.attn_factor", F32, &one),
+                ("llama.expert_count", U32, &zero),
+                ("llama.attention.causal", BOOL, &[1]),
+                ("llama.vocab_size", U32, &zero),
+            ]),
+            None
+        );
+        // Without a type, llama.cpp reads a factor as linear scaling, and 0 or 1 as none.
+        for factor in [0f32, 1.0] {
+            assert_eq!(said(&[("llama.rope.scaling.factor", F32, &factor.to_le_bytes())]), None);
+        }
+    }
+}
