@@ -204,8 +204,9 @@ fn job<'a>(
     training: &'a Dataset,
     validation: &'a Dataset,
 ) -> Result<Run<'a>, Error> {
-    // Another recipe around the same settings: the model and the data have moved.
-    let recipe = serde_json::json!({ "model": out, "data": out.join(config.checkpoint_steps.to_string()) });
+    // With another `checkpoint_steps` the model and the data have moved too.
+    let place = |name: &str| format!("{}/{name}", config.checkpoint_steps);
+    let recipe = serde_json::json!({ "model": place("model"), "data": place("data.jsonl") });
     let manifest = Manifest { data_sha256: "data".into(), recipe, ..Manifest::default() };
     let out = if resume { Folder::resume(out)? } else { Folder::begin(out)? };
     Ok(Run { config, training, validation: Some(validation), manifest, out })
