@@ -17,6 +17,7 @@ use foehn::mistral::{KvCache, Mistral};
 use foehn::score::passes;
 use foehn::tokens::Sample;
 use serde::Deserialize;
+use serde_json::json;
 
 /// Reads rows {"input_ids": [...]} from stdin; prints log p(next token) for each token but the first, a JSON list a row.
 #[derive(Parser)]
@@ -29,7 +30,7 @@ struct Arguments {
     /// Compute each row token by token, as generating does: on a quantised base with what meets it rounded to eight bits
     #[arg(long)]
     decode: bool,
-    /// Says on stderr how long the computing took
+    /// Says on stderr how long the computing took, and how much memory the process held at most
     #[arg(long)]
     time: bool,
 }
@@ -78,7 +79,9 @@ fn main() -> ExitCode {
             score(&mut waiting)?;
         }
         if arguments.time {
-            eprintln!("{}", serde_json::json!({"seconds": seconds, "rows": rows, "computed_tokens": computed}));
+            let peak = common::peak_rss_mib();
+            let spent = json!({"seconds": seconds, "rows": rows, "computed_tokens": computed, "peak_rss_mib": peak});
+            eprintln!("{spent}");
         }
         Ok(())
     })
