@@ -4,7 +4,9 @@
 """
 
 import json
+import re
 import sys
+import warnings
 from pathlib import Path
 
 import peft
@@ -38,15 +40,19 @@ def made(case):
     config = transformers.AutoConfig.from_pretrained(HERE / "model/gqa")
     with torch.device("meta"):
         base = transformers.AutoModelForCausalLM.from_config(config)
-    try:
-        model = peft.get_peft_model(base, peft.LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **case))
-    except ValueError as error:
-        return {"refused": str(error).split(".")[0]}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            model = peft.get_peft_model(base, peft.LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **case))
+        except ValueError as error:
+            return {"refused": str(error).split(".")[0]}
+    # PEFT passes over an entry that matches nothing, with a warning.
+    unmatched = [key for warning in said for key in re.findall(r"'([^']+)'", str(warning.message).partition("ignored:")[2])]
     layers = {}
     for name, module in model.named_modules():
         if isinstance(module, peft.tuners.lora.LoraLayer):
             layers[name.removeprefix("base_model.model.")] = [module.r["default"], module.scaling["default"]]
-    return {"layers": layers}
+    return {"layers": layers, "unmatched": unmatched}
 
 
 if __name__ == "__main__":
