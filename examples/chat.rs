@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::terminal::{say, show, tell};
+use common::terminal::{say, show, show_on_stderr, tell};
 use foehn::corpus::{Message, Role};
 use foehn::generate::{GenerateConfig, SamplingConfig};
 
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         if let Some(question) = &arguments.prompt {
             return answer(question);
         }
-        tell(format_args!("> "));
+        show_on_stderr(format_args!("> "));
         let (mut input, mut line) = (stdin().lock(), Vec::new());
         while input.read_until(b'\n', &mut line)? > 0 {
             // Whatever is wrong with one line, the conversation stays as it was.
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
             };
             answered.unwrap_or_else(|error| tell!("error: {error:#}"));
             line.clear();
-            tell(format_args!("> "));
+            show_on_stderr(format_args!("> "));
         }
         tell!("");
         Ok(())

@@ -18,7 +18,7 @@ macro_rules! say {
 
 /// As `eprintln!`, but what comes from files cannot steer the terminal, and a closed stderr is no panic.
 macro_rules! tell {
-    ($($text:tt)*) => { $crate::common::terminal::tell(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::common::terminal::show_on_stderr(format_args!("{}\n", format_args!($($text)*))) };
 }
 pub(crate) use {say, tell};
 
@@ -42,7 +42,7 @@ pub fn show_json(value: &impl Serialize, indented: bool) -> serde_json::Result<(
 }
 
 /// Writes to stderr, escaped as [`show`] does.
-pub fn tell(text: Arguments<'_>) {
+pub fn show_on_stderr(text: Arguments<'_>) {
     // Whoever closed stderr wants none of it.
     let _ = write!(stderr(), "{}", printable_text(text));
 }

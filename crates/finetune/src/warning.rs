@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use foehn_files::{printable, printable_text};
+use foehn_files::printable_text;
 
 /// Something that does not stop a run, and that its owner should know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use foehn_files::printable_text;
 use foehn_record::{Message, Role};
 use minijinja::context;
 
@@ -266,6 +267,19 @@ fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> Result<(Vec<
         position = if piece.control.is_some() { Position::AfterControl } else { Position::Within };
     }
     Ok((ids, starts))
+}
+
+/// An engine's error can quote the template and what it was given. Where that could steer a terminal, the error is made
+/// anew with its text escaped and its causes in it.
+fn shown(error: minijinja::Error) -> minijinja::Error {
+    let mut said = error.detail().unwrap_or_default().to_owned();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        said += &format!(": {inner}");
+        cause = inner.source();
+    }
+    let escaped = printable_text(&said).to_string();
+    if escaped == said { error } else { minijinja::Error::new(error.kind(), escaped) }
 }
 
 #[cfg(test)]
