@@ -1,6 +1,6 @@
 //! Why one record cannot be read.
 
-use foehn_files::printable;
+use foehn_files::{printable, printable_json};
 
 /// The reason that a line, an array element or a table row gives no [`Record`](crate::Record).
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ pub enum Fault {
         role: String,
     },
     /// A message's weight is neither 0 nor 1.
-    #[error("message {message} has the weight {found}, expected 0 or 1", found = printable(found))]
+    #[error("message {message} has the weight {found}, expected 0 or 1", found = printable_json(found))]
     Weight {
         /// The message, from 1.
         message: usize,
