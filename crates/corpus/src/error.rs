@@ -38,7 +38,9 @@ pub enum Error {
     },
     /// No reader is known for the file's extension.
     #[error(
-        "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet, the first four also with .gz or .zst", extension = printable(extension))]
+        "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet, the first four also with .gz or .zst",
+        extension = printable(extension)
+    )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -76,7 +78,10 @@ pub enum Error {
         format: &'static str,
     },
     /// A table has no column pair that makes a conversation.
-    #[error("{path} has the columns {found}: name them prompt and completion, instruction and output, or text", found = printable(found))]
+    #[error(
+        "{path} has the columns {found}: name them prompt and completion, instruction and output, or text",
+        found = printable(found)
+    )]
     Columns {
         /// The file.
         path: PathBuf,
@@ -131,7 +136,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// A record that should be put back was not read.
-    #[error("no readable record is called `{id}`, so it cannot be kept: take the id from the report", id = printable(id))]
+    #[error(
+        "no readable record is called `{id}`, so it cannot be kept: take the id from the report",
+        id = printable(id)
+    )]
     Keep {
         /// The name asked for.
         id: String,
@@ -145,7 +153,11 @@ pub enum Error {
         source: Box<toml::de::Error>,
     },
     /// A pipeline file names a pass that nobody knows.
-    #[error("{path}, line {line}: no pass is called `{name}`: use one of {known}", name = printable(name), known = printable(known))]
+    #[error(
+        "{path}, line {line}: no pass is called `{name}`: use one of {known}",
+        name = printable(name),
+        known = printable(known)
+    )]
     UnknownPass {
         /// The file.
         path: PathBuf,
@@ -170,7 +182,10 @@ pub enum Error {
     },
     /// A pipeline file puts a pass over single records after one over the set.
     #[error(
-        "{path}, line {line}: `{pass}` looks at single records and stands after `{after}`, which compares them: put it before", pass = printable(pass), after = printable(after))]
+        "{path}, line {line}: `{pass}` looks at single records and stands after `{after}`, which compares them: put it before",
+        pass = printable(pass),
+        after = printable(after)
+    )]
     PassOrder {
         /// The file.
         path: PathBuf,
@@ -193,7 +208,9 @@ pub enum Error {
     },
     /// A pass limits tokens, and nobody counts them.
     #[error(
-        "the pass `{pass}` limits tokens and nobody counts them: give the pipeline a tokenizer, or take the limit out", pass = printable(pass))]
+        "the pass `{pass}` limits tokens and nobody counts them: give the pipeline a tokenizer, or take the limit out",
+        pass = printable(pass)
+    )]
     NoTokenCounter {
         /// The pass.
         pass: String,
@@ -215,7 +232,11 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A lexicon's entry could never match a word of a text.
-    #[error("`{word}` in the class {class} of the lexicon is not a single word of letters", word = printable(word), class = printable(class))]
+    #[error(
+        "`{word}` in the class {class} of the lexicon is not a single word of letters",
+        word = printable(word),
+        class = printable(class)
+    )]
     LexiconWord {
         /// The class.
         class: String,
@@ -223,7 +244,12 @@ pub enum Error {
         word: String,
     },
     /// A lexicon puts one word into two classes.
-    #[error("`{word}` is in the classes {first} and {second} of the lexicon: keep it in one", word = printable(word), first = printable(first), second = printable(second))]
+    #[error(
+        "`{word}` is in the classes {first} and {second} of the lexicon: keep it in one",
+        word = printable(word),
+        first = printable(first),
+        second = printable(second)
+    )]
     LexiconOverlap {
         /// The word.
         word: String,

@@ -188,7 +188,10 @@ fn a_name_in_a_file_cannot_steer_a_terminal() {
     bench.write("x.csv", format!("\"{STEERING}\",other\na,b\n"));
     assert_printable(&read(&bench.path("x.csv")).err().expect("no known columns").to_string());
 
-    let message = |role: &str, weight: &str| json!({"messages": [{"role": role, "content": "x", "weight": weight}, {"role": "assistant", "content": "y"}]});
+    let message = |role: &str, weight: &str| {
+        let first = json!({"role": role, "content": "x", "weight": weight});
+        json!({"messages": [first, {"role": "assistant", "content": "y"}]})
+    };
     let records = [
         message(STEERING, "1"),
         message("user", STEERING),

@@ -36,7 +36,12 @@ pub enum Error {
         source: Box<toml::de::Error>,
     },
     /// A field of the suite can't be used.
-    #[error("{}: `{field}` is {found}, expected {expected}", path.display(), found = printable(found), expected = printable(expected))]
+    #[error(
+        "{}: `{field}` is {found}, expected {expected}",
+        path.display(),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     SuiteField {
         /// The suite file.
         path: PathBuf,
@@ -58,7 +63,13 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A field of a probe can't be used.
-    #[error("{}:{line}: probe `{id}` has `{field}` = `{found}`, expected {expected}", path.display(), id = printable(id), found = printable(found), expected = printable(expected))]
+    #[error(
+        "{}:{line}: probe `{id}` has `{field}` = `{found}`, expected {expected}",
+        path.display(),
+        id = printable(id),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     ProbeField {
         /// The file.
         path: PathBuf,
@@ -74,7 +85,12 @@ pub enum Error {
         expected: String,
     },
     /// A probe file is not the one that the suite was frozen with.
-    #[error("{} has changed since the suite was frozen: its sha256 is {found}, the suite says {expected}; figures over different probes can't be compared", path.display(), found = printable(found), expected = printable(expected))]
+    #[error(
+        "{} has changed since the suite was frozen: its sha256 is {found}, the suite says {expected}; figures over different probes can't be compared",
+        path.display(),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     NotFrozen {
         /// The file.
         path: PathBuf,
@@ -84,7 +100,11 @@ pub enum Error {
         found: String,
     },
     /// A training record gives a probe away.
-    #[error("probe `{probe}` is in the training record `{record}` ({how}): take the record out of the training data", probe = printable(probe), record = printable(record))]
+    #[error(
+        "probe `{probe}` is in the training record `{record}` ({how}): take the record out of the training data",
+        probe = printable(probe),
+        record = printable(record)
+    )]
     Leak {
         /// The probe or scene.
         probe: String,
@@ -113,7 +133,10 @@ pub enum Error {
     },
     /// The model gives a label no likelihood that is a number.
     #[error(
-        "the log-probability of a token of `{label}` after `{question}` is {value}: the weights or the adapter are broken", label = printable(label), question = printable(question))]
+        "the log-probability of a token of `{label}` after `{question}` is {value}: the weights or the adapter are broken",
+        label = printable(label),
+        question = printable(question)
+    )]
     NonFiniteScore {
         /// The label.
         label: String,
@@ -123,7 +146,11 @@ pub enum Error {
         value: f64,
     },
     /// Two runs are not over the same items, so they can't be compared.
-    #[error("the runs `{first}` and `{second}` are not over the same items ({what})", first = printable(first), second = printable(second))]
+    #[error(
+        "the runs `{first}` and `{second}` are not over the same items ({what})",
+        first = printable(first),
+        second = printable(second)
+    )]
     DifferentItems {
         /// The first run's name.
         first: String,

@@ -8,7 +8,7 @@
 //!
 //! [`read()`] reads a file within a limit, whatever the file says of its size.
 //!
-//! [`printable`] shows a name out of a file so that it cannot steer a terminal.
+//! [`printable()`] shows a name out of a file so that it cannot steer a terminal.
 //!
 //! [`check_outputs`] refuses an output that is also an input or another output, however the paths are spelled.
 //!

@@ -2,10 +2,10 @@
 
 use std::fmt::{Display, Formatter, Result, Write};
 
-/// A name or a text out of a file, as it can be shown; made by [`printable`], [`printable_text`] and [`printable_json`].
+/// A name or a text out of a file, as it can be shown; made by [`printable()`], [`printable_text`] and [`printable_json`].
 ///
-/// Escaped are control characters (also those of C1), line and paragraph separators, and characters that turn the direction
-/// of text around: sent to a terminal, they move its cursor, hide lines, or make a name look like another. All else stays.
+/// Escaped are control characters (also those of C1), line and paragraph separators, and characters that turn the
+/// direction of text around: they move a terminal's cursor, hide lines, or make a name look like another. All else stays.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<T> {
     shown: T,
@@ -30,8 +30,9 @@ pub fn printable<T: Display>(name: T) -> Printable<T> {
     Printable { shown: name, form: Form::Name }
 }
 
-/// A text of several lines: as [`printable`], but line feeds and tabs stay. A program that prints an error with its sources
-/// prints it through this, because parsers quote what they were given.
+/// A text of several lines: as [`printable()`], but line feeds and tabs stay.
+///
+/// A program that prints an error with its sources prints it through this, because parsers quote what they were given.
 pub fn printable_text<T: Display>(text: T) -> Printable<T> {
     Printable { shown: text, form: Form::Text }
 }

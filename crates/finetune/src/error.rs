@@ -44,7 +44,9 @@ pub enum Error {
     },
     /// The last trained token of a turn is not one that generation stops on: the model would never learn to stop.
     #[error(
-        "record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token", record = printable(record))]
+        "record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token",
+        record = printable(record)
+    )]
     StopTokenUntrained {
         /// The record's id or number.
         record: String,
@@ -55,7 +57,9 @@ pub enum Error {
     },
     /// A token id has no row in the embedding.
     #[error(
-        "record {record} has token id {id}, the model's vocabulary ends at {vocab_size}: the tokenizer does not belong to this model", record = printable(record))]
+        "record {record} has token id {id}, the model's vocabulary ends at {vocab_size}: the tokenizer does not belong to this model",
+        record = printable(record)
+    )]
     TokenOutOfVocabulary {
         /// The record's id or number.
         record: String,
@@ -65,7 +69,11 @@ pub enum Error {
         vocab_size: usize,
     },
     /// The loss or a gradient became infinite or NaN.
-    #[error("the {what} of step {step} is {value}; samples {samples:?}; {advice}", advice = advice(last_checkpoint), what = printable(what))]
+    #[error(
+        "the {what} of step {step} is {value}; samples {samples:?}; {advice}",
+        advice = advice(last_checkpoint),
+        what = printable(what)
+    )]
     NotFinite {
         /// `loss`, `gradient norm`, `validation loss`, or the parameter or moment.
         what: String,
@@ -80,7 +88,11 @@ pub enum Error {
     },
     /// A run is to go on from a checkpoint of another run.
     #[error(
-        "the checkpoint {path} was made with `{key}` {old}, this run has {new}; go on with the former, or begin anew in another folder", key = printable(key), old = printable(old), new = printable(new))]
+        "the checkpoint {path} was made with `{key}` {old}, this run has {new}; go on with the former, or begin anew in another folder",
+        key = printable(key),
+        old = printable(old),
+        new = printable(new)
+    )]
     ResumeMismatch {
         /// The checkpoint.
         path: PathBuf,
@@ -105,7 +117,11 @@ pub enum Error {
     },
     /// The adapter that training is to start from is not one that the settings of `lora` describe.
     #[error(
-        "the adapter {path} has {what} {found}, the setting `lora` says {expected}; leave `lora` out to take the adapter's", what = printable(what), found = printable(found), expected = printable(expected))]
+        "the adapter {path} has {what} {found}, the setting `lora` says {expected}; leave `lora` out to take the adapter's",
+        what = printable(what),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     InitAdapter {
         /// The adapter's folder.
         path: PathBuf,

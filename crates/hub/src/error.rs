@@ -32,7 +32,10 @@ pub enum Error {
         advice: String,
     },
     /// Not a path that exists, not a short name, not of a repository's form.
-    #[error("{name:?} is no file or folder here, no org/name of the Hugging Face hub, and none of: {}", known.join(", "))]
+    #[error(
+        "{name:?} is no file or folder here, no org/name of the Hugging Face hub, and none of: {}",
+        known.join(", ")
+    )]
     UnknownName {
         /// The name that was asked for.
         name: String,
@@ -86,7 +89,12 @@ pub enum Error {
         found: u64,
     },
     /// A file with other contents than it has to have.
-    #[error("{file} has the SHA-256 {found} instead of {expected}", file = printable(file), found = printable(found), expected = printable(expected))]
+    #[error(
+        "{file} has the SHA-256 {found} instead of {expected}",
+        file = printable(file),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     Checksum {
         /// The file.
         file: String,
@@ -106,7 +114,11 @@ pub enum Error {
         source: io::Error,
     },
     /// A download that broke off.
-    #[error("the download of {file} broke off after {done} bytes: {source}", file = printable(file), source = printable(source))]
+    #[error(
+        "the download of {file} broke off after {done} bytes: {source}",
+        file = printable(file),
+        source = printable(source)
+    )]
     BrokenOff {
         /// The file.
         file: String,
@@ -125,7 +137,9 @@ pub enum Error {
     },
     /// The server wants to know who asks.
     #[error(
-        "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account", url = printable(url))]
+        "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account",
+        url = printable(url)
+    )]
     AccessDenied {
         /// What was asked for.
         url: String,
@@ -164,7 +178,12 @@ pub enum Error {
     #[error("neither python3 nor python can be run")]
     NoPython,
     /// Pip failed.
-    #[error("`{command}` failed ({status}): {output}", command = printable(command), status = printable(status), output = printable_text(output))]
+    #[error(
+        "`{command}` failed ({status}): {output}",
+        command = printable(command),
+        status = printable(status),
+        output = printable_text(output)
+    )]
     Pip {
         /// The command line.
         command: String,

@@ -34,7 +34,12 @@ pub enum Error {
         source: foehn_weights::Error,
     },
     /// `adapter_config.json` asks for something that is not computed here.
-    #[error("{path} has `{}` = {}, which is not supported; expected {expected}", printable(field), printable(found), expected = printable(expected))]
+    #[error(
+        "{path} has `{}` = {}, which is not supported; expected {expected}",
+        printable(field),
+        printable(found),
+        expected = printable(expected)
+    )]
     Unsupported {
         /// The config file.
         path: PathBuf,
@@ -131,7 +136,9 @@ pub enum Error {
     },
     /// A rank is larger than both sides of the matrix.
     #[error(
-        "the rank for `{module}` is {found}, but its matrix has no side of more than {limit}: choose a smaller one", module = printable(module))]
+        "the rank for `{module}` is {found}, but its matrix has no side of more than {limit}: choose a smaller one",
+        module = printable(module)
+    )]
     Rank {
         /// The layer.
         module: String,

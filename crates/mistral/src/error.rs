@@ -14,7 +14,12 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A field of the config is absent or has a value that this implementation does not compute.
-    #[error("the model's config has `{field}` = {found}, expected {expected}", field = printable(field), found = printable(found), expected = printable(expected))]
+    #[error(
+        "the model's config has `{field}` = {found}, expected {expected}",
+        field = printable(field),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     ConfigField {
         /// The field's name in `config.json` or in the GGUF's metadata.
         field: String,
@@ -34,7 +39,11 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// The checkpoint has tensors that the network has no place for: it belongs to another architecture.
-    #[error("the checkpoint has {} tensors that this network does not use, which would change what it computes: {}", names.len(), some_of(names))]
+    #[error(
+        "the checkpoint has {} tensors that this network does not use, which would change what it computes: {}",
+        names.len(),
+        some_of(names)
+    )]
     UnusedTensors {
         /// Their names in the file.
         names: Vec<String>,

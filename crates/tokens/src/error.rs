@@ -86,7 +86,12 @@ pub enum Error {
         reason: String,
     },
     /// A tokenizer asks for something that Foehn does not do.
-    #[error("{}: {place} is {found}, which is not supported (supported: {supported})", path.display(), place = printable(place), found = printable(found))]
+    #[error(
+        "{}: {place} is {found}, which is not supported (supported: {supported})",
+        path.display(),
+        place = printable(place),
+        found = printable(found)
+    )]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -204,7 +209,11 @@ pub enum Error {
         index: usize,
     },
     /// A template is used with another tokenizer than the one that it was made for.
-    #[error("the template was made for tokenizer {expected}, not {found}: make it anew for this one", expected = printable(expected), found = printable(found))]
+    #[error(
+        "the template was made for tokenizer {expected}, not {found}: make it anew for this one",
+        expected = printable(expected),
+        found = printable(found)
+    )]
     WrongTokenizer {
         /// The fingerprint of the one that it was made for.
         expected: String,

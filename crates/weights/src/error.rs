@@ -54,7 +54,10 @@ pub enum Error {
         value: f32,
     },
     /// An element of a tensor to be saved is infinite or not a number, or becomes infinite in the type that is written.
-    #[error("element {index} of tensor {name:?} is {value}, which is no finite {dtype}: {} is not written", path.display())]
+    #[error(
+        "element {index} of tensor {name:?} is {value}, which is no finite {dtype}: {} is not written",
+        path.display()
+    )]
     Unsaveable {
         /// The file to be written.
         path: PathBuf,
@@ -96,7 +99,10 @@ pub enum Error {
         available: u64,
     },
     /// A safetensors header longer than the format allows.
-    #[error("the header of {} claims {found} bytes, more than the format's {limit}: not a safetensors file", path.display())]
+    #[error(
+        "the header of {} claims {found} bytes, more than the format's {limit}: not a safetensors file",
+        path.display()
+    )]
     HeaderTooLarge {
         /// The file.
         path: PathBuf,
@@ -154,7 +160,10 @@ pub enum Error {
         shape: Vec<u64>,
     },
     /// A row that isn't a whole number of blocks.
-    #[error("tensor {name:?} of {}: {elements} elements are no whole number of {dtype} blocks of {block}", path.display())]
+    #[error(
+        "tensor {name:?} of {}: {elements} elements are no whole number of {dtype} blocks of {block}",
+        path.display()
+    )]
     BlockSize {
         /// The file.
         path: PathBuf,
@@ -294,7 +303,11 @@ pub enum Error {
         source: std::str::Utf8Error,
     },
     /// A metadata value of another type than the one asked for.
-    #[error("the metadata {key:?} of {} is {found} where {expected} is needed", path.display(), found = printable(found))]
+    #[error(
+        "the metadata {key:?} of {} is {found} where {expected} is needed",
+        path.display(),
+        found = printable(found)
+    )]
     MetadataType {
         /// The file.
         path: PathBuf,

@@ -37,7 +37,10 @@ pub enum Fault {
         found: &'static str,
     },
     /// No known set of keys makes a conversation of the object.
-    #[error("no messages, conversations, instruction and output, prompt and completion, or text among the keys {keys}", keys = printable(keys))]
+    #[error(
+        "no messages, conversations, instruction and output, prompt and completion, or text among the keys {keys}",
+        keys = printable(keys)
+    )]
     UnknownShape {
         /// The keys found, joined by commas.
         keys: String,
