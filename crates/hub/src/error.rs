@@ -222,3 +222,33 @@ fn suggest(gguf: &[String]) -> String {
         files => format!("; add one of its GGUF files to the name: {}", printable(files.join(", "))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_an_index_or_a_server_cannot_steer_a_terminal() {
+        let name = "a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b".to_owned();
+        let (path, place) = (PathBuf::from("m"), name.clone());
+        let source = serde_json::from_str::<u8>("x").expect_err("no number");
+        let inner = Error::Incomplete { path: path.clone(), missing: name.clone() };
+        let errors = [
+            Error::Json { place, source },
+            Error::Length { file: name.clone(), expected: 1, found: 2 },
+            Error::NoWeights { repo: "org/name".into(), gguf: vec![name.clone()] },
+            Error::Pip { command: "pip".into(), status: "1".into(), output: name.clone() },
+            Error::SeveralModels { path, found: vec![name.clone()] },
+            Error::Unavailable {
+                name: name.clone(),
+                tried: vec![Attempt { source: "here".into(), reason: inner }],
+                advice: String::new(),
+            },
+        ];
+        for error in errors {
+            let said = error.to_string();
+            let steers = said.chars().find(|&c| (c.is_control() && c != '\n') || c == '\u{202e}');
+            assert!(steers.is_none() && said.contains(r"a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b"), "{said:?}");
+        }
+    }
+}
