@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::terminal::{say, show};
+use common::terminal::{say, show, show_on_stderr, tell};
 use foehn::corpus::{Message, Role};
 use foehn::generate::{GenerateConfig, SamplingConfig, SessionConfig};
 
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         if let Some(question) = &arguments.prompt {
             return answer(question);
         }
-        eprint!("> ");
+        show_on_stderr(format_args!("> "));
         let (mut input, mut line) = (stdin().lock(), Vec::new());
         while input.read_until(b'\n', &mut line)? > 0 {
             // Whatever is wrong with one line, the conversation stays as it was.
@@ -98,11 +98,11 @@ fn main() -> ExitCode {
                 Ok(text) => answer(text.trim_end_matches(['\r', '\n'])),
                 Err(error) => Err(anyhow::Error::new(error).context("this line is not UTF-8")),
             };
-            answered.unwrap_or_else(|error| eprintln!("error: {error:#}"));
+            answered.unwrap_or_else(|error| tell!("error: {error:#}"));
             line.clear();
-            eprint!("> ");
+            show_on_stderr(format_args!("> "));
         }
-        eprintln!();
+        tell!("");
         Ok(())
     })
 }

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::terminal::say;
+use common::terminal::{say, show_json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -149,7 +149,7 @@ impl Arguments {
         json.as_deref().map(|path| report.save(path)).transpose()?;
         page.as_deref().map(|path| report.save_page(path)).transpose()?;
         if self.json {
-            say!("{}", serde_json::to_string_pretty(report)?);
+            show_json(report, true)?;
             return Ok(());
         }
         say!("{report}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::terminal::say;
+use common::terminal::{say, show_json};
 use foehn::corpus::read_clean;
 use foehn::evaluate::{EvaluateConfig, Report, Suite, check_disjoint};
 
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
             report.save(path)?;
         }
         match arguments.json {
-            true => say!("{}", serde_json::to_string_pretty(&report)?),
+            true => show_json(&report, true)?,
             false => say!("{report}"),
         }
         Ok(())

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use common::terminal::say;
+use common::terminal::{show_json, tell};
 use foehn::mistral::{KvCache, Mistral};
 use foehn::score::passes;
 use foehn::tokens::Sample;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             computed += size;
             waiting.clear();
             for row in log_probs {
-                say!("{}", serde_json::to_string(&row)?);
+                show_json(&row, false)?;
             }
             Ok(())
         };

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Parser;
-use common::terminal::say;
+use common::terminal::{say, show_json};
 use foehn::corpus::{NearDuplicates, read_clean, split_proven, write_clean};
 use foehn::files::check_outputs;
 
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         write_clean(validation, &split.validation)?;
         let proof = &split.report;
         if arguments.json {
-            say!("{}", serde_json::to_string_pretty(proof)?);
+            show_json(proof, true)?;
             return Ok(());
         }
         for (path, records, groups) in

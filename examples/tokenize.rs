@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use common::terminal::say;
+use common::terminal::show_json;
 use foehn::corpus::read_clean;
 use foehn::tokens::{Sample, Tokenizer};
 use serde_json::json;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
                 .sample(&tokenizer, &record.messages)
                 .with_context(|| format!("{}, record {name}", arguments.data.display()))?;
             if arguments.json {
-                say!("{}", as_json(&sample, &tokenizer));
+                show_json(&as_json(&sample, &tokenizer), false)?;
             } else {
                 common::print_marked(&name, record, &sample, &tokenizer);
             }

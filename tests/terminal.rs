@@ -191,3 +191,104 @@ fn a_pad_token_without_an_embedding_is_fine() {
     let mut chat = example("chat");
     stdout_of(chat.arg("--model").arg(&scene.model).args(["--max-new-tokens", "1", "--prompt", "Which sense?"]));
 }
+
+/// ESC, BEL, CR, CSI as one character, and a right-to-left override.
+const STEERING: &str = "a\u{1b}[2J\u{7}\r\u{9b}1m\u{202e}b";
+
+#[track_caller]
+fn assert_steers_nothing(text: &str) {
+    let turns = |c: char| matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let found = text.chars().find(|&c| (c.is_control() && !matches!(c, '\n' | '\t')) || turns(c));
+    assert_eq!(found, None, "{text:?}");
+}
+
+/// What a command writes to stdout and to stderr.
+#[track_caller]
+fn said_by(command: &mut Command, status: i32) -> [String; 2] {
+    let output = run(command);
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {said:?}");
+    said.iter().for_each(|text| assert_steers_nothing(text));
+    said
+}
+
+/// The scene's records with names and texts that steer a terminal, and lines that cannot be read for such a name.
+fn steering_data(scene: &Scene) {
+    let lines = fs::read_to_string(&scene.data).unwrap();
+    let mut data = String::new();
+    for (number, line) in lines.lines().filter(|line| line.starts_with('{')).enumerate() {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        (record["id"], record["task"]) = (format!("{STEERING}{number}").into(), STEERING.into());
+        record[STEERING] = STEERING.into();
+        data += &format!("{record}\n");
+    }
+    let role = serde_json::json!({"messages": [{"role": STEERING, "content": "x"}]});
+    data += &format!("{role}\n{}\nnot json {STEERING}\n", serde_json::json!({STEERING: STEERING}));
+    fs::write(&scene.data, data).unwrap();
+}
+
+#[test]
+fn what_files_say_does_not_steer_the_terminal() {
+    let scene = Scene::new();
+    steering_data(&scene);
+    let (out, page, account) = (scene.path("clean.jsonl"), scene.path("clean.html"), scene.path("account.json"));
+    let clean = || {
+        let mut command = example("clean");
+        command.arg(&scene.data).arg("--out").arg(&out).arg("--html").arg(&page).arg("--report").arg(&account);
+        command
+    };
+    said_by(&mut clean(), 0);
+    let [json, _] = said_by(clean().arg("--json"), 0);
+    let written = fs::read_to_string(&account).unwrap();
+    assert_steers_nothing(&written);
+    assert_steers_nothing(&fs::read_to_string(&page).unwrap());
+    let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(parsed(&json), parsed(&written));
+    assert!(json.contains(r"\u001b[2J") && json.contains(r"\u009b1m\u202e"), "{json}");
+
+    let pipeline = scene.path("pipeline.toml");
+    fs::write(&pipeline, "[[pass]]\nname = \"a\\u001b[2J\\u0007\\r\\u009b1m\\u202eb\"\n").unwrap();
+    let [_, refused] = said_by(clean().arg("--pipeline").arg(&pipeline), 1);
+    assert!(refused.contains(r"no pass is called `a\u{1b}[2J\u{7}\r\u{9b}1m\u{202e}b`"), "{refused}");
+
+    // Not cleaned: its texts are shown as they are.
+    let raw = scene.path("raw.jsonl");
+    let pair = serde_json::json!({"id": STEERING, "prompt": STEERING, "completion": STEERING});
+    fs::write(&raw, format!("{pair}\n")).unwrap();
+    let tokenize = || {
+        let mut command = example("tokenize");
+        command.arg("--model").arg(&scene.model).arg("--data").arg(&raw);
+        command
+    };
+    let [marked, _] = said_by(&mut tokenize(), 0);
+    assert!(marked.contains(r"\u{1b}") && marked.contains(r"\u{7}"), "{marked}");
+    let [rows, _] = said_by(tokenize().arg("--json"), 0);
+    assert!(parsed(&rows)["text"].as_str().unwrap().contains('\u{1b}'), "{rows}");
+}
+
+#[test]
+fn what_a_run_says_does_not_steer_the_terminal() {
+    let scene = Scene::new();
+    steering_data(&scene);
+    said_by(scene.finetune("run").args(["--max-steps", "2"]), 0);
+    let chat = || {
+        let mut command = example("chat");
+        command.arg("--model").arg(&scene.model).arg("--adapter").arg(scene.path("run/adapter"));
+        command.args(["--max-new-tokens", "32", "--temperature", "2", "--prompt", STEERING]);
+        command
+    };
+    said_by(&mut chat(), 0);
+
+    // What a template, a recipe and an adapter say is shown in errors.
+    let shown = |said: [String; 2]| assert!(said[1].contains("[2J"), "{said:?}");
+    let recipe = scene.path("key.toml");
+    fs::write(&recipe, r#""a\u001b[2J\u009b" = 1"#).unwrap();
+    shown(said_by(example("finetune").arg("--config").arg(recipe), 1));
+    let config = scene.path("run/adapter/adapter_config.json");
+    let mut changed: serde_json::Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    changed["bias"] = STEERING.into();
+    fs::write(&config, changed.to_string()).unwrap();
+    shown(said_by(&mut chat(), 1));
+    fs::write(scene.model.join("chat_template.jinja"), format!("{{{{ raise_exception('{STEERING}') }}}}")).unwrap();
+    shown(said_by(&mut scene.finetune("refused"), 1));
+}

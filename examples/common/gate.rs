@@ -53,7 +53,9 @@ impl Gate {
     /// Says what went through, and fails where not all of it could be trained on.
     pub fn verdict(&self) -> Result<()> {
         let Self { records, tokens, trained, longest, .. } = self;
-        eprintln!("checked {records} records: {tokens} tokens, {trained} of them trained, the longest {longest}");
+        super::terminal::tell!(
+            "checked {records} records: {tokens} tokens, {trained} of them trained, the longest {longest}"
+        );
         if self.faulty > 0 {
             let more = self.faulty - self.faults.len();
             let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };

@@ -9,12 +9,13 @@ use std::io::{IsTerminal, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::terminal::say;
+use self::terminal::{say, show_as_is, tell};
 use anyhow::{Context, Result};
 use clap::Args;
 use foehn::burn::tensor::Device;
 use foehn::corpus::Record;
 use foehn::evaluate::{EvaluateConfig, Run, Subject, Suite};
+use foehn::files::{printable, printable_text};
 use foehn::hub::Progress;
 use foehn::mistral::{Base, Mistral, MistralConfig};
 use foehn::tokens::{Sample, Tokenizer};
@@ -105,12 +106,12 @@ pub fn random_ids(vocab_size: usize) -> impl FnMut() -> u32 {
 pub fn show_fetch() -> impl FnMut(Progress<'_>) {
     let mut bar: Option<ProgressBar> = None;
     move |event| match event {
-        Progress::Trying { source } => eprintln!("fetching the model from {source}"),
-        Progress::Failed { source, reason } => eprintln!("  {source}: {reason}"),
-        Progress::Waiting { folder } => eprintln!("waiting for another process that fetches into {}", folder.display()),
+        Progress::Trying { source } => tell!("fetching the model from {source}"),
+        Progress::Failed { source, reason } => tell!("  {source}: {reason}"),
+        Progress::Waiting { folder } => tell!("waiting for another process that fetches into {}", folder.display()),
         Progress::Bytes { file, done, total } => {
             let bar = bar.get_or_insert_with(|| progress("fetching", total.unwrap_or(0)));
-            bar.set_message(file.to_owned());
+            bar.set_message(printable(file).to_string());
             bar.set_position(done);
             if Some(done) == total {
                 bar.finish_and_clear();
@@ -128,7 +129,7 @@ pub fn show_loading() -> impl FnMut(Loading<'_>) {
         Loading::Files(event) => fetch(event),
         Loading::Weights { done, total } => weights(done, total),
         Loading::Hash { done, total } => hash(mib(done), mib(total)),
-        Loading::Adapter(note) => eprintln!("note: {note}"),
+        Loading::Adapter(note) => tell!("note: {note}"),
         _ => {}
     }
 }
@@ -151,14 +152,14 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), target);
     let style = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {pos}/{len} {msg} (ETA {eta})");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-    bar.set_prefix(what.to_owned());
+    bar.set_prefix(printable(what).to_string());
     bar
 }
 
 /// Measures a model with its attached adapter, under a progress bar.
 pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Run> {
     let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template };
-    eprintln!("asking the model ({name}): {} sentences, {} scenes", suite.probes().len(), suite.scenes().len());
+    tell!("asking the model ({name}): {} sentences, {} scenes", suite.probes().len(), suite.scenes().len());
     let bar = progress(name, 0);
     let run = foehn::evaluate::evaluate(name, subject, suite, config, &mut |done, total| {
         bar.set_length(total as u64);
@@ -175,10 +176,10 @@ pub fn print_marked(name: &str, record: &Record, sample: &Sample, tokenizer: &To
     let (on, off) = if stdout().is_terminal() { ("\x1b[7m", "\x1b[0m") } else { ("[", "]") };
     let mut line = String::new();
     for (&id, &trained) in sample.input_ids().iter().zip(sample.loss_mask()) {
-        let text = tokenizer.decode(&[id], false);
+        let text = printable_text(tokenizer.decode(&[id], false)).to_string();
         line += &if trained { format!("{on}{text}{off}") } else { text };
     }
-    say!("{line}\n  ids {:?}\n", sample.input_ids());
+    show_as_is(format_args!("{line}\n  ids {:?}\n\n", sample.input_ids()));
 }
 
 /// A text in lines of up to 100 columns, the later ones indented by `indent`.
@@ -203,11 +204,11 @@ pub fn run(main: impl FnOnce() -> Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<terminal::Stopped>() {
             Some(stopped) => {
-                eprintln!("{stopped}");
+                tell!("{stopped}");
                 ExitCode::from(stopped.status)
             }
             None => {
-                eprintln!("error: {error:#}");
+                tell!("error: {error:#}");
                 ExitCode::FAILURE
             }
         },

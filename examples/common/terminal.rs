@@ -1,18 +1,26 @@
 //! What an example writes for a person or a pipe, and the signals by which a person ends it.
 
 use std::fmt::Arguments;
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, Write, stderr, stdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use foehn::files::{printable_json, printable_text};
+use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// As `println!`, but a reader that has gone away ends the example quietly; a training run goes on without its output.
+/// As `println!`, but what comes from files cannot steer the terminal, and a reader that has gone away ends the example
+/// quietly; a training run goes on without its output.
 macro_rules! say {
     ($($text:tt)*) => { $crate::common::terminal::show(format_args!("{}\n", format_args!($($text)*))) };
 }
-pub(crate) use say;
+
+/// As `eprintln!`, but what comes from files cannot steer the terminal, and a closed stderr is no panic.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::common::terminal::show_on_stderr(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use {say, tell};
 
 static GOES_ON: AtomicBool = AtomicBool::new(false);
 
@@ -21,15 +29,33 @@ pub fn go_on_without_reader() {
     GOES_ON.store(true, Ordering::Relaxed);
 }
 
-/// Writes to stdout at once.
+/// Writes to stdout at once. Escaped is what would steer a terminal, but for line feeds and tabs.
 pub fn show(text: Arguments<'_>) {
+    show_as_is(format_args!("{}", printable_text(text)));
+}
+
+/// Writes a value as JSON to stdout, on one line or indented.
+pub fn show_json(value: &impl Serialize, indented: bool) -> serde_json::Result<()> {
+    let json = if indented { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }?;
+    show_as_is(format_args!("{}\n", printable_json(json)));
+    Ok(())
+}
+
+/// Writes to stderr, escaped as [`show`] does.
+pub fn show_on_stderr(text: Arguments<'_>) {
+    // Whoever closed stderr wants none of it.
+    let _ = write!(stderr(), "{}", printable_text(text));
+}
+
+/// Writes to stdout at once, without escaping.
+pub fn show_as_is(text: Arguments<'_>) {
     let mut out = stdout().lock();
     let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
     if GOES_ON.load(Ordering::Relaxed) {
         return;
     }
     if error.kind() != ErrorKind::BrokenPipe {
-        eprintln!("error: cannot write to stdout: {error}");
+        tell!("error: cannot write to stdout: {error}");
         std::process::exit(1);
     }
     std::process::exit(0);

@@ -1,6 +1,6 @@
 //! What a person sees of a training run.
 
-use super::terminal::{Interrupt, Stopped, say};
+use super::terminal::{Interrupt, Stopped, say, tell};
 use std::ops::ControlFlow;
 
 use foehn::finetune::Event;
@@ -54,7 +54,7 @@ impl TrainingProgress {
                 self.line(metrics.step, &format!("validation loss {:.4}", metrics.validation_loss));
             }
             Event::StoppedEarly { step } => self.line(step, "stopped early: the validation loss has not improved"),
-            Event::Warning(warning) => self.bar.suspend(|| eprintln!("warning: {warning}")),
+            Event::Warning(warning) => self.bar.suspend(|| tell!("warning: {warning}")),
             Event::Checkpointed(_) => {}
         }
         if self.interrupt.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

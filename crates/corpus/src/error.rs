@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use foehn_files::printable;
+
 use crate::read::Fault;
 
 /// The crate's result.
@@ -36,7 +38,8 @@ pub enum Error {
     },
     /// No reader is known for the file's extension.
     #[error(
-        "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet, the first four also with .gz or .zst"
+        "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet, the first four also with .gz or .zst",
+        extension = printable(extension)
     )]
     UnknownFormat {
         /// The file.
@@ -75,7 +78,10 @@ pub enum Error {
         format: &'static str,
     },
     /// A table has no column pair that makes a conversation.
-    #[error("{path} has the columns {found}: name them prompt and completion, instruction and output, or text")]
+    #[error(
+        "{path} has the columns {found}: name them prompt and completion, instruction and output, or text",
+        found = printable(found)
+    )]
     Columns {
         /// The file.
         path: PathBuf,
@@ -130,7 +136,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// A record that should be put back was not read.
-    #[error("no readable record is called `{id}`, so it cannot be kept: take the id from the report")]
+    #[error(
+        "no readable record is called `{id}`, so it cannot be kept: take the id from the report",
+        id = printable(id)
+    )]
     Keep {
         /// The name asked for.
         id: String,
@@ -144,7 +153,11 @@ pub enum Error {
         source: Box<toml::de::Error>,
     },
     /// A pipeline file names a pass that nobody knows.
-    #[error("{path}, line {line}: no pass is called `{name}`: use one of {known}")]
+    #[error(
+        "{path}, line {line}: no pass is called `{name}`: use one of {known}",
+        name = printable(name),
+        known = printable(known)
+    )]
     UnknownPass {
         /// The file.
         path: PathBuf,
@@ -156,7 +169,7 @@ pub enum Error {
         known: String,
     },
     /// A pass in a pipeline file has a setting that it does not know, or lacks one.
-    #[error("{path}, line {line}: the settings of `{pass}` cannot be used")]
+    #[error("{path}, line {line}: the settings of `{pass}` cannot be used", pass = printable(pass))]
     PassSettings {
         /// The file.
         path: PathBuf,
@@ -169,7 +182,9 @@ pub enum Error {
     },
     /// A pipeline file puts a pass over single records after one over the set.
     #[error(
-        "{path}, line {line}: `{pass}` looks at single records and stands after `{after}`, which compares them: put it before"
+        "{path}, line {line}: `{pass}` looks at single records and stands after `{after}`, which compares them: put it before",
+        pass = printable(pass),
+        after = printable(after)
     )]
     PassOrder {
         /// The file.
@@ -182,7 +197,7 @@ pub enum Error {
         after: String,
     },
     /// A pipeline file sets a verdict for a pass that judges nothing.
-    #[error("{path}, line {line}: `{pass}` judges no record: take its `verdict` out")]
+    #[error("{path}, line {line}: `{pass}` judges no record: take its `verdict` out", pass = printable(pass))]
     NoVerdict {
         /// The file.
         path: PathBuf,
@@ -193,14 +208,15 @@ pub enum Error {
     },
     /// A pass limits tokens, and nobody counts them.
     #[error(
-        "the pass `{pass}` limits tokens and nobody counts them: give the pipeline a tokenizer, or take the limit out"
+        "the pass `{pass}` limits tokens and nobody counts them: give the pipeline a tokenizer, or take the limit out",
+        pass = printable(pass)
     )]
     NoTokenCounter {
         /// The pass.
         pass: String,
     },
     /// Every record was rejected.
-    #[error("all {read} records are rejected, so nothing is left to use: {reasons}")]
+    #[error("all {read} records are rejected, so nothing is left to use: {reasons}", reasons = printable(reasons))]
     NothingKept {
         /// The records read.
         read: u64,
@@ -216,7 +232,11 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A lexicon's entry could never match a word of a text.
-    #[error("`{word}` in the class {class} of the lexicon is not a single word of letters")]
+    #[error(
+        "`{word}` in the class {class} of the lexicon is not a single word of letters",
+        word = printable(word),
+        class = printable(class)
+    )]
     LexiconWord {
         /// The class.
         class: String,
@@ -224,7 +244,12 @@ pub enum Error {
         word: String,
     },
     /// A lexicon puts one word into two classes.
-    #[error("`{word}` is in the classes {first} and {second} of the lexicon: keep it in one")]
+    #[error(
+        "`{word}` is in the classes {first} and {second} of the lexicon: keep it in one",
+        word = printable(word),
+        first = printable(first),
+        second = printable(second)
+    )]
     LexiconOverlap {
         /// The word.
         word: String,

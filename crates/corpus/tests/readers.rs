@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::Bench;
+use common::{Bench, STEERING, assert_printable};
 use foehn_corpus::{Error, read, read_clean};
+use serde_json::json;
 
 /// The lines of a file as text: its place and its first prompt, or what is wrong.
 fn lines(bench: &Bench, name: &str) -> Vec<String> {
@@ -179,4 +180,37 @@ fn an_excerpt_of_what_cannot_be_read_is_masked_too() {
     let report = bench.clean("x.jsonl", "clean.jsonl", &foehn_corpus::Pipeline::default());
     assert_eq!(report.rejected, 1);
     assert!(!bench.read("report.json").contains(mail) && bench.read("report.json").contains("[EMAIL]"));
+}
+
+#[test]
+fn a_name_in_a_file_cannot_steer_a_terminal() {
+    let bench = Bench::new();
+    bench.write("x.csv", format!("\"{STEERING}\",other\na,b\n"));
+    assert_printable(&read(&bench.path("x.csv")).err().expect("no known columns").to_string());
+
+    let message = |role: &str, weight: &str| {
+        let first = json!({"role": role, "content": "x", "weight": weight});
+        json!({"messages": [first, {"role": "assistant", "content": "y"}]})
+    };
+    let records = [
+        message(STEERING, "1"),
+        message("user", STEERING),
+        json!({STEERING: 1}),
+        json!({"prompt": "a", "completion": "b", "messages": [{STEERING: 1}]}),
+        json!({"prompt": "a", "completion": "b", STEERING: "metadata"}),
+    ];
+    bench.write("x.jsonl", records.map(|record| format!("{record}\n")).concat());
+    let said = lines(&bench, "x.jsonl");
+    [&said[0], &said[2]].into_iter().for_each(|line| assert_printable(line));
+    assert!(said[1].ends_with(r#"the weight "a\u001b[2J\r\u0007\u202e\u009bb", expected 0 or 1"#), "{said:?}");
+
+    let report = bench.clean("x.jsonl", "clean.jsonl", &foehn_corpus::Pipeline::new());
+    let texts = [report.to_string(), bench.read("report.json"), report.to_html()];
+    for text in texts {
+        let found = text.chars().find(|&c| (c.is_control() && !"\n\t".contains(c)) || c == '\u{202e}');
+        assert_eq!(found, None, "{text}");
+    }
+    // What was escaped for the eye is the same JSON.
+    let read_back: serde_json::Value = serde_json::from_str(&bench.read("report.json")).expect("JSON");
+    assert_eq!(read_back, serde_json::to_value(&report).expect("JSON"));
 }

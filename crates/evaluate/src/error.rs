@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use foehn_files::printable;
+
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -34,7 +36,12 @@ pub enum Error {
         source: Box<toml::de::Error>,
     },
     /// A field of the suite can't be used.
-    #[error("{}: `{field}` is {found}, expected {expected}", path.display())]
+    #[error(
+        "{}: `{field}` is {found}, expected {expected}",
+        path.display(),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     SuiteField {
         /// The suite file.
         path: PathBuf,
@@ -56,7 +63,13 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A field of a probe can't be used.
-    #[error("{}:{line}: probe `{id}` has `{field}` = `{found}`, expected {expected}", path.display())]
+    #[error(
+        "{}:{line}: probe `{id}` has `{field}` = `{found}`, expected {expected}",
+        path.display(),
+        id = printable(id),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     ProbeField {
         /// The file.
         path: PathBuf,
@@ -72,7 +85,12 @@ pub enum Error {
         expected: String,
     },
     /// A probe file is not the one that the suite was frozen with.
-    #[error("{} has changed since the suite was frozen: its sha256 is {found}, the suite says {expected}; figures over different probes can't be compared", path.display())]
+    #[error(
+        "{} has changed since the suite was frozen: its sha256 is {found}, the suite says {expected}; figures over different probes can't be compared",
+        path.display(),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     NotFrozen {
         /// The file.
         path: PathBuf,
@@ -82,7 +100,11 @@ pub enum Error {
         found: String,
     },
     /// A training record gives a probe away.
-    #[error("probe `{probe}` is in the training record `{record}` ({how}): take the record out of the training data")]
+    #[error(
+        "probe `{probe}` is in the training record `{record}` ({how}): take the record out of the training data",
+        probe = printable(probe),
+        record = printable(record)
+    )]
     Leak {
         /// The probe or scene.
         probe: String,
@@ -111,7 +133,9 @@ pub enum Error {
     },
     /// The model gives a label no likelihood that is a number.
     #[error(
-        "the log-probability of a token of `{label}` after `{question}` is {value}: the weights or the adapter are broken"
+        "the log-probability of a token of `{label}` after `{question}` is {value}: the weights or the adapter are broken",
+        label = printable(label),
+        question = printable(question)
     )]
     NonFiniteScore {
         /// The label.
@@ -122,7 +146,11 @@ pub enum Error {
         value: f64,
     },
     /// Two runs are not over the same items, so they can't be compared.
-    #[error("the runs `{first}` and `{second}` are not over the same items ({what})")]
+    #[error(
+        "the runs `{first}` and `{second}` are not over the same items ({what})",
+        first = printable(first),
+        second = printable(second)
+    )]
     DifferentItems {
         /// The first run's name.
         first: String,
@@ -169,9 +197,9 @@ pub enum Shared {
 impl std::fmt::Display for Shared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Group(group) => write!(formatter, "both are of the group `{group}`"),
-            Self::Text(text) => write!(formatter, "it holds `{text}`"),
-            Self::Words(words) => write!(formatter, "both hold the words `{words}`"),
+            Self::Group(group) => write!(formatter, "both are of the group `{}`", printable(group)),
+            Self::Text(text) => write!(formatter, "it holds `{}`", printable(text)),
+            Self::Words(words) => write!(formatter, "both hold the words `{}`", printable(words)),
         }
     }
 }

@@ -45,21 +45,21 @@ impl Report {
         })
     }
 
-    /// Writes the report as JSON, whole or not at all.
+    /// Writes the report as JSON, whole or not at all; it can be printed.
     ///
     /// # Errors
     /// [`Error::Write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let failed = |source| Error::Write { path: path.to_owned(), source };
-        let mut text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
-        text.push('\n');
+        let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
+        let text = format!("{}\n", foehn_files::printable_json(text));
         foehn_files::write(path, text.as_bytes()).map_err(failed)
     }
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&table::render(self))
+        write!(formatter, "{}", foehn_files::printable_text(table::render(self)))
     }
 }

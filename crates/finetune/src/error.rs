@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use foehn_files::{printable, printable_text};
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting is out of its range.
-    #[error("the setting `{field}` is {found}, expected {expected}")]
+    #[error("the setting `{field}` is {found}, expected {expected}", found = printable(found))]
     Setting {
         /// The key.
         field: &'static str,
@@ -26,13 +28,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// There is nothing to train on.
-    #[error("the dataset has no record to train on: {reason}")]
+    #[error("the dataset has no record to train on: {reason}", reason = printable_text(reason))]
     NoData {
         /// Why.
         reason: String,
     },
     /// A record cannot be made into a sample.
-    #[error("record {record} cannot be trained on")]
+    #[error("record {record} cannot be trained on", record = printable(record))]
     Record {
         /// The record's id, or its number (from 1) where it has none.
         record: String,
@@ -42,7 +44,8 @@ pub enum Error {
     },
     /// The last trained token of a turn is not one that generation stops on: the model would never learn to stop.
     #[error(
-        "record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token"
+        "record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token",
+        record = printable(record)
     )]
     StopTokenUntrained {
         /// The record's id or number.
@@ -54,7 +57,8 @@ pub enum Error {
     },
     /// A token id has no row in the embedding.
     #[error(
-        "record {record} has token id {id}, the model's vocabulary ends at {vocab_size}: the tokenizer does not belong to this model"
+        "record {record} has token id {id}, the model's vocabulary ends at {vocab_size}: the tokenizer does not belong to this model",
+        record = printable(record)
     )]
     TokenOutOfVocabulary {
         /// The record's id or number.
@@ -65,7 +69,11 @@ pub enum Error {
         vocab_size: usize,
     },
     /// The loss or a gradient became infinite or NaN.
-    #[error("the {what} of step {step} is {value}; samples {samples:?}; {advice}", advice = advice(last_checkpoint))]
+    #[error(
+        "the {what} of step {step} is {value}; samples {samples:?}; {advice}",
+        advice = advice(last_checkpoint),
+        what = printable(what)
+    )]
     NotFinite {
         /// `loss`, `gradient norm`, `validation loss`, or the parameter or moment.
         what: String,
@@ -80,7 +88,10 @@ pub enum Error {
     },
     /// A run is to go on from a checkpoint of another run.
     #[error(
-        "the checkpoint {path} was made with `{key}` {old}, this run has {new}; go on with the former, or begin anew in another folder"
+        "the checkpoint {path} was made with `{key}` {old}, this run has {new}; go on with the former, or begin anew in another folder",
+        key = printable(key),
+        old = printable(old),
+        new = printable(new)
     )]
     ResumeMismatch {
         /// The checkpoint.
@@ -106,7 +117,10 @@ pub enum Error {
     },
     /// The adapter that training is to start from is not one that the settings of `lora` describe.
     #[error(
-        "the adapter {path} has {what} {found}, the setting `lora` says {expected}; leave `lora` out to take the adapter's"
+        "the adapter {path} has {what} {found}, the setting `lora` says {expected}; leave `lora` out to take the adapter's",
+        what = printable(what),
+        found = printable(found),
+        expected = printable(expected)
     )]
     InitAdapter {
         /// The adapter's folder.
@@ -125,7 +139,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file of a checkpoint does not hold what it should.
-    #[error("the checkpoint file {path} is broken: {reason}")]
+    #[error("the checkpoint file {path} is broken: {reason}", reason = printable_text(reason))]
     Checkpoint {
         /// The file.
         path: PathBuf,
@@ -133,7 +147,7 @@ pub enum Error {
         reason: String,
     },
     /// The loss curve could not be drawn.
-    #[error("cannot draw the loss curve: {reason}")]
+    #[error("cannot draw the loss curve: {reason}", reason = printable_text(reason))]
     Curve {
         /// What the plotting library said.
         reason: String,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use foehn_files::{printable, printable_text};
+
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,7 +22,7 @@ pub struct Attempt {
 #[non_exhaustive]
 pub enum Error {
     /// Nothing delivered: every place that was tried, with its reason.
-    #[error("cannot get the model {name:?}; tried:{}\n{advice}", list(tried))]
+    #[error("cannot get the model {name:?}; tried:{}\n{advice}", list(tried), advice = printable_text(advice))]
     Unavailable {
         /// The name that was asked for.
         name: String,
@@ -30,7 +32,10 @@ pub enum Error {
         advice: String,
     },
     /// Not a path that exists, not a short name, not of a repository's form.
-    #[error("{name:?} is no file or folder here, no org/name of the Hugging Face hub, and none of: {}", known.join(", "))]
+    #[error(
+        "{name:?} is no file or folder here, no org/name of the Hugging Face hub, and none of: {}",
+        known.join(", ")
+    )]
     UnknownName {
         /// The name that was asked for.
         name: String,
@@ -46,7 +51,7 @@ pub enum Error {
         looked_for: &'static str,
     },
     /// A folder with several GGUF files, of which only the user can choose.
-    #[error("{} holds several models ({}): name one of the files", path.display(), found.join(", "))]
+    #[error("{} holds several models ({}): name one of the files", path.display(), printable(found.join(", ")))]
     SeveralModels {
         /// The folder.
         path: PathBuf,
@@ -54,7 +59,7 @@ pub enum Error {
         found: Vec<String>,
     },
     /// An index that names a file which isn't there.
-    #[error("{} is incomplete: {missing} is missing", path.display())]
+    #[error("{} is incomplete: {missing} is missing", path.display(), missing = printable(missing))]
     Incomplete {
         /// The folder.
         path: PathBuf,
@@ -74,7 +79,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file of another size than it has to be.
-    #[error("{file} has {found} bytes instead of {expected}")]
+    #[error("{file} has {found} bytes instead of {expected}", file = printable(file))]
     Length {
         /// The file.
         file: String,
@@ -84,7 +89,12 @@ pub enum Error {
         found: u64,
     },
     /// A file with other contents than it has to have.
-    #[error("{file} has the SHA-256 {found} instead of {expected}")]
+    #[error(
+        "{file} has the SHA-256 {found} instead of {expected}",
+        file = printable(file),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     Checksum {
         /// The file.
         file: String,
@@ -94,7 +104,7 @@ pub enum Error {
         found: String,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display(), source = printable(source))]
     Io {
         /// What was being done.
         action: &'static str,
@@ -104,7 +114,11 @@ pub enum Error {
         source: io::Error,
     },
     /// A download that broke off.
-    #[error("the download of {file} broke off after {done} bytes: {source}")]
+    #[error(
+        "the download of {file} broke off after {done} bytes: {source}",
+        file = printable(file),
+        source = printable(source)
+    )]
     BrokenOff {
         /// The file.
         file: String,
@@ -114,7 +128,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A request that failed, or that the server answered with an error.
-    #[error("{url}: {source}")]
+    #[error("{url}: {source}", url = printable(url), source = printable(source))]
     Http {
         /// What was asked for.
         url: String,
@@ -123,7 +137,8 @@ pub enum Error {
     },
     /// The server wants to know who asks.
     #[error(
-        "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account"
+        "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account",
+        url = printable(url)
     )]
     AccessDenied {
         /// What was asked for.
@@ -132,13 +147,13 @@ pub enum Error {
         status: u16,
     },
     /// There is no such repository, revision or file.
-    #[error("{url} is not there")]
+    #[error("{url} is not there", url = printable(url))]
     NotFound {
         /// What was asked for.
         url: String,
     },
     /// JSON that isn't what it has to be.
-    #[error("the JSON of {place} is broken: {source}")]
+    #[error("the JSON of {place} is broken: {source}", place = printable(place), source = printable(source))]
     Json {
         /// A path or an address.
         place: String,
@@ -146,7 +161,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A repository without weights that this project reads.
-    #[error("{repo} has no safetensors weights{}", suggest(gguf))]
+    #[error("{repo} has no safetensors weights{}", suggest(gguf), repo = printable(repo))]
     NoWeights {
         /// The repository.
         repo: String,
@@ -163,7 +178,12 @@ pub enum Error {
     #[error("neither python3 nor python can be run")]
     NoPython,
     /// Pip failed.
-    #[error("`{command}` failed ({status}): {output}")]
+    #[error(
+        "`{command}` failed ({status}): {output}",
+        command = printable(command),
+        status = printable(status),
+        output = printable_text(output)
+    )]
     Pip {
         /// The command line.
         command: String,
@@ -173,7 +193,7 @@ pub enum Error {
         output: String,
     },
     /// Pip took too long and was ended.
-    #[error("`{command}` was ended after {seconds} seconds")]
+    #[error("`{command}` was ended after {seconds} seconds", command = printable(command))]
     PipTimeout {
         /// The command line.
         command: String,
@@ -181,7 +201,7 @@ pub enum Error {
         seconds: u64,
     },
     /// A wheel that can't be read as the zip archive that it has to be.
-    #[error("cannot read {entry} from the wheel {}: {source}", path.display())]
+    #[error("cannot read {entry} from the wheel {}: {source}", path.display(), source = printable(source))]
     Wheel {
         /// The wheel.
         path: PathBuf,
@@ -193,12 +213,42 @@ pub enum Error {
 }
 
 fn list(tried: &[Attempt]) -> String {
-    tried.iter().map(|Attempt { source, reason }| format!("\n  - {source}: {reason}")).collect()
+    tried.iter().map(|Attempt { source, reason }| format!("\n  - {}: {reason}", printable(source))).collect()
 }
 
 fn suggest(gguf: &[String]) -> String {
     match gguf {
         [] => String::new(),
-        files => format!("; add one of its GGUF files to the name: {}", files.join(", ")),
+        files => format!("; add one of its GGUF files to the name: {}", printable(files.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_an_index_or_a_server_cannot_steer_a_terminal() {
+        let name = "a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b".to_owned();
+        let (path, place) = (PathBuf::from("m"), name.clone());
+        let source = serde_json::from_str::<u8>("x").expect_err("no number");
+        let inner = Error::Incomplete { path: path.clone(), missing: name.clone() };
+        let errors = [
+            Error::Json { place, source },
+            Error::Length { file: name.clone(), expected: 1, found: 2 },
+            Error::NoWeights { repo: "org/name".into(), gguf: vec![name.clone()] },
+            Error::Pip { command: "pip".into(), status: "1".into(), output: name.clone() },
+            Error::SeveralModels { path, found: vec![name.clone()] },
+            Error::Unavailable {
+                name: name.clone(),
+                tried: vec![Attempt { source: "here".into(), reason: inner }],
+                advice: String::new(),
+            },
+        ];
+        for error in errors {
+            let said = error.to_string();
+            let steers = said.chars().find(|&c| (c.is_control() && c != '\n') || c == '\u{202e}');
+            assert!(steers.is_none() && said.contains(r"a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b"), "{said:?}");
+        }
     }
 }

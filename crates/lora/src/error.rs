@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use foehn_files::printable;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,7 +34,12 @@ pub enum Error {
         source: foehn_weights::Error,
     },
     /// `adapter_config.json` asks for something that is not computed here.
-    #[error("{path} has `{}` = {}, which is not supported; expected {expected}", plain(field), plain(found))]
+    #[error(
+        "{path} has `{}` = {}, which is not supported; expected {expected}",
+        printable(field),
+        printable(found),
+        expected = printable(expected)
+    )]
     Unsupported {
         /// The config file.
         path: PathBuf,
@@ -44,7 +51,7 @@ pub enum Error {
         expected: String,
     },
     /// A setting is out of its range.
-    #[error("the LoRA setting `{field}` is {}, expected {expected}", plain(found))]
+    #[error("the LoRA setting `{field}` is {}, expected {expected}", printable(found))]
     Setting {
         /// The field's name in `adapter_config.json`.
         field: &'static str,
@@ -54,7 +61,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// A pattern of `target_modules`, `rank_pattern` or `alpha_pattern` is not a regular expression.
-    #[error("`{}` is not a valid regular expression for module names", plain(pattern))]
+    #[error("`{}` is not a valid regular expression for module names", printable(pattern))]
     Pattern {
         /// The pattern.
         pattern: String,
@@ -65,8 +72,7 @@ pub enum Error {
     /// `target_modules` matches no projection of the model.
     #[error(
         "target_modules {} matches no linear layer of the model; its layers are named like `{example}`",
-        plain(targets)
-    )]
+        printable(targets), example = printable(example))]
     NoTarget {
         /// The setting.
         targets: String,
@@ -85,14 +91,14 @@ pub enum Error {
     /// The adapter holds matrices that this model has no place for.
     #[error(
         "the adapter's tensor `{}` has no place in this model: was the adapter trained on another base?",
-        plain(name)
+        printable(name)
     )]
     Foreign {
         /// The tensor's name.
         name: String,
     },
     /// The adapter holds or asks for a change of the embedding or the head.
-    #[error("the adapter changes `{}`: adapters of the embedding and the head are not supported", plain(name))]
+    #[error("the adapter changes `{}`: adapters of the embedding and the head are not supported", printable(name))]
     UnsupportedLayer {
         /// The tensor, or the entry of `target_modules`.
         name: String,
@@ -100,8 +106,7 @@ pub enum Error {
     /// An entry of `target_modules`, `rank_pattern` or `alpha_pattern` has no effect.
     #[error(
         "the entry `{}` of {field} matches no layer that it could be for; these are named like `{example}`: correct or remove it",
-        plain(entry)
-    )]
+        printable(entry), example = printable(example))]
     Unmatched {
         /// The setting.
         field: &'static str,
@@ -111,13 +116,13 @@ pub enum Error {
         example: String,
     },
     /// A layer is a target of the config, and the adapter has no matrices for it.
-    #[error("the adapter has no tensor `{}`, though its target_modules ask for one", plain(name))]
+    #[error("the adapter has no tensor `{}`, though its target_modules ask for one", printable(name))]
     Missing {
         /// The missing tensor's name.
         name: String,
     },
     /// The adapter has matrices for a layer that its config does not ask for.
-    #[error("the adapter's tensor `{}` is for a layer that its target_modules leave out", plain(name))]
+    #[error("the adapter's tensor `{}` is for a layer that its target_modules leave out", printable(name))]
     Untargeted {
         /// The tensor's name.
         name: String,
@@ -129,7 +134,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A tensor holds NaN or infinity.
-    #[error("the adapter's tensor `{}` holds {value} at index {index}: the adapter is ruined", plain(name))]
+    #[error("the adapter's tensor `{}` holds {value} at index {index}: the adapter is ruined", printable(name))]
     NotFinite {
         /// The tensor's name.
         name: String,
@@ -140,7 +145,8 @@ pub enum Error {
     },
     /// A rank is larger than both sides of the matrix.
     #[error(
-        "the rank for `{module}` is {found}, but its matrix has no side of more than {limit}: choose a smaller one"
+        "the rank for `{module}` is {found}, but its matrix has no side of more than {limit}: choose a smaller one",
+        module = printable(module)
     )]
     Rank {
         /// The layer.
@@ -161,7 +167,7 @@ pub enum Error {
         limit: u64,
     },
     /// One of a pair of matrices is missing.
-    #[error("the adapter has no tensor `{}`, though it has its partner", plain(name))]
+    #[error("the adapter has no tensor `{}`, though it has its partner", printable(name))]
     Unpaired {
         /// The missing tensor's name.
         name: String,
@@ -169,7 +175,7 @@ pub enum Error {
     /// A matrix has another shape than model and config ask for.
     #[error(
         "the adapter's tensor `{}` has shape {found:?}, this model and rank ask for {expected:?}: was the adapter trained on another base?",
-        plain(name)
+        printable(name)
     )]
     Shape {
         /// The tensor's name.
@@ -182,8 +188,7 @@ pub enum Error {
     /// The adapter's manifest names another base model, tokenizer or template than the one at hand.
     #[error(
         "the adapter was trained with another {what} (sha256 {}), this one has {found}; load it with the {what} it was trained on, or allow the mismatch to go on all the same",
-        plain(expected)
-    )]
+        printable(expected), found = printable(found))]
     Mismatch {
         /// `base`, `tokenizer` or `template`.
         what: &'static str,
@@ -192,10 +197,4 @@ pub enum Error {
         /// The hash of what is at hand.
         found: String,
     },
-}
-
-/// A text from a file as it can be shown: characters that steer a terminal or turn a line around are escaped.
-pub(crate) fn plain(text: &str) -> String {
-    let steers = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

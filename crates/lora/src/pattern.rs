@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use fancy_regex::Regex;
+use foehn_files::printable;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::error::plain;
 use crate::{Error, LoraConfig, TargetModules};
 
 /// Values by pattern, in the order of the file: of several patterns that match a name, the first counts.
@@ -91,7 +91,7 @@ pub(crate) struct Matcher<'a> {
 impl<'a> Matcher<'a> {
     fn new(field: &'static str, pattern: &'a str, anchored: &str) -> Result<Self, Error> {
         // A compiler's message quotes its pattern as it is, and no name holds such a character.
-        if plain(pattern) != pattern {
+        if printable(pattern).to_string() != pattern {
             return Err(Error::Setting { field, found: pattern.to_owned(), expected: "no control characters" });
         }
         let regex = Regex::new(anchored).map_err(|source| broken(pattern, source))?;

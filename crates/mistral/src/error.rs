@@ -1,5 +1,7 @@
 //! What can go wrong between a checkpoint and a model.
 
+use foehn_files::printable;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,7 +14,12 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A field of the config is absent or has a value that this implementation does not compute.
-    #[error("the model's config has `{field}` = {found}, expected {expected}")]
+    #[error(
+        "the model's config has `{field}` = {found}, expected {expected}",
+        field = printable(field),
+        found = printable(found),
+        expected = printable(expected)
+    )]
     ConfigField {
         /// The field's name in `config.json` or in the GGUF's metadata.
         field: String,
@@ -22,7 +29,7 @@ pub enum Error {
         expected: String,
     },
     /// A tensor has another shape than the config says.
-    #[error("tensor `{name}` has shape {found:?}, the config asks for {expected:?}")]
+    #[error("tensor `{name}` has shape {found:?}, the config asks for {expected:?}", name = printable(name))]
     Shape {
         /// The tensor's name in its file.
         name: String,
@@ -32,7 +39,11 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// The checkpoint has tensors that the network has no place for: it belongs to another architecture.
-    #[error("the checkpoint has {} tensors that this network does not use, which would change what it computes: {}", names.len(), some_of(names))]
+    #[error(
+        "the checkpoint has {} tensors that this network does not use, which would change what it computes: {}",
+        names.len(),
+        some_of(names)
+    )]
     UnusedTensors {
         /// Their names in the file.
         names: Vec<String>,
@@ -60,7 +71,7 @@ pub enum Error {
         base: crate::Base,
     },
     /// A form of the base that is none.
-    #[error("there is no base `{found}`, there are: {known}")]
+    #[error("there is no base `{found}`, there are: {known}", found = printable(found), known = printable(known))]
     UnknownBase {
         /// What was asked for.
         found: String,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use foehn_files::{printable, printable_text};
 use foehn_record::Role;
 
 /// What this crate's functions return.
@@ -28,7 +29,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A tokenizer or its template has no form on disk that would open as the same.
-    #[error("the tokenizer of {} cannot be written: {reason}", path.display())]
+    #[error("the tokenizer of {} cannot be written: {reason}", path.display(), reason = printable_text(reason))]
     Unsaveable {
         /// The file that it was read from.
         path: PathBuf,
@@ -75,7 +76,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A field of a tokenizer's file contradicts another or cannot be used.
-    #[error("{}: {place}: {reason}", path.display())]
+    #[error("{}: {place}: {reason}", path.display(), place = printable(place), reason = printable_text(reason))]
     BadTokenizer {
         /// The file.
         path: PathBuf,
@@ -85,7 +86,12 @@ pub enum Error {
         reason: String,
     },
     /// A tokenizer asks for something that Foehn does not do.
-    #[error("{}: {place} is {found}, which is not supported (supported: {supported})", path.display())]
+    #[error(
+        "{}: {place} is {found}, which is not supported (supported: {supported})",
+        path.display(),
+        place = printable(place),
+        found = printable(found)
+    )]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -203,7 +209,11 @@ pub enum Error {
         index: usize,
     },
     /// A template is used with another tokenizer than the one that it was made for.
-    #[error("the template was made for tokenizer {expected}, not {found}: make it anew for this one")]
+    #[error(
+        "the template was made for tokenizer {expected}, not {found}: make it anew for this one",
+        expected = printable(expected),
+        found = printable(found)
+    )]
     WrongTokenizer {
         /// The fingerprint of the one that it was made for.
         expected: String,

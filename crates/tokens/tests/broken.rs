@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{fixture, golden};
+use common::{STEERING, assert_printable, fixture, golden};
 use foehn_tokens::{ChatTemplate, Error, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -176,4 +176,13 @@ proptest! {
         }
         load_damaged(&flipped, folder.path());
     }
+}
+
+#[test]
+fn a_key_or_a_value_cannot_steer_a_terminal() {
+    let check = |change: &dyn Fn(&mut Value)| assert_printable(&changed(change, |_| {}).unwrap_err().to_string());
+    check(&|json| json["model"]["type"] = json!(STEERING));
+    check(&|json| json["decoder"] = json!({"type": STEERING}));
+    check(&|json| json["pre_tokenizer"] = json!({"type": STEERING}));
+    check(&|json| json["normalizer"] = json!({"type": "Lowercase", STEERING: 1}));
 }

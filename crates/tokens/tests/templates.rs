@@ -4,7 +4,7 @@ mod common;
 
 use std::error::Error as _;
 
-use common::{PAIRS, assistant, conversation, fixture, pair, system, user};
+use common::{PAIRS, STEERING, assert_printable, assistant, conversation, fixture, pair, system, user};
 use foehn_record::Message;
 use foehn_tokens::{ChatTemplate, Error, Sample, Tokenizer};
 use proptest::prelude::*;
@@ -227,4 +227,25 @@ proptest! {
             prop_assert_eq!(controls, 2 * messages.len(), "{}: {:?}", filter, messages);
         }
     }
+}
+
+#[test]
+fn what_a_template_says_cannot_steer_a_terminal() {
+    let refusals = [
+        format!("{{{{ raise_exception('{STEERING}') }}}}"),
+        format!("{{% include '{STEERING}' %}}"),
+        format!("{{{{ 'x' | tojson(**{{'{STEERING}': 1}}) }}}}"),
+        format!("{{{{ 'x'['{STEERING}'].y }}}}{{{{ {{}}['{STEERING}'].y.z }}}}{{{{ raise_exception('{STEERING}') }}}}"),
+    ];
+    for template in refusals {
+        let error = render(&template, &[user("a"), assistant("b")]).unwrap_err();
+        let mut cause = Some(&error as &dyn std::error::Error);
+        while let Some(said) = cause {
+            let message = said.to_string();
+            assert!(!message.chars().any(|c| c.is_control() || c == '\u{202e}'), "{message:?}");
+            cause = said.source();
+        }
+    }
+    let error = render(&format!("{{{{ raise_exception('{STEERING}') }}}}"), &[user("a"), assistant("b")]).unwrap_err();
+    assert_printable(&error.source().unwrap().to_string());
 }

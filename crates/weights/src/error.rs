@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use foehn_files::printable;
+
 use crate::DType;
 
 /// What this crate's functions return.
@@ -13,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display(), source = printable(source))]
     Io {
         /// What was being done: `open`, `map`, `write`, …
         action: &'static str,
@@ -52,7 +54,10 @@ pub enum Error {
         value: f32,
     },
     /// An element of a tensor to be saved is infinite or not a number, or becomes infinite in the type that is written.
-    #[error("element {index} of tensor {name:?} is {value}, which is no finite {dtype}: {} is not written", path.display())]
+    #[error(
+        "element {index} of tensor {name:?} is {value}, which is no finite {dtype}: {} is not written",
+        path.display()
+    )]
     Unsaveable {
         /// The file to be written.
         path: PathBuf,
@@ -80,8 +85,7 @@ pub enum Error {
     /// The file ends before something that its header promises.
     #[error(
         "{} is cut short: {what} at byte {offset} needs {needed} bytes and {available} are left; fetch the file again",
-        path.display()
-    )]
+        path.display(), what = printable(what))]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -95,7 +99,10 @@ pub enum Error {
         available: u64,
     },
     /// A safetensors header longer than the format allows.
-    #[error("the header of {} claims {found} bytes, more than the format's {limit}: not a safetensors file", path.display())]
+    #[error(
+        "the header of {} claims {found} bytes, more than the format's {limit}: not a safetensors file",
+        path.display()
+    )]
     HeaderTooLarge {
         /// The file.
         path: PathBuf,
@@ -105,7 +112,7 @@ pub enum Error {
         limit: u64,
     },
     /// A safetensors header or an index that isn't the JSON that the format asks for.
-    #[error("the JSON of {} is broken: {source}", path.display())]
+    #[error("the JSON of {} is broken: {source}", path.display(), source = printable(source))]
     Json {
         /// The file.
         path: PathBuf,
@@ -123,8 +130,7 @@ pub enum Error {
     /// A storage type that this crate doesn't know.
     #[error(
         "tensor {name:?} of {} is stored as {dtype}, which is not known here: convert the file to a float type or Q8_0",
-        path.display()
-    )]
+        path.display(), dtype = printable(dtype))]
     UnknownDType {
         /// The file.
         path: PathBuf,
@@ -154,7 +160,10 @@ pub enum Error {
         shape: Vec<u64>,
     },
     /// A row that isn't a whole number of blocks.
-    #[error("tensor {name:?} of {}: {elements} elements are no whole number of {dtype} blocks of {block}", path.display())]
+    #[error(
+        "tensor {name:?} of {}: {elements} elements are no whole number of {dtype} blocks of {block}",
+        path.display()
+    )]
     BlockSize {
         /// The file.
         path: PathBuf,
@@ -212,7 +221,7 @@ pub enum Error {
         shard: String,
     },
     /// A shard that the index names and the folder lacks.
-    #[error("{} names the shard {}, which is missing: fetch it", path.display(), shard.display())]
+    #[error("{} names the shard {}, which is missing: fetch it", path.display(), printable(shard.display()))]
     MissingShard {
         /// The index.
         path: PathBuf,
@@ -220,7 +229,7 @@ pub enum Error {
         shard: PathBuf,
     },
     /// A tensor that the index places in a shard that doesn't have it.
-    #[error("{} places tensor {name:?} in {}, which has no such tensor", path.display(), shard.display())]
+    #[error("{} places tensor {name:?} in {}, which has no such tensor", path.display(), printable(shard.display()))]
     NotInShard {
         /// The index.
         path: PathBuf,
@@ -232,7 +241,7 @@ pub enum Error {
     /// A shard that holds a tensor which the index places in another shard.
     #[error(
         "{} holds tensor {name:?}, which {} places in another shard: fetch the model again",
-        shard.display(),
+        printable(shard.display()),
         path.display()
     )]
     ElsewhereInIndex {
@@ -282,7 +291,7 @@ pub enum Error {
         offset: u64,
     },
     /// A GGUF string that isn't UTF-8.
-    #[error("{}: {what} at byte {offset} is not UTF-8", path.display())]
+    #[error("{}: {what} at byte {offset} is not UTF-8", path.display(), what = printable(what))]
     GgufUtf8 {
         /// The file.
         path: PathBuf,
@@ -294,7 +303,11 @@ pub enum Error {
         source: std::str::Utf8Error,
     },
     /// A metadata value of another type than the one asked for.
-    #[error("the metadata {key:?} of {} is {found} where {expected} is needed", path.display())]
+    #[error(
+        "the metadata {key:?} of {} is {found} where {expected} is needed",
+        path.display(),
+        found = printable(found)
+    )]
     MetadataType {
         /// The file.
         path: PathBuf,

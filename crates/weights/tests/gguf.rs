@@ -4,7 +4,9 @@ mod common;
 
 use std::fs;
 
-use common::{GgufTensor, assert_says, gguf, golden, le_bytes, pair, refused, scratch, unhex};
+use common::{
+    GgufTensor, STEERING, assert_printable, assert_says, gguf, golden, le_bytes, pair, refused, scratch, unhex,
+};
 use foehn_weights::{Error, Weights};
 
 const U32: u32 = 4;
@@ -226,4 +228,17 @@ fn text_that_is_not_utf8_is_an_error_where_it_is_read() {
     let gguf = weights.gguf().unwrap();
     assert!(matches!(gguf.get_str("text").unwrap_err(), Error::GgufUtf8 { .. }));
     assert!(matches!(gguf.get_strings("list").unwrap_err(), Error::GgufUtf8 { .. }));
+}
+
+#[test]
+fn a_name_cannot_steer_a_terminal() {
+    let message = |file: Vec<u8>| refused("a.gguf", &file, "").to_string();
+    let key = pair(STEERING, U32, &1u32.to_le_bytes());
+    assert_printable(&message(gguf(&[key.clone(), key.clone()], &[], &[])));
+    assert_printable(&message(gguf(&[pair(STEERING, STRING, &9u64.to_le_bytes())], &[], &[])));
+    assert_printable(&message(gguf(&[], &[GgufTensor(STEERING, &[4], 99, 0)], &[0; 16])));
+
+    let (_folder, path) = scratch("key.gguf");
+    fs::write(&path, gguf(&[key], &[], &[])).unwrap();
+    assert_printable(&Weights::open(&path).unwrap().gguf().unwrap().get_str(STEERING).unwrap_err().to_string());
 }

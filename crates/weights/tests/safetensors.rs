@@ -5,9 +5,10 @@ mod common;
 use std::collections::HashMap;
 use std::fs;
 
-use common::{assert_says, le_bytes, refused, safetensors, scratch};
+use common::{STEERING, assert_printable, assert_says, le_bytes, refused, safetensors, scratch};
 use foehn_weights::{DType, Error, Weights};
 use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::json;
 
 fn one(name: &str, values: &[f32]) -> Vec<u8> {
     let bytes = le_bytes(values);
@@ -228,4 +229,26 @@ fn headers_that_lie_are_refused() {
         // Being stricter than the reference would refuse models that everyone else reads.
         assert!(safetensors::SafeTensors::deserialize(&bytes).is_err(), "{place}");
     }
+}
+
+#[test]
+fn a_name_cannot_steer_a_terminal() {
+    let header = |json: serde_json::Value| {
+        let (_folder, path) = scratch("a.safetensors");
+        fs::write(&path, safetensors(&json.to_string(), &[0; 8])).unwrap();
+        Weights::open(&path).unwrap_err().to_string()
+    };
+    let tensor = |dtype: &str, end: u64| json!({"dtype": dtype, "shape": [2], "data_offsets": [0, end]});
+    assert_printable(&header(json!({STEERING: tensor("F32", 4)})));
+    assert_printable(&header(json!({"a": tensor(STEERING, 8)})));
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s.safetensors"), one("a", &[1.0])).unwrap();
+    let index = |map: serde_json::Value| {
+        let text = json!({"weight_map": map}).to_string();
+        fs::write(folder.path().join("model.safetensors.index.json"), text).unwrap();
+        Weights::open(folder.path()).unwrap_err().to_string()
+    };
+    assert_printable(&index(json!({"a": STEERING})));
+    assert_printable(&index(json!({STEERING: "s.safetensors"})));
 }

@@ -1,5 +1,7 @@
 //! Why one record cannot be read.
 
+use foehn_files::{printable, printable_json};
+
 /// The reason that a line, an array element or a table row gives no [`Record`](crate::Record).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,7 +19,7 @@ pub enum Fault {
         limit: usize,
     },
     /// The text is not JSON, or nests too deeply.
-    #[error("not JSON: {source}")]
+    #[error("not JSON: {source}", source = printable(source))]
     Json {
         /// What the parser said.
         source: serde_json::Error,
@@ -35,19 +37,22 @@ pub enum Fault {
         found: &'static str,
     },
     /// No known set of keys makes a conversation of the object.
-    #[error("no messages, conversations, instruction and output, prompt and completion, or text among the keys {keys}")]
+    #[error(
+        "no messages, conversations, instruction and output, prompt and completion, or text among the keys {keys}",
+        keys = printable(keys)
+    )]
     UnknownShape {
         /// The keys found, joined by commas.
         keys: String,
     },
     /// A field is missing.
-    #[error("the field `{field}` is missing")]
+    #[error("the field `{field}` is missing", field = printable(field))]
     MissingField {
         /// The field, as a path from the record.
         field: String,
     },
     /// A field has a value of another kind.
-    #[error("the field `{field}` should be {expected}, found {found}")]
+    #[error("the field `{field}` should be {expected}, found {found}", field = printable(field))]
     WrongKind {
         /// The field, as a path from the record.
         field: String,
@@ -57,7 +62,7 @@ pub enum Fault {
         found: &'static str,
     },
     /// A field holds what a text can't say: tool calls, reasoning beside the answer, an image, an answer that is not wanted.
-    #[error("the field `{field}` holds {what}, which can't be trained on here")]
+    #[error("the field `{field}` holds {what}, which can't be trained on here", field = printable(field))]
     Unsupported {
         /// The field, as a path from the record.
         field: String,
@@ -65,7 +70,7 @@ pub enum Fault {
         what: &'static str,
     },
     /// A message is spoken by nobody known.
-    #[error("message {message} has the unknown role `{role}`")]
+    #[error("message {message} has the unknown role `{role}`", role = printable(role))]
     UnknownRole {
         /// The message, from 1.
         message: usize,
@@ -73,7 +78,7 @@ pub enum Fault {
         role: String,
     },
     /// A message's weight is neither 0 nor 1.
-    #[error("message {message} has the weight {found}, expected 0 or 1")]
+    #[error("message {message} has the weight {found}, expected 0 or 1", found = printable_json(found))]
     Weight {
         /// The message, from 1.
         message: usize,
@@ -89,7 +94,7 @@ pub enum Fault {
         found: usize,
     },
     /// A Parquet cell holds what JSON and text have nothing for.
-    #[error("the column `{column}` holds {found}")]
+    #[error("the column `{column}` holds {found}", column = printable(column))]
     Column {
         /// The column, as a path from the row.
         column: String,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use foehn_files::printable;
 use serde::Serialize;
 
 use crate::audit::Section;
@@ -116,7 +117,7 @@ impl Report {
     /// What records do without: `score (of 12 records), messages[].name (of 3 records)`.
     fn left_out_in_words(&self) -> String {
         let named = self.left_out.iter().map(|(name, count)| {
-            let name: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
+            let name: String = printable(name).to_string().chars().take(60).collect();
             format!("{name} (of {count} records)")
         });
         named.collect::<Vec<_>>().join(", ")
@@ -164,7 +165,7 @@ impl fmt::Display for Report {
         writeln!(f, "{:<24}{:>12}{:>12}{:>12}{:>12}", "pass", "kept", "changed", "rejected", "flagged")?;
         for PassReport { pass, kept, changed, rejected, flagged } in &self.passes {
             // A caller's own pass may have any name.
-            let name: String = pass.chars().take(23).collect();
+            let name: String = printable(pass).to_string().chars().take(23).collect();
             writeln!(f, "{name:<24}{kept:>12}{changed:>12}{rejected:>12}{flagged:>12}")?;
         }
         Ok(())

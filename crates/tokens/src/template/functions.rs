@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use foehn_files::printable_text;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output};
 use serde::Serialize;
@@ -59,8 +60,9 @@ impl std::fmt::Write for Writer<'_, '_> {
     }
 }
 
+/// The template's own words, which cannot steer the terminal that they are shown on.
 fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
+    Err(Error::new(ErrorKind::InvalidOperation, printable_text(message).to_string()))
 }
 
 /// Python's `strftime`, in English, at midnight of [`TODAY`].
@@ -96,7 +98,7 @@ fn strftime_now(format: &str) -> Result<String, Error> {
             Some('%') => "%".to_owned(),
             other => {
                 let message = format!("strftime_now does not know %{}", other.map_or(String::new(), String::from));
-                return Err(Error::new(ErrorKind::InvalidOperation, message));
+                return Err(Error::new(ErrorKind::InvalidOperation, printable_text(message).to_string()));
             }
         });
     }
@@ -120,7 +122,7 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
     match indent {
         Some(width) if width > MAX_INDENT => {
             let message = format!("tojson indents by {width}, at most {MAX_INDENT} are done");
-            return Err(Error::new(ErrorKind::InvalidOperation, message));
+            return Err(Error::new(ErrorKind::InvalidOperation, printable_text(message).to_string()));
         }
         Some(width) => {
             let spaces = " ".repeat(width);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use foehn_files::printable_text;
 use foehn_record::{Message, Role};
 use minijinja::context;
 
@@ -45,7 +46,7 @@ struct Piece {
 impl Jinja {
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let program = Program::new(source)
-            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source })?;
+            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source: shown(source) })?;
         let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
         for (text, id, strips) in tokenizer.controls() {
             // White space next to a message may be the message's own, so a token that has some is left to text.
@@ -112,7 +113,10 @@ impl Jinja {
     }
 
     fn run(&self, messages: &[Message], marked: &[String], prompt: bool) -> Result<String> {
-        let failed = |source: minijinja::Error| Error::TemplateRender { line: source.line().unwrap_or(0), source };
+        let failed = |source: minijinja::Error| Error::TemplateRender {
+            line: source.line().unwrap_or(0),
+            source: shown(source),
+        };
         let turn = |(message, content): (&Message, &String)| {
             let role = match message.role {
                 Role::System => "system",
@@ -263,6 +267,19 @@ fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> Result<(Vec<
         position = if piece.control.is_some() { Position::AfterControl } else { Position::Within };
     }
     Ok((ids, starts))
+}
+
+/// An engine's error can quote the template and what it was given. Where that could steer a terminal, the error is made
+/// anew with its text escaped and its causes in it.
+fn shown(error: minijinja::Error) -> minijinja::Error {
+    let mut said = error.detail().unwrap_or_default().to_owned();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        said += &format!(": {inner}");
+        cause = inner.source();
+    }
+    let escaped = printable_text(&said).to_string();
+    if escaped == said { error } else { minijinja::Error::new(error.kind(), escaped) }
 }
 
 #[cfg(test)]

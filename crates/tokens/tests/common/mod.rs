@@ -143,3 +143,13 @@ pub fn conversation() -> impl Strategy<Value = Vec<Message>> {
         },
     )
 }
+
+/// ESC, CR, BEL, a right-to-left override, and CSI as one character.
+pub const STEERING: &str = "a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b";
+
+/// The message holds all of [`STEERING`], escaped.
+#[track_caller]
+pub fn assert_printable(message: &str) {
+    assert!(!message.chars().any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}')), "{message:?}");
+    assert!(message.contains(r"a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b"), "{message:?}");
+}

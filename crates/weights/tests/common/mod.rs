@@ -79,3 +79,13 @@ pub fn unhex(value: &serde_json::Value) -> Vec<u8> {
 pub fn le_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
+
+/// ESC, CR, BEL, a right-to-left override, and CSI as one character.
+pub const STEERING: &str = "a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b";
+
+/// The message holds all of [`STEERING`], escaped.
+#[track_caller]
+pub fn assert_printable(message: &str) {
+    assert!(!message.chars().any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}')), "{message:?}");
+    assert!(message.contains(r"a\u{1b}[2J\r\u{7}\u{202e}\u{9b}b"), "{message:?}");
+}
