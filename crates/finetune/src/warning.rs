@@ -1,31 +1,31 @@
-//! What goes wrong in a run that goes on all the same.
+//! Problems that do not end a run.
 
 use std::path::PathBuf;
 
-/// Something that does not stop a run, and that its owner should know.
+/// A problem that does not stop the run but that the user should know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A checkpoint is damaged; an older one was taken.
+    /// A checkpoint is damaged; an older one was used.
     #[error("the checkpoint {path} is damaged and was passed over: {reason}")]
     DamagedCheckpoint {
         /// Its folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The run goes on with another setting, which moves what comes.
+    /// The run continues with a changed setting that affects the remaining steps.
     #[error("going on with another setting: {change}")]
     Changed {
-        /// Key, old and new value, and what follows.
+        /// The key, its old and new value, and the effect.
         change: String,
     },
-    /// A file that only tells about the run could not be written.
+    /// A file that only informs about the run could not be written.
     #[error("{path} could not be written, the run goes on: {reason}")]
     NotWritten {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
 }

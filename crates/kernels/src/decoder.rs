@@ -26,7 +26,7 @@ pub struct Ends<'a> {
     pub embed_tokens: &'a Weight,
     /// The weight of the last norm, `[d_model]`.
     pub norm: Tensor<1>,
-    /// Added to the mean square in the norm.
+    /// The epsilon of the norm, added to the mean square.
     pub eps: f64,
     /// `[vocab, d_model]`
     pub lm_head: &'a Weight,

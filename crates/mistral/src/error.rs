@@ -1,4 +1,4 @@
-//! What can go wrong between a checkpoint and a model.
+//! Errors between a checkpoint and a model.
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -7,21 +7,21 @@ pub enum Error {
     /// The config is not a JSON object.
     #[error("the model's config is not valid JSON")]
     ConfigSyntax {
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// A field of the config is absent or has a value that this implementation does not compute.
+    /// A field of the config is absent or has a value that is not supported.
     #[error("the model's config has `{field}` = {found}, expected {expected}")]
     ConfigField {
         /// The field's name in `config.json` or in the GGUF's metadata.
         field: String,
-        /// Its value, or `nothing`.
+        /// Its value, or `nothing` if it is absent.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: String,
     },
-    /// A tensor has another shape than the config says.
+    /// A tensor's shape is not the one that the config implies.
     #[error("tensor `{name}` has shape {found:?}, the config asks for {expected:?}")]
     Shape {
         /// The tensor's name in its file.
@@ -31,7 +31,7 @@ pub enum Error {
         /// The shape that the config implies.
         expected: Vec<usize>,
     },
-    /// The checkpoint has tensors that the network has no place for: it belongs to another architecture.
+    /// The checkpoint has tensors that the network does not use: it belongs to another architecture.
     #[error("the checkpoint has {} tensors that this network does not use, which would change what it computes: {}", names.len(), some_of(names))]
     UnusedTensors {
         /// Their names in the file.
@@ -45,27 +45,27 @@ pub enum Error {
         /// The first such element, row-major.
         index: usize,
     },
-    /// A form of the base that is none.
+    /// There is no storage format of this name.
     #[error("there is no base `{found}`, there are: {known}")]
     UnknownBase {
-        /// What was asked for.
+        /// The requested name.
         found: String,
-        /// All there are.
+        /// All known names.
         known: String,
     },
-    /// A file other than the weights could not be written.
+    /// A file that is not a tensor file could not be written.
     #[error("cannot write {path}")]
     File {
         /// The file.
         path: std::path::PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
     /// A tensor could not be read or written.
     #[error("cannot use the weights")]
     Weights {
-        /// What the file's reader or writer said.
+        /// The error of the file's reader or writer.
         #[from]
         source: foehn_weights::Error,
     },
