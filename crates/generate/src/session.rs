@@ -1,4 +1,4 @@
-//! A conversation that remembers what it has computed.
+//! A conversation that keeps its KV cache between turns.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::{GenerateConfig, Generation, Result};
 
 /// A chat: the turns so far, and the keys and values of their tokens.
 ///
-/// Each turn is rendered anew by the template that training used, and what its ids share with those in the cache, from
-/// the start, is not computed again. So a template that moves the system prompt, or an answer that was cut at a stop
-/// string, costs time and nothing else.
+/// Each turn renders the whole conversation again, with the template of training. The tokens that agree with the cache,
+/// from the start, are not computed again. So if a template moves the system prompt, or an answer was cut at a stop
+/// string, the only cost is time.
 ///
-/// It owns what it needs, so that a server can keep it from one request to the next: a model's clone shares its weights.
+/// The session owns what it needs, so a server can keep it between requests. Clones of a model share their weights.
 #[derive(Debug)]
 pub struct Session {
     model: Mistral,
@@ -25,15 +25,15 @@ pub struct Session {
     config: GenerateConfig,
     messages: Vec<Message>,
     cache: KvCache,
-    /// The ids whose keys and values the cache holds.
+    /// The ids of the tokens in the cache.
     cached_ids: Vec<u32>,
     reused: usize,
 }
 
 impl Session {
-    /// A conversation that begins with `messages`: a system prompt, earlier turns, or nothing.
+    /// A conversation that starts with `messages`: a system prompt, earlier turns, or nothing.
     ///
-    /// The cache is made at once for `context` tokens, or `max_position_embeddings` where that is less.
+    /// The cache is allocated for `context` tokens, or for `max_position_embeddings` if that is less.
     ///
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting).
@@ -56,20 +56,21 @@ impl Session {
         &self.messages
     }
 
-    /// How many tokens of the last prompt were in the cache already.
+    /// The number of tokens of the last prompt that were already in the cache.
     pub fn reused(&self) -> usize {
         self.reused
     }
 
-    /// Asks, and streams the answer to `on_text`, which can break it off.
+    /// Sends a message and streams the answer to `on_text`, which can cancel it.
     ///
-    /// The answer joins the conversation, one that was broken off as far as it went. One without any text can't (no
-    /// template renders an empty turn): the question then is taken back too, as it is after an error. Turn `n` of a session, from 0, draws from the seed's stream `n · 2³²` (and [`SamplingConfig::stream`](crate::SamplingConfig::stream)
-    /// more), which no sequence of a batch comes near.
+    /// The answer is added to the conversation; a cancelled answer is added as far as it was generated. An empty answer
+    /// cannot be added, because no template renders an empty turn. In that case, and after an error, the message is
+    /// removed again. Turn `n` of a session, counted from 0, draws from the seed's stream `n · 2³²` plus
+    /// [`SamplingConfig::stream`](crate::SamplingConfig::stream), so sessions and batches do not share streams.
     ///
     /// # Errors
-    /// [`Error::Template`](crate::Error::Template) where the template refuses the conversation,
-    /// [`Error::PromptTooLong`](crate::Error::PromptTooLong) where it has outgrown the context, and
+    /// [`Error::Template`](crate::Error::Template) if the template refuses the conversation,
+    /// [`Error::PromptTooLong`](crate::Error::PromptTooLong) if it no longer fits in the context, and
     /// [`Error::NonFiniteLogit`](crate::Error::NonFiniteLogit).
     pub fn say(&mut self, text: &str, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Generation> {
         self.messages.push(Message::new(Role::User, text));
@@ -97,13 +98,14 @@ impl Session {
         let Some(generation) = generated.inspect_err(|_| self.cache.truncate(&[self.reused]))?.pop() else {
             unreachable!("one prompt gives one generation");
         };
-        // Of the output, the cache lacks what no pass was fed: its last token.
+        // The last token of the output was not fed to the model, so it is not in the cache.
         self.cached_ids = [prompt, generation.output_ids.clone()].concat();
         self.cached_ids.truncate(self.cache.lengths().first().copied().unwrap_or(0));
         Ok(generation)
     }
 
-    /// Cuts the cache to what it shares with a prompt, of which one token at least is left to compute.
+    /// Truncates the cache to the beginning that it shares with the prompt. At least one token of the prompt is left to
+    /// compute.
     fn keep_prefix(&mut self, prompt: &[u32]) {
         let common = self.cached_ids.iter().zip(prompt).take_while(|(cached, new)| cached == new).count();
         self.reused = common.min(prompt.len().saturating_sub(1));
