@@ -49,7 +49,7 @@ pub struct ProductionItem {
     pub id: String,
     /// Its group.
     pub group: String,
-    /// The index of the asked label.
+    /// The index of the requested label.
     pub asked: usize,
     /// The answer and how it ended.
     pub answer: Answer,

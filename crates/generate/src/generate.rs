@@ -12,7 +12,7 @@ use crate::{GenerateConfig, Limits, Result, StopMatcher, StopReason, continue_id
 pub struct Generation {
     /// The prompt.
     pub input_ids: Vec<u32>,
-    /// The model's tokens, stop token and stop string included.
+    /// The generated tokens, including stop token and stop string.
     pub output_ids: Vec<u32>,
     /// Their text without control tokens, up to the stop string.
     pub text: String,
@@ -97,7 +97,7 @@ pub(crate) fn stream_cached(
 
 type OnText<'a> = &'a mut dyn FnMut(usize, &str) -> ControlFlow<()>;
 
-/// Tokens of one sequence to text that can be shown.
+/// Turns the tokens of one sequence into text.
 struct Writer {
     stream: TextStream,
     matcher: StopMatcher,
