@@ -88,7 +88,7 @@ impl HuggingFace {
             request = request.header("Range", format!("bytes={from}-"));
         }
         if let Some(token) = &self.settings.token {
-            // When a redirect leads to another host, `ureq` does not send the header there.
+            // `ureq` sends this header only to this host, not to the host of a redirect.
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         request.call().map_err(|error| match error {

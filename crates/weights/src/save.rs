@@ -43,7 +43,7 @@ pub struct TensorSpec {
 pub struct Tensor<'a> {
     /// Name, shape and type.
     pub spec: TensorSpec,
-    /// The values, row-major: as many as the product of the shape.
+    /// The values, row-major; their number is the product of the shape.
     pub data: Cow<'a, [f32]>,
 }
 
