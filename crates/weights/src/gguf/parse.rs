@@ -23,7 +23,7 @@ const MAX_DIMS: u32 = 4;
 const MAX_NESTING: u32 = 4;
 /// The size of the smallest key-value pair: an empty key, a type, one byte.
 const MIN_PAIR: u64 = 8 + 4 + 1;
-/// Smallest tensor description: an empty name, no dimension, a type, an offset.
+/// The size of the smallest tensor description: an empty name, no dimension, a type, an offset.
 const MIN_TENSOR: u64 = 8 + 4 + 4 + 8;
 
 /// Reads and checks the header of a file that starts with [`MAGIC`].

@@ -24,8 +24,8 @@ impl<'a, T> Parts<'a, T> {
     /// # Panics
     /// When they are not in the buffer.
     ///
+    /// # Safety
     /// No other part that contains one of the elements `start..start + len` is in use while this one is.
-    /// No other part that overlaps this one is in use while this one is.
     #[allow(clippy::mut_from_ref)]
     #[inline(always)]
     pub unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
