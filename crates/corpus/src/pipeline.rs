@@ -187,7 +187,7 @@ impl Pipeline {
         &self.audits
     }
 
-    /// The text as a report may show it.
+    /// The text with masked personal data, for a report.
     pub(crate) fn redacted<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.passes.iter().fold(Cow::Borrowed(text), |text, pass| match pass.redact(&text) {
             Some(masked) => Cow::Owned(masked),

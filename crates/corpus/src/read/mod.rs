@@ -47,8 +47,8 @@ pub struct Line {
     pub place: Place,
     /// The record, if it can be read.
     pub record: std::result::Result<Record, Unreadable>,
-    /// What the record does without, as paths: side columns and metadata that JSON has no value for (bytes, NaN,
-    /// infinity), and keys of messages that say nothing of the text.
+    /// The parts of the record that were left out, as paths: side columns and metadata that JSON cannot express (bytes,
+    /// NaN, infinity), and keys of messages that do not concern the text.
     pub left_out: Vec<String>,
 }
 
