@@ -1,4 +1,4 @@
-//! What an example writes for a person or a pipe, and the signals by which a person ends it.
+//! Output to a terminal or a pipe, and signals that end an example.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write, stdout};
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// As `println!`, but a reader that has gone away ends the example quietly; a training run goes on without its output.
+/// Like `println!`, but if the reader has closed the pipe, the example ends quietly; a training run continues without
+/// output.
 macro_rules! say {
     ($($text:tt)*) => { $crate::common::terminal::show(format_args!("{}\n", format_args!($($text)*))) };
 }
@@ -16,12 +17,12 @@ pub(crate) use say;
 
 static GOES_ON: AtomicBool = AtomicBool::new(false);
 
-/// From here on, a closed stdout no longer ends the example.
+/// After this call, a closed stdout does not end the example.
 pub fn go_on_without_reader() {
     GOES_ON.store(true, Ordering::Relaxed);
 }
 
-/// Writes to stdout at once.
+/// Writes to stdout and flushes it.
 pub fn show(text: Arguments<'_>) {
     let mut out = stdout().lock();
     let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
@@ -35,16 +36,16 @@ pub fn show(text: Arguments<'_>) {
     std::process::exit(0);
 }
 
-/// A signal ended a run after a step, and a checkpoint was written.
+/// A signal has ended a run after a step, and a checkpoint was written.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by {name}; everything so far is in the newest checkpoint: go on with --resume")]
 pub struct Stopped {
     name: &'static str,
-    /// 128 and the signal's number, as shells have it.
+    /// 128 plus the signal's number, as in shells.
     pub status: u8,
 }
 
-/// Notes the signals that ask a program to end; the second one ends it at once.
+/// Records signals that ask the program to end. The second one ends it at once.
 pub struct Interrupt {
     received: Arc<AtomicUsize>,
     ends_at_once: Arc<AtomicBool>,
@@ -54,7 +55,8 @@ impl Interrupt {
     pub fn watch() -> std::io::Result<Self> {
         let (received, ends_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         for &signal in [SIGINT, SIGTERM].iter().chain(HANG_UP) {
-            // The order counts: the first signal finds the flag unset, and sets it.
+            // The order matters: at the first signal, the flag is not yet set when it is checked, and is set
+            // afterwards.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ends_at_once))?;
             flag::register(signal, Arc::clone(&ends_at_once))?;
             flag::register_usize(signal, Arc::clone(&received), signal as usize)?;
@@ -62,7 +64,7 @@ impl Interrupt {
         Ok(Self { received, ends_at_once })
     }
 
-    /// The signal that came, if one did.
+    /// The signal that was received, if any.
     pub fn received(&self) -> Option<Stopped> {
         let signal = i32::try_from(self.received.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)?;
         let name = match signal {
@@ -75,7 +77,7 @@ impl Interrupt {
 }
 
 impl Drop for Interrupt {
-    /// What comes after training has nothing to write first.
+    /// After training, no checkpoint is pending, so a signal may end the program at once.
     fn drop(&mut self) {
         self.ends_at_once.store(true, Ordering::Relaxed);
     }
