@@ -143,7 +143,7 @@ impl std::fmt::Display for AdapterNote {
         match self {
             Self::NotChecked(what) => write!(
                 formatter,
-                "whether the adapter was trained on this {} was not checked: it has no hash of it",
+                "whether the adapter was trained on this {} was not checked: the adapter has no hash for it",
                 what.join(", ")
             ),
             Self::ChangesNothing => formatter.write_str("every B of the adapter is zero: it changes nothing"),

@@ -29,7 +29,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file has no records.
-    #[error("{path} holds no record: it is empty, blank, or has a header alone")]
+    #[error("{path} has no records: it is empty or blank, or has only a header")]
     Empty {
         /// The file.
         path: PathBuf,
@@ -93,7 +93,7 @@ pub enum Error {
         limit: usize,
     },
     /// A Parquet file is truncated or damaged, is not a Parquet file, or has a column of an unsupported type.
-    #[error("cannot read {path} as Parquet after row {row}: check that it is whole, or write it anew")]
+    #[error("cannot read {path} as Parquet after row {row}: check that it is complete, or write it again")]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -124,7 +124,7 @@ pub enum Error {
     #[error(transparent)]
     Outputs(#[from] foehn_files::Conflict),
     /// There is no writer for the output's extension.
-    #[error("{path} has no format that can be written: use .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
+    #[error("cannot write the format of {path}: use .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
     OutputFormat {
         /// The file.
         path: PathBuf,
@@ -136,7 +136,7 @@ pub enum Error {
         id: String,
     },
     /// A pipeline file is not a TOML list of passes.
-    #[error("{path} is no list of passes: write `[[pass]]` and `name = \"…\"` for each")]
+    #[error("{path} is not a list of passes: write `[[pass]]` and `name = \"…\"` for each")]
     PipelineFile {
         /// The file.
         path: PathBuf,
@@ -208,7 +208,7 @@ pub enum Error {
         reasons: String,
     },
     /// A lexicon is not a JSON object of lists of words.
-    #[error("{path} is no lexicon: expected an object of word lists, one a class")]
+    #[error("{path} is not a lexicon: expected an object of word lists, one for each class")]
     LexiconFormat {
         /// The file.
         path: PathBuf,
@@ -235,7 +235,7 @@ pub enum Error {
     },
     /// A line of an evaluation file is not JSON, although the first line is.
     #[error(
-        "{path}, line {line}: this line of the evaluation file is no JSON: mend it, or write one text a line in all of it"
+        "{path}, line {line}: this line of the evaluation file is not JSON: correct it, or write one plain text per line in the whole file"
     )]
     Evaluation {
         /// The file.
@@ -246,7 +246,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// The fraction of a split is out of range.
-    #[error("a validation fraction of {found} splits nothing: give one above 0 and below 1")]
+    #[error("the validation fraction is {found}: give one above 0 and below 1")]
     Fraction {
         /// The fraction.
         found: f64,

@@ -80,7 +80,7 @@ pub enum Error {
     },
     /// The checkpoint to resume from belongs to another run.
     #[error(
-        "the checkpoint {path} was made with `{key}` {old}, this run has {new}; go on with the former, or begin anew in another folder"
+        "the checkpoint {path} was made with `{key}` {old}, this run has {new}; resume with the old value, or start a new run in another folder"
     )]
     ResumeMismatch {
         /// The checkpoint.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Warning {
     /// A checkpoint is damaged; an older one was used.
-    #[error("the checkpoint {path} is damaged and was passed over: {reason}")]
+    #[error("the checkpoint {path} is damaged and was skipped: {reason}")]
     DamagedCheckpoint {
         /// Its folder.
         path: PathBuf,
@@ -15,13 +15,13 @@ pub enum Warning {
         reason: String,
     },
     /// The run continues with a changed setting that affects the remaining steps.
-    #[error("going on with another setting: {change}")]
+    #[error("continuing with a changed setting: {change}")]
     Changed {
         /// The key, its old and new value, and the effect.
         change: String,
     },
     /// A file that only informs about the run could not be written.
-    #[error("{path} could not be written, the run goes on: {reason}")]
+    #[error("{path} could not be written; the run continues: {reason}")]
     NotWritten {
         /// The file.
         path: PathBuf,

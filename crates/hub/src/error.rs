@@ -30,7 +30,7 @@ pub enum Error {
         advice: String,
     },
     /// The name is not an existing path, not a short name, and not the name of a repository.
-    #[error("{name:?} is no file or folder here, no org/name of the Hugging Face hub, and none of: {}", known.join(", "))]
+    #[error("{name:?} is not an existing file or folder, not an org/name of the Hugging Face hub, and not one of: {}", known.join(", "))]
     UnknownName {
         /// The requested name.
         name: String,

@@ -74,10 +74,7 @@ pub enum Error {
         example: String,
     },
     /// The adapter has a tensor for a module that this model does not have, or a tensor that is not a LoRA matrix.
-    #[error(
-        "the adapter's tensor `{}` has no place in this model: was the adapter trained on another base?",
-        plain(name)
-    )]
+    #[error("the adapter's tensor `{}` does not fit this model: was the adapter trained on another base?", plain(name))]
     Foreign {
         /// The tensor's name.
         name: String,
@@ -90,7 +87,7 @@ pub enum Error {
     },
     /// An entry of `target_modules`, `rank_pattern` or `alpha_pattern` matches nothing.
     #[error(
-        "the entry `{}` of {field} matches no layer that it could be for; these are named like `{example}`: correct or remove it",
+        "the entry `{}` of {field} matches none of the layers to which it could apply; these are named like `{example}`: correct or remove it",
         plain(entry)
     )]
     Unmatched {
@@ -130,9 +127,7 @@ pub enum Error {
         index: usize,
     },
     /// A rank is larger than both sides of the matrix.
-    #[error(
-        "the rank for `{module}` is {found}, but its matrix has no side of more than {limit}: choose a smaller one"
-    )]
+    #[error("the rank for `{module}` is {found}, but the longer side of its matrix is {limit}: choose a smaller rank")]
     Rank {
         /// The layer.
         module: String,
@@ -142,7 +137,7 @@ pub enum Error {
         limit: usize,
     },
     /// A JSON file is larger than the limit.
-    #[error("{path} has {found} bytes, more than the {limit} that are read of such a file")]
+    #[error("{path} has {found} bytes, more than the limit of {limit} for such a file")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -152,7 +147,7 @@ pub enum Error {
         limit: u64,
     },
     /// A module has only one of its two matrices.
-    #[error("the adapter has no tensor `{}`, though it has its partner", plain(name))]
+    #[error("the adapter has no tensor `{}`, but it has the other matrix of the pair", plain(name))]
     Unpaired {
         /// The missing tensor's name.
         name: String,

@@ -120,7 +120,7 @@ pub enum Error {
     },
     /// A model has no chat template.
     #[error(
-        "{} brings no chat template: choose one, a Jinja file or one of Mistral's versions",
+        "{} has no chat template: choose one, a Jinja file or one of Mistral's versions",
         path.display()
     )]
     NoTemplate {
@@ -128,7 +128,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A template needs a control token that the tokenizer does not have.
-    #[error("the {template} template needs the control token {name}, which this tokenizer lacks")]
+    #[error("the {template} template needs the control token {name}, which this tokenizer does not have")]
     MissingControl {
         /// The template.
         template: &'static str,
@@ -203,7 +203,7 @@ pub enum Error {
         index: usize,
     },
     /// A template is used with a tokenizer other than the one that it was made for.
-    #[error("the template was made for tokenizer {expected}, not {found}: make it anew for this one")]
+    #[error("the template was made for tokenizer {expected}, not {found}: make it again for this one")]
     WrongTokenizer {
         /// The fingerprint of the tokenizer that it was made for.
         expected: String,
@@ -235,7 +235,7 @@ pub enum Error {
     #[error("no token of the sample is in the loss mask: nothing would be learnt from it")]
     NothingSupervised,
     /// The first token of a sample is in the loss mask, but nothing precedes it.
-    #[error("the first token is in the loss mask: no token precedes it that could predict it")]
+    #[error("the first token is in the loss mask: there is no token before it that could predict it")]
     FirstTokenSupervised,
     /// A sample is too long.
     #[error("a sample of {length} tokens does not fit a context of {context}: split it or raise the limit")]
@@ -252,7 +252,7 @@ pub enum Error {
     #[error("every token of the sample is in the loss mask, the prompt's too, or the template leaves the prompt out")]
     PromptSupervised,
     /// The trained tokens of a turn do not end with a stop token.
-    #[error("token {token} ends a trained turn and is no stop token ({stop_tokens:?}): answers would never end")]
+    #[error("token {token} ends a trained turn and is not a stop token ({stop_tokens:?}): answers would never end")]
     EndUntrained {
         /// The position of the token, from 0.
         token: usize,

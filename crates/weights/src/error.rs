@@ -52,7 +52,7 @@ pub enum Error {
         value: f32,
     },
     /// An element of a tensor to be saved is infinite or NaN, or becomes infinite in the type that is written.
-    #[error("element {index} of tensor {name:?} is {value}, which is no finite {dtype}: {} is not written", path.display())]
+    #[error("element {index} of tensor {name:?} is {value}, which is not finite in {dtype}: {} is not written", path.display())]
     Unsaveable {
         /// The file to be written.
         path: PathBuf,
@@ -202,7 +202,7 @@ pub enum Error {
         found: u64,
     },
     /// The index names a shard that is not a plain file name, so it could be outside the folder.
-    #[error("{} places {name:?} in {shard:?}, which is no plain file name", path.display())]
+    #[error("{} places {name:?} in {shard:?}, which is not a plain file name", path.display())]
     ShardName {
         /// The index.
         path: PathBuf,

@@ -3,8 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// A buffer whose values are not initialised: at first it holds what its last user left. A kernel must write before it
-/// reads.
+/// A buffer whose first values are arbitrary: zeros, or what its last user left. A kernel must write an element before
+/// it reads it.
 ///
 /// A training step takes thousands of buffers of a few sizes. Clearing each one would cost a twentieth of the step.
 /// Returning each one to the system, which clears it too, would cost more.

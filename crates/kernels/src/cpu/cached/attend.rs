@@ -329,7 +329,7 @@ fn over<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
                 weights[i] = *score;
             }
         }
-        // The values after the last key are uninitialised, or belong to tokens that were truncated: do not read them.
+        // The values after the last key were never written, or belong to tokens that were truncated: do not read them.
         let rows = &value_plane[first * widths[1]..keys.end.min(first + BLOCK) * widths[1]];
         for at in (0..widths[1]).step_by(VECTORS * LANES) {
             let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
