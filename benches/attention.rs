@@ -1,5 +1,5 @@
-//! Attention of one of SmolLM2's layers (9 query heads over 3 key heads): packed segments as training has them, and one
-//! new token over a cache as decoding has it. An element is a query row, which is a token.
+//! Attention of one of SmolLM2's layers (9 query heads over 3 key heads): packed segments as in training, and one new
+//! token over a cache as in decoding. An element is a query row, which is a token.
 
 mod common;
 
@@ -61,7 +61,7 @@ fn heads(batch: usize, queries: usize, keys: usize, device: &Device) -> [Tensor<
     ]
 }
 
-/// Positions and subtree ends of a prompt that so many answers of the same length share.
+/// Positions and subtree ends of a prompt that is shared by `leaves` answers of the same length.
 fn trie(prompt: u32, leaves: u32, answer: u32) -> (Vec<u32>, Vec<u32>) {
     let rows = prompt + leaves * answer;
     let place = |row: u32| match row.checked_sub(prompt) {

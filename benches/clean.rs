@@ -1,5 +1,5 @@
-//! The whole cleaning of VAKOG's raw file: reading, every pass of the default pipeline, and both files written and synced.
-//! The throughput is that of the raw file's bytes.
+//! Cleaning VAKOG's raw file: reading, every pass of the default pipeline, and writing and syncing both files. The
+//! throughput is in bytes of the raw file.
 
 mod common;
 

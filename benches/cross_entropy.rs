@@ -1,5 +1,5 @@
-//! The loss over 64 supervised rows of 512 and SmolLM2's vocabulary, to train and to score. An element is a supervised
-//! token.
+//! The loss over 64 supervised rows of 512 and SmolLM2's vocabulary, for training and for scoring. An element is a
+//! supervised token.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn cross_entropy(criterion: &mut Criterion) {
     let leaf = tracked(&hidden);
     let weight = noise(2, VOCAB * HIDDEN).into_iter().map(|x| 0.07 * x).collect();
     let weight = Weight::new(weight, [VOCAB, HIDDEN], &device);
-    // The last rows of each of eight examples, and ids from all over the vocabulary.
+    // The last rows of each of eight examples, with ids from the whole vocabulary.
     let target = |index: usize| {
         let row = (index / 8) * (ROWS / 8) + ROWS / 8 - 8 + index % 8;
         (row as u32, (index * 7919 % VOCAB) as u32, 1.0)

@@ -1,6 +1,6 @@
-//! Generation's passes of a model of SmolLM2's shape with 4 of its 30 layers, its base in single precision and packed: a
-//! prompt of 128 tokens, then one more token for one and for 16 sequences, exact and rounded, each with the logits of what
-//! comes next. An element is a token that was read in.
+//! Passes of generation with a model of SmolLM2's shape with 4 of its 30 layers, its base in single precision and
+//! quantised: a prompt of 128 tokens, then one more token for one and for 16 sequences, exact and rounded, each with
+//! the logits of the next token. An element is an input token.
 
 mod common;
 

@@ -1,7 +1,7 @@
-//! Near-duplicates: the sketch of a record, by its length, and a whole deduplication from file to file. The throughput is in
-//! records.
+//! Near-duplicates: the sketch of a record, for several lengths, and a whole deduplication from file to file. The
+//! throughput is in records.
 //!
-//! The same program makes the file and does the work of `benches/compare_dedup.sh`:
+//! The same program makes the file and does the deduplication for `benches/compare_dedup.sh`:
 //!
 //! ```sh
 //! near_duplicates generate TEXTS.jsonl TRUTH.tsv COUNT   # a tenth of the records are edits of earlier ones
@@ -20,7 +20,7 @@ use foehn_corpus::{
     CleanConfig, Message, NearDuplicates, Part, Pipeline, Record, Report, Role, SetPass, Unit, clean_with,
 };
 
-/// What `text-dedup` does by default: 5 words, 0.7.
+/// The defaults of `text-dedup`: 5 words, 0.7.
 fn pass() -> NearDuplicates {
     NearDuplicates { threshold: 0.7, part: Part::Answer, unit: Unit::Words, size: 5, ..NearDuplicates::default() }
 }
@@ -75,9 +75,9 @@ fn dedup(texts: &Path, kept: &Path) -> Report {
     clean_with(&[texts.into()], &Pipeline::new().with_set(pass()), &config).unwrap()
 }
 
-/// Writes texts of 60 to 180 words, one JSON object a line; every tenth is an earlier one, each taken once, with one to nine
-/// of its words exchanged. The truth is a line for each of those: its number, that of the earlier one, and their true
-/// Jaccard index over 5 words.
+/// Writes texts of 60 to 180 words, one JSON object per line. Every tenth is an earlier text, each used once, with one
+/// to nine words replaced. The truth file has a line for each of those: its number, the number of the earlier text, and
+/// their exact Jaccard index over 5 words.
 fn generate(path: &Path, truth: &Path, count: usize) {
     let mut texts = Texts::new();
     let mut out = BufWriter::new(File::create(path).unwrap());
@@ -108,7 +108,7 @@ fn jaccard(a: &[&str], b: &[&str]) -> f64 {
     a.intersection(&b).count() as f64 / a.union(&b).count() as f64
 }
 
-/// Texts of 20,000 made-up words, of which a word is the rarer the later it stands (Zipf's law).
+/// Texts over 20,000 artificial words, whose frequencies follow Zipf's law.
 struct Texts {
     state: u64,
     words: Vec<&'static str>,
@@ -121,7 +121,7 @@ impl Texts {
         while words.len() < 20_000 {
             let letters = 2 + texts.below(8);
             let word: String = (0..letters).map(|_| char::from(b'a' + texts.below(26) as u8)).collect();
-            // They live as long as the program.
+            // They are kept until the program ends.
             words.push(&*word.leak());
         }
         texts.words = words;
@@ -134,7 +134,7 @@ impl Texts {
     }
 
     fn word(&mut self) -> &'static str {
-        // The inverse of a harmonic sum, about.
+        // Approximately the inverse of a harmonic sum.
         let uniform = self.below(1 << 30) as f64 / (1u64 << 30) as f64;
         let rank = (self.words.len() as f64).powf(uniform) as usize;
         self.words[rank.min(self.words.len() - 1)]

@@ -1,8 +1,8 @@
 //! The projection with and without an adapter of rank 8, at SmolLM2's shapes and at one of a 7B model.
 //!
-//! An element is a floating-point operation, two for a multiplication with its addition: `Gelem/s` reads as GFLOP/s.
-//! Counted are the products of the definition: one with the weight forward and one backward (the weight is frozen), and
-//! two with the adapter's matrices forward and four backward.
+//! An element is a floating-point operation; a multiplication with its addition counts as two. So `Gelem/s` means
+//! GFLOP/s. Counted are the products of the definition: one with the weight forward and one backward (the weight is
+//! frozen), and two with the adapter's matrices forward and four backward.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Rows of single precision into the forms that a checkpoint is brought into while it is loaded, one core. An element is a weight.
+//! Converting rows of single precision to the formats of `--base`, on one core. An element is a weight.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Choosing a token among 49,152 logits, as peaked as a model's and nearly flat. An element is a token.
+//! Choosing a token from 49,152 logits, peaked as those of a model, and nearly flat. An element is a token.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn sample(criterion: &mut Criterion) {
         ("top_k", SamplingConfig { top_k: Some(40), ..draws.clone() }),
         ("top_p", SamplingConfig { top_p: Some(0.95), ..draws }),
     ];
-    // The cube of a uniform number: few are far out, as in a model's logits.
+    // The cube of a uniform number: few logits are large, as in a model.
     for (shape, scale) in [("peaked", 20.0), ("flat", 0.1)] {
         let logits: Vec<f32> = noise(1, VOCAB).into_iter().map(|x| scale * x * x * x).collect();
         for (way, config) in &ways {

@@ -1,8 +1,8 @@
-//! Decoding on 1, 2, 4 and 8 threads, alone on the machine and beside 4 and 8 threads that never rest: one more token for a
-//! sequence of 128, of a model of SmolLM2's shape with 4 of its 30 layers. An element is a token.
+//! Decoding on 1, 2, 4 and 8 threads, alone on the machine and with 4 and 8 other busy threads: one more token for a
+//! sequence of 128, with a model of SmolLM2's shape with 4 of its 30 layers. An element is a token.
 //!
-//! Each token is some twenty parallel regions of a few microseconds. Beside others, no number of threads may be much slower
-//! than one.
+//! Each token has about twenty parallel regions of a few microseconds. With other busy threads, no number of threads
+//! may be much slower than one.
 
 mod common;
 
@@ -45,7 +45,7 @@ fn threads(criterion: &mut Criterion) {
     }
 }
 
-/// Calls `work` while so many threads keep cores busy.
+/// Calls `work` while `others` threads keep cores busy.
 fn beside(others: usize, work: impl FnOnce()) {
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {

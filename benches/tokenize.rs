@@ -1,5 +1,5 @@
-//! From records to batches over the whole of VAKOG: the chat template with the tokenizer, then packing 16 samples a batch.
-//! An element is a token of the samples, before any is shared.
+//! From records to batches over the whole of VAKOG: the chat template with the tokenizer, then packing 16 samples per
+//! batch. An element is a token of the samples, counted without sharing.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! A training step over 16 examples of VAKOG, with the settings of a default config, of a model of SmolLM2's shape with 4
-//! of its 30 layers: forward, backward, clipping, AdamW. An element is a token of the examples, before any is shared.
+//! A training step over 16 examples of VAKOG, with the default config, and a model of SmolLM2's shape with 4 of its 30
+//! layers: forward, backward, clipping, AdamW. An element is a token of the examples, counted without sharing.
 
 mod common;
 

@@ -13,48 +13,48 @@ use common::terminal::{say, show, show_on_stderr, tell};
 use foehn::corpus::{Message, Role};
 use foehn::generate::{GenerateConfig, SamplingConfig, SessionConfig};
 
-/// Streams answers. With --prompt it answers once; else it reads a line at a time from stdin until it ends.
+/// Streams answers. With --prompt it answers once; otherwise it reads lines from stdin until stdin ends.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
-    /// Answer this and leave
+    /// Answer this and exit
     #[arg(long)]
     prompt: Option<String>,
-    /// A system message in place of the template's own
+    /// A system message that replaces the template's default
     #[arg(long)]
     system: Option<String>,
-    /// The longest answer, in tokens
+    /// The largest length of an answer, in tokens
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
-    /// The room for the whole conversation, in tokens, where the model has as much
+    /// The largest length of the whole conversation, in tokens; never more than the model supports
     #[arg(long, default_value_t = 4096)]
     context: usize,
     /// Where the conversation outgrows its room, leave out its oldest turns
     #[arg(long)]
     forget: bool,
-    /// 0 always takes the most probable token
+    /// The sampling temperature; 0 always takes the most probable token
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
-    /// Draw from so many most probable tokens only
+    /// Draw only from this number of most probable tokens
     #[arg(long)]
     top_k: Option<usize>,
-    /// Draw from the fewest most probable tokens that reach this probability
+    /// Draw only from the smallest set of most probable tokens whose probabilities reach this sum
     #[arg(long)]
     top_p: Option<f32>,
-    /// Draw from tokens at least this times as probable as the most probable one
+    /// Draw only from tokens at least this times as probable as the most probable one
     #[arg(long)]
     min_p: Option<f32>,
-    /// Above 1, tokens already seen become less probable
+    /// Above 1, tokens that have already occurred become less probable
     #[arg(long, default_value_t = 1.0)]
     repetition_penalty: f32,
-    /// The seed of the draws
+    /// The seed of the random draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Compute in single precision throughout: slower on a quantised base
     #[arg(long)]
     exact: bool,
-    /// Ends an answer where this text appears; may be given several times
+    /// End an answer where this text appears; may be given several times
     #[arg(long)]
     stop: Vec<String>,
 }
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         show_on_stderr(format_args!("> "));
         let (mut input, mut line) = (stdin().lock(), Vec::new());
         while input.read_until(b'\n', &mut line)? > 0 {
-            // Whatever is wrong with one line, the conversation stays as it was.
+            // If a line cannot be answered, the conversation stays unchanged.
             let answered = match std::str::from_utf8(&line) {
                 Ok(text) if text.trim().is_empty() => Ok(()),
                 Ok(text) => answer(text.trim_end_matches(['\r', '\n'])),

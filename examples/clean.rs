@@ -1,9 +1,9 @@
-//! Cleans dataset files: clean chat records out, and a report that says what was rejected and why.
+//! Cleans dataset files: writes clean chat records, and a report of what was rejected and why.
 //!
 //!     cargo run --release --example clean -- datasets/vakog/vakog_raw.jsonl --out clean.jsonl --html clean.html
 //!
-//! To look before anything is changed: `--dry-run --html clean.html`. To see the result as a model's trainer will, and to
-//! fail where it could not be trained on: `--check smollm2-135m-instruct`.
+//! To see the result without writing a clean file: `--dry-run --html clean.html`. To render the records with a model's
+//! chat template, and to fail if one cannot be trained on: `--check smollm2-135m-instruct`.
 
 mod common;
 
@@ -21,12 +21,12 @@ use foehn::corpus::{
 };
 use foehn::files::check_outputs;
 
-/// Reads JSONL, JSON, CSV or Parquet, packed with gzip or Zstandard or not, in chat, ShareGPT, Alpaca, prompt/completion or
-/// text form; writes clean chat JSONL or Parquet.
+/// Reads JSONL, JSON, CSV or Parquet, optionally compressed with gzip or Zstandard, in chat, ShareGPT, Alpaca,
+/// prompt/completion or text form; writes clean chat JSONL or Parquet.
 ///
-/// By default it repairs mojibake, Unicode normal form, control characters and spaces, and rejects broken structure, control
-/// text, answers that go on to ask and answer, truncated answers, duplicates, and conflicting labels: examples/recipes/clean.toml
-/// says it pass by pass. Inputs are never changed, and the same inputs give the same bytes.
+/// By default it repairs mojibake, Unicode normal form, control characters and spaces, and rejects broken structure,
+/// control text, answers that continue with another turn, truncated answers, duplicates, and conflicting labels.
+/// examples/recipes/clean.toml describes each pass. Inputs are never changed, and the same inputs give the same bytes.
 #[derive(Parser)]
 struct Arguments {
     /// The files to read
@@ -35,43 +35,44 @@ struct Arguments {
     /// The clean file to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet
     #[arg(long, required_unless_present_any = ["dry_run", "passes"])]
     out: Option<PathBuf>,
-    /// The report to write as JSON; beside the clean file by default
+    /// The report to write as JSON; by default beside the clean file
     #[arg(long)]
     report: Option<PathBuf>,
-    /// The report to write as one page of HTML, for people
+    /// The report to write as one HTML page, for people
     #[arg(long, value_name = "PATH")]
     html: Option<PathBuf>,
-    /// Writes no clean file and no report but those that --report and --html name; says what would be rejected
+    /// Write only the reports that --report and --html name, and show what would be rejected
     #[arg(long)]
     dry_run: bool,
-    /// Keeps the record of this id, as the report names it, whatever the passes say; may be given several times
+    /// Keep the record with this id (as in the report), whatever the passes find; may be given several times
     #[arg(long, value_name = "ID")]
     keep: Vec<String>,
     /// The passes to run, as a TOML list; examples/recipes/clean.toml by default
     #[arg(long, value_name = "FILE.toml")]
     pipeline: Option<PathBuf>,
-    /// The model whose tokenizer counts where the pass `length` of a pipeline file limits tokens
+    /// The model whose tokenizer counts tokens for the pass `length` of a pipeline file
     #[arg(long, value_name = "MODEL", requires = "pipeline")]
     tokenizer: Option<String>,
-    /// Lists the passes that a pipeline file may name
+    /// List the passes that a pipeline file may use
     #[arg(long)]
     passes: bool,
-    /// A JSON file {class: [words]}: rejects descriptions with words of another class than their modality
+    /// A JSON file {class: [words]}: reject descriptions with words of another class than their modality
     #[arg(long)]
     lexicon: Option<PathBuf>,
-    /// Rejects what is nearly the same as a record of this file, or as another record; may be given several times
+    /// Reject records that are nearly the same as a record of this file, or as another record; may be given several
+    /// times
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
-    /// Renders the clean records through this model's chat template; fails where they could not be trained on
+    /// Render the clean records with this model's chat template; fail if one cannot be trained on
     #[arg(long, value_name = "TEMPLATE")]
     check: Option<String>,
-    /// With --check: the most tokens of a record that is trained on whole
+    /// With --check: the largest length of a record, in tokens
     #[arg(long, default_value_t = 2048)]
     max_length: usize,
-    /// Prints the report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Checked as in every example; cleaning itself needs no device
+    /// Validated as in every example; cleaning itself needs no device
     #[arg(long, default_value = "flex")]
     device: String,
 }
@@ -85,9 +86,9 @@ fn main() -> ExitCode {
             return Ok(());
         }
         let files = arguments.files()?;
-        // The gate opens its template first: a mistyped name should not cost a cleaning.
+        // The template is opened first, so that a mistyped name does not cost a whole cleaning.
         let gate = arguments.check.as_deref().map(|model| Gate::open(model, arguments.max_length)).transpose()?;
-        // A dry run with a gate needs the records for a moment, where nobody sees them.
+        // With --dry-run and --check, the records are written to a temporary folder.
         let scratch = tempfile::tempdir()?;
         let out = files[0].1.clone().or_else(|| gate.as_ref().map(|_| scratch.path().join("clean.jsonl")));
         let config = CleanConfig { out: out.clone(), keep: arguments.keep.iter().cloned().collect(), threads: None };
@@ -117,7 +118,7 @@ impl Arguments {
         })
     }
 
-    /// The passes that a pipeline file may name, of which `length` counts the tokens of the model that was named.
+    /// The passes that a pipeline file may use. The pass `length` counts with the tokenizer of the given model.
     fn registry(&self) -> Result<Registry> {
         let Some(model) = &self.tokenizer else { return Ok(Registry::default()) };
         let (tokenizer, _) = foehn::load_text(model, &mut common::show_fetch())?;
@@ -129,7 +130,7 @@ impl Arguments {
         }))
     }
 
-    /// The files to write, each under what it is: the clean records, the report, the page.
+    /// The files to write, each with its kind: the clean records, the report, the page.
     fn files(&self) -> Result<[(&'static str, Option<PathBuf>); 3]> {
         let out = self.out.clone().filter(|_| !self.dry_run);
         let beside = out.as_ref().map(|out| out.with_extension("report.json"));
@@ -143,7 +144,7 @@ impl Arguments {
         Ok(files)
     }
 
-    /// Writes the reports, and says where everything is.
+    /// Writes the reports, and prints where everything is.
     fn save(&self, report: &Report, files: &[(&str, Option<PathBuf>); 3]) -> Result<()> {
         let [_, (_, json), (_, page)] = files;
         json.as_deref().map(|path| report.save(path)).transpose()?;
@@ -163,7 +164,7 @@ impl Arguments {
     }
 }
 
-/// Sends every clean record through the gate, and shows the first ones.
+/// Checks every clean record, and shows the first ones.
 fn check(gate: &mut Gate, out: &Path, quietly: bool) -> Result<()> {
     for line in read(out).with_context(|| "nothing is left to check")? {
         let line = line?;

@@ -1,4 +1,5 @@
-//! A pass of one's own: a type, one method that says what is wrong, and a name for pipeline files.
+//! A user-defined pass: a type, one method that returns the reason for rejecting a record, and a name for pipeline
+//! files.
 //!
 //!     cargo run --release --example custom_pass
 
@@ -12,22 +13,22 @@ use common::terminal::say;
 use foehn::corpus::{CleanConfig, Pass, Record, Registry, Stage, clean_with};
 use serde::Deserialize;
 
-/// Runs a pipeline with a pass that this program adds, over the bundled set, and shows what it rejects.
+/// Runs a pipeline with a pass defined in this program over the bundled set, and shows what it rejects.
 #[derive(Parser)]
 struct Arguments {
-    /// The file to look at; nothing is written
+    /// The file to examine; nothing is written
     #[arg(default_value = "datasets/vakog/vakog_raw.jsonl")]
     input: std::path::PathBuf,
-    /// Checked as in every example; cleaning itself needs no device
+    /// Validated as in every example; cleaning itself needs no device
     #[arg(long, default_value = "flex")]
     device: String,
 }
 
-/// Rejects records whose answer shouts.
+/// Rejects records whose answer has too many exclamation marks.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Shouting {
-    /// The most exclamation marks of a message.
+    /// The largest number of exclamation marks in a message.
     marks: usize,
 }
 
@@ -49,7 +50,7 @@ impl Pass for Shouting {
     }
 }
 
-/// With `Pipeline::default().with(Shouting::default())` no file would be needed.
+/// Without a pipeline file: `Pipeline::default().with(Shouting::default())`.
 const PIPELINE: &str = r#"
 [[pass]]
 name = "mojibake"

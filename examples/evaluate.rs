@@ -1,4 +1,4 @@
-//! Measures a model, or a base against an adapter, on a frozen suite of probes.
+//! Measures a model, or compares a base with an adapter, on a frozen suite of probes.
 //!
 //!     cargo run --release --example evaluate -- --adapter runs/vakog/adapter
 
@@ -12,30 +12,31 @@ use common::terminal::{say, show_json};
 use foehn::corpus::read_clean;
 use foehn::evaluate::{EvaluateConfig, Report, Suite, check_disjoint};
 
-/// Recognition by likelihood, descriptions by a lexicon, and how answers end; with --adapter, before and after.
+/// Measures recognition by likelihood, descriptions by a lexicon, and how answers end; with --adapter, before and
+/// after.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
-    /// The suite's file
+    /// The suite file
     #[arg(long, default_value = "datasets/vakog/probes/suite.toml")]
     suite: PathBuf,
-    /// The training data: refuses to go on where a probe stands in it
+    /// The training data: fail if it contains a probe
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Answers so many recognition questions in words; all by default
+    /// The number of recognition questions to answer in words; by default all
     #[arg(long)]
     answers: Option<usize>,
-    /// Describes so many scenes under every label; all by default
+    /// The number of scenes to describe for every label; by default all
     #[arg(long)]
     scenes: Option<usize>,
     /// The seed of the bootstrap
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Saves the report as JSON, every answer in it
+    /// Save the report as JSON, with every answer
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Prints the report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! Merges an adapter into its base and writes a checkpoint that any toolkit reads.
+//! Merges an adapter into its base and writes a checkpoint that other toolkits can read.
 //!
 //!     cargo run --release --example export -- --adapter runs/vakog/adapter --out runs/vakog/merged
 
@@ -12,21 +12,22 @@ use clap::Parser;
 use common::terminal::say;
 use foehn::files::{DraftFolder, folder_of, is_empty_or_absent, is_same};
 
-/// Writes model.safetensors (f32) and config.json of the base with the adapter merged, and its tokenizer and chat template.
+/// Writes model.safetensors (f32) and config.json of the base with the merged adapter, and its tokenizer and chat
+/// template.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
-    /// The folder to write: an empty one, or one that does not exist yet
+    /// The folder to write; it must be empty or not exist
     #[arg(long)]
     out: PathBuf,
-    /// Write into a folder that holds other files; an index of shards in it is removed
+    /// Write into a folder with other files; an index of shards in it is removed
     #[arg(long)]
     overwrite: bool,
 }
 
 impl Arguments {
-    /// Refuses to write over the model or the adapter that is read, and into a folder that something else is in.
+    /// Refuses to overwrite the model or the adapter, and to write into a folder with other files.
     fn check_out(&self) -> Result<()> {
         let out = self.out.as_path();
         let inputs = [Some(Path::new(&self.model.model)), self.model.adapter.as_deref()];
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         foehn::lora::merge(&mut base.model);
         let out = arguments.out.display();
         let failed = || format!("cannot write into {out}");
-        // A new folder appears whole; into one that is there, each file does.
+        // A new folder appears as a whole. In an existing folder, each file is replaced atomically.
         let draft =
             if arguments.out.exists() { None } else { Some(DraftFolder::new(&arguments.out).with_context(failed)?) };
         let folder = draft.as_ref().map_or(arguments.out.as_path(), DraftFolder::path);

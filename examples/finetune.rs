@@ -1,4 +1,4 @@
-//! The whole job: cleans a dataset, tunes an adapter on it, and shows the model before and after.
+//! The whole job: cleans a dataset, trains an adapter on it, and shows the model's answers before and after.
 //!
 //!     cargo run --release --example finetune
 //!     cargo run --release --example finetune -- --config my-recipe.toml --data my-data.jsonl --out runs/mine
@@ -17,37 +17,37 @@ use foehn::finetune::Folder;
 use foehn::mistral::Base;
 use foehn::{Job, Pretrained, Recipe};
 
-/// Cleans the data, tunes a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
+/// Cleans the data, trains a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
 #[derive(Parser)]
 struct Arguments {
-    /// The recipe: every setting of the run
+    /// The recipe: all settings of the run
     #[arg(long, default_value = "examples/recipes/vakog.toml")]
     config: PathBuf,
-    /// In place of the recipe's model
+    /// Use this model instead of the recipe's
     #[arg(long)]
     model: Option<String>,
-    /// In place of the recipe's data: JSONL, JSON, CSV or Parquet, messy or clean
+    /// Use this data instead of the recipe's: JSONL, JSON, CSV or Parquet, clean or not
     #[arg(long)]
     data: Option<PathBuf>,
     /// The run's folder
     #[arg(long, default_value = "runs/vakog")]
     out: PathBuf,
-    /// Go on from the newest checkpoint in the run's folder
+    /// Continue from the newest checkpoint in the run's folder
     #[arg(long)]
     resume: bool,
-    /// flex, ndarray, wgpu or cuda, where the build has it
+    /// flex, ndarray, wgpu or cuda, if the build has it
     #[arg(long, default_value = "flex")]
     device: String,
-    /// Stop after so many steps
+    /// Stop after this number of steps
     #[arg(long)]
     max_steps: Option<usize>,
-    /// In place of the recipe's seed
+    /// Use this seed instead of the recipe's
     #[arg(long)]
     seed: Option<u64>,
-    /// The probes that the model answers before and after; only for data that is about the same five senses
+    /// The probes that the model answers before and after; only useful for data about the same five senses
     #[arg(long, default_value = "datasets/vakog/probes/suite.toml")]
     suite: PathBuf,
-    /// Trains only, and asks nothing before and after
+    /// Only train; do not evaluate before and after
     #[arg(long)]
     no_evaluation: bool,
 }
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// A look at the model before and after; the example `evaluate` asks everything.
+/// A short evaluation before and after; the example `evaluate` runs the whole suite.
 const QUICK: EvaluateConfig = EvaluateConfig {
     max_rows: 2048,
     batch: 16,
@@ -110,7 +110,7 @@ const QUICK: EvaluateConfig = EvaluateConfig {
     scenes: Some(3),
 };
 
-/// Says what became of the recipe's data.
+/// Prints how the recipe's data was cleaned.
 fn print_cleaning(job: &Job, out: &Path) {
     let (name, data) = (job.recipe().data.display(), job.data());
     match &data.report {
@@ -125,14 +125,14 @@ fn print_cleaning(job: &Job, out: &Path) {
     }
 }
 
-/// Says which of the run's files are there.
+/// Prints which files of the run exist.
 fn print_files(out: &Path) {
     let names = ["adapter/", "clean.jsonl", "clean.report.json", "metrics.jsonl", "loss.svg", "report.json"];
     let there: Vec<&str> = names.into_iter().filter(|name| out.join(name).exists()).collect();
     say!("saved in {}: {}", out.display(), there.join(", "));
 }
 
-/// Answers to the same question, of the model before and after.
+/// Prints answers of the model to the same question, before and after.
 fn print_answers(report: &Report) {
     let Some(after) = &report.adapter else { return };
     let some = |run: &foehn::evaluate::Run| -> Vec<Answer> {

@@ -1,6 +1,6 @@
-//! Log-probabilities of given tokens: rows `{"input_ids": [...]}` on stdin, one JSON list a row on stdout.
+//! Log-probabilities of given tokens: reads rows `{"input_ids": [...]}` from stdin, and prints one JSON list per row.
 //!
-//! Rows are computed together, what they begin with alike once.
+//! Rows are computed together; their common beginnings are computed once.
 //!
 //!     echo '{"input_ids": [1, 2, 3]}' | cargo run --release --example score
 
@@ -19,15 +19,16 @@ use foehn::tokens::Sample;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Reads rows {"input_ids": [...]} from stdin; prints log p(next token) for each token but the first, a JSON list a row.
+/// Reads rows {"input_ids": [...]} from stdin; prints log p(next token) for each token except the first, one JSON list
+/// per row.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
-    /// Rows are gathered until they have so many tokens, and then computed together; 0 computes each as it comes
+    /// Collect rows until they have this number of tokens, then compute them together; 0 computes each row at once
     #[arg(long, default_value_t = 4096)]
     tokens_at_once: usize,
-    /// Compute each row token by token, as generating does: on a quantised base with what meets it rounded to eight bits
+    /// Compute each row token by token, as generation does: on a quantised base, inputs are rounded to eight bits
     #[arg(long)]
     decode: bool,
     /// Says on stderr how long the computing took, and how much memory the process held at most
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// log p(next token) for each token of each row but the first, and how many tokens were computed.
+/// log p(next token) for each token of each row except the first, and the number of tokens that were computed.
 fn encoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
     let (mut found, mut computed) = (Vec::with_capacity(rows.len()), 0);
     for pass in passes(model, &rows.iter().collect::<Vec<_>>(), usize::MAX) {
@@ -98,7 +99,7 @@ fn encoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
     Ok((found, computed))
 }
 
-/// As [`encoded`], token by token over a cache that need not be exact.
+/// As [`encoded`], token by token with a cache that is not exact.
 fn decoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {

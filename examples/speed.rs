@@ -1,4 +1,4 @@
-//! How fast a model reads and writes: prefill and greedy decoding, as one JSON object, to hold against llama.cpp.
+//! Measures the speed of prefill and greedy decoding, as one JSON object, for comparison with llama.cpp.
 //!
 //!     cargo run --release --example speed
 //!     cargo run --release --example speed -- --adapter runs/vakog/adapter --batch 8
@@ -16,24 +16,24 @@ use foehn::generate::argmax;
 use foehn::mistral::KvCache;
 use serde_json::json;
 
-/// Reads a prompt of random tokens, and continues the beginning of it greedily, several times over.
+/// Reads a prompt of random tokens, then continues its beginning greedily; repeats this several times.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
-    /// In place of a model: random weights of the shape that this config.json says, in the form of --base
+    /// Instead of a model: random weights in the shape of this config.json, in the format of --base
     #[arg(long, value_name = "CONFIG")]
     synthetic: Option<PathBuf>,
-    /// Tokens of the prompt that is read
+    /// The number of tokens of the prompt
     #[arg(long, default_value_t = 512)]
     prefill: usize,
-    /// Tokens that are written after 16 of the prompt
+    /// The number of tokens generated after the first 16 of the prompt
     #[arg(long, default_value_t = 128)]
     decode: usize,
-    /// Sequences that are written at once
+    /// The number of sequences generated at once
     #[arg(long, default_value_t = 1)]
     batch: usize,
-    /// How often each is timed, after once unseen; the medians are printed
+    /// The number of timed repetitions, after one that is not timed; the medians are printed
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Compute in single precision throughout: slower on a quantised base
@@ -41,7 +41,7 @@ struct Arguments {
     exact: bool,
 }
 
-/// Tokens before the first one that is written.
+/// The number of tokens before the first generated one.
 const BEGINNING: usize = 16;
 
 fn main() -> ExitCode {

@@ -1,4 +1,5 @@
-//! Splits a clean file into a training and a validation file, and proves that nothing leaks from one into the other.
+//! Splits a clean file into a training and a validation file, and proves that they share no group, prompt or
+//! near-duplicate.
 //!
 //!     cargo run --release --example split -- datasets/vakog/vakog_clean.jsonl --training train.jsonl --validation valid.jsonl
 
@@ -13,33 +14,34 @@ use common::terminal::{say, show_json};
 use foehn::corpus::{NearDuplicates, read_clean, split_proven, write_clean};
 use foehn::files::check_outputs;
 
-/// Keeps together what has one group or one prompt, or is nearly the same, and holds the share of each label on both sides.
+/// Keeps records with the same group or prompt, and near-duplicates, on one side; the share of each label is the same
+/// on both.
 #[derive(Parser)]
 struct Arguments {
     /// The clean file
     input: PathBuf,
-    /// The file of the training records to write
+    /// The file to write the training records to
     #[arg(long)]
     training: PathBuf,
-    /// The file of the validation records to write
+    /// The file to write the validation records to
     #[arg(long)]
     validation: PathBuf,
     /// The share of the validation records
     #[arg(long, default_value_t = 0.1)]
     fraction: f64,
-    /// The metadata key whose labels are held in balance
+    /// The metadata key whose labels are balanced
     #[arg(long, default_value = "modality")]
     label: String,
-    /// The least Jaccard index of two records that have to stay together
+    /// The smallest Jaccard index of two records that must stay together
     #[arg(long, default_value_t = 0.7)]
     threshold: f64,
-    /// Another seed is another split
+    /// The seed of the split
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Prints the proof as JSON
+    /// Print the proof as JSON
     #[arg(long)]
     json: bool,
-    /// Checked as in every example; splitting needs no device
+    /// Validated as in every example; splitting needs no device
     #[arg(long, default_value = "flex")]
     device: String,
 }

@@ -1,4 +1,5 @@
-//! LoRA steps on rows that are tokenised already: losses, speed and peak memory as one JSON object, to hold against PEFT.
+//! LoRA steps on rows that are already tokenised: losses, speed and peak memory as one JSON object, for comparison with
+//! PEFT.
 //!
 //!     cargo run --release --example tokenize -- --json --limit 0 > rows.jsonl
 //!     cargo run --release --example steps -- --rows rows.jsonl --steps 10 --learning-rate 2e-4
@@ -17,7 +18,8 @@ use foehn::tokens::Sample;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Takes AdamW steps on rows {"input_ids": [...], "loss_mask": [0/1, ...]}, in their order, without clipping or schedule.
+/// Takes AdamW steps on rows {"input_ids": [...], "loss_mask": [0/1, ...]}, in their order, without clipping or
+/// schedule.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
@@ -25,34 +27,34 @@ struct Arguments {
     /// The rows, JSONL; loss_mask marks the target tokens
     #[arg(long, required_unless_present = "random")]
     rows: Option<PathBuf>,
-    /// In place of rows: so many random rows a step, of so many tokens, all supervised
+    /// Instead of rows: this many random rows per step, each with this many tokens, all supervised
     #[arg(long, num_args = 2, value_names = ["ROWS", "TOKENS"])]
     random: Option<Vec<usize>>,
-    /// In place of a model: random weights of the shape that this config.json says, in the form of --base
+    /// Instead of a model: random weights in the shape of this config.json, in the format of --base
     #[arg(long, value_name = "CONFIG", requires = "random")]
     synthetic: Option<PathBuf>,
-    /// The rank of a fresh adapter; its alpha is twice that
+    /// The rank of a new adapter; its alpha is twice the rank
     #[arg(long, default_value_t = 8)]
     r: usize,
-    /// Rows in a step
+    /// Rows per step
     #[arg(long, default_value_t = 8)]
     batch: usize,
-    /// Steps to take
+    /// The number of steps
     #[arg(long, default_value_t = 10)]
     steps: usize,
-    /// Tokens computed at once
+    /// The largest number of tokens computed at once
     #[arg(long, default_value_t = 4096)]
     micro_batch_rows: usize,
-    /// Computes what lies within a block again in the backward pass, instead of keeping it
+    /// Compute the inner values of a block again in the backward pass, instead of keeping them
     #[arg(long)]
     recompute: bool,
     /// The learning rate
     #[arg(long, default_value_t = 2e-4)]
     learning_rate: f64,
-    /// The adapter to start from; a fresh one on all linear layers by default
+    /// The adapter to start from; by default a new one on all linear layers
     #[arg(long)]
     init: Option<PathBuf>,
-    /// Where to save the adapter after the last step
+    /// The folder to save the adapter to after the last step
     #[arg(long)]
     save: Option<PathBuf>,
 }
@@ -101,7 +103,7 @@ fn main() -> ExitCode {
         if let Some(folder) = &arguments.save {
             Adapter::load(&trainer.finish()?)?.save(folder)?;
         }
-        // The first step pays for what later ones find warm.
+        // The first step is slower, because caches and buffers are still cold.
         let warm = 1.min(steps.len() - 1)..steps.len();
         let rate = |of: &dyn Fn(usize) -> usize| {
             common::median(warm.clone().map(|step| of(step) as f64 / steps[step].seconds))

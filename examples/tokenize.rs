@@ -1,4 +1,4 @@
-//! Shows conversations as the model sees them, with the trained tokens marked.
+//! Shows conversations as the model gets them, with the trained tokens marked.
 //!
 //!     cargo run --release --example tokenize -- --data datasets/vakog/vakog_clean.jsonl --limit 2
 
@@ -14,7 +14,7 @@ use foehn::corpus::read_clean;
 use foehn::tokens::{Sample, Tokenizer};
 use serde_json::json;
 
-/// Renders conversations through the model's chat template and shows their tokens; trained ones are marked.
+/// Renders conversations with the model's chat template and shows their tokens; trained ones are marked.
 #[derive(Parser)]
 struct Arguments {
     /// A folder, a .gguf file, a Hugging Face repository (org/name) or a short name
@@ -23,13 +23,13 @@ struct Arguments {
     /// A dataset file
     #[arg(long, default_value = "datasets/vakog/vakog_clean.jsonl")]
     data: PathBuf,
-    /// Shows so many records; 0 shows all
+    /// The number of records to show; 0 shows all
     #[arg(long, default_value_t = 3)]
     limit: usize,
-    /// Prints one JSON object a record: input_ids, loss_mask, text
+    /// Print one JSON object per record: input_ids, loss_mask, text
     #[arg(long)]
     json: bool,
-    /// Checked as in every example; tokenising itself needs no device
+    /// Validated as in every example; tokenising itself needs no device
     #[arg(long, default_value = "flex")]
     device: String,
 }

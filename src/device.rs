@@ -1,36 +1,36 @@
-//! Devices by name.
+//! Devices and their names.
 
 use burn::tensor::Device;
 
-/// Every device name that Foehn knows, compiled in or not.
+/// Every device name that Foehn supports, compiled in or not.
 const KNOWN: [&str; 4] = ["flex", "ndarray", "wgpu", "cuda"];
 
-/// Why a device cannot be had.
+/// A device is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// No device has this name.
+    /// There is no device with this name.
     #[error("there is no device `{name}`; this build has: {}", available.join(", "))]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What this build has.
+        /// The devices of this build.
         available: Vec<&'static str>,
     },
-    /// The device is known, but this build left it out.
+    /// The device is supported, but it was not compiled into this build.
     #[error("device `{name}` is not in this build, which has: {}; build with --features {name}", available.join(", "))]
     NotCompiled {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What this build has.
+        /// The devices of this build.
         available: Vec<&'static str>,
     },
-    /// The device is compiled in, but this machine has none.
+    /// The device is compiled in, but this machine does not have one.
     #[error("this machine has no device for `{name}` (no driver, or no hardware); this build has: {}", available.join(", "))]
     NotFound {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What this build has.
+        /// The devices of this build.
         available: Vec<&'static str>,
     },
 }
@@ -41,10 +41,10 @@ pub fn available() -> Vec<&'static str> {
     KNOWN.into_iter().zip(compiled).filter_map(|(name, compiled)| compiled.then_some(name)).collect()
 }
 
-/// The device of a name: `flex`, `ndarray`, `wgpu` or `cuda`.
+/// The device with a given name: `flex`, `ndarray`, `wgpu` or `cuda`.
 ///
 /// # Errors
-/// [`DeviceError`], which says what there is.
+/// [`DeviceError`], which lists the available devices.
 pub fn device(name: &str) -> Result<Device, DeviceError> {
     let available = available();
     if !KNOWN.contains(&name) {
@@ -64,7 +64,7 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
     device.ok_or_else(|| DeviceError::NotFound { name: name.to_owned(), available })
 }
 
-/// A device that needs a driver, if the machine has one: without this look, the first use would panic.
+/// Checks that the machine has a device that needs a driver: without this check, the first use would panic.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn first(kind: burn::tensor::DeviceType, device: impl FnOnce() -> Device) -> Option<Device> {
     (!Device::enumerate(kind).into_vec().is_empty()).then(device)

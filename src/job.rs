@@ -1,4 +1,4 @@
-//! The whole job: data that is cleaned, a model that is loaded, an adapter that is trained.
+//! A whole job: data is cleaned, a model is loaded, an adapter is trained.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use foehn_record::Record;
 
 use crate::{LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
 
-/// A run from data to adapter, at the point where its data is clean.
+/// A job after its data is cleaned.
 ///
 /// ```no_run
 /// use std::ops::ControlFlow;
@@ -32,23 +32,23 @@ pub struct Job {
     data: TrainingData,
 }
 
-/// The records of a run, and where they come from.
+/// The training records of a run, and their origin.
 #[derive(Debug)]
 pub struct TrainingData {
-    /// The clean records, as `clean.jsonl` in the run's folder holds them.
+    /// The clean records, as in `clean.jsonl` in the run's folder.
     pub records: Vec<Record>,
     /// SHA-256 of that file.
     pub sha256: String,
-    /// The account of the cleaning; `None` where the recipe's data was clean already and is trained on as it is.
+    /// The report of the cleaning; `None` if the recipe's data was already clean and is used unchanged.
     pub report: Option<Report>,
 }
 
 impl Job {
-    /// Leaves the clean records of the recipe's data in the run's folder, as `clean.jsonl` with `clean.report.json`.
+    /// Writes the clean records of the recipe's data into the run's folder, as `clean.jsonl` and `clean.report.json`.
     ///
-    /// Data that a pipeline of this version has made already, as its mark says, is trained on as it is; other data goes
-    /// through the recipe's pipeline, whose limits on tokens count those of the recipe's model. Where the run goes on and
-    /// the records would be others than those in the folder, nothing in it is changed.
+    /// If the mark of the data says that a pipeline of this version has already cleaned it, the data is used unchanged.
+    /// Otherwise the recipe's pipeline cleans it; limits on tokens use the tokenizer of the recipe's model. If the run
+    /// is resumed and the records would differ from those in the folder, nothing in the folder is changed.
     ///
     /// # Errors
     /// [`JobError`].
@@ -62,12 +62,12 @@ impl Job {
         &self.recipe
     }
 
-    /// What it is trained on.
+    /// The training data.
     pub fn data(&self) -> &TrainingData {
         &self.data
     }
 
-    /// The recipe's model, in the form that it asks for.
+    /// Loads the recipe's model, in the storage format of the recipe.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -75,7 +75,7 @@ impl Job {
         Pretrained::load_as(&self.recipe.model, self.recipe.base, device, progress)
     }
 
-    /// Holds out the recipe's share for validation and trains the adapter, which stays attached. `observe` sees every
+    /// Holds out the recipe's share for validation and trains the adapter, which stays attached. `observe` gets every
     /// event and can end the run, as in [`train`].
     ///
     /// # Errors
@@ -106,20 +106,20 @@ impl Job {
     }
 }
 
-/// Why a job cannot be done.
+/// Errors of a job.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// Reading or cleaning.
+    /// An error of reading or cleaning.
     #[error(transparent)]
     Corpus(#[from] foehn_corpus::Error),
     /// An output of the run is one of its inputs.
     #[error(transparent)]
     Outputs(#[from] foehn_files::Conflict),
-    /// The tokenizer that a pipeline counts with, or a file's hash.
+    /// An error of the tokenizer that a pipeline needs for counting, or of hashing a file.
     #[error(transparent)]
     Load(#[from] Box<LoadError>),
-    /// The training itself.
+    /// An error of the training.
     #[error(transparent)]
     Training(#[from] foehn_finetune::Error),
     /// A file of the run's folder cannot be written.
@@ -127,11 +127,11 @@ pub enum JobError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The data, cleaned again, is not what the run was trained on so far.
+    /// The data, when cleaned again, differs from the data that the run was trained on so far.
     #[error(
         "{data} gives other clean records than {clean} holds, on which the run was trained: it cannot go on with them"
     )]
@@ -159,7 +159,8 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
         let path = path.to_owned();
         move |source| JobError::Write { path, source }
     };
-    // Made beside its place, since a run that goes on may find that it is not what it was trained on.
+    // Written to a temporary place first: for a resumed run, the records may turn out to differ from those in the
+    // folder.
     let scratch =
         tempfile::Builder::new().prefix(".partial-").tempdir_in(folder.path()).map_err(failed(folder.path()))?;
     let fresh = scratch.path().join("clean.jsonl");

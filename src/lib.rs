@@ -1,8 +1,8 @@
-//! Foehn: from a messy dataset to a fine-tuned, measured, talking model, in Rust alone.
+//! Foehn, in Rust only: cleans a dataset, fine-tunes a model on it, measures the result, and chats with it.
 //!
-//! This crate is a facade: it names the devices ([`device()`]), loads a model with everything that belongs to it
-//! ([`Pretrained`]), does the whole job of a [`Recipe`] ([`Job`]), and re-exports the crates that do the work.
-//! `docs/guide.md` walks through it.
+//! This crate combines the others: it provides the devices ([`device()`]), loads a model with its tokenizer and
+//! template ([`Pretrained`]), runs the whole job of a [`Recipe`] ([`Job`]), and re-exports the other crates.
+//! `docs/guide.md` explains all steps.
 //!
 //! ```no_run
 //! use foehn::{Pretrained, generate::GenerateConfig, record::Message};

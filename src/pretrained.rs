@@ -1,4 +1,4 @@
-//! A model by name, with everything that belongs to it.
+//! Loads a model by name, with its tokenizer and chat template.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 /// A base model on a device, with its tokenizer and its chat template.
 #[derive(Debug)]
 pub struct Pretrained {
-    /// The name that was asked for.
+    /// The name that the user gave.
     pub name: String,
     /// The network.
     pub model: Mistral,
@@ -28,7 +28,7 @@ pub struct Pretrained {
     checkpoint: Checkpoint,
 }
 
-/// The file that a model came from, and its hash once somebody has asked.
+/// The file of a model, and its hash once it has been computed.
 #[derive(Debug)]
 struct Checkpoint {
     weights: Weights,
@@ -45,11 +45,11 @@ impl Checkpoint {
     }
 }
 
-/// Why a model or its adapter cannot be loaded.
+/// A model or its adapter cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The model's files cannot be had.
+    /// The model's files are not available.
     #[error(transparent)]
     Hub(#[from] foehn_hub::Error),
     /// A file beside the weights cannot be read.
@@ -57,43 +57,43 @@ pub enum LoadError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The weights' files.
+    /// An error of the weights' files.
     #[error(transparent)]
     Weights(#[from] foehn_weights::Error),
-    /// The network.
+    /// An error of the network.
     #[error("cannot load the model in {path}")]
     Model {
-        /// The weights.
+        /// The path of the weights.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         #[source]
         source: foehn_mistral::Error,
     },
-    /// The tokenizer or the template.
+    /// An error of the tokenizer or the template.
     #[error(transparent)]
     Tokens(#[from] foehn_tokens::Error),
-    /// The tokenizer has ids that the network has no embedding for.
+    /// The tokenizer has ids for which the network has no embedding.
     #[error(
         "the tokenizer of {path} has {tokens} tokens, the model's vocabulary has {vocab_size}: they do not belong together"
     )]
     Vocabulary {
         /// The tokenizer's file or the GGUF.
         path: PathBuf,
-        /// The tokenizer's size.
+        /// The number of the tokenizer's tokens.
         tokens: usize,
-        /// The embedding's rows.
+        /// The number of rows of the embedding.
         vocab_size: usize,
     },
-    /// The adapter.
+    /// An error of the adapter.
     #[error("cannot use the adapter in {path}")]
     Adapter {
         /// The adapter's folder.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         #[source]
         source: Box<foehn_lora::Error>,
     },
@@ -103,38 +103,38 @@ pub enum LoadError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Loading<'a> {
-    /// Its files are found or fetched.
+    /// The model's files are being found or fetched.
     Files(Progress<'a>),
-    /// Its weights are read and brought into their form: so many parts of so many are done.
+    /// The weights are being read and converted to their storage format.
     Weights {
-        /// Parts that are done.
+        /// The number of parts that are done.
         done: usize,
-        /// All parts.
+        /// The number of all parts.
         total: usize,
     },
-    /// Something about an adapter that is no error, and that whoever loads it should know.
+    /// A note about an adapter. It is not an error.
     Adapter(AdapterNote),
-    /// The checkpoint is hashed, to say or to see which one an adapter belongs to: so many bytes of so many are done.
+    /// The checkpoint is being hashed, to record or to check which checkpoint an adapter belongs to.
     Hash {
-        /// Bytes that are hashed.
+        /// The number of bytes hashed.
         done: u64,
-        /// All bytes of its tensors.
+        /// The number of bytes of all tensors.
         total: u64,
     },
 }
 
-/// What is noticed about an adapter that can be used.
+/// A note about an adapter that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdapterNote {
-    /// Whether it belongs to the model's `base`, `tokenizer` or `template` was not checked: its manifest has no hash of
-    /// it, or there is no manifest.
+    /// It was not checked whether the adapter belongs to the model's `base`, `tokenizer` or `template`: the manifest
+    /// does not have the hash, or there is no manifest.
     NotChecked(Vec<&'static str>),
-    /// Every B is zero: the adapter changes nothing.
+    /// Every B is zero, so the adapter changes nothing.
     ChangesNothing,
-    /// Its folder has a tokenizer of its own, which differs from the model's. The model's is used.
+    /// The adapter's folder has its own tokenizer, which differs from the model's. The model's is used.
     OtherTokenizer,
-    /// Its folder has a chat template of its own, which differs from the model's. The model's is used.
+    /// The adapter's folder has its own chat template, which differs from the model's. The model's is used.
     OtherTemplate,
 }
 
@@ -143,7 +143,7 @@ impl std::fmt::Display for AdapterNote {
         match self {
             Self::NotChecked(what) => write!(
                 formatter,
-                "whether the adapter was trained on this {} was not checked: it has no hash of it",
+                "whether the adapter was trained on this {} was not checked: the adapter has no hash for it",
                 what.join(", ")
             ),
             Self::ChangesNothing => formatter.write_str("every B of the adapter is zero: it changes nothing"),
@@ -157,7 +157,7 @@ impl std::fmt::Display for AdapterNote {
     }
 }
 
-/// A network without its text side.
+/// A network without tokenizer and template.
 #[derive(Debug)]
 pub struct Network {
     /// The network.
@@ -167,11 +167,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// Finds a model's files (see [`Hub::resolve`] for what a name can be) and loads the weights onto a device, in the form
-    /// that `base` asks for.
+    /// Finds a model's files (for the possible names see [`Hub::resolve`]) and loads the weights onto a device, in the
+    /// storage format `base`.
     ///
     /// # Errors
-    /// [`LoadError`], with the file and the place.
+    /// [`LoadError`], which names the file and the place.
     pub fn load(
         name: &str,
         base: Base,
@@ -187,7 +187,8 @@ impl Network {
         Ok(Self { model, checkpoint: Checkpoint { weights, sha256: OnceLock::new() }, files })
     }
 
-    /// Attaches an adapter for inference. Unless `allow_mismatch`, one that was trained on another base is refused.
+    /// Attaches an adapter for inference. An adapter that was trained on another base is refused, unless
+    /// `allow_mismatch` is set.
     ///
     /// # Errors
     /// [`LoadError::Adapter`].
@@ -202,19 +203,19 @@ impl Network {
 }
 
 impl Pretrained {
-    /// Loads a model with its tokenizer and its chat template, its weights as they are stored. What a name can be, says
-    /// [`Hub::resolve`].
+    /// Loads a model with its tokenizer and its chat template, with the weights in their stored format. For the
+    /// possible names see [`Hub::resolve`].
     ///
     /// # Errors
-    /// [`LoadError`], with the file and the place.
+    /// [`LoadError`], which names the file and the place.
     pub fn load(name: &str, device: &Device) -> Result<Self, LoadError> {
         Self::load_as(name, Base::Stored, device, &mut |_| ())
     }
 
-    /// As [`load`](Self::load), the weights in the form that `base` asks for.
+    /// As [`load`](Self::load), with the weights in the storage format `base`.
     ///
     /// # Errors
-    /// [`LoadError`], with the file and the place.
+    /// [`LoadError`], which names the file and the place.
     pub fn load_as(
         name: &str,
         base: Base,
@@ -224,14 +225,15 @@ impl Pretrained {
         let Network { model, checkpoint, files } = Network::load(name, base, device, progress)?;
         let (tokenizer, template) = text_side(&files)?;
         let (tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
-        // A pad token that was added without an embedding is never computed; the rest are what texts are made of.
+        // A control token without an embedding, such as an added pad token, is never computed. Text tokens must have
+        // one.
         if (vocab_size..tokens).any(|id| !u32::try_from(id).is_ok_and(|id| tokenizer.is_control(id))) {
             return Err(LoadError::Vocabulary { path: text_path(&files), tokens, vocab_size });
         }
         Ok(Self { name: name.to_owned(), model, tokenizer: tokenizer.into(), template: template.into(), checkpoint })
     }
 
-    /// Records as samples to train on, none longer than the model's context.
+    /// Turns records into training samples, none of them longer than the model's context.
     ///
     /// # Errors
     /// As [`Dataset::new`].
@@ -242,7 +244,7 @@ impl Pretrained {
     /// The answer to a conversation's last message.
     ///
     /// # Errors
-    /// As [`generate`], and where the template refuses the conversation.
+    /// Those of [`generate`], and an error if the template refuses the conversation.
     pub fn ask(&self, messages: &[Message], config: &GenerateConfig) -> Result<Generation, foehn_generate::Error> {
         let prompt = self.template.prompt(&self.tokenizer, messages)?;
         let answers = generate(&self.model, &self.tokenizer, &[prompt], config)?;
@@ -258,7 +260,8 @@ impl Pretrained {
         Session::new(self.model.clone(), tokenizer, template, config, messages)
     }
 
-    /// Attaches an adapter for inference; one that was trained on another base, tokenizer or template is refused.
+    /// Attaches an adapter for inference. An adapter that was trained on another base, tokenizer or template is
+    /// refused.
     ///
     /// # Errors
     /// [`LoadError::Adapter`].
@@ -266,7 +269,8 @@ impl Pretrained {
         self.attach_as(folder.as_ref(), false, &mut |_| ())
     }
 
-    /// As [`attach`](Self::attach); with `allow_mismatch`, whatever it was trained on.
+    /// As [`attach`](Self::attach). With `allow_mismatch`, an adapter from another base, tokenizer or template is
+    /// accepted.
     ///
     /// # Errors
     /// [`LoadError::Adapter`].
@@ -282,7 +286,7 @@ impl Pretrained {
         attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, hashes, progress)
     }
 
-    /// Whether an adapter's folder brings a tokenizer or a template that differs. One that cannot be read is another.
+    /// Whether an adapter's folder has a different tokenizer or template. One that cannot be read counts as different.
     fn notes_on_text(&self, folder: &Path) -> Vec<AdapterNote> {
         let has = |name: &str| folder.join(name).exists();
         let own = if has("tokenizer.json") { Some(Tokenizer::open(folder)) } else { None };
@@ -299,15 +303,15 @@ impl Pretrained {
         notes.into_iter().filter_map(|(is, note)| is.then_some(note)).collect()
     }
 
-    /// What an adapter trained on this model says of it: the hashes of its weights, its tokenizer and its template.
+    /// The manifest for an adapter trained on this model: the hashes of its weights, its tokenizer and its template.
     ///
     /// # Errors
-    /// [`LoadError::Weights`] where the checkpoint can no longer be read.
+    /// [`LoadError::Weights`] if the checkpoint can no longer be read.
     pub fn manifest(&self) -> Result<Manifest, LoadError> {
         self.manifest_with(&mut |_| ())
     }
 
-    /// As [`manifest`](Self::manifest); the hashing of a large checkpoint takes seconds, and `progress` is told of it.
+    /// As [`manifest`](Self::manifest), with progress: hashing a large checkpoint takes seconds.
     ///
     /// # Errors
     /// As [`manifest`](Self::manifest).
@@ -326,7 +330,7 @@ impl Pretrained {
 /// A model's tokenizer and chat template, without its weights.
 ///
 /// # Errors
-/// [`LoadError`], with the file and the place.
+/// [`LoadError`], which names the file and the place.
 pub fn load_text(name: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(Tokenizer, ChatTemplate), LoadError> {
     text_side(&Hub::from_env().resolve(name, progress)?)
 }
@@ -396,7 +400,8 @@ fn attach(
     Ok(adapter)
 }
 
-/// Hashes names, shapes and bytes of all tensors: the same for one file as for the same tensors in shards.
+/// Hashes the names, shapes and bytes of all tensors. The hash is the same for one file and for shards with the same
+/// tensors.
 fn hash_of(weights: &Weights, progress: &mut dyn FnMut(Loading<'_>)) -> Result<String, LoadError> {
     let len = |name| weights.bytes(name).map(|bytes| bytes.len() as u64);
     let total = weights.names().map(len).sum::<Result<u64, _>>()?;

@@ -1,4 +1,4 @@
-//! A whole run as a TOML file: what is trained on what, and how.
+//! A recipe: all settings of a run in a TOML file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A run's settings: those of its model and its data, and those of its training. In the file all stand side by side; every
-/// key has a default, and an unknown one is an error.
+/// The settings of a run: those of the model and the data, and those of the training. In the file they are on the same
+/// level. Every key has a default, and an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recipe {
     /// The base model: a folder, a `.gguf` file, a repository id or a short name.
     pub model: String,
-    /// The form in which the base's matrices are kept: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
+    /// The storage format of the base's matrices: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
     pub base: Base,
-    /// The training data: a file of any format that `foehn-corpus` reads.
+    /// The training data: a file in any format that `foehn-corpus` supports.
     pub data: PathBuf,
-    /// The passes that clean the data, a TOML file as `foehn-corpus` reads it; its default pipeline where there is none.
+    /// The pipeline that cleans the data: a TOML file for `foehn-corpus`. Without one, the default pipeline is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<PathBuf>,
-    /// A sense lexicon, `{class: [words]}`: a description with words of another class than its `modality` is rejected.
+    /// A sense lexicon, `{class: [words]}`. A description with words of another class than its `modality` is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lexicon: Option<PathBuf>,
-    /// How it is trained.
+    /// The training settings.
     #[serde(flatten)]
     pub training: TrainingConfig,
 }
@@ -43,7 +43,7 @@ impl Default for Recipe {
     }
 }
 
-/// Why a recipe cannot be used.
+/// A recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecipeError {
@@ -52,16 +52,16 @@ pub enum RecipeError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// It does not parse, or has a key that no recipe has.
+    /// The file cannot be parsed, or has an unknown key.
     #[error("the recipe {path} is not valid")]
     Toml {
         /// The file.
         path: PathBuf,
-        /// The line, and what is wrong there.
+        /// The error, with the line.
         #[source]
         source: Box<toml::de::Error>,
     },
@@ -70,7 +70,7 @@ pub enum RecipeError {
     Setting {
         /// The file.
         path: PathBuf,
-        /// The setting.
+        /// The error of the setting.
         #[source]
         source: Box<foehn_finetune::Error>,
     },
@@ -87,7 +87,7 @@ impl Recipe {
         Self::from_toml(&text, path)
     }
 
-    /// Reads a recipe's text; `path` stands in errors.
+    /// Reads a recipe from its text; `path` is used in errors.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -124,8 +124,8 @@ impl<'de> Visitor<'de> for RecipeVisitor {
     }
 }
 
-/// The keys of training; those of the recipe itself are taken out on the way. Unlike `#[serde(flatten)]`, this keeps the
-/// place of an error and refuses unknown keys.
+/// The training keys. The recipe's own keys are removed while the file is read. Unlike `#[serde(flatten)]`, this keeps
+/// the position of an error and refuses unknown keys.
 struct TrainingKeys<'a, A> {
     map: A,
     recipe: &'a mut Recipe,
@@ -166,7 +166,7 @@ enum RecipeKey {
     Lexicon,
 }
 
-/// Reads a key: one of the recipe's own, or whatever `K` makes of it.
+/// Reads a key: one of the recipe's own, or one that `K` deserialises.
 struct Key<K>(K);
 
 enum Found<K, V> {
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!((recipe.model.as_str(), recipe.base), ("m", Base::Nf4));
         assert_eq!((recipe.data.clone(), recipe.training.epochs, recipe.training.seed), ("d.jsonl".into(), 7, 3));
         assert_eq!((recipe.pipeline.clone(), recipe.lexicon.clone()), (Some("p.toml".into()), Some("l.json".into())));
-        // The first pattern that matches counts.
+        // The first matching pattern is used.
         assert_eq!(recipe.training.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
         let back = serde_json::to_value(&recipe).unwrap();
         assert_eq!(serde_json::from_value::<Recipe>(back).unwrap(), recipe);

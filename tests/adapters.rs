@@ -1,4 +1,4 @@
-//! Adapters: identity, merge, PEFT's files, and every way in which a file can be wrong.
+//! Adapters: saving and loading, merging, PEFT's files, and every kind of faulty file.
 
 mod common;
 
@@ -32,7 +32,7 @@ proptest! {
         let adapter = Adapter::new(&config, &model, seed).unwrap();
         attach(&mut model, &adapter).unwrap();
         prop_assert_eq!(logits(&golden, &model), before);
-        // Kaiming-uniform with a = sqrt(5): bounded by 1/sqrt(in), and not all alike.
+        // Kaiming-uniform with a = sqrt(5): bounded by 1/sqrt(in), and the values differ.
         let pair = &adapter.modules["model.layers.0.self_attn.q_proj"];
         let bound = 1.0 / 48f32.sqrt();
         prop_assert!(pair.a.iter().all(|a| a.abs() <= bound));
@@ -95,7 +95,7 @@ fn saved_adapters_come_back_the_same() {
     });
 }
 
-/// A copy of PEFT's adapter folder with one thing changed.
+/// The result of loading a copy of PEFT's adapter folder with one change.
 fn spoiled(change: impl FnOnce(&Path)) -> Result<(), Error> {
     let golden = Golden::open("gqa");
     let folder = tempfile::tempdir().unwrap();
@@ -164,7 +164,7 @@ fn bad_adapters_are_refused_by_name() {
             save_safetensors(&folder.join(tensors), &list, &Default::default()).unwrap();
         })
     };
-    // One layer's matrices, where the config asks for every layer's.
+    // The matrices of one layer, although the config targets every layer.
     assert!(matches!(with(fitting, [4, 48], partner), Err(Error::Missing { .. })));
     assert!(matches!(with(fitting, [4, 49], partner), Err(Error::Shape { .. })));
     assert!(matches!(with(fitting, [4, 48], "transformer.wte.weight"), Err(Error::Unpaired { .. })));

@@ -1,4 +1,4 @@
-//! Bases in every form: what is kept packed computes what its weights, written out, compute.
+//! Bases in every storage format: a packed base gives the same results as its weights in single precision.
 
 mod common;
 
@@ -13,13 +13,13 @@ use foehn_weights::{FloatType, Tensor as Tensor32, Weights};
 
 const BASES: [Base; 5] = [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4];
 
-/// What is told while a model is made: the ends, and its two layers.
+/// The progress while a model is loaded: embedding and head, then its two layers.
 const PARTS: [(usize, usize); 3] = [(1, 3), (2, 3), (3, 3)];
 
-/// The relative error that eight bits of activations make through two layers.
+/// The relative error of eight-bit activations after two layers.
 const ROUNDED: f32 = 0.05;
 
-/// Wide enough for super-blocks of 256, with one projection that is no multiple of them.
+/// Wide enough for super-blocks of 256, with one projection whose width is not a multiple of 256.
 fn config() -> MistralConfig {
     let config = r#"{"model_type": "mistral", "hidden_size": 256, "intermediate_size": 320, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "sliding_window": null,
@@ -34,7 +34,7 @@ fn synthetic(base: Base, device: &Device) -> Mistral {
     model
 }
 
-/// A checkpoint of the same shape, on the same device.
+/// Loads a checkpoint with the config and the device of `like`.
 fn load_as(like: &Mistral, weights: &Weights, base: Base) -> Result<Mistral, foehn_mistral::Error> {
     let mut parts = Vec::new();
     let model =
@@ -64,7 +64,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
-/// The same model from a file of all its weights in single precision.
+/// The same model, loaded from a file of all its weights in single precision.
 fn written_out(model: &Mistral) -> Mistral {
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path()).unwrap();
@@ -90,8 +90,8 @@ fn a_packed_base_is_its_weights_to_the_last_bit_forward_and_backward() {
     }
 }
 
-/// A checkpoint in single precision, brought into a form while it is loaded, is what that form makes of its weights; brought
-/// into the same form again, nothing changes any more.
+/// Converting a single-precision checkpoint while it is loaded gives the same weights as converting them directly.
+/// Converting the result to the same format again changes nothing.
 #[test]
 fn a_base_made_on_loading_is_near_its_checkpoint_and_stays_what_it_is() {
     let device = foehn::device("flex").unwrap();
@@ -101,7 +101,7 @@ fn a_base_made_on_loading_is_near_its_checkpoint_and_stays_what_it_is() {
     let weights = Weights::open(folder.path()).unwrap();
     let ids = ids(24);
     let exact = logits(&model, &ids);
-    // The synthetic weights are uniform noise, which four bits cut into steps of a fifteenth.
+    // The synthetic weights are uniform noise; four bits divide their range into fifteen steps.
     for (base, near) in [(Base::Bf16, 0.01), (Base::Q8_0, 0.02), (Base::Q4K, 0.2), (Base::Nf4, 0.3)] {
         let made = load_as(&model, &weights, base).unwrap();
         let found = logits(&made, &ids);
@@ -124,7 +124,7 @@ fn weights_that_are_not_finite_are_refused() {
     model.save(folder.path()).unwrap();
     let path = folder.path().join("model.safetensors");
     let name = "model.layers.1.mlp.up_proj.weight";
-    // The tensor's sixth element becomes NaN in the file.
+    // The sixth element of the tensor becomes NaN in the file.
     let mut bytes = std::fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
@@ -139,7 +139,7 @@ fn weights_that_are_not_finite_are_refused() {
     }
 }
 
-/// Saves a model's tensors again in a type, with others beside them.
+/// Saves a model's tensors in another type, with additional tensors.
 fn save_with(model: &Mistral, folder: &std::path::Path, more: Vec<Tensor32>, dtype: FloatType) -> Weights {
     model.save(folder).unwrap();
     let path = folder.join("model.safetensors");
@@ -229,7 +229,7 @@ fn every_device_and_every_way_of_decoding_give_the_same() {
             for exact in [true, false] {
                 let mut cache = KvCache::new(model.config(), 2, 32, &device);
                 cache.set_exact(exact);
-                // The second sequence has a longer beginning, and brings nothing in between.
+                // The second sequence has a longer beginning, and gets no new tokens in between.
                 let decoder = model.decoder();
                 decoder.append(&[&ids[..5], &ids[..9]].concat(), &[5, 9], &mut cache);
                 let mut rows = Vec::new();
@@ -260,6 +260,6 @@ fn a_base_has_one_name_and_the_levels_are_the_papers() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gguf_blocks.json");
     let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let levels: [f32; 16] = serde_json::from_value(golden["nf4"].clone()).unwrap();
-    // The table in the paper is rounded from the construction that the fixture computes.
+    // The table in the paper is a rounded form of the construction in the fixture.
     assert!(levels.iter().zip(NF4_LEVELS).all(|(a, b)| (a - b).abs() < 2e-7), "{levels:?}");
 }

@@ -1,4 +1,4 @@
-//! Checkpoints that are not what they seem: each is a typed error that names the file and the place.
+//! Faulty checkpoints: each gives a typed error that names the file and the place.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::Golden;
 use foehn::mistral::Base;
 use foehn::{LoadError, Network, Pretrained};
 
-/// Loads a copy of a golden checkpoint with one thing changed; returns the error's whole text.
+/// Loads a copy of a golden checkpoint with one change. Returns the whole text of the error.
 fn spoiled(change: impl FnOnce(&Path)) -> String {
     let golden = Golden::open("gqa");
     let folder = tempfile::tempdir().unwrap();

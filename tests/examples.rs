@@ -1,5 +1,5 @@
-//! The examples as a person runs them, on a tiny random model with SmolLM2's tokenizer: what they print, what they leave,
-//! and how they fail.
+//! Runs the examples like a user, on a tiny random model with SmolLM2's tokenizer, and checks their output, their files
+//! and their errors.
 
 mod common;
 
@@ -42,7 +42,7 @@ fn from_messy_data_to_an_adapter_that_answers() {
     let drawn = ["--temperature", "1.5", "--top-k", "50", "--seed", "4"];
     assert_eq!(chat(&drawn), chat(&drawn));
 
-    // The merged checkpoint scores what base and adapter score together, and it is a model by itself.
+    // The merged checkpoint gives the same scores as base and adapter together, and it can be used as a model.
     let merged = scene.path("merged");
     let mut export = example("export");
     stdout_of(export.arg("--model").arg(&scene.model).arg("--adapter").arg(&adapter).arg("--out").arg(&merged));
@@ -58,13 +58,13 @@ fn from_messy_data_to_an_adapter_that_answers() {
     assert!(together.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-4), "{together:?} {alone:?}");
     assert_ne!(together, score(&scene.model, &[]));
 
-    // It brings its tokenizer and its template: it answers as base and adapter do, without either.
+    // It has its own tokenizer and template, so it answers like base and adapter without them.
     let mut command = example("chat");
     command.arg("--model").arg(&merged).args(["--prompt", "Which sense is bell?", "--max-new-tokens", "8"]);
     assert_eq!(stdout_of(&mut command), chat(&["--adapter", folder]));
 }
 
-/// Kills a run once it has a checkpoint; whether that was before its end.
+/// Kills a run when it has a checkpoint. Returns whether the run was killed before it ended.
 fn killed_in_the_midst(scene: &Scene, name: &str) -> bool {
     let mut run = scene.finetune(name).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let checkpoints = scene.path(name).join("checkpoints");
@@ -83,7 +83,7 @@ fn killed_in_the_midst(scene: &Scene, name: &str) -> bool {
 fn a_killed_run_goes_on_to_the_same_bytes() {
     let scene = Scene::new();
     stdout_of(&mut scene.finetune("whole"));
-    // A run can end before the kill reaches it; such a try proves nothing, and another is made.
+    // A run can end before it is killed. Such a try proves nothing, so it is repeated.
     let killed = (0..20).map(|number| format!("killed-{number}")).find(|name| killed_in_the_midst(&scene, name));
     let killed = killed.expect("every run ended before it could be killed");
     stdout_of(scene.finetune(&killed).arg("--resume"));
@@ -116,8 +116,8 @@ fn speed_and_memory_can_be_tried_with_and_without_weights() {
     let report: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
     assert!(report["losses"].as_array().unwrap().iter().all(|loss| loss.as_f64().unwrap() > 0.0), "{report}");
 
-    // Where nothing is quantised, token by token is the same but for keys and values, which are kept in half precision:
-    // eleven bits of numbers up to 15.
+    // If nothing is quantised, computing token by token differs only by keys and values in half precision: eleven bits
+    // of numbers up to 15.
     let score = |more: &[&str]| -> Vec<f64> {
         let mut command = example("score");
         command.arg("--model").arg(&scene.model).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -130,8 +130,9 @@ fn speed_and_memory_can_be_tried_with_and_without_weights() {
     assert!(together.iter().zip(&rounded).all(|(a, b)| (a - b).abs() < 0.2), "{together:?} {rounded:?}");
 }
 
-/// A checkpoint of 192 MB in single precision, quantised while it is loaded: 28 MB of packed weights, and what the largest
-/// matrix takes (4 MB, twice), are all that comes to the process. Where the system does not say, nothing is known.
+/// A checkpoint of 192 MB in single precision is quantised while it is loaded. The process gets only 28 MB of packed
+/// weights and the memory for the largest matrix (twice 4 MB). If the system does not report memory, this is not
+/// checked.
 #[test]
 fn a_checkpoint_that_is_packed_on_loading_is_never_in_memory_whole() {
     let config = r#"{"model_type": "mistral", "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
@@ -169,7 +170,7 @@ fn tokenize_prints_what_the_trainer_reads() {
     for row in &rows {
         let (ids, mask) = (row["input_ids"].as_array().unwrap(), row["loss_mask"].as_array().unwrap());
         assert_eq!(ids.len(), mask.len());
-        // Of what is trained, the last is the stop token.
+        // The last trained token is the stop token.
         let last = mask.iter().rposition(|mask| mask == 1).unwrap();
         assert_eq!(ids[last], 2);
         assert!(row["text"].as_str().unwrap().contains("<|im_start|>assistant\n"));
@@ -218,7 +219,7 @@ fn bad_input_is_an_error_that_says_what_to_do() {
         command
     };
     let given_twice = |option: &str, value: &Path| {
-        // clap refuses an option that is given twice, so the scene's own value is left out.
+        // clap refuses an option that is given twice, so the scene's default is left out.
         let mut command = example("finetune");
         command.arg("--model").arg(&scene.model).arg("--out").arg(scene.path("bad")).arg("--no-evaluation");
         command.arg(option).arg(value);
@@ -264,7 +265,7 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     fails(&mut chat(&scene.model, &["--temperature=-1"]), &["temperature"]);
     fails(&mut chat(&scene.model, &["--device", "cuda"]), &["cuda", "flex"]);
 
-    // An adapter for another base: by its manifest, and where it has none by its shapes.
+    // An adapter for another base is recognised by its manifest or, without one, by its shapes.
     stdout_of(scene.finetune("run").args(["--max-steps", "1"]));
     let other = Scene::new();
     let bytes = fs::read(other.model.join("model.safetensors")).unwrap();
@@ -282,7 +283,7 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     fails(&mut chat(&scene.model, &["--adapter", foreign.to_str().unwrap()]), &["lora_A", "another base"]);
 }
 
-/// A disk that is full, as a limit on the size of files: nothing is left that could pass for whole.
+/// A limit on the size of files simulates a full disk: no file may be left that looks complete.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_leaves_nothing_half_written() {

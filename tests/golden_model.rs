@@ -1,4 +1,4 @@
-//! The model, its adapters' gradients and ten steps of training against transformers and PEFT.
+//! Compares the model, the gradients of its adapters and ten training steps with transformers and PEFT.
 //!
 //! The fixtures are made by `tests/golden/model.py`; the method is that of llm.c's `test_gpt2.c`.
 

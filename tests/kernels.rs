@@ -1,4 +1,4 @@
-//! The kernels against plain loops in f64, on every device of this build and machine.
+//! Compares the kernels with plain loops in f64, on every device of this build and machine.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn forest(seed: u64, rows: usize) -> (Vec<Option<usize>>, Vec<u32>, Vec<u32>) {
     let choice = noise(seed, rows);
     let (mut parents, mut positions): (Vec<Option<usize>>, Vec<u32>) = (Vec::new(), Vec::new());
     for (row, choice) in choice.into_iter().enumerate() {
-        // A row hangs below the row before, or below one of that row's ancestors, or begins a tree.
+        // The parent of a row is the row before it, or an ancestor of that row; or the row begins a new tree.
         let mut parent = row.checked_sub(1);
         let climb = match choice {
             x if x < -0.95 => row,
@@ -175,7 +175,7 @@ proptest! {
     }
 }
 
-/// A projection's weight in both layouts, and its adapter.
+/// The weight of a projection in both layouts, and its adapter.
 struct Frozen {
     fast: Weight,
     dense: Weight,
@@ -204,7 +204,7 @@ impl Frozen {
     }
 }
 
-/// The output of a block, and the gradients of its sum, weighted by noise, for its input and the adapters.
+/// The output of a block, and the gradients of its noise-weighted sum with respect to its input and the adapters.
 fn with_gradients(x: &Tensor<2>, all: &[&Frozen], run: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Vec<Vec<f32>> {
     let leaf = x.clone().autodiff().require_grad();
     let out = run(leaf.clone());
@@ -218,8 +218,8 @@ fn with_gradients(x: &Tensor<2>, all: &[&Frozen], run: impl FnOnce(Tensor<2>) ->
     found
 }
 
-/// Where rows see little but themselves, the gradients of q and k come near zero as differences of what is not small:
-/// what is under a tenth of the largest is measured against that.
+/// Where rows see hardly more than themselves, the gradients of q and k are near zero: they are differences of larger
+/// numbers. So values below a tenth of the largest one are compared relative to that tenth.
 fn assert_same(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
     assert_eq!(found.len(), expected.len());
     let norm = |values: &[f32]| values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
@@ -234,8 +234,9 @@ fn assert_same(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The two blocks of a layer, a projection by itself and the loss in the device's own layout against the reference, forward
-    /// and backward, with adapters on some projections, with dropout and without, and computed again or not.
+    /// Compares the two blocks of a layer, a single projection and the loss in the device's own layout with the
+    /// reference, forward and backward, with adapters on some projections, with and without dropout, and with and
+    /// without recomputation.
     #[test]
     fn fused_operations_equal_their_references(
         seed in any::<u64>(), rows in prop_oneof![1usize..12, 60usize..100], kv_heads in 1usize..3, group in 1usize..4,
@@ -245,7 +246,7 @@ proptest! {
     ) {
         let (_, positions, ends) = forest(seed, rows);
         let dropout = dropped.then_some(Dropout { probability: 0.2, seed });
-        // Elsewhere the two layouts are one.
+        // On other devices the two layouts are the same.
         for (name, device) in devices().into_iter().filter(|(name, _)| *name == "flex") {
             let frozen = |i: usize, shape| {
                 Frozen::new(seed.wrapping_add(16 * i as u64), shape, adapted[i].then_some(r), dropout, &device)
@@ -291,7 +292,7 @@ proptest! {
     }
 }
 
-/// The single operations and their gradients against PyTorch's.
+/// Compares the single operations and their gradients with PyTorch's.
 #[test]
 fn operations_equal_pytorch() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model/ops.safetensors");
@@ -342,7 +343,8 @@ fn operations_equal_pytorch() {
     }
 }
 
-/// A dropped element is zero, a kept one is scaled up, the share is the probability's, and a seed fixes the mask.
+/// A dropped element is zero, a kept one is scaled up, the share of dropped ones is near the probability, and the same
+/// seed gives the same mask.
 #[test]
 fn dropout_is_inverted_and_seeded() {
     for (name, device) in devices() {

@@ -1,5 +1,5 @@
-//! Products of block-quantised weights against plain loops in f64 over what their encodings define, on every device of this
-//! build and machine.
+//! Compares products of block-quantised weights with plain loops in f64 over the weights of their encodings'
+//! definitions, on every device of this build and machine.
 
 mod common;
 
@@ -33,7 +33,7 @@ struct Planes {
 }
 
 impl Planes {
-    /// Any planes; `special` puts in scales and minima from the ends of half precision's range.
+    /// Random planes. `special` has scales and minima at the ends of half precision's range.
     fn new(encoding: Encoding, input: usize, seed: u64, special: &[u16]) -> Self {
         let bits: Vec<u32> = noise(seed, 4 * input).iter().map(|x| ((x + 1.0) * (1 << 23) as f32) as u32).collect();
         let levels = match encoding {
@@ -42,7 +42,7 @@ impl Planes {
             Encoding::Q5_0 | Encoding::Q5_1 | Encoding::Q5K => 32,
             _ => 16,
         };
-        // An exponent from 2⁻¹⁴ on, or none at all: every fourth is subnormal.
+        // An exponent from 2⁻¹⁴ on, or a subnormal number: every fourth is subnormal.
         let half = |bits: u32| {
             let exponent = if bits.is_multiple_of(4) { 0 } else { 1 + bits / 4 % 11 };
             (bits & 0x83ff | exponent << 10) as u16
@@ -70,8 +70,8 @@ impl Planes {
         row.sub_minima.copy_from_slice(&self.sub_minima[..row.sub_minima.len()]);
     }
 
-    /// The weights, as [`Encoding`] describes them. None has more bits than f64 holds, so that rounding them to single
-    /// precision gives what arithmetic in single precision does.
+    /// The weights by the definition of [`Encoding`]. None has more bits than an f64, so rounding them to single
+    /// precision gives the same as arithmetic in single precision.
     fn weights(&self, encoding: Encoding) -> Vec<f64> {
         let input = self.numbers.len();
         let shared = match encoding {
@@ -90,7 +90,7 @@ impl Planes {
                 Encoding::Q4_1 | Encoding::Q5_1 => scale * number + minimum,
                 Encoding::Q4K | Encoding::Q5K => scale * sub_scale * number + minimum * sub_minimum,
                 Encoding::Q6K => scale * sub_scale * (number - 32.0),
-                // The scale is a number of single precision itself.
+                // The scale itself is a number in single precision.
                 Encoding::Nf4 => {
                     f64::from(NF4_LEVELS[usize::from(self.numbers[k])])
                         * f64::from((scale * sub_scale + minimum) as f32)
@@ -140,7 +140,7 @@ impl Matrix {
     }
 }
 
-/// `a·b`, or with the transpose of either.
+/// `a·b`, optionally with either matrix transposed.
 fn times(a: &[f64], b: &[f64], [rows, inner, columns]: [usize; 3], [flip_a, flip_b]: [bool; 2]) -> Vec<f64> {
     let a = |row: usize, at: usize| a[if flip_a { at * rows + row } else { row * inner + at }];
     let b = |at: usize, column: usize| b[if flip_b { column * inner + at } else { at * columns + column }];
@@ -156,7 +156,7 @@ fn sum(a: &[f64], b: &[f64], scale: f64) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a + scale * b).collect()
 }
 
-/// A product of `rows` rows with an adapter of rank `r`: what is given, and what has to come out.
+/// A product of `rows` rows with an adapter of rank `r`: its inputs and its expected results.
 struct Product {
     matrix: Matrix,
     rows: usize,
@@ -174,13 +174,13 @@ impl Product {
         let ([out, input], rank) = (matrix.shape, r.unwrap_or(0));
         let [x, a, b, dy] = [rows * input, rank * input, out * rank, rows * out];
         let given = |seed_of: u64, count| noise(seed ^ seed_of, count);
-        // Weights of a matrix with great scales are great; the adapter's are made to match.
+        // If the scales of a matrix are large, its weights are large, and the adapter's are scaled to match.
         let size = (matrix.weights.iter().map(|w| w * w).sum::<f64>() / matrix.weights.len() as f64).sqrt() as f32;
         let b = given(3, b).iter().map(|b| b * size).collect();
         Self { x: given(1, x), a: given(2, a), b, dy: given(4, dy), matrix, rows, r }
     }
 
-    /// The output, and the gradients of its product with `dy` for x and the adapter's matrices.
+    /// The output, and the gradients of its product with `dy` with respect to x and the adapter's matrices.
     fn expected(&self) -> Vec<Vec<f64>> {
         let ([out, input], rows, w) = (self.matrix.shape, self.rows, &self.matrix.weights);
         let [x, a, b, dy] = [&self.x, &self.a, &self.b, &self.dy].map(|values| wide(values));
@@ -234,7 +234,7 @@ fn check(product: &Product) {
     }
 }
 
-/// The opened matrix, whole, in rows and with another one added.
+/// Checks the expanded matrix: as a whole, by rows, and with another matrix added.
 fn check_opened(matrix: &Matrix) {
     let ([out, input], expected) = (matrix.shape, matrix.rounded());
     for (name, device) in devices() {
@@ -252,13 +252,14 @@ fn check_opened(matrix: &Matrix) {
     }
 }
 
-/// Whether all are equal; what is not finite may be so in another way, since a device may take the zero off after it multiplied.
+/// Whether all values are equal. Values that are not finite may differ in kind, because a device may subtract the zero
+/// after the multiplication.
 fn same(found: &[f32], expected: &[f32]) -> bool {
     let same = |(a, b): (&f32, &f32)| a == b || !a.is_finite() && !b.is_finite();
     found.len() == expected.len() && found.iter().zip(expected).all(same)
 }
 
-/// An encoding, and a shape that suits it.
+/// An encoding, and a shape that fits it.
 fn encoded() -> impl Strategy<Value = (Encoding, [usize; 2])> {
     (prop::sample::select(ENCODINGS.to_vec()), 1usize..70, 1usize..5).prop_map(|(encoding, out, blocks)| {
         let blocks = if encoding.divisor() == 256 { blocks.min(2) } else { 2 * blocks - 1 };
@@ -269,7 +270,7 @@ fn encoded() -> impl Strategy<Value = (Encoding, [usize; 2])> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Some rows are few and others many, to whoever tells the two apart.
+    /// Tests few rows and many rows, for devices that treat them differently.
     #[test]
     fn products_and_their_gradients_equal_the_definition(
         seed in any::<u64>(), (encoding, shape) in encoded(), rows in prop_oneof![1usize..4, 5usize..12, 30usize..40],
@@ -283,7 +284,7 @@ proptest! {
         check_opened(&Matrix::new(encoding, shape, seed, &[]));
     }
 
-    /// A vocabulary in blocks gives the loss, its gradient and the probabilities that its opened weights do.
+    /// A quantised vocabulary gives the same loss, gradient and probabilities as its expanded weights.
     #[test]
     fn a_quantised_head_is_its_opened_weights(seed in any::<u64>(), (encoding, [out, d_model]) in encoded(), rows in 1usize..20) {
         let (vocab, shape) = (out + 1, [out + 1, d_model]);
@@ -306,7 +307,7 @@ proptest! {
     }
 }
 
-/// Every number of rows around the point at which a device may change its way, in every encoding.
+/// Tests every number of rows around the limit at which a device may change its method, in every encoding.
 #[test]
 fn every_encoding_multiplies_any_number_of_rows() {
     for (index, encoding) in ENCODINGS.into_iter().enumerate() {
@@ -317,7 +318,7 @@ fn every_encoding_multiplies_any_number_of_rows() {
     }
 }
 
-/// Scales and minima at the ends of half precision's range; what is not finite stays seen.
+/// Scales and minima at the ends of half precision's range. Values that are not finite must stay visible.
 #[test]
 fn special_scales_open_to_what_they_are() {
     let finite = [0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x83ff, 0x7bff, 0xfbff];

@@ -1,4 +1,4 @@
-//! The examples at a terminal and in a pipe: outputs that are inputs, readers that go away, signals, bad lines.
+//! The examples with a terminal and with pipes: outputs that are inputs, closed pipes, signals, invalid lines.
 
 mod common;
 
@@ -48,7 +48,7 @@ fn an_output_is_never_an_input() {
     fails(&mut export(&scene.path("run")), &["not empty", "--overwrite"]);
     assert_eq!(fs::read(scene.model.join("model.safetensors")).unwrap(), weights);
 
-    // An index of shards that an earlier model left would win over the new file.
+    // An index of shards from an earlier model would be preferred to the new file.
     let merged = scene.path("merged");
     fs::create_dir(&merged).unwrap();
     fs::write(merged.join("model.safetensors.index.json"), "{}").unwrap();
@@ -77,7 +77,7 @@ fn a_run_does_not_read_what_it_writes_and_a_refusal_changes_nothing() {
     fails(finetune(&other, "run").arg("--resume"), &["other.jsonl", "cannot go on"]);
     assert_eq!(files(), before);
 
-    // What a run has cleaned is marked, and another run takes it as it is.
+    // Data that a run has cleaned is marked, and another run uses it unchanged.
     let told = stdout_of(&mut finetune(&clean, "again"));
     assert!(told.contains("clean already: 12 records"), "{told}");
     assert_eq!(fs::read(scene.path("again/clean.jsonl")).unwrap(), before[0]);

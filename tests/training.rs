@@ -1,4 +1,5 @@
-//! Training: ten steps against PyTorch, packing and micro-batches against one by one, resume against uninterrupted.
+//! Training: ten steps compared with PyTorch; packing and micro-batches compared with single samples; resumed runs
+//! compared with uninterrupted ones.
 
 mod common;
 
@@ -33,8 +34,8 @@ fn tensors(model: &Mistral) -> Vec<Tensor<2>> {
     parameters(model).into_iter().map(|parameter| parameter.tensor).collect()
 }
 
-/// Losses, learning rates and gradient norms of ten AdamW steps, and the adapter after them, equal PyTorch's and PEFT's,
-/// on every device.
+/// Losses, learning rates and gradient norms of ten AdamW steps, and the adapter after them, equal those of PyTorch and
+/// PEFT on every device.
 #[test]
 fn ten_steps_equal_pytorch() {
     for (device_name, device) in devices() {
@@ -72,7 +73,8 @@ fn ten_steps_equal_pytorch() {
                     for (module, expected) in &end.modules {
                         for (a, b) in [(&found.modules[module].a, &expected.a), (&found.modules[module].b, &expected.b)]
                         {
-                            // Ten steps of 1e-2: an element whose gradient is noise can turn round once.
+                            // After ten steps of 1e-2, an element whose gradient is noise can have changed its
+                            // direction once.
                             let far = a.iter().zip(b).filter(|(a, b)| (**a - **b).abs() > 1e-3).count();
                             assert!(far * 200 <= a.len(), "{device_name} {name} {module}: {far} of {} differ", a.len());
                         }
@@ -86,7 +88,7 @@ fn ten_steps_equal_pytorch() {
 fn adapted(golden: &Golden, seed: u64) -> Mistral {
     let mut model = golden.model();
     let mut adapter = Adapter::new(&LoraConfig { r: 2, ..LoraConfig::default() }, &model, seed).unwrap();
-    // B is not zero, so that every gradient counts.
+    // B is not zero, so that every gradient is tested.
     for (index, pair) in adapter.modules.values_mut().enumerate() {
         for (place, b) in pair.b.iter_mut().enumerate() {
             *b = (((index * 31 + place * 17) % 13) as f32 - 6.0) / 40.0;
@@ -108,7 +110,7 @@ fn assert_relative(what: &str, found: &[f32], expected: &[f32], limit: f64) -> R
     Ok(())
 }
 
-/// Samples over few ids, so that prefixes are shared to any depth, supervised or not.
+/// Samples over few ids, so that they share prefixes of any length, supervised or not.
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
     let one = (prop::collection::vec(3u32..6, 1..10), any::<u16>()).prop_map(|(mut ids, bits)| {
         ids.insert(0, 1);
@@ -152,7 +154,7 @@ proptest! {
     }
 }
 
-/// Twenty samples that differ, each ending in the stop token.
+/// Twenty different samples, each ending with the stop token.
 fn dataset() -> Dataset {
     let named = (0..20u32).map(|n| {
         let ids = vec![1, 3 + n % 4, 10 + n, 40 + (n * n) % 30, 5 + n % 7, EOS];
@@ -175,7 +177,7 @@ fn run(out: &Path, config: &TrainingConfig, resume: bool, stop_after: usize) -> 
     run_warned(out, config, resume, stop_after).map(|(outcome, _)| outcome)
 }
 
-/// A run, and what it warned of.
+/// The outcome of a run, and its warnings.
 fn run_warned(
     out: &Path,
     config: &TrainingConfig,
@@ -212,7 +214,7 @@ fn job<'a>(
     Ok(Run { config, training, validation: Some(validation), manifest, out })
 }
 
-/// Every file of the adapter and of the checkpoint, and the metrics without their times.
+/// Every file of the adapter and of the checkpoints, and the metrics without times.
 fn artefacts(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![out.to_owned()];
@@ -250,14 +252,14 @@ fn interrupted_and_resumed_equals_uninterrupted_byte_for_byte() {
     assert_eq!(outcome.steps, 12);
     let expected = artefacts(&whole);
     assert!(expected.contains_key("adapter/adapter_model.safetensors") && expected.contains_key("loss.svg"));
-    // At 4 a validation is due that the interruption came before.
+    // After 4 steps, a validation is due that the interrupted run did not reach.
     for stop_after in [1, 3, 4, 5, 11] {
         let out = folder.path().join(format!("cut-{stop_after}"));
         assert_eq!(run(&out, &config, false, stop_after).unwrap().adapter, None);
         assert!(newest(&out).ends_with(format!("step-{stop_after:08}")), "the step is not lost");
         run(&out, &config, true, 0).unwrap();
         let found = artefacts(&out);
-        // The interruption left a checkpoint of its own; what the run ends in is the same.
+        // The interruption wrote an additional checkpoint; the results of the run are the same.
         let is_result = |name: &str| !name.starts_with("checkpoints/") || name.contains("step-00000012");
         let names =
             |of: &BTreeMap<String, Vec<u8>>| of.keys().filter(|name| is_result(name)).cloned().collect::<Vec<_>>();
@@ -303,15 +305,15 @@ fn newest(out: &Path) -> std::path::PathBuf {
     fs::read_dir(out.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
 }
 
-/// A learning rate that ruins everything never replaces a good checkpoint, and never ends in an adapter: a loss that is
-/// not finite is seen after the update that makes it, not one step later.
+/// A much too large learning rate never replaces a good checkpoint and never results in a saved adapter: a loss that is
+/// not finite is detected after the update that causes it, not one step later.
 #[test]
 fn a_loss_that_explodes_names_step_samples_and_checkpoint_and_saves_nothing() {
     for (rate, with_validation) in [(1e30, true), (1e38, true), (1e38, false)] {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
         let mut config = TrainingConfig { learning_rate: rate, max_grad_norm: 0.0, epochs: 1, ..settings() };
-        // Warm-up over all steps: the first steps' rates are as ruinous as the last.
+        // Without warm-up, the rates of the first steps are as harmful as those of the last.
         config.warmup_ratio = 0.0;
         config.checkpoint_steps = 1;
         config.max_steps = 1;
@@ -327,8 +329,8 @@ fn a_loss_that_explodes_names_step_samples_and_checkpoint_and_saves_nothing() {
     }
 }
 
-/// A decay that multiplies the weights at every step until they can no longer be computed with: the one checkpoint that
-/// is kept is from before, whole and sound.
+/// A weight decay that multiplies the weights at every step until the computation overflows. The one checkpoint that is
+/// kept was written before that, and is complete and finite.
 #[test]
 fn a_ruined_update_leaves_the_good_checkpoint_as_it_was() {
     let (training, validation) = (dataset(), dataset());
@@ -353,7 +355,7 @@ fn a_ruined_update_leaves_the_good_checkpoint_as_it_was() {
     assert!(ruined > 0, "no decay ruined a run that had a checkpoint");
 }
 
-/// Neither is asked of a device or a run that does not do it.
+/// A setting is refused on a device or for a run that does not support it.
 #[test]
 fn settings_do_what_they_say_or_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -375,7 +377,8 @@ fn settings_do_what_they_say_or_are_refused() {
     }
 }
 
-/// Every flipped bit of the newest checkpoint, a missing and a cut file: the one before is taken, and it is said.
+/// For every flipped bit of the newest checkpoint, and for a missing and a truncated file, the previous checkpoint is
+/// used, with a warning.
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -420,7 +423,7 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
     assert!(artefacts(&out)["adapter/adapter_model.safetensors"] == expected);
 }
 
-/// The last two checkpoints stay, and nothing that is not a checkpoint's folder is touched or taken for one.
+/// The last two checkpoints are kept. Nothing that is not a checkpoint's folder is changed or used as one.
 #[test]
 fn only_checkpoints_are_removed_and_resumed_from() {
     let folder = tempfile::tempdir().unwrap();
@@ -462,7 +465,8 @@ fn one_run_at_a_time_works_in_a_folder() {
     assert!(matches!(Folder::resume(&absent), Err(Error::NoCheckpoint { .. })) && !absent.exists());
 }
 
-/// What does not touch the trajectory may change; what moves it is said and stands in the manifest.
+/// Settings that do not affect the result may change. A change that affects it is reported and recorded in the
+/// manifest.
 #[test]
 fn a_resume_asks_for_the_same_trajectory_not_the_same_text() {
     let folder = tempfile::tempdir().unwrap();
@@ -486,7 +490,7 @@ fn a_resume_asks_for_the_same_trajectory_not_the_same_text() {
     assert!(changes.len() == 2 && changes.iter().all(|change| change.starts_with("from step 13: ")), "{changes:?}");
 }
 
-/// A run that starts from an adapter computes, before its first update, the loss that the adapter has.
+/// Before its first update, a run that starts from an adapter has the loss of that adapter.
 #[test]
 fn a_run_starts_from_an_adapter_that_is_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -511,7 +515,8 @@ fn a_run_starts_from_an_adapter_that_is_there() {
     );
 }
 
-/// The metrics are told of, not depended on: lines that cannot be read, and a place that cannot be written.
+/// The run does not depend on the metrics: lines that cannot be read and a file that cannot be written give only
+/// warnings.
 #[cfg(target_os = "linux")]
 #[test]
 fn metrics_that_cannot_be_written_are_a_warning() {

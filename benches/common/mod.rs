@@ -1,7 +1,7 @@
-//! What the benchmarks share: settings, a device, random tensors, and a model of SmolLM2's shape.
+//! Shared by the benchmarks: settings, a device, random tensors, and a model of SmolLM2's shape.
 //!
-//! `cargo bench` runs all of them in a few minutes; `cargo bench --bench projection -- 512` runs what matches. Criterion
-//! prints a time and a throughput; the doc of each benchmark says what its element is.
+//! `cargo bench` runs all of them in a few minutes; `cargo bench --bench projection -- 512` runs those that match.
+//! Criterion prints a time and a throughput. The doc of each benchmark says what an element is.
 #![allow(dead_code)] // Each benchmark uses its own part.
 
 pub mod model;
@@ -14,11 +14,11 @@ use criterion::{Bencher, Criterion};
 use foehn_corpus::{Record, read_clean};
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 
-/// A kernel is timed at so many rows: a short micro-batch, and half of a recipe's default one.
+/// The numbers of rows for kernels: a short micro-batch, and half of a recipe's default one.
 pub const ROWS: [usize; 2] = [64, 512];
 
-/// Runs benchmarks as `cargo bench` asks for them: short ones, so that all of them end in a few minutes. Criterion's
-/// arguments (`--measurement-time`, `--sample-size`, …) ask for more.
+/// Runs benchmarks for `cargo bench`: short ones, so that all of them take a few minutes. Criterion's arguments
+/// (`--measurement-time`, `--sample-size`, …) make them longer.
 pub fn run(benches: impl FnOnce(&mut Criterion)) {
     let mut criterion = Criterion::default()
         .sample_size(10)
@@ -36,7 +36,7 @@ pub fn device() -> Device {
     foehn::device(name).unwrap()
 }
 
-/// Times `work` until the device has done it: some devices only take the order and return.
+/// Measures `work` until the device has finished it: some devices only queue the work and return.
 pub fn time<T>(bencher: &mut Bencher<'_>, device: &Device, mut work: impl FnMut() -> T) {
     bencher.iter(|| {
         let done = work();
@@ -88,7 +88,7 @@ pub fn vakog() -> Vec<Record> {
         .collect()
 }
 
-/// So many samples of VAKOG, spread evenly over its tasks.
+/// `count` samples of VAKOG, spread evenly over its tasks.
 pub fn vakog_samples(count: usize) -> Vec<Sample> {
     let (tokenizer, template) = text_side();
     let records = vakog();

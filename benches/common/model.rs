@@ -1,4 +1,4 @@
-//! A random model of SmolLM2-135M's shape, but for its depth.
+//! A random model of SmolLM2-135M's shape, with fewer layers.
 
 use burn::tensor::Device;
 use foehn_mistral::{Base, Mistral, MistralConfig};
@@ -20,7 +20,7 @@ pub const THETA: f64 = 1e5;
 /// `rms_norm_eps`
 pub const EPS: f64 = 1e-5;
 
-/// SmolLM2-135M with 4 of its 30 layers and random weights, kept in a form.
+/// SmolLM2-135M with 4 of its 30 layers and random weights, in the given storage format.
 pub fn smollm2_of_four_layers(base: Base, device: &Device) -> Mistral {
     let config = MistralConfig {
         hidden_size: HIDDEN,

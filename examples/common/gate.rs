@@ -1,14 +1,14 @@
-//! What a trainer would see of clean records, and whether it could learn from them.
+//! Renders clean records as training samples, and checks that they can be trained on.
 
 use anyhow::{Result, bail};
 use foehn::corpus::Record;
 use foehn::tokens::{ChatTemplate, Tokenizer};
 
-/// How many records are shown, and how many faults are named.
+/// The number of records that are shown, and of faults that are listed.
 const SHOWN: usize = 2;
 const NAMED: usize = 10;
 
-/// Renders records through one template, and remembers those that could not be trained on.
+/// Renders records with one template, and collects those that cannot be trained on.
 pub struct Gate {
     tokenizer: Tokenizer,
     template: ChatTemplate,
@@ -22,7 +22,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// The gate of a model's template, for samples of at most so many tokens.
+    /// Uses the template of a model, for samples of at most `max_length` tokens.
     pub fn open(model: &str, max_length: usize) -> Result<Self> {
         let (tokenizer, template) = foehn::load_text(model, &mut super::show_fetch())?;
         let (faults, faulty, records, tokens, trained, longest) = (Vec::new(), 0, 0, 0, 0, 0);
@@ -50,7 +50,7 @@ impl Gate {
         }
     }
 
-    /// Says what went through, and fails where not all of it could be trained on.
+    /// Prints the result, and fails if a record cannot be trained on.
     pub fn verdict(&self) -> Result<()> {
         let Self { records, tokens, trained, longest, .. } = self;
         super::terminal::tell!(

@@ -1,4 +1,4 @@
-//! The argument style and the progress lines that all examples share.
+//! The arguments and the progress output that all examples share.
 #![allow(dead_code)] // Each example uses its own part.
 
 pub mod gate;
@@ -22,7 +22,7 @@ use foehn::tokens::{Sample, Tokenizer};
 use foehn::{Loading, Network, Pretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Which model, on which device.
+/// The model and the device.
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
     /// A folder, a .gguf file, a Hugging Face repository (org/name) or a short name
@@ -34,10 +34,10 @@ pub struct ModelArgs {
     /// Load the adapter even if it was trained on another base, tokenizer or template
     #[arg(long)]
     pub allow_mismatch: bool,
-    /// flex, ndarray, wgpu or cuda, where the build has it
+    /// flex, ndarray, wgpu or cuda, if the build has it
     #[arg(long, default_value = "flex")]
     pub device: String,
-    /// How the base is kept in memory: stored, f32, bf16, q8_0, q4_k or nf4
+    /// The storage format of the base in memory: stored, f32, bf16, q8_0, q4_k or nf4
     #[arg(long, default_value_t)]
     pub base: Base,
 }
@@ -66,7 +66,7 @@ impl ModelArgs {
     }
 }
 
-/// The network of the arguments, or one of a shape without a checkpoint: that of a `config.json`.
+/// The network of the arguments, or one with random weights in the shape of a `config.json`.
 pub fn network_or_synthetic(arguments: &ModelArgs, config: Option<&Path>) -> Result<Mistral> {
     let Some(path) = config else { return Ok(arguments.load_network()?.model) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -78,7 +78,7 @@ pub fn network_or_synthetic(arguments: &ModelArgs, config: Option<&Path>) -> Res
     Ok(model)
 }
 
-/// The most memory that this process has held, in MiB; null where the system does not say.
+/// The peak memory of this process, in MiB; `None` if the system does not report it.
 pub fn peak_rss_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -86,14 +86,14 @@ pub fn peak_rss_mib() -> Option<f64> {
     Some((kib / 102.4).round() / 10.0)
 }
 
-/// The middle one, to three decimals.
+/// The median, rounded to three decimals.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     (values[values.len() / 2] * 1000.0).round() / 1000.0
 }
 
-/// Token ids for measuring: the same every time.
+/// Token ids for measurements; always the same ones.
 pub fn random_ids(vocab_size: usize) -> impl FnMut() -> u32 {
     let mut state = 1u64;
     move || {
@@ -102,7 +102,7 @@ pub fn random_ids(vocab_size: usize) -> impl FnMut() -> u32 {
     }
 }
 
-/// Shows on stderr what a model's files are fetched from; nothing where they are on this disk already.
+/// Prints on stderr where a model's files are fetched from; nothing if they are already on this disk.
 pub fn show_fetch() -> impl FnMut(Progress<'_>) {
     let mut bar: Option<ProgressBar> = None;
     move |event| match event {
@@ -121,7 +121,7 @@ pub fn show_fetch() -> impl FnMut(Progress<'_>) {
     }
 }
 
-/// Shows the progress of loading on stderr.
+/// Prints the progress of loading on stderr.
 pub fn show_loading() -> impl FnMut(Loading<'_>) {
     let (mut fetch, mut weights, mut hash) = (show_fetch(), show_parts("loading"), show_parts("hashing"));
     let mib = |bytes: u64| bytes.div_ceil(1 << 20) as usize;
@@ -134,7 +134,7 @@ pub fn show_loading() -> impl FnMut(Loading<'_>) {
     }
 }
 
-/// Shows on stderr how many parts of a model are done.
+/// Prints on stderr how many parts of a model are done.
 fn show_parts(what: &str) -> impl FnMut(usize, usize) {
     let mut bar: Option<ProgressBar> = None;
     move |done, total| {
@@ -146,7 +146,7 @@ fn show_parts(what: &str) -> impl FnMut(usize, usize) {
     }
 }
 
-/// A progress bar with an ETA on stderr; where stderr is not a terminal, nothing is drawn.
+/// A progress bar with the remaining time on stderr; hidden if stderr is not a terminal.
 pub fn progress(what: &str, total: u64) -> ProgressBar {
     let target = if stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(total), target);
@@ -156,7 +156,7 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
     bar
 }
 
-/// Measures a model with its attached adapter, under a progress bar.
+/// Measures a model with its attached adapter, with a progress bar.
 pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Run> {
     let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template };
     tell!("asking the model ({name}): {} sentences, {} scenes", suite.probes().len(), suite.scenes().len());
@@ -169,7 +169,7 @@ pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateC
     Ok(run)
 }
 
-/// Prints a conversation as the model sees it, its trained tokens marked.
+/// Prints a conversation as the model gets it, with its trained tokens marked.
 pub fn print_marked(name: &str, record: &Record, sample: &Sample, tokenizer: &Tokenizer) {
     let (turns, supervised) = (record.messages.len(), sample.supervised());
     say!("{name}: {turns} turns, {} tokens, {supervised} trained (marked)", sample.len());
@@ -182,7 +182,7 @@ pub fn print_marked(name: &str, record: &Record, sample: &Sample, tokenizer: &To
     show_as_is(format_args!("{line}\n  ids {:?}\n\n", sample.input_ids()));
 }
 
-/// A text in lines of up to 100 columns, the later ones indented by `indent`.
+/// A text in lines of up to 100 columns; all lines except the first are indented by `indent`.
 pub fn wrapped(text: &str, indent: usize) -> String {
     let (mut out, mut column) = (String::new(), indent);
     for word in text.split_whitespace() {
@@ -197,7 +197,8 @@ pub fn wrapped(text: &str, indent: usize) -> String {
     out
 }
 
-/// Runs an example: an error is printed with its causes, and the exit status is 1; after a signal it is 128 and its number.
+/// Runs an example. An error is printed with its causes, and the exit status is 1. After a signal the status is 128
+/// plus its number.
 pub fn run(main: impl FnOnce() -> Result<()>) -> ExitCode {
     foehn::kernels::keep_freed_memory();
     match main() {

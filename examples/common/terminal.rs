@@ -1,4 +1,4 @@
-//! What an example writes for a person or a pipe, and the signals by which a person ends it.
+//! Output to a terminal or a pipe, and signals that end an example.
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write, stderr, stdout};
@@ -24,7 +24,7 @@ pub(crate) use {say, tell};
 
 static GOES_ON: AtomicBool = AtomicBool::new(false);
 
-/// From here on, a closed stdout no longer ends the example.
+/// After this call, a closed stdout does not end the example.
 pub fn go_on_without_reader() {
     GOES_ON.store(true, Ordering::Relaxed);
 }
@@ -61,16 +61,16 @@ pub fn show_as_is(text: Arguments<'_>) {
     std::process::exit(0);
 }
 
-/// A signal ended a run after a step, and a checkpoint was written.
+/// A signal has ended a run after a step, and a checkpoint was written.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by {name}; everything so far is in the newest checkpoint: go on with --resume")]
 pub struct Stopped {
     name: &'static str,
-    /// 128 and the signal's number, as shells have it.
+    /// 128 plus the signal's number, as in shells.
     pub status: u8,
 }
 
-/// Notes the signals that ask a program to end; the second one ends it at once.
+/// Records signals that ask the program to end. The second one ends it at once.
 pub struct Interrupt {
     received: Arc<AtomicUsize>,
     ends_at_once: Arc<AtomicBool>,
@@ -80,7 +80,8 @@ impl Interrupt {
     pub fn watch() -> std::io::Result<Self> {
         let (received, ends_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         for &signal in [SIGINT, SIGTERM].iter().chain(HANG_UP) {
-            // The order counts: the first signal finds the flag unset, and sets it.
+            // The order matters: at the first signal, the flag is not yet set when it is checked, and is set
+            // afterwards.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ends_at_once))?;
             flag::register(signal, Arc::clone(&ends_at_once))?;
             flag::register_usize(signal, Arc::clone(&received), signal as usize)?;
@@ -88,7 +89,7 @@ impl Interrupt {
         Ok(Self { received, ends_at_once })
     }
 
-    /// The signal that came, if one did.
+    /// The signal that was received, if any.
     pub fn received(&self) -> Option<Stopped> {
         let signal = i32::try_from(self.received.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)?;
         let name = match signal {
@@ -101,7 +102,7 @@ impl Interrupt {
 }
 
 impl Drop for Interrupt {
-    /// What comes after training has nothing to write first.
+    /// After training, no checkpoint is pending, so a signal may end the program at once.
     fn drop(&mut self) {
         self.ends_at_once.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What a person sees of a training run.
+//! The output of a training run.
 
 use super::terminal::{Interrupt, Stopped, say, tell};
 use std::ops::ControlFlow;
@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use foehn::finetune::Event;
 use indicatif::ProgressBar;
 
-/// A progress bar with an ETA, a line of figures now and then, and at the end what the packing saved.
+/// A progress bar with the remaining time, metrics at intervals, and at the end the number of tokens saved by packing.
 pub struct TrainingProgress {
     interrupt: Interrupt,
     bar: ProgressBar,
@@ -17,7 +17,7 @@ pub struct TrainingProgress {
 }
 
 impl TrainingProgress {
-    /// Watches for signals from here on.
+    /// Starts watching for signals.
     pub fn new() -> std::io::Result<Self> {
         super::terminal::go_on_without_reader();
         Ok(Self {
@@ -60,7 +60,7 @@ impl TrainingProgress {
         if self.interrupt.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Says what was done. A run that a signal ended is an error.
+    /// Prints a summary. If a signal ended the run, returns an error.
     pub fn finish(self) -> Result<(), Stopped> {
         self.bar.finish_and_clear();
         if self.tokens > 0 {

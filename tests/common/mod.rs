@@ -1,4 +1,4 @@
-//! What the integration tests share: the golden fixtures and comparisons.
+//! Shared by the integration tests: the golden fixtures and comparisons.
 #![allow(dead_code)] // Each test binary uses its own part.
 
 pub mod scene;
@@ -57,7 +57,7 @@ impl Golden {
         (numbers("input_ids").map(|id| id as u32).collect(), numbers("loss_mask").map(|mask| mask == 1).collect())
     }
 
-    /// Samples one after the other, each a segment of its own.
+    /// Samples one after the other, each as a segment.
     pub fn rows(&self, samples: &[usize]) -> Rows {
         let mut rows = Rows::default();
         for &index in samples {
@@ -133,8 +133,9 @@ pub fn assert_close<const D: usize>(what: &str, found: Tensor<D>, expected: &[f3
     }
 }
 
-/// The devices that this build and this machine have, by name. A name in `FOEHN_REQUIRE_DEVICES` (separated by commas)
-/// has to be among them: CI names those that it has installed, so that a missing driver can't pass for a passed test.
+/// The devices of this build and this machine, with their names. The names in `FOEHN_REQUIRE_DEVICES` (separated by
+/// commas) must be among them: CI lists the installed ones, so that a test cannot pass only because a driver is
+/// missing.
 pub fn devices() -> Vec<(&'static str, Device)> {
     let found: Vec<_> =
         foehn::available().into_iter().filter_map(|name| Some((name, foehn::device(name).ok()?))).collect();

@@ -1,4 +1,4 @@
-//! The examples as built programs, and something for them to work on.
+//! The built example programs, and files for them to work on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Where cargo puts the examples that it builds along with the tests.
+/// The place where cargo puts the examples that it builds with the tests.
 pub fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().unwrap().parent().unwrap().join("examples").join(name);
@@ -29,7 +29,7 @@ pub fn stdout_of(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs what has to fail: exit status 1, and one message that holds all parts.
+/// Runs a command that must fail with exit status 1 and a message that contains all parts.
 pub fn fails(command: &mut Command, parts: &[&str]) {
     let output = run(command);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

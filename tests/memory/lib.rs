@@ -1,4 +1,4 @@
-//! The kernels' own tests under tools that watch memory.
+//! The kernels' own tests, run with tools that check memory accesses.
 #![allow(dead_code, missing_docs)]
 
 #[path = "../../crates/kernels/src/cpu/mod.rs"]

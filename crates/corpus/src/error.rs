@@ -1,4 +1,4 @@
-//! What can go wrong with a file. What can go wrong with one record is a [`Fault`], and goes into the report.
+//! Errors of files and parameters. A problem of a single record is a [`Fault`], and goes into the report.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,19 @@ use crate::read::Fault;
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A file or a parameter that cannot be used.
+/// A file or a parameter cannot be used.
 ///
-/// A record that cannot be used is never an error of [`clean`](crate::clean): it is a
+/// A record that cannot be used is never an error of [`clean`](crate::clean). It becomes a
 /// [`Rejection`](crate::Rejection) in the [`Report`](crate::Report).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file does not exist or may not be read.
+    /// The file does not exist or cannot be read.
     #[error("cannot open {path}: check that it exists and that you may read it")]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The path is a folder.
@@ -30,13 +30,13 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// The file holds no record at all.
-    #[error("{path} holds no record: it is empty, blank, or has a header alone")]
+    /// The file has no records.
+    #[error("{path} has no records: it is empty or blank, or has only a header")]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// No reader is known for the file's extension.
+    /// There is no reader for the file's extension.
     #[error(
         "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet, the first four also with .gz or .zst",
         extension = printable(extension)
@@ -44,20 +44,20 @@ pub enum Error {
     UnknownFormat {
         /// The file.
         path: PathBuf,
-        /// The extension found, possibly empty.
+        /// The extension; it may be empty.
         extension: String,
     },
-    /// The system failed while the file was read.
+    /// Reading failed.
     #[error("cannot read {path} after line {line}")]
     Read {
         /// The file.
         path: PathBuf,
         /// The last line that was read.
         line: u64,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Compressed data ends too early, or is damaged.
+    /// Compressed data is truncated or damaged.
     #[error("cannot unpack {path} after line {line}: its {format} data is cut off or damaged; fetch or pack it again")]
     Compressed {
         /// The file.
@@ -66,10 +66,10 @@ pub enum Error {
         line: u64,
         /// `gzip` or `Zstandard`.
         format: &'static str,
-        /// What the decoder said.
+        /// The decoder's error.
         source: std::io::Error,
     },
-    /// A Parquet file inside a compressed one. Parquet is read from its end, which a stream has last.
+    /// A Parquet file inside a compressed file. Parquet is read from its end, which a stream reaches last.
     #[error("{path} is a Parquet file packed with {format}: unpack it first, since Parquet packs its own pages")]
     PackedParquet {
         /// The file.
@@ -77,7 +77,7 @@ pub enum Error {
         /// `gzip` or `Zstandard`.
         format: &'static str,
     },
-    /// A table has no column pair that makes a conversation.
+    /// A table has no pair of columns that makes a conversation.
     #[error(
         "{path} has the columns {found}: name them prompt and completion, instruction and output, or text",
         found = printable(found)
@@ -85,10 +85,10 @@ pub enum Error {
     Columns {
         /// The file.
         path: PathBuf,
-        /// The columns found, joined by commas.
+        /// The columns, separated by commas.
         found: String,
     },
-    /// A table's record runs on past the limit, so that nothing after it can be told apart.
+    /// A record of a table is longer than the limit, so the records after it cannot be found.
     #[error("{path}, line {line}: a table record is longer than {limit} bytes: close its quotation mark")]
     UnclosedQuote {
         /// The file.
@@ -98,24 +98,24 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A Parquet file is truncated or damaged, is none, or has a column of a kind that cannot be read.
-    #[error("cannot read {path} as Parquet after row {row}: check that it is whole, or write it anew")]
+    /// A Parquet file is truncated or damaged, is not a Parquet file, or has a column of an unsupported type.
+    #[error("cannot read {path} as Parquet after row {row}: check that it is complete, or write it again")]
     Parquet {
         /// The file.
         path: PathBuf,
-        /// The last row that was read, 0 where the file cannot be opened.
+        /// The last row that was read; 0 if the file cannot be opened.
         row: u64,
-        /// What the decoder said.
+        /// The decoder's error.
         source: parquet::errors::ParquetError,
     },
-    /// A line of a file that was expected to be clean is not.
+    /// A record of a file that should be clean cannot be read.
     #[error("{path}, line {line}: this record cannot be read: run `clean` on the file first")]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, or the position in an array or a Parquet file, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The reason.
         source: Fault,
     },
     /// A file could not be written.
@@ -123,36 +123,36 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// An output is an input or another output, or its place cannot be written.
+    /// An output is an input or another output, or cannot be written.
     #[error(transparent)]
     Outputs(#[from] foehn_files::Conflict),
-    /// No writer is known for the output's extension.
-    #[error("{path} has no format that can be written: use .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
+    /// There is no writer for the output's extension.
+    #[error("cannot write the format of {path}: use .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
     OutputFormat {
         /// The file.
         path: PathBuf,
     },
-    /// A record that should be put back was not read.
+    /// No readable record has the id that should be kept.
     #[error(
         "no readable record is called `{id}`, so it cannot be kept: take the id from the report",
         id = printable(id)
     )]
     Keep {
-        /// The name asked for.
+        /// The id.
         id: String,
     },
-    /// A pipeline file is no TOML list of passes.
-    #[error("{path} is no list of passes: write `[[pass]]` and `name = \"…\"` for each")]
+    /// A pipeline file is not a TOML list of passes.
+    #[error("{path} is not a list of passes: write `[[pass]]` and `name = \"…\"` for each")]
     PipelineFile {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// The parser's error.
         source: Box<toml::de::Error>,
     },
-    /// A pipeline file names a pass that nobody knows.
+    /// A pipeline file has an unknown pass.
     #[error(
         "{path}, line {line}: no pass is called `{name}`: use one of {known}",
         name = printable(name),
@@ -163,12 +163,12 @@ pub enum Error {
         path: PathBuf,
         /// The line on which the pass begins.
         line: usize,
-        /// The name found.
+        /// The name of the pass.
         name: String,
-        /// The names that there are, joined by commas.
+        /// The known names, separated by commas.
         known: String,
     },
-    /// A pass in a pipeline file has a setting that it does not know, or lacks one.
+    /// A pass in a pipeline file has an unknown setting, or misses a required one.
     #[error("{path}, line {line}: the settings of `{pass}` cannot be used", pass = printable(pass))]
     PassSettings {
         /// The file.
@@ -177,10 +177,10 @@ pub enum Error {
         line: usize,
         /// The pass.
         pass: String,
-        /// What is wrong, and what there is.
+        /// The error, with the known settings.
         source: Box<toml::de::Error>,
     },
-    /// A pipeline file puts a pass over single records after one over the set.
+    /// In a pipeline file, a pass over single records comes after a pass over the set.
     #[error(
         "{path}, line {line}: `{pass}` looks at single records and stands after `{after}`, which compares them: put it before",
         pass = printable(pass),
@@ -193,10 +193,10 @@ pub enum Error {
         line: usize,
         /// The pass.
         pass: String,
-        /// The pass over the set that stands before it.
+        /// The pass over the set that comes before it.
         after: String,
     },
-    /// A pipeline file sets a verdict for a pass that judges nothing.
+    /// A pipeline file sets a verdict for a pass that does not judge records.
     #[error("{path}, line {line}: `{pass}` judges no record: take its `verdict` out", pass = printable(pass))]
     NoVerdict {
         /// The file.
@@ -206,7 +206,7 @@ pub enum Error {
         /// The pass.
         pass: String,
     },
-    /// A pass limits tokens, and nobody counts them.
+    /// A pass limits tokens, but there is no token counter.
     #[error(
         "the pass `{pass}` limits tokens and nobody counts them: give the pipeline a tokenizer, or take the limit out",
         pass = printable(pass)
@@ -218,20 +218,20 @@ pub enum Error {
     /// Every record was rejected.
     #[error("all {read} records are rejected, so nothing is left to use: {reasons}", reasons = printable(reasons))]
     NothingKept {
-        /// The records read.
+        /// The number of records read.
         read: u64,
-        /// The most frequent reasons, each with its pass and its count.
+        /// The most frequent reasons, each with its pass and the number of records.
         reasons: String,
     },
     /// A lexicon is not a JSON object of lists of words.
-    #[error("{path} is no lexicon: expected an object of word lists, one a class")]
+    #[error("{path} is not a lexicon: expected an object of word lists, one for each class")]
     LexiconFormat {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A lexicon's entry could never match a word of a text.
+    /// An entry of a lexicon can never match a word of a text.
     #[error(
         "`{word}` in the class {class} of the lexicon is not a single word of letters",
         word = printable(word),
@@ -243,7 +243,7 @@ pub enum Error {
         /// The entry.
         word: String,
     },
-    /// A lexicon puts one word into two classes.
+    /// A word of a lexicon is in two classes.
     #[error(
         "`{word}` is in the classes {first} and {second} of the lexicon: keep it in one",
         word = printable(word),
@@ -253,27 +253,27 @@ pub enum Error {
     LexiconOverlap {
         /// The word.
         word: String,
-        /// The class that has it.
+        /// The first class with the word.
         first: String,
-        /// The class that claims it too.
+        /// The second class with the word.
         second: String,
     },
-    /// A line of an evaluation file is no JSON, where the first one is.
+    /// A line of an evaluation file is not JSON, although the first line is.
     #[error(
-        "{path}, line {line}: this line of the evaluation file is no JSON: mend it, or write one text a line in all of it"
+        "{path}, line {line}: this line of the evaluation file is not JSON: correct it, or write one plain text per line in the whole file"
     )]
     Evaluation {
         /// The file.
         path: PathBuf,
         /// The line.
         line: u64,
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A split was asked for that is no split.
-    #[error("a validation fraction of {found} splits nothing: give one above 0 and below 1")]
+    /// The fraction of a split is out of range.
+    #[error("the validation fraction is {found}: give one above 0 and below 1")]
     Fraction {
-        /// The fraction given.
+        /// The fraction.
         found: f64,
     },
 }

@@ -1,4 +1,4 @@
-//! Files that this crate writes, with its errors.
+//! Writes this crate's files, with its errors.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write(path, &format!("{}\n", printable_json(text)))
 }
 
-/// Writes a whole text.
+/// Writes a text, atomically.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     foehn_files::write(path, text.as_bytes()).map_err(|source| write_error(path, source))
 }

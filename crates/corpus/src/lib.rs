@@ -1,11 +1,12 @@
-//! Records in, clean records and a report out.
+//! Cleaning of datasets: reads records, and writes clean records and a report.
 //!
-//! A dataset file (JSONL, JSON, CSV or Parquet) of any known shape is [`read`] one record at a time, and [`clean`]ed by
-//! a [`Pipeline`] of passes: some repair a record, some reject or flag one, some judge records beside each other. A
-//! record that is rejected, or kept and flagged, is in the [`Report`], with its file, its line, the pass and the reason; an [`Audit`] says there what the kept
-//! records have in common. Clean records are [`split`] by group, and [`split_proven`] proves that nothing leaks.
+//! A dataset file (JSONL, JSON, CSV or Parquet) in any known form is [`read`] one record at a time, and [`clean`]ed by
+//! a [`Pipeline`] of passes: some repair a record, some reject or flag one, some compare records with each other. The
+//! [`Report`] lists every record that is rejected or flagged, with its file, its line, the pass and the reason. An
+//! [`Audit`] adds statistics of the kept records. Clean records are [`split`] by group, and [`split_proven`] proves
+//! that no group, prompt or near-duplicate is on both sides.
 //!
-//! The crate knows no token and no tensor.
+//! The crate does not depend on tokens or tensors.
 //!
 //! ```
 //! use foehn_corpus::{Pipeline, clean, read_clean, split};

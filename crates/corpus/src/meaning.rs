@@ -1,5 +1,5 @@
-//! What a text means to the passes that compare: a form that forgets how it is written, and keeps what a sign, a capital
-//! or a figure changes.
+//! The forms of a text that the comparing passes use. They ignore how a text is written, and keep every sign, capital
+//! or digit that changes its meaning.
 
 mod line;
 mod pivots;
@@ -11,22 +11,22 @@ pub(crate) use pivots::pivots;
 
 use line::{is_code, push_code, push_prose};
 
-/// The text without what does not change its meaning: runs of white space, the punctuation and the quotation marks of
-/// prose, the capital that begins a sentence or a quotation, and shouting.
+/// The text without the parts that do not change its meaning: runs of white space, the punctuation and quotation marks
+/// of prose, the capital that begins a sentence or a quotation, and words in all capitals for emphasis.
 ///
-/// All else stays: brackets, operators, the case of names and abbreviations, raised figures, the indent of later lines, and
-/// each mark of a line that looks like code. A text of punctuation alone is its own form.
+/// Everything else is kept: brackets, operators, the case of names and abbreviations, superscript digits, the indent of
+/// later lines, and each mark in a line that looks like code. A text of punctuation alone is its own form.
 pub(crate) fn exact_form(text: &str) -> String {
     form_of(text, false)
 }
 
-/// The exact form in lower case, but for code and what a backslash precedes: of a text whose own case says nothing, it is
-/// all there is to compare.
+/// The exact form in lower case, except for code and letters after a backslash. For a text whose case has no meaning,
+/// this form is compared.
 pub(crate) fn folded_form(text: &str) -> String {
     form_of(text, true)
 }
 
-/// Whether a text of several words is all in small letters, or all in capitals.
+/// Whether a text of several words is entirely in lower case or entirely in capitals.
 pub(crate) fn is_caseless(text: &str) -> bool {
     let (small, large) = (text.chars().any(char::is_lowercase), text.chars().any(char::is_uppercase));
     small != large && text.split_whitespace().count() >= 4
@@ -53,8 +53,8 @@ fn form_of(text: &str, folds: bool) -> String {
     if form.is_empty() { text.split_whitespace().collect() } else { form }
 }
 
-/// What a short answer says: its exact form without spaces, apostrophes and a full stop, and in lower case where it is
-/// words alone.
+/// The meaning of a short answer: its exact form without spaces, apostrophes and a full stop; in lower case if it
+/// consists only of words.
 pub(crate) fn label(text: &str) -> String {
     let form = exact_form(text);
     let bare = form.trim_end_matches(['.', '!', '?']);
@@ -68,7 +68,7 @@ pub(crate) fn label(text: &str) -> String {
     }
 }
 
-/// The characters that stand for one of a form that only prints otherwise: ligatures, full width, typographic quotes.
+/// Replaces characters that only look different: ligatures, full-width forms, typographic quotes.
 fn compatible(c: char) -> impl Iterator<Item = char> {
     let plain = match c {
         '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{2039}' | '\u{203a}' => '\'',

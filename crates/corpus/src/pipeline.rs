@@ -1,4 +1,4 @@
-//! Passes in order.
+//! Pipelines: passes in order.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -14,24 +14,25 @@ use crate::registry::{Registry, Stage};
 use crate::text::sha256_hex;
 use foehn_record::Record;
 
-/// The passes that a set goes through: those that look at one record, then those that compare records; and the audits of
-/// what is kept.
+/// The passes that a set goes through: first those over single records, then those that compare records. And the audits
+/// of the kept records.
 #[derive(Debug)]
 pub struct Pipeline {
     passes: Vec<Box<dyn Pass>>,
     set_passes: Vec<Box<dyn SetPass>>,
-    /// For each pass the verdict that is set for all that it finds; none where it has its own mind.
+    /// For each pass, the verdict that is set for all its findings; `None` if the pass decides.
     verdicts: Vec<Option<Verdict>>,
     set_verdicts: Vec<Option<Verdict>>,
     audits: Vec<Box<dyn Audit>>,
 }
 
-/// How often the repairs are repeated until none changes anything. Only text that hides mojibake in mojibake needs three.
+/// The largest number of rounds of repairs; they are repeated until none changes anything. Only mojibake inside
+/// mojibake needs three rounds.
 const MAX_ROUNDS: usize = 16;
 
 impl Default for Pipeline {
-    /// Mojibake, normal form, controls, trimming; structure, control text, running on, truncation, personal data, which is
-    /// flagged; asking again, duplicates, conflicts.
+    /// Mojibake, normal form, controls, trimming; structure, control text, running on, truncation, personal data
+    /// (flagged only); asking again, duplicates, conflicts.
     fn default() -> Self {
         Self::new()
             .with(Mojibake)
@@ -50,7 +51,7 @@ impl Default for Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline without passes, which keeps every record that can be read as it is.
+    /// A pipeline without passes. It keeps every readable record unchanged.
     pub fn new() -> Self {
         Self {
             passes: Vec::new(),
@@ -61,7 +62,8 @@ impl Pipeline {
         }
     }
 
-    /// Reads a pipeline file, a TOML list of this crate's passes; a [`Registry`](crate::Registry) reads one with others too.
+    /// Reads a pipeline file, a TOML list of this crate's passes. A [`Registry`](crate::Registry) can read one with
+    /// other passes.
     ///
     /// # Errors
     /// As [`Registry::load`](crate::Registry::load).
@@ -76,35 +78,35 @@ impl Pipeline {
         self
     }
 
-    /// Appends a pass over single records; all that it finds has this verdict.
+    /// Appends a pass over single records. All its findings have this verdict.
     #[must_use]
     pub fn with_as(mut self, pass: impl Pass + 'static, verdict: Verdict) -> Self {
         self.push(Stage::Record(Box::new(pass)), Some(verdict));
         self
     }
 
-    /// Appends a pass over the set. It sees what the passes before it have left.
+    /// Appends a pass over the set. It gets the records that the earlier passes keep.
     #[must_use]
     pub fn with_set(mut self, pass: impl SetPass + 'static) -> Self {
         self.push(Stage::Set(Box::new(pass)), None);
         self
     }
 
-    /// Appends a pass over the set; all that it finds has this verdict.
+    /// Appends a pass over the set. All its findings have this verdict.
     #[must_use]
     pub fn with_set_as(mut self, pass: impl SetPass + 'static, verdict: Verdict) -> Self {
         self.push(Stage::Set(Box::new(pass)), Some(verdict));
         self
     }
 
-    /// Appends an audit of what is kept: it rejects nothing, and its findings are a section of the report.
+    /// Appends an audit of the kept records. It rejects nothing, and its result is a section of the report.
     #[must_use]
     pub fn with_audit(mut self, audit: impl Audit + 'static) -> Self {
         self.audits.push(Box::new(audit));
         self
     }
 
-    /// Gives every pass that limits tokens what counts them.
+    /// Gives a token counter to every pass that limits tokens.
     #[must_use]
     pub fn counting(mut self, counter: impl TokenCounter + 'static) -> Self {
         let counter: Arc<dyn TokenCounter> = Arc::new(counter);
@@ -112,18 +114,18 @@ impl Pipeline {
         self
     }
 
-    /// Whether a pass limits tokens, so that the pipeline needs what [counts](Self::counting) them.
+    /// Whether a pass limits tokens, so that the pipeline needs a [token counter](Self::counting).
     pub fn needs_counter(&self) -> bool {
         self.passes.iter().any(|pass| pass.lacks_counter())
     }
 
-    /// The name of the pipeline: `sha256:` and the hash of its passes with all their settings, and of this crate's version.
+    /// The hash of the pipeline: `sha256:` and the hash of its passes with all settings, and of this crate's version.
     pub fn hash(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         format!("sha256:{}", sha256_hex(format!("foehn-corpus {version}\n{self:?}").as_bytes()))
     }
 
-    /// Appends a pass of any kind; a verdict that an audit has no use for is dropped.
+    /// Appends a pass of any kind. A verdict for an audit is ignored.
     pub(crate) fn push(&mut self, stage: Stage, verdict: Option<Verdict>) {
         match stage {
             Stage::Record(pass) => {
@@ -138,7 +140,7 @@ impl Pipeline {
         }
     }
 
-    /// Whether every pass has what it needs.
+    /// Checks that every pass has everything that it needs.
     ///
     /// # Errors
     /// [`Error::NoTokenCounter`].
@@ -149,7 +151,7 @@ impl Pipeline {
         }
     }
 
-    /// Runs the passes over single records on one: repairs until nothing changes, then checks.
+    /// Runs the passes over single records on one record: repairs until nothing changes, then checks.
     pub fn run(&self, record: &mut Record) -> Outcome {
         let mut changed = vec![false; self.passes.len()];
         for _ in 0..MAX_ROUNDS {
@@ -185,7 +187,7 @@ impl Pipeline {
         &self.audits
     }
 
-    /// The text as a report may show it.
+    /// The text with masked personal data, for a report.
     pub(crate) fn redacted<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.passes.iter().fold(Cow::Borrowed(text), |text, pass| match pass.redact(&text) {
             Some(masked) => Cow::Owned(masked),
@@ -214,17 +216,17 @@ impl Pipeline {
     }
 }
 
-/// A pass by its place, and what it says.
+/// The index of a pass, and its reason.
 type Found = (usize, String);
 
-/// What [`Pipeline::run`] did to a record.
+/// The result of [`Pipeline::run`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// For each pass, whether it changed the record.
     pub changed: Vec<bool>,
-    /// The pass that rejected the record, and why.
+    /// The pass that rejected the record, and the reason.
     pub rejected: Option<(usize, String)>,
-    /// The passes that flag it, and why.
+    /// The passes that flag it, with their reasons.
     pub flags: Vec<(usize, String)>,
 }
 
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn repairs_settle_before_anything_is_checked() {
-        // The zero-width space is itself mojibake, and hides more of it.
+        // The zero-width space is itself mojibake, and hides other mojibake.
         let mut record = record("Ã\u{e2}\u{20ac}\u{2039}© ", " Visual</\u{200b}s>");
         let outcome = Pipeline::default().run(&mut record);
         assert_eq!(record.messages[0].content, "é");

@@ -1,4 +1,4 @@
-//! Pipelines that a person writes down: a TOML list of passes by name, and the one table of names.
+//! Pipeline files in TOML, and the table of the passes' names.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::pass::{
 };
 use crate::pipeline::Pipeline;
 
-/// The passes that a pipeline file may name, each with its constructor and a line on what it does.
+/// The passes that a pipeline file may use, each with a constructor and a short description.
 ///
-/// A pipeline file is a list that runs from its top to its end:
+/// A pipeline file is a list of passes that run from top to bottom:
 ///
 /// ```toml
 /// [[pass]]
@@ -30,26 +30,26 @@ use crate::pipeline::Pipeline;
 /// verdict = "flag"
 /// ```
 ///
-/// `verdict` is a setting of every pass that judges: `"reject"` or `"flag"` for all that it finds. Without it a pass
-/// rejects what is surely a fault, and flags what may be meant.
+/// `verdict` is a setting of every pass that judges records: with `"reject"` or `"flag"`, it applies to all findings of
+/// the pass. Without it, a pass rejects definite faults, and flags what may be intended.
 ///
-/// [`Registry::default`] has the passes of this crate; [`with`](Self::with) adds a caller's own.
+/// [`Registry::default`] has the passes of this crate. [`with`](Self::with) adds other passes.
 pub struct Registry {
     entries: Vec<Entry>,
 }
 
-/// A pass of any kind, as a constructor makes it.
+/// A pass of any kind, as returned by a constructor.
 #[derive(Debug)]
 pub enum Stage {
-    /// Looks at one record.
+    /// Examines one record.
     Record(Box<dyn Pass>),
     /// Compares records.
     Set(Box<dyn SetPass>),
-    /// Looks at what is kept, and rejects nothing.
+    /// Collects statistics of the kept records, and rejects nothing.
     Audit(Box<dyn Audit>),
 }
 
-/// What a pipeline file says of one pass, besides its name.
+/// The settings of one pass in a pipeline file, besides its name.
 #[derive(Debug)]
 pub struct Settings<'a> {
     table: Table,
@@ -67,7 +67,7 @@ struct Entry {
 }
 
 impl Default for Registry {
-    /// Every pass of this crate that a file can describe.
+    /// Every pass of this crate that can be described in a file.
     fn default() -> Self {
         Self { entries: Vec::new() }
             .with(
@@ -100,7 +100,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Adds a pass, or replaces the one of this name.
+    /// Adds a pass. It replaces a pass with the same name.
     #[must_use]
     pub fn with(
         mut self,
@@ -116,12 +116,12 @@ impl Registry {
         self
     }
 
-    /// The names, each with what its pass does, in the order of a good pipeline.
+    /// The names and descriptions of the passes, in a recommended order.
     pub fn passes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.what.as_str()))
     }
 
-    /// Reads a pipeline file. Files that a pass names are looked for beside it.
+    /// Reads a pipeline file. Relative paths in it are relative to its folder.
     ///
     /// # Errors
     /// [`Error::Open`], and as [`parse`](Self::parse).
@@ -131,11 +131,12 @@ impl Registry {
         self.parse(&text, path)
     }
 
-    /// Makes a pipeline of a file's text; `path` is for its errors, and for the folder of the files that it names.
+    /// Parses the text of a pipeline file. `path` is used for errors, and to find the files that the text names.
     ///
     /// # Errors
-    /// [`Error::PipelineFile`] for text that is no list of passes, [`Error::UnknownPass`], [`Error::PassSettings`],
-    /// [`Error::PassOrder`], [`Error::NoVerdict`], and what a constructor gives, such as those of [`SenseLexicon::load`].
+    /// [`Error::PipelineFile`] for text that is not a list of passes, [`Error::UnknownPass`], [`Error::PassSettings`],
+    /// [`Error::PassOrder`], [`Error::NoVerdict`], and the errors of the constructors, such as those of
+    /// [`SenseLexicon::load`].
     pub fn parse(&self, text: &str, path: &Path) -> Result<Pipeline> {
         let List { pass: passes } = toml::from_str(text)
             .map_err(|source| Error::PipelineFile { path: path.into(), source: Box::new(source) })?;
@@ -158,7 +159,7 @@ impl Registry {
                 return Err(Error::NoVerdict { path: path.into(), line, pass: name });
             }
             match (&stage, last_set.take()) {
-                // Single records are judged before the set is: another order would be a promise that is not kept.
+                // Passes over single records always run first. A file with another order would not do what it says.
                 (Stage::Record(_), Some(after)) => {
                     return Err(Error::PassOrder { path: path.into(), line, pass: name, after });
                 }
@@ -178,8 +179,8 @@ impl fmt::Debug for Registry {
 }
 
 impl Settings<'_> {
-    /// The settings as a type; `#[serde(default, deny_unknown_fields)]` on it makes every one optional and every slip an
-    /// error that lists what there is.
+    /// Deserialises the settings. With `#[serde(default, deny_unknown_fields)]` on the type, every setting is optional,
+    /// and an unknown one is an error that lists the known ones.
     ///
     /// # Errors
     /// [`Error::PassSettings`].
@@ -193,28 +194,28 @@ impl Settings<'_> {
         self.table.clone().try_into().map_err(failed)
     }
 
-    /// The path of a file that the settings name, which is relative to the pipeline file.
+    /// The path of a file in the settings; it is relative to the pipeline file.
     pub fn beside(&self, file: &Path) -> PathBuf {
         foehn_files::folder_of(self.path).join(file)
     }
 }
 
-/// The constructor of a pass over single records that reads its settings by serde.
+/// The constructor of a pass over single records whose settings are deserialised by serde.
 fn record<P: Pass + DeserializeOwned + 'static>(settings: Settings<'_>) -> Result<Stage> {
     Ok(Stage::Record(Box::new(settings.parse::<P>()?)))
 }
 
-/// The constructor of a pass over the set that reads its settings by serde.
+/// The constructor of a pass over the set whose settings are deserialised by serde.
 fn set<P: SetPass + DeserializeOwned + 'static>(settings: Settings<'_>) -> Result<Stage> {
     Ok(Stage::Set(Box::new(settings.parse::<P>()?)))
 }
 
-/// The constructor of an audit that reads its settings by serde.
+/// The constructor of an audit whose settings are deserialised by serde.
 fn audit<A: Audit + DeserializeOwned + 'static>(settings: Settings<'_>) -> Result<Stage> {
     Ok(Stage::Audit(Box::new(settings.parse::<A>()?)))
 }
 
-/// The constructor of a pass over single records that has no settings.
+/// The constructor of a pass over single records without settings.
 fn plain<P: Pass + Clone + 'static>(pass: P) -> impl Fn(Settings<'_>) -> Result<Stage> {
     move |settings| {
         let Nothing {} = settings.parse()?;
@@ -222,7 +223,7 @@ fn plain<P: Pass + Clone + 'static>(pass: P) -> impl Fn(Settings<'_>) -> Result<
     }
 }
 
-/// The constructor of a pass over the set that has no settings.
+/// The constructor of a pass over the set without settings.
 fn plain_set<P: SetPass + Clone + 'static>(pass: P) -> impl Fn(Settings<'_>) -> Result<Stage> {
     move |settings| {
         let Nothing {} = settings.parse()?;
@@ -251,7 +252,7 @@ fn contamination(settings: Settings<'_>) -> Result<Stage> {
     Ok(Stage::Record(Box::new(Contamination::new(&parsed)?)))
 }
 
-/// `against` is a list of files; without one the pass compares the set with itself alone.
+/// `against` is a list of files. Without it the pass only compares the records of the set with each other.
 fn near_duplicates(mut settings: Settings<'_>) -> Result<Stage> {
     #[derive(Deserialize)]
     struct Against {
@@ -264,7 +265,7 @@ fn near_duplicates(mut settings: Settings<'_>) -> Result<Stage> {
     Ok(Stage::Set(Box::new(NearOthers::new(settings.parse()?, &files)?)))
 }
 
-/// No settings; any is an error.
+/// No settings: any setting is an error.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -323,7 +324,7 @@ mod tests {
             match Registry::default().parse(&text, Path::new("p.toml")) {
                 Ok(pipeline) if pipeline.audits().is_empty() => assert_eq!(names(&pipeline), [name]),
                 Ok(pipeline) => assert_eq!(pipeline.audits().len(), 1, "{name}"),
-                // A pass may need a file, and says so.
+                // A pass may require a file; then the error says so.
                 Err(Error::PassSettings { pass, source, .. }) => {
                     assert_eq!(pass, name);
                     assert!(source.to_string().contains("missing field"), "{source}");

@@ -1,4 +1,4 @@
-//! How alike two texts are: their shingles, the Jaccard index of two sets of them, MinHash, and an index that misses no pair.
+//! Similarity of texts: shingles, the Jaccard index of two sets of them, MinHash, and an exact index of similar sets.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 use crate::text::normalised;
 use foehn_record::{Record, Role};
 
-/// What a shingle is a run of.
+/// The unit of a shingle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Characters of the normalised text, spaces included. For short texts, and scripts without spaces.
+    /// Characters of the normalised text, including spaces. For short texts, and for scripts without spaces.
     #[default]
     Chars,
-    /// Words of the normalised text. Fewer, so faster on long texts.
+    /// Words of the normalised text. There are fewer of them, so this is faster on long texts.
     Words,
 }
 
-/// The part of a conversation that is looked at.
+/// The part of a conversation that is examined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// What the user says.
+    /// The user's messages.
     Prompt,
-    /// What the assistant says.
+    /// The assistant's messages.
     Answer,
-    /// What either of them says. A system message is not looked at: it is the same in records that differ.
+    /// The messages of both. System messages are not compared: different records have the same one.
     #[default]
     Both,
 }
 
 impl Part {
-    /// Whether the part holds what this speaker says.
+    /// Whether messages with this role belong to the part.
     pub fn holds(self, role: Role) -> bool {
         match role {
             Role::System => false,
@@ -43,14 +43,14 @@ impl Part {
     }
 }
 
-/// The most shingles of a set: 512 KiB. A larger set is represented by its smallest hashes, so that the Jaccard index is
-/// an estimate with a standard error below 0.002 (bottom-k; Broder 1997).
+/// The largest number of shingles of a set: 512 KiB. A larger set is represented by its smallest hashes, so that the
+/// Jaccard index is an estimate with a standard error below 0.002 (bottom-k; Broder 1997).
 pub(crate) const MAX_SHINGLES: usize = 1 << 16;
 
-/// A map whose keys are hashes already.
+/// A map whose keys are already hashes.
 pub(crate) type HashedMap<V> = HashMap<u64, V, BuildHasherDefault<Hashed>>;
 
-/// The hasher of a number that is a hash.
+/// A hasher for keys that are already hashes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hashed(u64);
 
@@ -68,7 +68,7 @@ impl Hasher for Hashed {
     }
 }
 
-/// The shingles of a part of a record, sorted: those of the user's texts apart from those of the assistant's.
+/// The sorted shingles of a part of a record. Those of the user's texts are distinct from those of the assistant's.
 pub(crate) fn record_shingles(record: &Record, part: Part, unit: Unit, size: usize) -> Vec<u64> {
     let mut found = Vec::new();
     for message in record.messages.iter().filter(|message| part.holds(message.role)) {
@@ -78,14 +78,14 @@ pub(crate) fn record_shingles(record: &Record, part: Part, unit: Unit, size: usi
     as_set(found)
 }
 
-/// The shingles of a text, sorted.
+/// The sorted shingles of a text.
 pub(crate) fn text_shingles(text: &str, unit: Unit, size: usize) -> Vec<u64> {
     let mut found = Vec::new();
     push_shingles(text, unit, size, 0, &mut found);
     as_set(found)
 }
 
-/// The Jaccard index of two sorted sets, in `[0, 1]`; that of two empty ones is 0.
+/// The Jaccard index of two sorted sets, in `[0, 1]`; 0 for two empty sets.
 pub(crate) fn jaccard(left: &[u64], right: &[u64]) -> f64 {
     let limit = if left.len().max(right.len()) < MAX_SHINGLES { usize::MAX } else { MAX_SHINGLES };
     let (mut a, mut b, mut common, mut union) = (0, 0, 0usize, 0usize);
@@ -101,8 +101,8 @@ pub(crate) fn jaccard(left: &[u64], right: &[u64]) -> f64 {
     if union == 0 { 0.0 } else { common as f64 / union as f64 }
 }
 
-/// The smallest value of each of `count` permutations over the hashes (Broder 1997), each a multiplication and an addition
-/// modulo 2^32.
+/// The smallest values of `count` permutations of the hashes (Broder 1997). Each permutation is a multiplication and an
+/// addition modulo 2^32.
 pub(crate) fn minima(hashes: &[u64], count: usize) -> Vec<u32> {
     const LANES: usize = 16;
     let mut minima = Vec::with_capacity(count.next_multiple_of(LANES));
@@ -123,7 +123,7 @@ pub(crate) fn minima(hashes: &[u64], count: usize) -> Vec<u32> {
     minima
 }
 
-/// A hash of a list of hashes, in which their order counts.
+/// A hash of a list of hashes; it depends on their order.
 pub(crate) fn combined(words: impl IntoIterator<Item = u64>) -> u64 {
     mixed(words.into_iter().fold(0, |state, word| (state ^ word).wrapping_mul(FACTOR).rotate_left(29)))
 }
@@ -136,10 +136,12 @@ pub(crate) fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
     mixed(step(state, rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))))
 }
 
-/// Sets, found again by any that has a Jaccard index of at least a threshold with them: every one of them, and some others.
+/// An index of sets. For a given set it returns every indexed set with a Jaccard index of at least a threshold, and
+/// some others.
 ///
-/// Of a set with `n` members, another that is as near shares `⌈threshold·n⌉`. So it has one of any `n - ⌈threshold·n⌉ + 1`,
-/// of which the rarest are indexed (the prefix filter; Chaudhuri, Ganti and Kaushik 2006).
+/// If a set has `n` members, a set that is near it shares at least `⌈threshold·n⌉` of them. So it has at least one of
+/// any `n - ⌈threshold·n⌉ + 1` members; the rarest ones are indexed (the prefix filter; Chaudhuri, Ganti and Kaushik
+/// 2006).
 #[derive(Debug)]
 pub(crate) struct PrefixIndex {
     sets: HashedMap<Vec<u32>>,
@@ -155,7 +157,7 @@ impl PrefixIndex {
         for (at, set) in sets.iter().enumerate() {
             let mut rarest: Vec<(u32, u64)> = set.iter().map(|hash| (counts[hash], *hash)).collect();
             rarest.sort_unstable();
-            // Rounding must not shorten the prefix.
+            // A rounding error must not make the prefix shorter.
             let shared = (threshold * set.len() as f64 - 1e-9).ceil().max(1.0) as usize;
             for (_, hash) in rarest.into_iter().take((set.len() + 1).saturating_sub(shared)) {
                 index.entry(hash).or_default().push(at as u32);
@@ -164,7 +166,7 @@ impl PrefixIndex {
         Self { sets: index }
     }
 
-    /// The indices of the sets that may be near, ascending.
+    /// The indices of the sets that may be near, in ascending order.
     pub(crate) fn candidates(&self, set: &[u64]) -> Vec<usize> {
         let mut found: Vec<usize> =
             set.iter().filter_map(|hash| self.sets.get(hash)).flatten().map(|at| *at as usize).collect();
@@ -180,7 +182,7 @@ fn push_shingles(text: &str, unit: Unit, size: usize, seed: u64, found: &mut Vec
     let (text, size) = (normalised(text), size.max(1));
     let starts: Vec<usize> = match unit {
         Unit::Chars => text.char_indices().map(|(at, _)| at).chain([text.len()]).collect(),
-        // A shingle of words ends with the space after it, or with the text.
+        // A shingle of words ends after a space or at the end of the text.
         Unit::Words if text.is_empty() => Vec::new(),
         Unit::Words => {
             let gaps = text.bytes().enumerate().filter(|(_, byte)| *byte == b' ').map(|(at, _)| at + 1);
@@ -205,7 +207,8 @@ fn as_set(mut hashes: Vec<u64>) -> Vec<u64> {
     hashes
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014), on a number and its place in that generator's sequence.
+/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014), applied to a number and its position in the generator's
+/// sequence.
 fn mixed(word: u64) -> u64 {
     let word = word.wrapping_mul(FACTOR);
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn equal_minima_are_as_frequent_as_the_jaccard_index() {
-        // 4096 permutations: the standard error is below 0.008.
+        // With 4096 permutations, the standard error is below 0.008.
         for (shared, own) in [(80u64, 10), (50, 25), (20, 40), (400, 50)] {
             let set = |from: u64| as_set((0..shared).chain(from..from + own).map(|n| combined([n, 7])).collect());
             let (left, right) = (set(10_000), set(20_000));

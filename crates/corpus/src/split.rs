@@ -1,4 +1,4 @@
-//! Training and validation records that share no group.
+//! Splitting records into training and validation sets that share no group.
 
 use std::collections::BTreeMap;
 
@@ -6,23 +6,23 @@ use crate::error::{Error, Result};
 use crate::text::hash;
 use foehn_record::Record;
 
-/// Splits records into a training and a validation set, of which the second has about `fraction` of the records.
+/// Splits records into a training and a validation set. The validation set gets about `fraction` of the records.
 ///
-/// No group is in both; a record without a group is one by itself. What is chosen depends on the seed and the groups'
-/// names alone, not on the order of the records, which both sets keep; records without a group are named by what they
-/// say. A group is taken where that brings the running share nearer to the fraction, so the share is off by half a
-/// group at most.
+/// No group is in both sets. A record without a group is a group of its own, identified by its text. The choice depends
+/// only on the seed and on the names of the groups, not on the order of the records; both sets keep that order. A group
+/// is taken if this brings the share so far nearer to the fraction, so the share differs from the fraction by at most
+/// half a group.
 ///
 /// # Errors
-/// [`Error::Fraction`] for a fraction that is not between 0 and 1.
+/// [`Error::Fraction`] if the fraction is not between 0 and 1.
 pub fn split(records: Vec<Record>, fraction: f64, seed: u64) -> Result<(Vec<Record>, Vec<Record>)> {
     split_with(records, fraction, seed, |_| String::new())
 }
 
-/// As [`split`], with the share of validation records held in each label as well.
+/// As [`split`], but the share of validation records is about the same for each label.
 ///
-/// The label is the text of the metadata key `label`. Groups with the same labels make a stratum, and the fraction runs
-/// through one stratum after the other.
+/// The label is the text of the metadata key `label`. Groups with the same labels form a stratum, and the strata are
+/// split one after the other.
 ///
 /// # Errors
 /// As [`split`].
@@ -45,7 +45,7 @@ fn split_with(
     split_by(records, groups, fraction, seed, label)
 }
 
-/// As [`split`], with the group of each record given.
+/// As [`split`], with a given group for each record.
 pub(crate) fn split_by(
     records: Vec<Record>,
     of_records: Vec<Group>,
@@ -90,7 +90,7 @@ pub(crate) fn split_by(
     Ok((records(training), records(validation)))
 }
 
-/// A group's name, or what stands in for it.
+/// The name of a group, or the text that replaces it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
     Named(String),
@@ -98,7 +98,8 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    /// The record's group. Two records of the same text are one group even without a name: apart, they would leak.
+    /// The group of a record. Two records with the same text form a group even without a name, because otherwise one
+    /// could leak into the other set.
     pub(crate) fn of(record: &Record) -> Self {
         match &record.group {
             Some(name) => Self::Named(name.clone()),
@@ -109,7 +110,7 @@ impl Group {
         }
     }
 
-    /// The group's place in the seed's order.
+    /// The position of the group in the order that the seed determines.
     fn rank(&self, seed: u64) -> [u64; 2] {
         let seed = seed.to_string();
         match self {

@@ -1,4 +1,4 @@
-//! A split through which nothing leaks, and the proof of it.
+//! A split without leaks, and its proof.
 
 use std::collections::BTreeMap;
 
@@ -11,35 +11,35 @@ use crate::split::{Group, split_by};
 use crate::text::{hash, normalised};
 use foehn_record::{Record, Role};
 
-/// What stands on both sides of a split.
+/// The result of checking a split for leaks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SplitReport {
-    /// The training records.
+    /// The number of training records.
     pub training: u64,
-    /// The validation records.
+    /// The number of validation records.
     pub validation: u64,
-    /// The groups of the training records; a record without one is none.
+    /// The number of groups of the training records. A record without a group is not counted.
     pub training_groups: u64,
-    /// The groups of the validation records.
+    /// The number of groups of the validation records.
     pub validation_groups: u64,
-    /// The least Jaccard index that makes a near-duplicate.
+    /// The smallest Jaccard index of near-duplicates.
     pub threshold: f64,
-    /// The pairs of records, one of each side, whose Jaccard index was computed. All others are below the threshold by the
-    /// prefix filter's bound, which is exact: none is missed by chance.
+    /// The number of pairs of a training and a validation record whose Jaccard index was computed. All other pairs are
+    /// below the threshold by the bound of the prefix filter, which is exact: no pair is missed by chance.
     pub compared: u64,
-    /// The largest Jaccard index of those pairs, 0 where there are none.
+    /// The largest Jaccard index of these pairs; 0 if there are none.
     pub nearest: f64,
-    /// Whether nothing crosses: the three lists are empty.
+    /// Whether there is no leak: the three lists are empty.
     pub is_proven: bool,
-    /// The groups with records on both sides.
+    /// Groups with records on both sides.
     pub groups: Vec<Crossing>,
-    /// The prompts with records on both sides, but for case, spacing and punctuation.
+    /// Prompts with records on both sides, ignoring case, spacing and punctuation.
     pub prompts: Vec<Crossing>,
-    /// The near-duplicates with one record on each side.
+    /// Near-duplicates with one record on each side.
     pub near_duplicates: Vec<Crossing>,
 }
 
-/// Two records on two sides of a split that have something in common.
+/// Two records on different sides of a split that have something in common.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Crossing {
     /// What they have in common: the group's name, the prompt, or the Jaccard index.
@@ -50,7 +50,7 @@ pub struct Crossing {
     pub validation: String,
 }
 
-/// The two sides of a split, with the proof that nothing crosses from one to the other.
+/// The two sides of a split, with the proof that nothing is on both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProvenSplit {
     /// The training records, in their order.
@@ -61,11 +61,12 @@ pub struct ProvenSplit {
     pub report: SplitReport,
 }
 
-/// As [`split_stratified`](crate::split_stratified), but records also stay together that have the same prompt, or are
-/// near-duplicates by the measure of `near` (its part, unit, size and threshold); and so do those that either of them
-/// stays with. The proof is made of the two sides as they are.
+/// As [`split_stratified`](crate::split_stratified). Records also stay together if they have the same prompt, or are
+/// near-duplicates according to `near` (its part, unit, size and threshold). This is transitive. The proof is computed
+/// from the two sides.
 ///
-/// Every pair of near-duplicates is found, by an exact index in place of MinHash. It holds 8 bytes a shingle of each record.
+/// Every pair of near-duplicates is found, with an exact index instead of MinHash. It takes 8 bytes for each shingle of
+/// each record.
 ///
 /// # Errors
 /// As [`split`](crate::split()).
@@ -77,7 +78,7 @@ pub fn split_proven(
     near: &NearDuplicates,
 ) -> Result<ProvenSplit> {
     let families = families(&records, near);
-    // A family is named by the least of its groups, so that the order of the records does not matter.
+    // A family is named after the smallest of its groups, so that the order of the records does not matter.
     let mut names: BTreeMap<usize, Group> = BTreeMap::new();
     for (record, family) in records.iter().zip(&families) {
         let group = Group::of(record);
@@ -93,8 +94,8 @@ pub fn split_proven(
     Ok(ProvenSplit { training, validation, report })
 }
 
-/// Looks for what stands on both sides of a split, however it was made: groups, prompts, near-duplicates by the measure
-/// of `near`.
+/// Looks for records with the same group, the same prompt, or near-duplicates (according to `near`) on both sides of
+/// any split.
 pub fn prove_split(training: &[Record], validation: &[Record], near: &NearDuplicates) -> SplitReport {
     let crossing = |what: &str, a: usize, b: usize| Crossing {
         what: what.to_owned(),
@@ -144,7 +145,7 @@ pub fn prove_split(training: &[Record], validation: &[Record], near: &NearDuplic
     }
 }
 
-/// For each record, the first one of its family.
+/// For each record, the index of the first record of its family.
 fn families(records: &[Record], near: &NearDuplicates) -> Vec<usize> {
     let mut families = Families((0..records.len()).collect());
     let mut first: BTreeMap<[u64; 2], usize> = BTreeMap::new();
@@ -170,7 +171,7 @@ fn families(records: &[Record], near: &NearDuplicates) -> Vec<usize> {
     (0..records.len()).map(|at| families.of(at)).collect()
 }
 
-/// Disjoint sets, each named by its least member.
+/// Disjoint sets, each identified by its smallest member.
 struct Families(Vec<usize>);
 
 impl Families {
@@ -189,7 +190,7 @@ impl Families {
     }
 }
 
-/// What the user says before the first answer, in its normal form.
+/// The user's text before the first answer, in its normal form.
 fn prompt(record: &Record) -> Option<String> {
     let before = record.messages.iter().take_while(|message| message.role != Role::Assistant);
     let said: Vec<String> =
@@ -250,7 +251,7 @@ mod tests {
         assert!(prove_split(&training[2..], &validation[..1], &NearDuplicates::default()).is_proven);
     }
 
-    /// Records of few words, so that many are near, and some have a prompt or a group in common.
+    /// Records of few words, so that many are near-duplicates, and some have a common prompt or group.
     fn near_records() -> impl Strategy<Value = Vec<Record>> {
         let text = prop::collection::vec(0usize..7, 4..9);
         let parts = (prop::option::of(0u8..12), 0usize..40, text);
@@ -272,7 +273,7 @@ mod tests {
             let found = split_proven(records.clone(), fraction, seed, "modality", &near).expect("a sound fraction");
             prop_assert!(found.report.is_proven, "{:?}", found.report);
             prop_assert_eq!(found.training.len() + found.validation.len(), records.len());
-            // Against every pair, without the index.
+            // Compared with a check of every pair without the index.
             for a in &found.training {
                 for b in &found.validation {
                     prop_assert!(a.group.is_none() || a.group != b.group);

@@ -1,4 +1,4 @@
-//! What several passes ask of a text: its normal form, its words, its sentences, what it quotes.
+//! Text functions that several passes use: normal form, words, sentences, quotations.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use caseless::Caseless;
 use sha2::{Digest, Sha256};
 use unicode_normalization::{UnicodeNormalization, is_nfkc};
 
-/// Stands for a quoted span in a masked text. The passes that repair texts leave no control character in them.
+/// Stands for a quoted span in a masked text. Texts have no control characters after the repairing passes.
 pub(crate) const QUOTED: char = '\u{1}';
 
-/// The longest span, in characters, that [`mask_quotes`] takes for quoted. It never leaves its line.
+/// The longest span, in characters, that [`mask_quotes`] treats as quoted. A span never extends over a line break.
 const MAX_SPAN: usize = 1000;
 
-/// The text with NFKC and full case folding, and with every run of white space and prose punctuation as one space.
+/// The text after NFKC and full case folding, with every run of white space and prose punctuation as one space.
 ///
-/// Marks that carry meaning stay: symbols, and a point, comma or hyphen beside a digit. A text of nothing but prose
-/// punctuation is its own normal form, so that `?` and `!` differ.
+/// Marks with a meaning are kept: symbols, and a point, comma or hyphen beside a digit. A text of prose punctuation
+/// alone is its own normal form, so that `?` and `!` differ.
 pub(crate) fn normalised(text: &str) -> String {
     let folded: Vec<char> = if text.is_ascii() {
         text.to_ascii_lowercase().chars().collect()
@@ -41,23 +41,24 @@ pub(crate) fn normalised(text: &str) -> String {
     if normal.is_empty() { folded.into_iter().collect::<String>().trim().to_owned() } else { normal }
 }
 
-/// Most text is in this form already, which is quickly told.
+/// Most text is already in this form, which can be checked quickly.
 fn nfkc(text: &str) -> Cow<'_, str> {
     if is_nfkc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfkc().collect()) }
 }
 
-/// The words of a text, case-folded: its runs of letters.
+/// The words of a text, case-folded; a word is a run of letters.
 pub(crate) fn words(text: &str) -> Vec<String> {
     let folded: String = text.nfc().default_case_fold().nfc().collect();
     folded.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// The text outside of code: blocks between fences, and spans between backquotes.
+/// The text outside of code: fenced blocks and spans between backquotes are code.
 pub(crate) fn outside_code(text: &str) -> impl Iterator<Item = &str> {
     text.split("```").step_by(2).flat_map(|part| part.split('`').step_by(2))
 }
 
-/// The sentences of a text, not empty, trimmed: cut at line breaks, and after `.`, `!` or `?` and closing marks before white space.
+/// The non-empty, trimmed sentences of a text. It is split at line breaks, and after `.`, `!` or `?` and closing marks
+/// before white space.
 pub(crate) fn sentences(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let (mut start, mut ended) = (0, false);
@@ -72,9 +73,10 @@ pub(crate) fn sentences(text: &str) -> Vec<&str> {
     found.into_iter().map(str::trim).filter(|sentence| !sentence.is_empty()).collect()
 }
 
-/// What stands between the first opening quotation mark and the last closing one of its kind.
+/// The text between the first opening quotation mark and the last closing mark of the same kind.
 ///
-/// An apostrophe opens nothing: an opening mark follows no letter or digit, and a closing one precedes none.
+/// An apostrophe is not an opening mark: an opening mark does not follow a letter or digit, and a closing mark does not
+/// precede one.
 pub(crate) fn quoted_span(text: &str) -> Option<&str> {
     let (open, mark) = text.char_indices().find(|&(at, c)| opens(text, at, c).is_some())?;
     let closing = opens(text, open, mark)?;
@@ -88,14 +90,15 @@ pub(crate) fn quoted_span(text: &str) -> Option<&str> {
     Some(text[start..end].trim()).filter(|span| !span.is_empty())
 }
 
-/// The text with every quoted span as [`QUOTED`] between spaces, so that what it quotes is not taken for what it says.
+/// The text with every quoted span replaced by [`QUOTED`] between spaces, so that quoted text is not treated as the
+/// author's own.
 pub(crate) fn mask_quotes(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         let span = opens(text, at, c).and_then(|closing| {
             let rest = &text[at + c.len_utf8()..];
-            // An unpaired mark would else hide all that follows it.
+            // Without this limit, an unpaired mark would hide the rest of the text.
             let mut line = rest.char_indices().take(MAX_SPAN).take_while(|(_, c)| *c != '\n');
             let end = line.find(|&(offset, c)| c == closing && closes(rest, offset, c))?;
             Some(at + c.len_utf8() + end.0)
@@ -111,7 +114,7 @@ pub(crate) fn mask_quotes(text: &str) -> String {
     masked
 }
 
-/// A 128-bit hash of a list of texts, in which their borders count.
+/// A 128-bit hash of a list of texts. It depends on where one text ends and the next begins.
 pub(crate) fn hash(parts: &[&str]) -> [u64; 2] {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -128,7 +131,7 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A name for a record that has none: 64 bits of the SHA-256 of its bytes.
+/// An id for a record without one: 64 bits of the SHA-256 of its bytes.
 pub(crate) fn content_id(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -178,7 +181,7 @@ fn is_closing(c: char) -> bool {
     matches!(c, '\'' | '"' | '’' | '”' | '»' | ')' | ']' | '*' | QUOTED)
 }
 
-/// The mark that closes what the character at `at` opens, if it opens a quotation.
+/// The closing mark for the character at `at`, if that character opens a quotation.
 fn opens(text: &str, at: usize, c: char) -> Option<char> {
     let closing = match c {
         '\'' => '\'',

@@ -1,4 +1,4 @@
-//! The whole of cleaning beyond its passes: formats in and out, threads, records put back, dry runs.
+//! Cleaning apart from its passes: input and output formats, threads, kept records, dry runs.
 
 mod common;
 
@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use foehn_corpus::{CleanConfig, Error, Pipeline, Record, Report, clean_with, read, read_clean, write_clean};
 use serde_json::{Value, json};
 
-/// A line of chat that every pass lets through.
+/// A line of chat that every pass accepts.
 fn sound(number: usize) -> Value {
     json!({
         "id": format!("r{number}"),
@@ -56,7 +56,7 @@ fn packed_files_read_as_the_plain_ones() {
     let (head, tail) = plain.split_at(plain.len() / 3);
     bench.write("plain.jsonl", &plain);
     let expected = records(&bench, "plain.jsonl");
-    // What a file is, its bytes say; its name says what is in it.
+    // The bytes of a file determine its compression; its name determines its format.
     let skippable = [&b"\x50\x2A\x4D\x18\x03\0\0\0abc"[..], &zstd(&plain)].concat();
     for (name, bytes) in [
         ("a.jsonl.gz", gzip(&plain)),
@@ -148,7 +148,7 @@ fn every_output_holds_the_same_records() {
     run(&bench, &["raw.jsonl"], &config(&bench, "out.parquet")).expect("readable");
     let mut found = records(&bench, "out.parquet");
     for (record, expected) in found.iter_mut().zip(&expected) {
-        // A table has a cell for every column; a list becomes text, and an integer among doubles a double.
+        // A table has a cell for every column. A list becomes text, and an integer among doubles becomes a double.
         record.metadata.retain(|_, value| !value.is_null());
         if let Some(Value::String(tags)) = record.metadata.get("tags") {
             record.metadata["tags"] = serde_json::from_str(tags).expect("JSON");
@@ -166,7 +166,7 @@ fn every_output_holds_the_same_records() {
     }
 }
 
-/// Records that are written by hand are the records that are read, in every format, and the bytes that `clean` writes.
+/// Written records can be read back in every format, and have the same bytes as those that `clean` writes.
 #[test]
 fn records_are_written_as_they_are() {
     let bench = Bench::new();
@@ -271,7 +271,8 @@ fn files_of_no_use_stop_before_anything_is_written() {
     assert!(!bench.path("out.jsonl").exists());
 }
 
-/// A hundred megabytes without a line break, a bomb of brackets, and bytes that are no text, each among good lines.
+/// A hundred megabytes without a line break, a very large number of brackets, and bytes that are not text, each among
+/// valid lines.
 #[test]
 fn a_record_that_cannot_be_read_leaves_the_others() {
     let bench = Bench::new();
@@ -293,7 +294,7 @@ fn a_record_that_cannot_be_read_leaves_the_others() {
         assert_eq!(reasons[1].0, 4);
         assert!(reasons[1].1.starts_with("not JSON: recursion limit exceeded"), "{}", reasons[1].1);
         assert_eq!(reasons[2], (5, "invalid UTF-8 after byte 11"));
-        // What is shown of them is short.
+        // Only a short part of them is shown.
         assert!(report.to_html().len() < 100_000);
     }
 }

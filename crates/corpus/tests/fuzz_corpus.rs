@@ -1,4 +1,4 @@
-//! The committed inputs of the fuzz targets, read on a stable compiler: none is a panic, and every place is in order.
+//! Reads the committed inputs of the fuzz targets with a stable compiler: no panic, and every place in order.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn no_input_is_a_panic() {
     ] {
         for (_, bytes) in inputs(target) {
             names.iter().for_each(|name| common::check(name, &bytes));
-            // Cut anywhere, the file is still no panic.
+            // Truncated anywhere, the file still causes no panic.
             for part in 1..8 {
                 names.iter().for_each(|name| common::check(name, &bytes[..bytes.len() * part / 8]));
             }

@@ -1,4 +1,4 @@
-//! Cleaning what is clean changes no byte, and cleaning the same twice gives the same bytes.
+//! Cleaning clean records changes no byte, and cleaning the same input twice gives the same bytes.
 
 mod common;
 
@@ -7,7 +7,7 @@ use foehn_corpus::{Language, Markup, NearDuplicates, Pii, Pipeline, Refusals, Re
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Text of the pieces that the passes look for, whole and in parts.
+/// Text made of the pieces that the passes look for, complete and partial.
 fn dirt() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "[ -~]{0,12}",
@@ -45,7 +45,7 @@ fn record() -> impl Strategy<Value = Value> {
     )
 }
 
-/// The default passes, and every other one that needs no file.
+/// The default passes, and all others that need no file.
 fn full() -> Pipeline {
     Pipeline::default()
         .with(Markup::default())

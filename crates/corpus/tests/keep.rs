@@ -1,4 +1,4 @@
-//! Whole answers of the kinds that look like faults stay, and answers that break off go.
+//! Whole answers that look like faults are kept, and answers that break off are rejected.
 
 mod common;
 
@@ -21,20 +21,20 @@ fn rejected(report: &Report) -> Vec<String> {
     report.rejections.iter().map(|found| format!("{} {}: {}", found.id, found.pass, found.reason)).collect()
 }
 
-/// By all of the default pipeline, the passes that compare records with each other too.
+/// With the whole default pipeline, including the passes that compare records.
 #[test]
 fn whole_answers_are_kept() {
     for (name, least) in [("keep.jsonl", 60), ("whole.jsonl", 300)] {
         let report = cleaned(name);
         let rejected = rejected(&report);
         assert!(report.read >= least && rejected.len() as u64 * 20 <= report.read, "{name}: {rejected:#?}");
-        // What may be a fault is in the report, with its reason and its line.
+        // A possible fault is in the report, with its reason and its line.
         assert!(report.flagged > 0 && report.flags.len() as u64 >= report.flagged);
         assert!(report.flags.iter().all(|flag| flag.place.line > 0 && !flag.reason.is_empty()));
     }
 }
 
-/// They differ in a number, a sign, a negation or a short answer, and near-duplicates lets those stay.
+/// They differ in a number, a sign, a negation or a short answer, so the pass for near-duplicates keeps them.
 #[test]
 fn whole_answers_are_no_near_duplicates() {
     for name in ["keep.jsonl", "whole.jsonl"] {
@@ -58,7 +58,7 @@ fn answers_that_break_off_are_rejected() {
     );
 }
 
-/// Of answers cut at a random place some end as whole ones do; those are flagged at least.
+/// Some answers that are cut at a random place end like complete ones; these are at least flagged.
 #[test]
 fn answers_cut_anywhere_are_rejected_or_flagged() {
     let report = cleaned("broken.jsonl");
@@ -78,13 +78,13 @@ fn a_pipeline_sets_the_verdict_of_a_pass() {
     let (own, flag) = (run(&with(""), "cut.jsonl"), run(&with("verdict = 'flag'"), "cut.jsonl"));
     assert_eq!((own.rejected, own.flagged), (own.read, 0));
     assert_eq!((flag.rejected, flag.flagged, flag.kept), (0, flag.read, flag.read));
-    // The reasons are the same; only what becomes of the record differs.
+    // The reasons are the same; only the verdict differs.
     assert_eq!(own.rejections, flag.flags);
     let (own, strict) = (run(&with(""), "keep.jsonl"), run(&with("verdict = 'reject'"), "keep.jsonl"));
     assert!(own.flagged > 0 && strict.flagged == 0);
     assert_eq!(strict.rejected, own.rejected + own.flagged);
 
-    // The same of a pass over the set.
+    // The same for a pass over the set.
     let set = "[[pass]]\nname = 'duplicate'\nverdict = 'flag'\n";
     let line = "{\"prompt\": \"Why?\", \"completion\": \"It rained.\"}\n";
     let raw = bench.write("twice.jsonl", line.repeat(2));
@@ -124,6 +124,6 @@ fn flags_are_in_the_summary_the_json_and_the_page() {
     assert_eq!(json["flags"][0]["pass"], "pii");
     let page = report.to_html();
     assert!(page.contains("What to look at") && page.contains("Every flag"));
-    // What was found is not repeated in any of them.
+    // None of them shows the masked data.
     assert!(!page.contains(mail) && !bench.read("report.json").contains(mail) && page.contains("[EMAIL]"));
 }

@@ -1,4 +1,4 @@
-//! A clean file says which pipeline made it, and only while it is that file.
+//! The mark of a clean file says which pipeline made it, and becomes invalid when the file changes.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The report's page: it says what happened, shows strangers' texts as texts, and can be read by anyone, anywhere.
+//! The report's HTML page: it is complete, shows texts from datasets as plain text, and is accessible.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::Bench;
 use foehn_corpus::{CleanConfig, Pipeline, Report, clean_with};
 use serde_json::json;
 
-/// A report of every kind of trouble, with texts that would like to be more than texts.
+/// A report with every kind of problem, with texts that contain HTML.
 fn report(bench: &Bench) -> Report {
     let evil = "<script>alert(1)</script><img src=x onerror=\"alert(2)\"> & 'so on'";
     let lines = [
@@ -35,7 +35,7 @@ fn texts_are_texts_and_elements_are_closed() {
     assert!(page.contains("&lt;script&gt;"), "the texts are shown");
     assert!(page.contains("default-src 'none'"));
 
-    // Every element that is opened is closed, in order. What has no end tag in HTML is left out.
+    // Every opened element is closed, in order. Elements without an end tag are ignored.
     let mut open = Vec::new();
     let body = &page[page.find("<body>").expect("a body")..];
     for part in body.split('<').skip(1) {
@@ -51,7 +51,7 @@ fn texts_are_texts_and_elements_are_closed() {
             open.push(name);
         }
     }
-    // The page itself was opened before its body.
+    // The page's own elements were opened before its body.
     assert!(open.is_empty(), "{open:?}");
 }
 
@@ -66,7 +66,7 @@ fn it_shows_what_happened_and_both_sides() {
         assert_eq!(found, Some(count), "{pass}");
         assert!(page.contains(&format!("<b>{pass}</b>")), "{pass}");
     }
-    // A duplicate stands beside its original, and what differs is marked; so do the sides of a conflict.
+    // A duplicate is shown beside its original with the differences marked, and so are records in conflict.
     let duplicate = report.reasons.iter().find(|reason| reason.pass == "duplicate").expect("a reason");
     assert_eq!(duplicate.samples[0].text[1].text, "IT IS A TEST of the page!");
     assert_eq!(duplicate.samples[0].other[1].text, "It is a test of the page.");
@@ -74,17 +74,17 @@ fn it_shows_what_happened_and_both_sides() {
         page.contains("<mark>IT</mark> <mark>IS</mark> <mark>A</mark> <mark>TEST</mark> of the page<mark>!</mark>")
     );
     assert!(page.contains("<mark>Yes</mark>") && page.contains("<mark>No</mark>"));
-    // A repair shows the text before and after; what nobody sees is spelt out.
+    // A repair shows the text before and after it, with invisible characters as code points.
     let repairs = report.repairs.iter().find(|repairs| repairs.pass == "mojibake").expect("a repair");
     assert_eq!(
         (repairs.changes[0].before.as_str(), repairs.changes[0].after.as_str()),
         ("The cafÃ© by the sea.", "The café by the sea.")
     );
     assert!(page.contains("U+202E") && page.contains("U+0000") && !page.contains('\u{202e}'));
-    // What could not be read is shown as it is.
+    // A record that could not be read is shown unchanged.
     let unread = report.reasons.iter().find(|reason| reason.reason.starts_with("not JSON")).expect("a reason");
     assert_eq!(unread.samples[0].text[0].text, "</td><script>broken");
-    // The same is in the JSON, where programs read it.
+    // The JSON has the same content, for programs.
     let json: serde_json::Value = serde_json::to_value(&report).expect("JSON");
     assert_eq!(json["distributions"]["answer_characters"]["max"], 25);
     assert_eq!(json["reasons"][0]["pass"], "read");
@@ -128,7 +128,7 @@ fn its_colours_can_be_told_apart_by_day_and_by_night() {
             let at = scheme.find(&format!("--{name}: ")).unwrap_or_else(|| panic!("no --{name}"));
             &scheme[at + name.len() + 4..at + name.len() + 11]
         };
-        // Text needs 4.5 (1.4.3), and bars and lines that mean something 3 (1.4.11).
+        // Text needs a contrast of 4.5 (1.4.3), and bars and lines with a meaning need 3 (1.4.11).
         let mut pairs = Vec::new();
         for ground in ["page", "card"] {
             pairs.extend(["text", "soft", "link", "lost"].map(|text| (text, ground, 4.5)));

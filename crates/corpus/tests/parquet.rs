@@ -1,4 +1,4 @@
-//! Parquet files that pyarrow wrote (`fixtures/make_parquet.py`), whole and damaged.
+//! Parquet files written by pyarrow (`fixtures/make_parquet.py`), complete and damaged.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(fixture(&format!("{name}.parquet"))).expect("the fixture is there")
 }
 
-/// The rows that come before the error, and the error.
+/// The number of rows before the error, and the error.
 fn damaged(bench: &Bench, name: &str, bytes: &[u8]) -> (u64, Option<Error>) {
     let path = bench.write(name, bytes);
     let reader = match read(&path) {
@@ -82,7 +82,7 @@ fn a_row_that_cannot_be_decoded_ends_the_file_at_its_place() {
 #[test]
 fn no_flipped_byte_is_a_panic() {
     let bench = Bench::new();
-    // Steps that share no factor with a field's width, so that every kind of byte is met in seconds.
+    // The step sizes have no common factor with the width of a field, so every kind of byte is tested in seconds.
     for (name, step) in [("chat_snappy", 11), ("pairs_zstd", 3)] {
         let whole = bytes(name);
         for at in (0..whole.len()).step_by(step) {

@@ -1,4 +1,4 @@
-//! The pipeline that the examples ship is the default one.
+//! The pipeline file of the examples equals the default pipeline.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Known faults planted in clean records: every pass finds its own, all of them, and nothing else.
+//! Known faults planted in clean records: every pass finds all of its own faults and nothing else.
 
 mod common;
 
@@ -72,12 +72,12 @@ fn record(task: &str, modality: &str, prompt: &str, answer: &str) -> Value {
     })
 }
 
-/// A record by itself, in which one thing is to be wrong: its subject is like that of no other.
+/// A separate record in which one thing can be wrong; its subject is not similar to that of any other record.
 fn fresh(number: usize, answer: &str) -> Value {
     record("other", "Visual", &format!("Is number {number} of the catalogue a painting?"), answer)
 }
 
-/// What a reader of Windows-1252 shows of UTF-8, as far as the sound records need its characters.
+/// UTF-8 as shown by a program that decodes it as Windows-1252, for the characters of these records.
 fn misread(text: &str) -> String {
     let show = |byte| match byte {
         0x80 => '€',
@@ -87,7 +87,7 @@ fn misread(text: &str) -> String {
     text.bytes().map(show).collect()
 }
 
-/// Each plant with the pass that has to reject it.
+/// Each planted fault with the pass that must reject it.
 fn planted() -> Vec<(&'static str, Value)> {
     let mut plants: Vec<(&'static str, Value)> = Vec::new();
     let mut number = 0;
@@ -191,10 +191,11 @@ fn every_pass_finds_its_plants_and_nothing_else() {
     let bench = Bench::new();
     let (sound, planted) = (sound(), planted());
     let mut lines: Vec<Value> = sound.clone();
-    // A plant after every sound record, then the rest: what a pass over the set sees does not lie in blocks.
+    // A fault is planted after every clean record, and the rest at the end, so that a pass over the set does not see
+    // them in one block.
     let mut expected: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for (at, (pass, plant)) in planted.into_iter().enumerate() {
-        // Duplicates have to follow what they repeat.
+        // A duplicate must come after its original.
         let index = if pass == "duplicate" { lines.len() } else { (2 * at + 1).min(lines.len()) };
         lines.insert(index, json!({"plant": pass, "is": plant}));
     }

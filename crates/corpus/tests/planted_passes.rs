@@ -1,5 +1,5 @@
-//! Faults made by a generator, a known number of each, among the good records of VAKOG and among texts of random words: the
-//! precision and the recall of each pass are counted against what was planted.
+//! A known number of generated faults is planted among the clean records of VAKOG and among texts of random words. The
+//! precision and recall of each pass are computed from them.
 
 mod common;
 
@@ -12,7 +12,7 @@ use foehn_corpus::{
     NearDuplicates, Pass, Pii, PiiAction, Pipeline, Record, Refusals, Repetition, Role, Trim, read_clean,
 };
 
-/// Numbers that look random, the same each time.
+/// Pseudo-random numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -44,7 +44,7 @@ fn vakog(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/vakog").join(name)
 }
 
-/// The good records.
+/// The clean records.
 fn good() -> Vec<Record> {
     read_clean(&vakog("vakog_clean.jsonl")).expect("the committed file")
 }
@@ -58,7 +58,7 @@ fn record(prompt: &str, answer: &str) -> Record {
     }
 }
 
-/// How many of the plants a pass rejects, of how many; and how many of the good ones.
+/// Checks how many of the planted records a pass rejects, and how many of the clean ones.
 #[track_caller]
 fn check(pass: &dyn Pass, plants: &[Record], good: &[Record]) {
     let missed: Vec<_> = plants.iter().filter(|record| pass.check(record).is_none()).map(|r| &r.messages).collect();
@@ -131,7 +131,7 @@ fn markup() {
         plants.push(dirty);
     }
     check(&Markup { action: MarkupAction::Drop }, &plants, &good);
-    // Repaired, they are what they were.
+    // After the repair, they equal the originals.
     let pipeline = Pipeline::new().with(Markup::default()).with(Trim);
     for (mut dirty, clean) in plants.into_iter().zip(good) {
         assert_eq!(pipeline.run(&mut dirty).rejected, None);
@@ -149,7 +149,7 @@ fn repetition() {
         let phrase_words = 1 + at % 6;
         let phrase = dice.words(phrase_words);
         let lead = dice.words(at % 5);
-        // In short answers a loop of four and more; in long ones more of the same.
+        // Short answers have a loop of four or more repetitions; long ones have more of them.
         let times = if at < 60 { 5 } else { 30 };
         plants.push(record("Say it.", &format!("{lead} {}", vec![phrase.as_str(); times].join(" "))));
         let (paragraph, others) = (dice.words(20), [dice.words(20), dice.words(20)]);
@@ -183,7 +183,7 @@ fn language() {
     check(&english, &plants, &good());
 }
 
-/// A number with the last digit that Luhn's check asks for.
+/// A number with the check digit of Luhn's algorithm.
 fn card(dice: &mut Dice) -> String {
     let (prefix, length) =
         [("4", 16), ("52", 16), ("2221", 16), ("37", 15), ("6011", 16), ("35288", 16)][dice.below(6)];
@@ -298,7 +298,7 @@ fn personal_data() {
         decoys.extend(near.map(|near| record("What is it?", &format!("It is {near}, as far as I know."))));
     }
     check(&Pii { action: PiiAction::Drop, ..Pii::default() }, &plants, &decoys);
-    // Masked, none is left.
+    // After masking, no more data is found.
     let pii = Pii::default();
     for mut plant in plants {
         assert!(pii.repair(&mut plant));
@@ -345,7 +345,8 @@ fn contamination() {
             "Say something.",
             &format!("It was noon. {} And so on.", sentence.to_uppercase().replace(',', " -")),
         ));
-        // Another word at the end: of a long sentence, 13 words in a row are left; a shorter one is near.
+        // With another last word, a long sentence still has 13 equal consecutive words; a shorter one is nearly the
+        // same.
         if let Some((start, _)) = sentence.trim_end_matches('.').rsplit_once(' ')
             && start.len() > 40
         {
@@ -356,7 +357,7 @@ fn contamination() {
     check(&pass, &plants, &good());
 }
 
-/// The shingles by themselves, without the crate.
+/// The shingles, computed without the crate.
 fn shingles(record: &Record) -> HashSet<(Role, String)> {
     let of = |message: &Message| {
         let chars: Vec<char> = message.content.chars().collect();
@@ -370,7 +371,7 @@ fn jaccard(a: &Record, b: &Record) -> f64 {
     a.intersection(&b).count() as f64 / a.union(&b).count() as f64
 }
 
-/// The record with letters changed, one after the other, until it is as near as that.
+/// Changes letters of the record, one after the other, until its similarity is below the limit.
 fn edited(dice: &mut Dice, original: &Record, below: f64) -> Record {
     let mut edited = original.clone();
     while jaccard(original, &edited) >= below {
@@ -390,7 +391,8 @@ fn near_duplicates() {
     let bench = Bench::new();
     let originals: Vec<Record> =
         (0..800).map(|at| Record { id: Some(format!("{at}")), ..record(&dice.words(12), &dice.words(120)) }).collect();
-    // One step of an edit is about 0.012: from 0.80 to 0.82, and, for those that have to stay, from 0.76 to 0.79.
+    // One change reduces the index by about 0.012: so it is from 0.80 to 0.82 and, for those that must be kept, from
+    // 0.76 to 0.79.
     let near: Vec<Record> = originals[..400].iter().map(|original| edited(&mut dice, original, 0.815)).collect();
     let far: Vec<Record> = originals[400..].iter().map(|original| edited(&mut dice, original, 0.785)).collect();
     let lines: String = originals
@@ -412,7 +414,8 @@ fn near_duplicates() {
     let mut found = BTreeSet::new();
     for rejection in &report.rejections {
         let (at, other) = (rejection.place.line as usize - 1, rejection.others[0].line as usize - 1);
-        // Precision 1.0: each rejected one is as near as that to the one that it is rejected for, which stays.
+        // A precision of 1.0: each rejected record is as similar as that to the record in its reason, and that one is
+        // kept.
         assert!(jaccard(all[at], all[other]) >= 0.8, "{rejection:?}");
         assert!(report.rejections.iter().all(|rejected| rejected.place.line != other as u64 + 1));
         found.insert(at);
@@ -430,7 +433,7 @@ fn audits_are_sections_of_the_report() {
     let mut dice = Dice(5);
     let lines: String = (0..300)
         .map(|at| {
-            // Half of the prompts of one class begin with a word that no other has.
+            // Half of the prompts of one class begin with a word that no other class has.
             let lead = if at % 6 == 1 { "Chew: " } else { "" };
             let prompt = format!(
                 "{lead}{} {}?",

@@ -1,5 +1,5 @@
-//! Personal data in numbers and words that have no check digit: each that is planted is reported, and what only looks like
-//! it is not.
+//! Personal data without a check digit, in numbers and words: all planted data is reported, and text that only looks
+//! similar is not.
 
 mod common;
 
@@ -9,13 +9,13 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-/// A social security number of a range that is given out: no area 000, 666 or 900 to 999, no group 00, no serial 0000.
+/// A social security number in an issued range: no area 000, 666 or 900 to 999, no group 00, no serial 0000.
 fn social_security() -> impl Strategy<Value = String> {
     let area = (1u32..900).prop_filter("it is not given out", |area| *area != 666);
     (area, 1u32..100, 1u32..10_000).prop_map(|(area, group, serial)| format!("{area:03}-{group:02}-{serial:04}"))
 }
 
-/// A national number of the United Kingdom, in the groups of Ofcom's plan.
+/// A United Kingdom national number, in the groups of Ofcom's plan.
 fn british() -> impl Strategy<Value = String> {
     prop_oneof![
         "02[0349] [2-9][0-9]{3} [0-9]{4}",
@@ -30,7 +30,7 @@ fn british() -> impl Strategy<Value = String> {
     ]
 }
 
-/// An address that hides its marks from machines.
+/// An e-mail address whose marks are written as words.
 fn spelt() -> impl Strategy<Value = String> {
     let mark =
         prop_oneof![Just(("(at)", "(dot)")), Just(("[at]", "[dot]")), Just(("{at}", "{dot}")), Just(("(at)", "."))];
@@ -42,7 +42,7 @@ fn spelt() -> impl Strategy<Value = String> {
         })
 }
 
-/// What only looks like one.
+/// Text that only looks like personal data.
 fn look_alike() -> impl Strategy<Value = String> {
     prop_oneof![
         "978-[0-9]-[0-9]{3}-[0-9]{5}-[0-9]",

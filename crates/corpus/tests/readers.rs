@@ -1,4 +1,4 @@
-//! Every file format, every fault of a file, through the public readers.
+//! Every file format and every fault of a file, with the public readers.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{Bench, STEERING, assert_printable};
 use foehn_corpus::{Error, read, read_clean};
 use serde_json::json;
 
-/// The lines of a file as text: its place and its first prompt, or what is wrong.
+/// The lines of a file as text: the place and the first prompt, or the error.
 fn lines(bench: &Bench, name: &str) -> Vec<String> {
     let describe = |line: foehn_corpus::Result<foehn_corpus::Line>| match line {
         Ok(line) => match line.record {
@@ -67,7 +67,7 @@ fn a_table_is_read_by_its_columns() {
     check("columns.csv", "question,answer\na,b\n", &["Columns"]);
 }
 
-/// The line of a row is the one that an editor shows, whatever ends the lines and however many are blank.
+/// The line of a row is the line number in an editor, for any line endings and any number of blank lines.
 #[test]
 fn a_row_knows_its_line() {
     for (ending, name) in [("\n", "lf"), ("\r\n", "crlf"), ("\r", "cr")] {
@@ -77,11 +77,11 @@ fn a_row_knows_its_line() {
         check(&format!("{name}-blank.csv"), format!("{ending}{ending}{}{ending}", rows[..2].join(ending)), &["4 a"]);
     }
     check("mixed.csv", "text\na\rb\r\n\r\rc\n\rd", &["2 a", "3 b", "6 c", "8 d"]);
-    // Beyond every buffer.
+    // Longer than every buffer.
     let long = "x".repeat(1 << 17);
     let text = format!("id,prompt,completion\r\n1,{long},a\r\n2,\"{long}\r\n\",a\r\n3,last,a\r\n");
     check("long.csv", text, &[&format!("2 {long}"), &format!("3 {long}\r\n"), "5 last"]);
-    // Both ends of a `\r\n` at every place of the buffers.
+    // The two bytes of a `\r\n` at every position of the buffers.
     for shift in 0..4 {
         let head = "x".repeat((1 << 16) - 8 + shift);
         check("edge.csv", format!("text\r\n{head}\r\nb\r\n"), &[&format!("2 {head}"), "3 b"]);
@@ -165,7 +165,7 @@ fn side_columns_that_json_has_no_value_for_cost_no_record() {
     assert!(found.iter().all(|line| line.record.as_ref().is_ok_and(|record| record.metadata["meta"]["n"] == 1)));
     assert_eq!(lines(&bench, "x.csv"), ["2 a", "3 invalid UTF-8 after byte 0"]);
 
-    // The report says it, as text, as JSON and as a page.
+    // The report says so, as text, as JSON and as a page.
     let report = bench.clean("x.jsonl", "clean.jsonl", &foehn_corpus::Pipeline::new());
     assert_eq!((report.kept, report.left_out.get("meta.score")), (4, Some(&3)));
     assert!(report.to_string().contains("left out: meta.score (of 3 records)"), "{report}");

@@ -1,4 +1,5 @@
-//! The VAKOG data, from its raw file to its clean one: what is kept, byte for byte, and what is rejected, by which pass.
+//! The VAKOG data, from the raw file to the clean one: which records are kept, byte for byte, and which pass rejects
+//! the others.
 
 mod common;
 
@@ -12,13 +13,13 @@ use foehn_corpus::{
 };
 use serde::Deserialize;
 
-/// The records that another pass rejects than the one named after their fault, with the pass.
+/// The records that are rejected by another pass than the one after which their fault is named, with that pass.
 ///
-/// - `dirt-0041` runs on as the JSON of further messages. That is no role marker, and the request in it is no sentence;
-///   but it stops in the middle of a string, and so it breaks off.
+/// - `dirt-0041` continues as the JSON of further messages. That is not a role marker, and the request in it is not a
+///   sentence. But it ends in the middle of a string, so it is truncated.
 const SEEN_BY_OTHERS: [(&str, &str); 1] = [("dirt-0041", "truncated")];
 
-/// A line of `expected_rejects.json`. A line that is no JSON has no id.
+/// A line of `expected_rejects.json`. For a line that is not JSON there is no id.
 #[derive(Deserialize)]
 struct Expected {
     line: u64,
@@ -48,7 +49,7 @@ fn the_clean_file_is_the_committed_one() {
     let report = cleaned(&bench);
     assert_eq!((report.read, report.kept, report.rejected), (5276, 5084, 192));
     let (found, committed) = (bench.read("clean.jsonl"), read(&vakog("vakog_clean.jsonl")));
-    // Lines first: where two records differ, 400 kB are no help.
+    // Compares line by line: a difference between two files of 400 kB would be hard to find.
     for (at, (found, committed)) in found.lines().zip(committed.lines()).enumerate() {
         assert_eq!(found, committed, "line {}", at + 1);
     }
@@ -75,7 +76,7 @@ fn the_rejects_are_the_expected_ones() {
     assert_eq!(others, SEEN_BY_OTHERS);
 }
 
-/// The set has many that are alike but for a word; none of those that stay without the pass goes with it.
+/// The set has many records that differ in only one word. The pass rejects none of those that are kept without it.
 #[test]
 fn near_duplicates_of_the_set_are_none() {
     let lexicon = SenseLexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
@@ -103,7 +104,7 @@ fn by_id(records: Vec<Record>) -> BTreeMap<String, Record> {
     records.into_iter().map(|record| (record.id.clone().expect("an id"), record)).collect()
 }
 
-/// The record with straight quotation marks: of a record whose marks were damaged, cleaning restores curly ones.
+/// The record with straight quotation marks: where a record's marks were damaged, cleaning restores curly ones.
 fn straight(mut record: Record) -> Record {
     for message in &mut record.messages {
         message.content = message.content.replace(['‘', '’'], "'").replace(['“', '”'], "\"");

@@ -8,40 +8,40 @@ use crate::{Error, Interval, McNemar, ProductionItem, RecognitionItem, Result, R
 /// Bootstrap resamples of a comparison.
 const RESAMPLES: usize = 10_000;
 
-/// What an adapter changes, and whether it could be chance.
+/// The effect of an adapter, and whether it could be chance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Sentences recognised, from the likelihoods.
     pub recognition: Paired,
-    /// The same for the sentences of each label, in order.
+    /// The same for each label's sentences, in the order of the labels.
     pub per_class: Vec<ClassTest>,
-    /// Descriptions that keep to the asked sense.
+    /// Descriptions that use only words of the requested sense.
     pub production: Paired,
 }
 
-/// A share of right items in two runs over the same items.
+/// The share of correct items in two runs over the same items.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
-    /// Their number.
+    /// The number of items.
     pub items: usize,
-    /// The difference of the shares, second minus first, with its interval by a bootstrap over groups.
+    /// The difference of the shares, second minus first, with its confidence interval from a bootstrap over groups.
     pub difference: Interval,
     /// The exact test.
     pub test: McNemar,
 }
 
-/// The test of one label among several.
+/// The test for one of several labels.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassTest {
     /// The difference of the label's recall, second minus first.
     pub difference: f64,
     /// The exact test.
     pub test: McNemar,
-    /// Its p-value, adjusted by Holm for the number of labels.
+    /// The p-value, adjusted by Holm's method for the number of labels.
     pub p_holm: f64,
 }
 
-/// Compares two runs item by item. `seed` is the bootstrap's.
+/// Compares two runs item by item, with `seed` for the bootstrap.
 ///
 /// # Errors
 /// [`Error::DifferentItems`].

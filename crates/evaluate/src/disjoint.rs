@@ -1,28 +1,29 @@
-//! Probes that training must not have seen.
+//! Checks that training data does not contain the probes.
 
 use foehn_record::Record;
 
 use crate::error::Shared;
 use crate::{Error, Result, Suite};
 
-/// The run of words that two texts of different origin do not share (Brown et al. 2020, "GPT-3", appendix C).
+/// The number of consecutive words that two unrelated texts do not share (Brown et al. 2020, "GPT-3", appendix C).
 const RUN: usize = 13;
 
-/// A sequence of words that gives a probe away.
+/// A sequence of words that identifies a probe.
 struct Needle<'a> {
     probe: &'a str,
-    /// The words between spaces, a space before and after.
+    /// The words, separated by spaces, with a space before and after.
     words: String,
     whole: bool,
 }
 
-/// Checks that no training record gives a probe away.
+/// Checks that no training record contains a probe.
 ///
-/// One does that has the group of a probe; or holds all words of its sentence, or 13 of them in a row, whatever the case
-/// and the punctuation; or holds the production question up to and including a scene (`Describe a storm …`).
+/// A record contains a probe if it has the probe's group; or if it has all words of the probe's sentence, or 13
+/// consecutive ones, ignoring case and punctuation; or if it has the production question up to the end of the scene
+/// (`Describe a storm …`).
 ///
 /// # Errors
-/// [`Error::Leak`], naming the first record in question and the probe.
+/// [`Error::Leak`], naming the first such record and the probe.
 pub fn check_disjoint<'a>(suite: &Suite, training: impl IntoIterator<Item = &'a Record>) -> Result<()> {
     let groups = || {
         let probes = suite.probes().iter().map(|probe| (&probe.id, &probe.group));
@@ -40,7 +41,7 @@ pub fn check_disjoint<'a>(suite: &Suite, training: impl IntoIterator<Item = &'a 
         {
             return Err(leak(probe, Shared::Group(group.clone())));
         }
-        // A bar is no word: no run of words goes from one message to the next.
+        // `|` is not part of a word, so no sequence of words extends from one message into the next.
         let texts: Vec<String> = record.messages.iter().map(|message| words(&message.content).join(" ")).collect();
         let text = format!(" {} ", texts.join(" | "));
         if let Some(needle) = needles.iter().find(|needle| text.contains(&needle.words)) {
@@ -67,12 +68,12 @@ fn needles(suite: &Suite) -> Vec<Needle<'_>> {
         let words = words(&format!("{request}{}", scene.scene));
         needles.push(Needle { probe: &scene.id, words: joined(&words), whole: true });
     }
-    // A probe of no words is in every text and in none.
+    // A probe without words would match every text.
     needles.retain(|needle| !needle.words.trim().is_empty());
     needles
 }
 
-/// The words of a text in lower case: letters, digits and the apostrophes among them.
+/// The words of a text in lower case; a word consists of letters, digits and apostrophes.
 pub(crate) fn words(text: &str) -> Vec<String> {
     let text = text.to_lowercase().replace(['\u{2018}', '\u{2019}'], "'");
     let runs = text.split(|c: char| !(c.is_alphanumeric() || c == '\''));

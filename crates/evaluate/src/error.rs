@@ -1,4 +1,4 @@
-//! What can go wrong while a model is measured.
+//! Errors of an evaluation.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A report could not be written.
@@ -24,15 +24,15 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The suite file is not the TOML that it should be.
+    /// The suite file is not valid.
     #[error("{}: not a suite", path.display())]
     SuiteSyntax {
         /// The file.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// The parser's error, with line and column.
         source: Box<toml::de::Error>,
     },
     /// A field of the suite can't be used.
@@ -49,17 +49,17 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: String,
     },
-    /// A line of a probe file is not the JSON that it should be.
+    /// A line of a probe file is not valid.
     #[error("{}:{line}: not a probe of this suite", path.display())]
     ProbeSyntax {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
     /// A field of a probe can't be used.
@@ -81,10 +81,10 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: String,
     },
-    /// A probe file is not the one that the suite was frozen with.
+    /// A probe file has changed since the suite was frozen.
     #[error(
         "{} has changed since the suite was frozen: its sha256 is {found}, the suite says {expected}; figures over different probes can't be compared",
         path.display(),
@@ -99,7 +99,7 @@ pub enum Error {
         /// The file's hash.
         found: String,
     },
-    /// A training record gives a probe away.
+    /// A training record contains a probe.
     #[error(
         "probe `{probe}` is in the training record `{record}` ({how}): take the record out of the training data",
         probe = printable(probe),
@@ -108,9 +108,9 @@ pub enum Error {
     Leak {
         /// The probe or scene.
         probe: String,
-        /// The training record's id, or its place in the data.
+        /// The training record's id, or its position in the data.
         record: String,
-        /// What the two share.
+        /// What they share.
         how: Shared,
     },
     /// A setting of the evaluation is out of its range.
@@ -120,18 +120,18 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         found: usize,
-        /// What would be accepted.
+        /// The accepted values.
         expected: &'static str,
     },
-    /// The tokenizer has tokens that the model has no embedding for.
+    /// The tokenizer has tokens for which the model has no embedding.
     #[error("the tokenizer has {tokens} tokens, the model {vocab_size}: do they belong together?")]
     TokenizerMismatch {
         /// The tokenizer's vocabulary.
         tokens: usize,
-        /// Rows of the model's embedding.
+        /// The number of rows of the model's embedding.
         vocab_size: usize,
     },
-    /// The model gives a label no likelihood that is a number.
+    /// The log-likelihood of a label is not a finite number.
     #[error(
         "the log-probability of a token of `{label}` after `{question}` is {value}: the weights or the adapter are broken",
         label = printable(label),
@@ -145,7 +145,7 @@ pub enum Error {
         /// The token's log-probability.
         value: f64,
     },
-    /// Two runs are not over the same items, so they can't be compared.
+    /// Two runs are not over the same items, so they cannot be compared.
     #[error(
         "the runs `{first}` and `{second}` are not over the same items ({what})",
         first = printable(first),
@@ -156,41 +156,41 @@ pub enum Error {
         first: String,
         /// The second run's name.
         second: String,
-        /// What differs.
+        /// The difference.
         what: &'static str,
     },
-    /// The lexicon can't be used.
+    /// The lexicon cannot be used.
     #[error("the suite's lexicon can't be used")]
     Lexicon {
-        /// What its reader said.
+        /// The reader's error.
         #[from]
         source: foehn_corpus::Error,
     },
     /// A question could not be rendered or packed.
     #[error("a probe could not be rendered with the model's template")]
     Tokens {
-        /// What the template said.
+        /// The template's error.
         #[from]
         source: foehn_tokens::Error,
     },
     /// An answer could not be generated.
     #[error("an answer could not be generated")]
     Generate {
-        /// What the generation said.
+        /// The error of the generation.
         #[from]
         source: foehn_generate::Error,
     },
 }
 
-/// What a training record has in common with a probe.
+/// What a training record and a probe share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shared {
     /// The group.
     Group(String),
-    /// The whole probe, but for case and punctuation; of a scene, the request to describe it.
+    /// The whole probe, ignoring case and punctuation. For a scene, the request to describe it.
     Text(String),
-    /// A run of so many words.
+    /// Consecutive words.
     Words(String),
 }
 

@@ -1,10 +1,11 @@
 //! Suites, scoring, statistics, reports.
 //!
-//! A [`Suite`] is a frozen set of probes; [`check_disjoint`] refuses training data that gives one away. [`evaluate`]
-//! measures a model on it: which label it finds most likely for a sentence, whether its descriptions keep to the sense
-//! that was asked for, and whether its answers end. A [`Report`] sets an adapter beside its base and says what is chance.
+//! A [`Suite`] is a frozen set of probes. [`check_disjoint`] refuses training data that contains one of them.
+//! [`evaluate`] measures a model on a suite: which label is most likely for a sentence, whether descriptions use the
+//! requested sense, and whether answers end. A [`Report`] compares an adapter with its base and tests whether the
+//! difference could be chance.
 //!
-//! Every figure is a pure function: [`Classification`], [`brier`], [`McNemar`], [`clustered_bootstrap`], [`holm`].
+//! The metrics are pure functions: [`Classification`], [`brier`], [`McNemar`], [`clustered_bootstrap`], [`holm`].
 //!
 //! ```
 //! use foehn_evaluate::{Classification, McNemar};

@@ -1,41 +1,41 @@
-//! Figures of a classification: pure functions of what is true and what was said.
+//! Classification metrics: pure functions of true and predicted labels.
 
 use serde::{Deserialize, Serialize};
 
-/// How well labels were told apart.
+/// Metrics of a classification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Classification {
     /// `confusion[true][predicted]`, in the order of the labels.
     pub confusion: Vec<Vec<u64>>,
-    /// Share of right predictions.
+    /// Share of correct predictions.
     pub accuracy: f64,
-    /// Mean of the labels' F1.
+    /// Mean of the labels' F1 scores.
     pub macro_f1: f64,
-    /// Matthews' correlation for any number of labels, R_K; 0 where one side has a single label.
+    /// The multi-class Matthews correlation R_K; 0 if all true or all predicted labels are the same.
     pub mcc: f64,
-    /// The figures of each label, in order.
+    /// The metrics of each label, in order.
     pub per_class: Vec<ClassFigures>,
 }
 
-/// How well one label was told from the others. A share of nothing is 0.
+/// Metrics of one label. A share of zero items is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassFigures {
-    /// Items of this label.
+    /// The number of items with this label.
     pub support: u64,
-    /// Share of the items given this label that have it.
+    /// The share of correct items among those predicted to have this label.
     pub precision: f64,
-    /// Share of the items of this label that were given it.
+    /// The share of correct items among those that have this label.
     pub recall: f64,
     /// Harmonic mean of the two.
     pub f1: f64,
 }
 
 impl Classification {
-    /// The figures of predictions over `labels` labels.
+    /// The metrics of predictions over `labels` labels.
     ///
-    /// R_K is Gorodkin's: `(c·s − Σ pₖtₖ) / √((s² − Σ pₖ²)(s² − Σ tₖ²))` with `c` right of `s` items, `pₖ` predicted and
-    /// `tₖ` true items of label `k`. Source: Gorodkin 2004, "Comparing two K-category assignments by a K-category
-    /// correlation coefficient"; scikit-learn's `matthews_corrcoef`, and `f1_score` with `zero_division=0`.
+    /// R_K is Gorodkin's: `(c·s − Σ pₖtₖ) / √((s² − Σ pₖ²)(s² − Σ tₖ²))`, with `c` correct items of `s`, and `pₖ`
+    /// predicted and `tₖ` true items of label `k`. Source: Gorodkin 2004, "Comparing two K-category assignments by a
+    /// K-category correlation coefficient"; scikit-learn's `matthews_corrcoef`, and `f1_score` with `zero_division=0`.
     ///
     /// # Panics
     /// When the two differ in length, or an index is not below `labels`.
@@ -66,7 +66,7 @@ impl Classification {
     }
 }
 
-/// Brier's score for several labels, `mean Σₖ (pₖ − [k is true])²`: 0 is perfect, 2 the worst.
+/// The Brier score for several labels, `mean Σₖ (pₖ − [k is true])²`: 0 is the best, 2 the worst.
 ///
 /// Source: Brier 1950, "Verification of forecasts expressed in terms of probability".
 ///
@@ -83,7 +83,7 @@ pub fn brier(probabilities: &[Vec<f64>], truth: &[usize]) -> f64 {
     }))
 }
 
-/// Log-likelihoods to probabilities that sum to 1.
+/// Turns log-likelihoods into probabilities that sum to 1.
 pub fn softmax(scores: &[f64]) -> Vec<f64> {
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
@@ -91,19 +91,19 @@ pub fn softmax(scores: &[f64]) -> Vec<f64> {
     weights.into_iter().map(|weight| weight / total).collect()
 }
 
-/// The index of the largest score, the first of equals; 0 for no score.
+/// The index of the largest score; the first one if several are equal; 0 if there is no score.
 pub fn argmax(scores: &[f64]) -> usize {
     let best = scores.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
     best.map_or(0, |(index, _)| index)
 }
 
-/// The mean; 0 of nothing.
+/// The mean; 0 if there are no values.
 pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) = values.into_iter().fold((0.0, 0u64), |(sum, count), value| (sum + value, count + 1));
     if count == 0 { 0.0 } else { sum / count as f64 }
 }
 
-/// The share of the items for which something holds; 0 of nothing.
+/// The share of the items for which `holds` is true; 0 if there are no items.
 pub(crate) fn share_of<T>(items: impl IntoIterator<Item = T>, holds: impl Fn(&T) -> bool) -> f64 {
     mean(items.into_iter().map(|item| if holds(&item) { 1.0 } else { 0.0 }))
 }
@@ -159,7 +159,7 @@ mod tests {
     fn the_ends_of_the_scales() {
         let perfect = Classification::new(&[0, 1, 2], &[0, 1, 2], 3);
         assert_eq!((perfect.accuracy, perfect.macro_f1, perfect.mcc), (1.0, 1.0, 1.0));
-        // A model that says one label for everything knows nothing.
+        // A model that always predicts the same label has a correlation of 0.
         let constant = Classification::new(&[0, 1, 2, 2], &[2; 4], 3);
         assert_eq!((constant.accuracy, constant.mcc), (0.5, 0.0));
         let nothing = Classification::new(&[], &[], 3);

@@ -1,4 +1,4 @@
-//! Does a description keep to the sense it was asked for?
+//! Measures whether descriptions use the requested sense.
 
 use std::collections::BTreeSet;
 
@@ -8,37 +8,37 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::{mean, share_of};
 use crate::{Answer, Suite};
 
-/// How well descriptions keep to a sense, by the words of the lexicon.
+/// How well descriptions keep to a sense, measured by the words of the lexicon.
 ///
-/// Words that stand in the request itself (the scene, the asked label) do not count. Nor does any text but the
-/// answer's.
+/// Words of the request itself (the scene, the requested label) are not counted. Only the answer's text is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Production {
-    /// By all words of the lexicon: the headline.
+    /// By all words of the lexicon: the main result.
     pub all: ProductionFigures,
-    /// By the words that data building had in view.
+    /// By the words that were used to build the data.
     pub seen: ProductionFigures,
-    /// By the words that were held out from data building, where the suite has them.
+    /// By the words that were not used to build the data, if the suite has them.
     pub unseen: Option<ProductionFigures>,
     /// Every answer, scene by scene, the labels in order.
     pub items: Vec<ProductionItem>,
 }
 
-/// Figures of one lexicon.
+/// Metrics with one lexicon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProductionFigures {
-    /// `leakage[asked][found]`: of the sense words in answers under a label, the share of each label. A row sums to 1, or
-    /// is 0 where there is no sense word.
+    /// `leakage[asked][found]`: the distribution over labels of the sense words in answers under the requested label. A
+    /// row sums to 1; it is 0 if there are no sense words.
     pub leakage: Vec<Vec<f64>>,
-    /// Share of the sense words, over all answers, that are not of the asked label.
+    /// The share of the sense words, over all answers, that do not belong to the requested label.
     pub off_target: f64,
-    /// Share of the answers with a sense word at all.
+    /// The share of the answers with at least one sense word.
     pub coverage: f64,
-    /// Share of the answers with a word of the asked label, and none of another: an empty answer is not one.
+    /// The share of the answers with a word of the requested label and no word of another one. An empty answer does not
+    /// count as pure.
     pub pure: f64,
-    /// The same, of each label.
+    /// The same for each label.
     pub pure_per_label: Vec<f64>,
-    /// Mean length in words of the answers under each label.
+    /// The mean length in words of the answers for each label.
     pub mean_words: Vec<f64>,
 }
 
@@ -49,13 +49,13 @@ pub struct ProductionItem {
     pub id: String,
     /// Its group.
     pub group: String,
-    /// The index of the asked label.
+    /// The index of the requested label.
     pub asked: usize,
     /// The answer and how it ended.
     pub answer: Answer,
-    /// Words of each label that data building had in view.
+    /// For each label, the number of its words that were used to build the data.
     pub seen: Vec<u64>,
-    /// Words of each label that were held out from it.
+    /// For each label, the number of its words that were not used to build the data.
     pub unseen: Vec<u64>,
 }
 
@@ -80,19 +80,19 @@ impl ProductionItem {
         Self { id: scene.id.clone(), group: scene.group.clone(), asked, answer, seen, unseen }
     }
 
-    /// Whether the answer has a word of the asked label and none of another, by all words of the lexicon.
+    /// Whether the answer has a word of the requested label and no word of another one, by all words of the lexicon.
     pub fn is_pure(&self) -> bool {
         is_pure(self.asked, &self.counts())
     }
 
-    /// Words of each label.
+    /// The number of words of each label.
     fn counts(&self) -> Vec<u64> {
         self.seen.iter().zip(&self.unseen).map(|(seen, unseen)| seen + unseen).collect()
     }
 }
 
 impl Production {
-    /// The figures of scored answers.
+    /// The metrics of scored answers.
     pub fn new(items: Vec<ProductionItem>, suite: &Suite) -> Self {
         let labels = suite.labels().len();
         let figures = |counts: fn(&ProductionItem) -> Vec<u64>| {
@@ -115,7 +115,7 @@ impl Production {
     }
 }
 
-/// What the figures need of an answer.
+/// The part of an answer that the metrics need.
 struct Scored {
     asked: usize,
     counts: Vec<u64>,

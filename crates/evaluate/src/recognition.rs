@@ -1,4 +1,4 @@
-//! Which label does the model find most likely?
+//! Measures which label the model finds most likely for a sentence.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::{argmax, brier, mean, share_of, softmax};
 use crate::{Classification, Error, Result, Subject, Suite};
 
-/// What stands for the sentence where the question is to say nothing: the prior of a label is its likelihood there.
+/// Replaces the sentence in the content-free question. A label's prior is its likelihood as the answer to that
+/// question.
 const CONTENT_FREE: &str = "…";
 
 /// How well a model recognises the labels of sentences.
 ///
-/// The score of a label is the summed log-likelihood of the label as the assistant's answer, its stop token included,
-/// in the template of training. A probe has *one* prediction: the label of the best mean score over all paraphrases of
-/// the question. All figures are of these predictions, but for `per_question`.
+/// The score of a label is the sum of the log-likelihoods of its tokens as the assistant's answer, including the stop
+/// token, in the template of training. A probe has *one* prediction: the label with the highest mean score over all
+/// paraphrases of the question. All metrics are of these predictions, except `per_question`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recognition {
-    /// From the scores as they are: the headline.
+    /// From the scores without correction: the main result.
     pub likelihood: LabelFigures,
-    /// From the scores minus those of the same label after the question about `…`: domain-conditional PMI (Holtzman et
-    /// al. 2021, "Surface Form Competition"), which forgives a model that finds one label likely after anything.
+    /// From the scores minus the label's prior, which is its score after the question about `…`. This is
+    /// domain-conditional PMI (Holtzman et al. 2021, "Surface Form Competition"). It corrects for a label that the
+    /// model finds likely after any question.
     pub pmi: LabelFigures,
     /// `prior[question][label]`: the scores after the question about `…`.
     pub prior: Vec<Vec<f64>>,
@@ -30,27 +32,27 @@ pub struct Recognition {
     pub items: Vec<RecognitionItem>,
 }
 
-/// Figures of one way to score labels.
+/// Metrics of one way to score labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelFigures {
     /// Accuracy, F1, R_K and confusion.
     pub classification: Classification,
-    /// Brier's score of the softmax over the labels' mean scores.
+    /// The Brier score of the softmax over the labels' mean scores.
     pub brier: f64,
-    /// Share of the probes to which all paraphrases, each by itself, give the same label.
+    /// The share of the probes for which every paraphrase gives the same label.
     pub consistency: f64,
-    /// Accuracy of each paraphrase by itself.
+    /// The accuracy of each paraphrase alone.
     pub per_question: Vec<f64>,
-    /// Probes and accuracy of each kind.
+    /// The number of probes and the accuracy for each kind.
     pub slices: BTreeMap<String, Slice>,
 }
 
 /// The probes of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slice {
-    /// Their number.
+    /// The number of probes.
     pub probes: usize,
-    /// Share recognised.
+    /// The share of correct predictions.
     pub accuracy: f64,
 }
 
@@ -78,11 +80,11 @@ impl RecognitionItem {
 
 /// Scores every label for every probe and paraphrase.
 ///
-/// `max_rows` is the most rows of one pass, of which several probes share what their prompts share; a single probe may
-/// have more. `on_progress` gets the number of prompts scored since the last call.
+/// `max_rows` is the largest number of rows per pass. The probes of a pass share the common parts of their prompts. A
+/// single longer probe is allowed. `on_progress` gets the number of prompts scored since the last call.
 ///
 /// # Errors
-/// [`Error::Tokens`] where the template refuses a question, [`Error::NonFiniteScore`] for broken weights.
+/// [`Error::Tokens`] if the template refuses a question, [`Error::NonFiniteScore`] for broken weights.
 pub fn recognise(
     subject: Subject<'_>,
     suite: &Suite,
@@ -93,7 +95,7 @@ pub fn recognise(
     let prompts: Vec<String> =
         suite.questions().iter().flat_map(|question| sentences().map(|text| Suite::ask(question, text))).collect();
     let scores = score_labels(subject, &prompts, suite.labels(), max_rows, on_progress)?;
-    // One row of probes a question, the content-free prompt last.
+    // For each question, the probes and then the content-free prompt.
     let by_question: Vec<&[Vec<f64>]> = scores.chunks_exact(suite.probes().len() + 1).collect();
     let prior: Vec<Vec<f64>> = by_question.iter().filter_map(|scores| scores.last().cloned()).collect();
     let item = |(index, probe): (usize, &crate::Probe)| {
@@ -118,7 +120,7 @@ pub fn recognise(
     })
 }
 
-/// The summed log-likelihood of each label as the answer to each prompt, `[prompt][label]`, stop tokens included.
+/// The summed log-likelihood of each label as the answer to each prompt, `[prompt][label]`, including stop tokens.
 ///
 /// # Errors
 /// As [`recognise`].
@@ -149,7 +151,7 @@ pub fn score_labels(
 }
 
 impl LabelFigures {
-    /// The figures of `scores[probe][question][label]`.
+    /// The metrics of `scores[probe][question][label]`.
     ///
     /// # Panics
     /// When scores, truth and kinds differ in length.
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_probe_has_one_prediction() {
-        // Two questions, three labels; the first probe's questions disagree and their mean says label 1.
+        // Two questions, three labels. The two questions of the first probe disagree; their mean predicts label 1.
         let scores = [
             vec![vec![-1.0, -1.5, -9.0], vec![-8.0, -2.0, -9.0]],
             vec![vec![-3.0, -2.0, -1.0], vec![-3.0, -2.0, -1.0]],
@@ -226,7 +228,8 @@ mod tests {
 
     #[test]
     fn pmi_takes_the_prior_away() {
-        // The model finds label 0 likelier than label 1 after anything; beyond that, this sentence speaks for label 1.
+        // The model finds label 0 more likely than label 1 after any question. Corrected for that, this sentence has
+        // label 1.
         let scores = vec![vec![-1.0, -2.0]];
         let prior = vec![vec![-0.5, -4.0]];
         assert_eq!(argmax(&mean_scores(&scores)), 0);

@@ -1,4 +1,4 @@
-//! What comes out of an evaluation, as JSON and as text.
+//! The result of an evaluation, as JSON and as text.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Comparison, Error, Hashes, Result, Run, Suite, compare, table};
 
-/// A base model, an adapter on it, and what the adapter changes.
+/// A base model, an adapter on it, and the comparison of the two.
 ///
-/// [`Display`](std::fmt::Display) gives tables of up to 100 columns, for up to ten labels.
+/// [`Display`](std::fmt::Display) prints tables of up to 100 columns, for up to ten labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The suite's name.
@@ -21,14 +21,14 @@ pub struct Report {
     pub questions: Vec<String>,
     /// The base model.
     pub base: Run,
-    /// The adapter on it.
+    /// The base with the adapter.
     pub adapter: Option<Run>,
-    /// The second compared with the first.
+    /// The adapter's run compared with the base's.
     pub comparison: Option<Comparison>,
 }
 
 impl Report {
-    /// A report of one run, or of two and what differs between them. `seed` is the bootstrap's.
+    /// A report of one run, or of two runs and their comparison. `seed` is the seed of the bootstrap.
     ///
     /// # Errors
     /// [`Error::DifferentItems`].

@@ -1,4 +1,4 @@
-//! One model over one suite.
+//! Evaluates one model on one suite.
 
 use foehn_mistral::Mistral;
 use foehn_tokens::{ChatTemplate, Tokenizer};
@@ -8,10 +8,10 @@ use crate::recognition::recognise;
 use crate::stopping::answer;
 use crate::{Answer, Error, Production, ProductionItem, Recognition, Result, StopFigures, Stopping, Suite};
 
-/// What is measured: a model, with or without an adapter, and what it was trained to read and write.
+/// The model to measure, with or without an adapter, and its tokenizer and template.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// The model. An adapter on it must not be tracked by autodiff.
+    /// The model. If it has an adapter, autodiff must not track it.
     pub model: &'a Mistral,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
@@ -19,21 +19,22 @@ pub struct Subject<'a> {
     pub template: &'a ChatTemplate,
 }
 
-/// How much is measured.
+/// The size of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
-    /// The most rows of one scoring pass.
+    /// The largest number of rows of one scoring pass.
     pub max_rows: usize,
-    /// Answers generated side by side.
+    /// The number of answers generated in one batch.
     pub batch: usize,
     /// The longest answer to a recognition question, in tokens.
     pub recognition_tokens: usize,
     /// The longest description, in tokens.
     pub production_tokens: usize,
-    /// How many recognition questions are answered to see whether answers stop: chosen by even stride; all if `None`.
+    /// How many recognition questions are answered, to see whether answers end. They are chosen at equal distances;
+    /// `None` means all.
     pub recognition_answers: Option<usize>,
-    /// How many scenes are described, each under every label: chosen by even stride; all if `None`.
+    /// How many scenes are described, each for every label. They are chosen at equal distances; `None` means all.
     pub scenes: Option<usize>,
 }
 
@@ -50,18 +51,18 @@ impl Default for EvaluateConfig {
     }
 }
 
-/// All that was measured of one model.
+/// All results of one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// What the model is called in the report.
+    /// The name of the model in the report.
     pub name: String,
-    /// Labels of sentences.
+    /// Recognition of labels.
     pub recognition: Recognition,
-    /// Descriptions under labels.
+    /// Descriptions for labels.
     pub production: Production,
-    /// Ends of answers.
+    /// How answers end.
     pub stopping: Stopping,
-    /// The answers to recognition questions that `stopping` is about.
+    /// The answers to recognition questions that `stopping` counts.
     pub answers: Vec<Answer>,
 }
 
@@ -86,9 +87,9 @@ impl EvaluateConfig {
     }
 }
 
-/// Measures a model. `on_progress` gets how many prompts are done, and of how many.
+/// Measures a model. `on_progress` gets the number of prompts done and the number of all prompts.
 ///
-/// Nothing is random: the same model on the same device gives the same run.
+/// Nothing is random: the same model on the same device gives the same result.
 ///
 /// # Errors
 /// [`Error::Setting`], [`Error::TokenizerMismatch`], [`Error::Tokens`], [`Error::Generate`], [`Error::NonFiniteScore`].
@@ -101,7 +102,8 @@ pub fn evaluate(
 ) -> Result<Run> {
     config.check()?;
     let (tokens, vocab_size) = (subject.tokenizer.vocab_size(), subject.model.config().vocab_size);
-    // Control tokens come from the template alone: one without an embedding that no prompt holds is never computed.
+    // Control tokens come only from the template. A control token without an embedding does no harm if no prompt has
+    // it.
     let is_usable = |id: usize| u32::try_from(id).is_ok_and(|id| subject.tokenizer.is_control(id));
     let prompt = subject.template.prompt(subject.tokenizer, &[foehn_record::Message::user("?")])?;
     let is_known = prompt.iter().all(|&id| (id as usize) < vocab_size);
@@ -132,7 +134,7 @@ pub fn evaluate(
     Ok(Run { name: name.to_owned(), recognition, production: Production::new(items, suite), stopping, answers })
 }
 
-/// So many items at even distances, or all.
+/// `limit` items at equal distances, or all items.
 fn every<T>(items: &[T], limit: Option<usize>) -> impl Iterator<Item = &T> {
     let count = limit.unwrap_or(items.len()).min(items.len());
     (0..count).filter_map(move |index| items.get(index * items.len() / count))

@@ -1,4 +1,4 @@
-//! Is one run better than another on the same items, or is it chance?
+//! Statistical tests: is one run better than another on the same items, or could it be chance?
 
 use std::collections::BTreeMap;
 
@@ -6,31 +6,31 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// McNemar's exact test on paired right and wrong answers.
+/// McNemar's exact test on paired correct and wrong answers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct McNemar {
-    /// Items that only the first run has right.
+    /// Items that only the first run has correct.
     pub only_first: u64,
-    /// Items that only the second run has right.
+    /// Items that only the second run has correct.
     pub only_second: u64,
-    /// Two-sided: the probability of a split at least as uneven, were both runs equally good.
+    /// The two-sided p-value: the probability of a split at least as uneven if both runs were equally good.
     pub p_value: f64,
 }
 
-/// A difference and the interval that it lies in with 95% confidence.
+/// A difference and its 95% confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// The difference on the items themselves, second minus first.
+    /// The difference on the items without resampling, second minus first.
     pub estimate: f64,
-    /// 2.5% of the resampled differences are smaller.
+    /// The 2.5% quantile of the resampled differences.
     pub low: f64,
-    /// 2.5% of the resampled differences are larger.
+    /// The 97.5% quantile of the resampled differences.
     pub high: f64,
 }
 
 impl McNemar {
-    /// Tests whether two runs differ: `min(1, 2 · P(X ≤ min(b, c)))` for `X` binomial over the `b + c` items on which
-    /// just one is right, each with probability one half.
+    /// Tests whether two runs differ: `min(1, 2 · P(X ≤ min(b, c)))`, where `X` is binomial with probability one half
+    /// over the `b + c` items that exactly one run has correct.
     ///
     /// Source: McNemar 1947; `binomtest` of SciPy.
     ///
@@ -44,11 +44,11 @@ impl McNemar {
     }
 }
 
-/// The percentile bootstrap of a mean of paired differences, in which whole groups are drawn.
+/// The percentile bootstrap of a mean of paired differences, drawing whole groups.
 ///
-/// Items of one group were made from one sentence or scene and are not independent, so the group is what is drawn with
-/// replacement, `resamples` times from ChaCha8 seeded with `seed`. Source: Efron & Tibshirani 1993, chapter 13;
-/// Field & Welsh 2007, "Bootstrapping clustered data".
+/// Items of one group were made from one sentence or scene and are not independent. So groups are drawn with
+/// replacement, `resamples` times, with ChaCha8 seeded with `seed`. Source: Efron & Tibshirani 1993, chapter 13; Field
+/// & Welsh 2007, "Bootstrapping clustered data".
 ///
 /// # Panics
 /// When groups and differences differ in length, or `resamples` is 0.
@@ -79,9 +79,9 @@ pub fn clustered_bootstrap(groups: &[&str], differences: &[f64], resamples: usiz
     Interval { estimate: sum / count, low: quantile(&means, 0.025), high: quantile(&means, 0.975) }
 }
 
-/// Holm's adjustment of several tests' p-values, in their order: reject where it is under the level, and the probability
-/// of a single false rejection stays under it too. Source: Holm 1979, "A simple sequentially rejective multiple test
-/// procedure".
+/// Holm's adjustment of the p-values of several tests, in the given order. If every test with an adjusted p-value below
+/// the level is rejected, the probability of even one false rejection is below the level. Source: Holm 1979, "A simple
+/// sequentially rejective multiple test procedure".
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]).then(a.cmp(&b)));
@@ -113,7 +113,7 @@ fn below(rng: &mut ChaCha8Rng, count: usize) -> usize {
     ((u128::from(rng.next_u64()) * count as u128) >> 64) as usize
 }
 
-/// The quantile of sorted values, between neighbours as NumPy does.
+/// A quantile of sorted values, interpolated between neighbours as in NumPy.
 fn quantile(sorted: &[f64], at: f64) -> f64 {
     let place = at * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn mcnemar_is_scipys_binomial_test() {
-        // scipy.stats.binomtest(min(b, c), b + c, 0.5).pvalue, SciPy 1.17.1; 1 where there is nothing to test.
+        // scipy.stats.binomtest(min(b, c), b + c, 0.5).pvalue, SciPy 1.17.1; 1 if there is nothing to test.
         for (b, c, expected) in [
             (0, 0, 1.0),
             (1, 0, 1.0),
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(holm(&[0.8, 0.7]), [1.0, 1.0]);
     }
 
-    /// Of many independent items, the interval is the normal one: mean ± 1.96 standard errors.
+    /// With many independent items, the interval is the normal one: mean ± 1.96 standard errors.
     #[test]
     fn many_independent_items_are_normal() {
         let differences: Vec<f64> = (0..2000).map(|item| f64::from(item % 5 == 0) - f64::from(item % 7 == 0)).collect();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     proptest! {
-        /// Ten copies of an item in its group are no new evidence.
+        /// Ten copies of an item in its group add no evidence.
         #[test]
         fn copies_within_a_group_change_nothing(differences in vec(-1i8..=1, 1..20), seed in any::<u64>()) {
             let differences: Vec<f64> = differences.into_iter().map(f64::from).collect();

@@ -1,4 +1,4 @@
-//! Does an answer end where it should?
+//! Measures whether answers end where they should.
 
 use foehn_corpus::{ControlText, Pass, RunsOn};
 use foehn_generate::{GenerateConfig, Generation, StopReason, generate};
@@ -18,38 +18,38 @@ pub struct Stopping {
     pub production: StopFigures,
 }
 
-/// How some answers end.
+/// How the answers to one kind of prompt end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StopFigures {
-    /// Answers looked at.
+    /// The number of answers.
     pub answers: usize,
-    /// Share that end in a stop token before the limit.
+    /// The share that ends with a stop token before the limit.
     pub stopped: f64,
-    /// Share that go on to ask or answer a further question.
+    /// The share that goes on to ask or answer another question.
     pub goes_on: f64,
-    /// Share with a control token or the text of one.
+    /// The share with a control token or the text of one.
     pub control_text: f64,
 }
 
-/// A greedy answer and what is wrong with its end.
+/// A greedy answer, and the problems found in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The prompt's text.
     pub question: String,
     /// The answer without control tokens.
     pub text: String,
-    /// Its length in tokens, the stop token included.
+    /// Its length in tokens, including the stop token.
     pub tokens: usize,
     /// Why it ended.
     pub stop: StopReason,
-    /// Why it counts as going on to a further question, if it does.
+    /// Why it counts as going on to another question, if it does.
     pub goes_on: Option<String>,
-    /// The control token or text in it, if there is one.
+    /// The control token or its text in the answer, if there is one.
     pub control_text: Option<String>,
 }
 
 impl StopFigures {
-    /// The figures of some answers.
+    /// The metrics of some answers.
     pub fn new(answers: &[Answer]) -> Self {
         Self {
             answers: answers.len(),
@@ -62,7 +62,7 @@ impl StopFigures {
 
 /// Answers questions greedily, each in a conversation of its own, `batch` at a time.
 ///
-/// `on_progress` gets the number of answers since the last call.
+/// `on_progress` gets the number of answers finished since the last call.
 ///
 /// # Errors
 /// [`Error::Tokens`](crate::Error::Tokens) and [`Error::Generate`](crate::Error::Generate).
@@ -97,16 +97,17 @@ pub fn answer(
     Ok(answers)
 }
 
-/// Why an answer counts as going on to a further question. It does where
+/// Why an answer counts as going on to another question; `None` if it does not. It does in these cases:
 ///
-/// - the pass `runs-on` of `foehn-corpus` would reject or flag it: it carries a role's marker (`User:`, `### Instruction`, a later
-///   `Q:`), or a sentence after the first asks its own question again with another object; or
-/// - it holds, anywhere but at its start, the words of one of the suite's questions in their order within one line, the
-///   words up to the first placeholder without a gap (`what modality is`, `describe … using the … modality`); or
-/// - a line after its first is nothing but a label: it answers a question that nobody asked.
+/// - The pass `runs-on` of `foehn-corpus` would reject or flag it: it has a role marker (`User:`, `### Instruction`, a
+///   later `Q:`), or a sentence after the first one asks the answer's own question again with another object.
+/// - One of its lines, not at the start of the answer, has the words of one of the suite's questions in their order,
+///   with no gap between the words before the first placeholder (`what modality is`, `describe … using the …
+///   modality`).
+/// - A line after its first one is nothing but a label: it answers a question that nobody asked.
 pub fn goes_on(suite: &Suite, question: &str, answer: &str) -> Option<String> {
     let turns = vec![Message::new(Role::User, question), Message::new(Role::Assistant, answer)];
-    // What cleaning would flag and keep, since an author may have meant it, no model has meant.
+    // Cleaning flags and keeps what an author may have meant. A model's answer has no author, so a flag counts here.
     let answered = record(turns);
     if let Some(reason) = RunsOn.check(&answered).or_else(|| RunsOn.doubt(&answered)) {
         return Some(reason);
@@ -124,15 +125,15 @@ pub fn goes_on(suite: &Suite, question: &str, answer: &str) -> Option<String> {
     Some(format!("the answer goes on with the line `{}`", label.trim()))
 }
 
-/// The runs of words between a question's placeholders, the empty ones left out.
+/// The word sequences between a question's placeholders, without empty ones.
 fn fixed_runs(pattern: &str) -> Vec<Vec<String>> {
     let parts = pattern.split('{').map(|part| part.split_once('}').map_or(part, |(_, after)| after));
     parts.map(words).filter(|run| !run.is_empty()).collect()
 }
 
-/// Whether a line holds all runs in their order; on the first line, not from its first word on.
+/// Whether a line has all word sequences in order. On the first line, they must not begin at its first word.
 fn asks(line: &[String], runs: &[Vec<String>], is_first: bool) -> bool {
-    // A single word is no question.
+    // A single word is not a question.
     if runs.iter().map(Vec::len).sum::<usize>() < 2 {
         return false;
     }
@@ -144,7 +145,7 @@ fn asks(line: &[String], runs: &[Vec<String>], is_first: bool) -> bool {
     })
 }
 
-/// The first control token that is no stop token at the end, or the first control text.
+/// The first control token that is not a stop token at the end, or the first control text.
 fn control_text(subject: Subject<'_>, generation: &Generation) -> Option<String> {
     let tokenizer = subject.tokenizer;
     let spoken = match generation.output_ids.split_last() {

@@ -1,4 +1,4 @@
-//! A frozen set of probes and how they are asked.
+//! A frozen set of probes, and the questions about them.
 
 mod file;
 
@@ -11,9 +11,10 @@ use crate::{Error, Result};
 
 use file::{SuiteFile, check_ids, check_wording, frozen_lines, lexicon_of, truth};
 
-/// What a model is measured on: sentences whose label it is to recognise, and scenes to describe under each label.
+/// The test set of an evaluation: sentences whose label the model should recognise, and scenes that it should describe
+/// for each label.
 ///
-/// It is read from a TOML file that names the probe files beside it, with their SHA-256:
+/// A suite is read from a TOML file that names the probe files beside it, with their SHA-256:
 ///
 /// ```toml
 /// name = "vakog"
@@ -55,13 +56,13 @@ pub struct Probe {
     pub sentence: String,
     /// Its label.
     pub modality: String,
-    /// The slice that it is reported in: `literal`, `idiom`, `conflict`.
+    /// The slice that its results are reported in: `literal`, `idiom`, `conflict`.
     pub kind: String,
-    /// What it was made from: the bootstrap draws groups.
+    /// What it was made from. The bootstrap draws whole groups.
     pub group: String,
 }
 
-/// A scene to describe under every label.
+/// A scene to describe for every label.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scene {
@@ -73,16 +74,16 @@ pub struct Scene {
     pub group: String,
 }
 
-/// SHA-256, in hexadecimal, of a suite's files.
+/// The SHA-256 hashes, in hexadecimal, of a suite's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashes {
-    /// Of the sentences, as frozen.
+    /// Of the file with the sentences; must match the suite.
     pub recognition: String,
-    /// Of the scenes, as frozen.
+    /// Of the file with the scenes; must match the suite.
     pub production: String,
-    /// Of the lexicon, as found.
+    /// Of the lexicon; not compared.
     pub lexicon: String,
-    /// Of the half of the lexicon that was held out from data building, as found.
+    /// Of the lexicon of words that were not used to build the data; not compared.
     pub unseen_lexicon: Option<String>,
 }
 
@@ -90,7 +91,7 @@ impl Suite {
     /// Reads a suite and its files.
     ///
     /// # Errors
-    /// [`Error::NotFrozen`] where a probe file has changed, and whatever else is wrong, with its path and line.
+    /// [`Error::NotFrozen`] if a probe file has changed, and an error with path and line for any other problem.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
@@ -169,7 +170,7 @@ impl Suite {
         &self.lexicon
     }
 
-    /// The words of each label that were held out from data building.
+    /// The words of each label that were not used to build the data.
     pub fn unseen_lexicon(&self) -> Option<&SenseLexicon> {
         self.unseen_lexicon.as_ref()
     }
@@ -179,14 +180,14 @@ impl Suite {
         &self.hashes
     }
 
-    /// A paraphrase about a sentence.
+    /// Fills a sentence into a paraphrase of the question.
     pub fn ask(question: &str, sentence: &str) -> String {
         question.replace("{sentence}", sentence)
     }
 
-    /// The request to describe a scene under a label.
+    /// The request to describe a scene for a label.
     pub fn ask_scene(&self, scene: &str, label: &str) -> String {
-        // The label goes first: a scene that spells `{label}` stays as it is.
+        // The label is filled in first: otherwise a scene with the text `{label}` would be changed.
         self.production_question.replace("{label}", label).replace("{scene}", scene)
     }
 }

@@ -1,4 +1,4 @@
-//! A report as tables for a terminal.
+//! Prints a report as tables for a terminal.
 
 use crate::{Interval, McNemar, Paired, ProductionFigures, Report, Run, StopFigures};
 
@@ -8,7 +8,7 @@ const NAME: usize = 31;
 /// The width of a run's column.
 const COLUMN: usize = 15;
 
-/// The width of a matrix's column, and of the label before a row.
+/// The width of a matrix's column, and of the label in front of a row.
 const CELL: usize = 8;
 
 /// The whole report.
@@ -44,7 +44,7 @@ impl Page<'_> {
         self.text.push('\n');
     }
 
-    /// A figure of each run, and what else there is to say.
+    /// A metric of each run, and a remark.
     fn row(&mut self, name: &str, value: impl Fn(&Run) -> String, remark: &str) {
         let values: String = self.runs().map(|run| format!("{:>COLUMN$}", value(run))).collect();
         self.line(&format!("  {:<NAME$}{values}   {remark}", cut(name, NAME)));
@@ -54,7 +54,7 @@ impl Page<'_> {
         self.row(name, |run| format!("{:.3}", value(run)), "");
     }
 
-    /// A compared share, with interval and test.
+    /// A share of each run, with the confidence interval and test of their difference.
     fn compared(&mut self, name: &str, value: impl Fn(&Run) -> f64, paired: Option<Paired>) {
         let remark = paired.map(|paired| format!("{}; {}", interval(paired.difference), test(paired.test)));
         self.row(name, |run| format!("{:.3}", value(run)), &remark.unwrap_or_default());
@@ -146,7 +146,7 @@ impl Page<'_> {
         self.share("control text", |run| figures(run).control_text);
     }
 
-    /// A matrix of each run.
+    /// A matrix for each run.
     fn matrices(&mut self, title: &str, cells: impl Fn(&Run) -> Vec<Vec<String>>) {
         let labels = self.report.labels.clone();
         let blocks: Vec<(String, Vec<Vec<String>>)> = self.runs().map(|run| (run.name.clone(), cells(run))).collect();
@@ -179,7 +179,7 @@ fn p(value: f64) -> String {
     if value < 0.001 { "<0.001".to_owned() } else { format!("{value:.3}") }
 }
 
-/// The first so many characters.
+/// The first `width` characters.
 fn cut(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         None => text.to_owned(),

@@ -1,4 +1,4 @@
-//! A whole evaluation of tiny random models.
+//! Whole evaluations of tiny random models.
 
 #[path = "../../generate/tests/common/mod.rs"]
 mod model;
@@ -26,7 +26,7 @@ impl Tiny {
     }
 }
 
-/// The log-likelihood of one answer, alone, from the logits in f64.
+/// The log-likelihood of one answer, computed from the logits in f64.
 fn log_likelihood(tiny: &Tiny, prompt: &str, label: &str) -> f64 {
     let messages = [Message::new(Role::User, prompt), Message::new(Role::Assistant, label)];
     let sample = tiny.template.sample(&tiny.tokenizer, &messages).unwrap();
@@ -49,7 +49,7 @@ fn log_likelihood(tiny: &Tiny, prompt: &str, label: &str) -> f64 {
 fn scores_are_the_likelihoods_of_answer_and_stop_token() {
     let tiny = Tiny::new(7, 1.0);
     let prompts = ["What modality is: 'a bell'?", "Which?", "What modality is: 'a glow'?"].map(str::to_owned);
-    // Labels that share their beginning, one of them the beginning of another: only the stop token tells those apart.
+    // Labels with the same beginning, one of them the beginning of another: only the stop token distinguishes those.
     let labels = ["Vis", "Visual", "Vista", "Auditory"].map(str::to_owned);
     let expected: Vec<Vec<f64>> = prompts
         .iter()
@@ -73,7 +73,7 @@ fn a_run_counts_everything_once() {
         EvaluateConfig { recognition_tokens: 4, production_tokens: 6, scenes: Some(1), ..EvaluateConfig::default() };
     let mut steps = Vec::new();
     let run = evaluate("tiny", tiny.subject(), &suite, &config, &mut |done, total| steps.push((done, total))).unwrap();
-    // Two questions about three probes and about nothing, three answers, one scene under two labels.
+    // Two questions about three probes and the content-free one, three answers, one scene with two labels.
     assert_eq!(steps.last(), Some(&(13, 13)));
     assert!(steps.is_sorted() && steps.iter().all(|(_, total)| *total == 13));
     assert_eq!(run.recognition.items.len(), 3);
@@ -131,7 +131,7 @@ fn settings_of_nothing_are_refused() {
 
 #[test]
 fn broken_weights_are_an_error() {
-    // Sums over such a head overflow: NaN itself can no longer be loaded.
+    // Sums over such a head overflow. A file with NaN could not be loaded.
     let tiny = Tiny::with_head(8, 1.0, f32::MAX);
     let error = evaluate("tiny", tiny.subject(), &small(), &EvaluateConfig::default(), &mut |_, _| {}).unwrap_err();
     assert!(matches!(&error, Error::NonFiniteScore { label, .. } if label == "Visual"), "{error}");

@@ -1,4 +1,4 @@
-//! Suites that open, suites that don't, and what must not be in training data.
+//! Valid suites, invalid suites, and training data that contains probes.
 
 mod common;
 
@@ -12,7 +12,7 @@ fn vakog() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/vakog"))
 }
 
-/// What opening says after a change to one file.
+/// The error of opening the suite after a change to one file.
 fn refused(file: &str, from: &str, to: &str) -> Error {
     let change = |name: &str, text: &str| if name == file { text.replace(from, to) } else { text.to_owned() };
     Folder::new(change).open().unwrap_err()
@@ -102,7 +102,7 @@ fn what_gives_a_probe_away_is_found() {
     check_leak(record("house", &["Hi", "Hello"]), Some(("s2", Shared::Group("house".to_owned()))));
     let text = Shared::Text("that rings a bell my friend".to_owned());
     check_leak(record("mine", &["Is it ‘THAT rings a bell — my friend’?", "Yes"]), Some(("p2", text)));
-    // Words that go from one message to the next are no text.
+    // Words that extend from one message into the next do not count.
     check_leak(record("mine", &["That rings a bell", "my friend"]), None);
     let run = "two three four five six seven eight nine ten eleven twelve thirteen fourteen";
     let words = Shared::Words(run.to_owned());

@@ -1,4 +1,4 @@
-//! The one writer: beside the place, synced, renamed.
+//! The writer that all crates use: it writes a temporary file beside the destination, syncs it and renames it.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// A file that is being written beside its place. Dropped without [`Draft::finish`], it is removed.
+/// A file that is being written beside its destination. If it is dropped without [`Draft::finish`], it is removed.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
@@ -14,10 +14,10 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Creates the temporary file in the folder of `path`, which has to exist.
+    /// Creates the temporary file in the folder of `path`, which must exist.
     ///
     /// # Errors
-    /// What the system says: no such folder, no permission, a full disk.
+    /// The system's error: no such folder, no permission, a full disk.
     pub fn new(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let mut builder = tempfile::Builder::new();
@@ -29,10 +29,10 @@ impl Draft {
         Ok(Self { path, writer: BufWriter::with_capacity(1 << 18, file) })
     }
 
-    /// Syncs the file, renames it to its place, and syncs the folder.
+    /// Syncs the file, renames it to its destination, and syncs the folder.
     ///
     /// # Errors
-    /// What the system says. The old file at the place, if there was one, is still there whole.
+    /// The system's error. An earlier file at the destination is then unchanged.
     pub fn finish(self) -> io::Result<()> {
         let file = self.writer.into_inner().map_err(|error| error.into_error())?;
         file.as_file().sync_all()?;
@@ -51,21 +51,21 @@ impl Write for Draft {
     }
 }
 
-/// Writes a whole file, as [`Draft`] does.
+/// Writes a whole file, like [`Draft`].
 ///
 /// # Errors
-/// What the system says. The old file at the place, if there was one, is still there whole.
+/// The system's error. An earlier file at the destination is then unchanged.
 pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
     let mut draft = Draft::new(path.as_ref())?;
     draft.write_all(bytes)?;
     draft.finish()
 }
 
-/// Removes from a folder what processes that were killed while they wrote have left: `.foehn-*.partial` of a [`Draft`],
-/// `.partial-*` and `.tmp*`. Only who holds the folder's lock may ask for it. A folder that is not there has none.
+/// Removes the temporary files that killed processes left in a folder: `.foehn-*.partial` of a [`Draft`], `.partial-*`
+/// and `.tmp*`. Only the holder of the folder's lock may call this. A folder that does not exist has no such files.
 ///
 /// # Errors
-/// The path that could not be removed, with what the system said.
+/// The path that could not be removed, with the system's error.
 pub fn remove_left_overs(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     for entry in entries.flatten() {
@@ -80,15 +80,16 @@ pub fn remove_left_overs(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
     Ok(())
 }
 
-/// The folder that holds the path's file: `.` for a bare name.
+/// The folder of a path's file; `.` if the path is only a file name.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes names that were created or renamed in a folder survive a crash, where folders can be synced (not on Windows).
+/// Syncs a folder, so that files created or renamed in it survive a crash. Does nothing where folders cannot be synced
+/// (Windows).
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder)?.sync_all()?;
@@ -96,7 +97,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The mode of any new file, from which the system takes the process's mask.
+/// The mode of a new file, before the system applies the process's umask.
 #[cfg(unix)]
 fn any_new_file() -> Option<Permissions> {
     use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Folders that appear whole or not at all.
+//! Folders that are written atomically.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,15 @@ use tempfile::{Builder, TempDir};
 
 use crate::{folder_of, sync_folder};
 
-/// What the names of folders begin with that are being written or removed: [`remove_left_overs`](crate::remove_left_overs)
-/// knows them.
+/// The names of folders that are being written or removed begin with this.
+/// [`remove_left_overs`](crate::remove_left_overs) removes such folders.
 const PARTIAL: &str = ".partial-";
 
-/// A folder that is written beside its place, and then appears there whole, instead of a folder that was there.
+/// A folder that is written beside its destination and then moved there as a whole. It replaces a folder that was
+/// there.
 ///
-/// Files in it are written by [`write()`](crate::write()) or [`Draft`](crate::Draft). One that is dropped without
-/// [`finish`](Self::finish) is removed.
+/// The files in it are written with [`write()`](crate::write()) or [`Draft`](crate::Draft). If it is dropped without
+/// [`finish`](Self::finish), it is removed.
 #[derive(Debug)]
 pub struct DraftFolder {
     partial: TempDir,
@@ -22,28 +23,28 @@ pub struct DraftFolder {
 }
 
 impl DraftFolder {
-    /// Begins a folder; the folders above it are made where they are missing.
+    /// Creates the temporary folder, and missing folders above it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn new(place: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder_of(place))?;
         Ok(Self { partial: beside(place)?, place: place.to_owned() })
     }
 
-    /// Where to write its files.
+    /// The path to write the files into.
     pub fn path(&self) -> &Path {
         self.partial.path()
     }
 
-    /// Puts it in its place.
+    /// Moves the folder to its destination.
     ///
     /// # Errors
-    /// What the system says; the folder that was there is still there then.
+    /// The system's error. An earlier folder at the destination is then still there.
     pub fn finish(self) -> io::Result<()> {
         let Self { partial, place } = self;
         sync_folder(partial.path())?;
-        // What is there already goes only once its successor is there; until then it is out of the way.
+        // An existing folder is moved aside first. It is deleted only when the new folder is in place.
         let old = beside(&place)?;
         let old_place = old.path().join("old");
         let is_replaced = place.exists();
@@ -61,18 +62,18 @@ impl DraftFolder {
     }
 }
 
-/// Removes a folder with all that is in it. Under its own name it is there whole or not at all, at any instant; what a
-/// killed process leaves of it, [`remove_left_overs`](crate::remove_left_overs) removes.
+/// Removes a folder with all its contents. At any instant, the folder of this name is either complete or absent. If the
+/// process is killed, [`remove_left_overs`](crate::remove_left_overs) removes the rest.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn remove_folder(folder: &Path) -> io::Result<()> {
     let going = beside(folder)?;
     std::fs::rename(folder, going.path().join("old"))?;
     going.close()
 }
 
-/// A folder of its own beside a path, with the mode of any new folder.
+/// Creates a temporary folder beside a path, with the mode of a normal new folder.
 fn beside(path: &Path) -> io::Result<TempDir> {
     let mut builder = Builder::new();
     builder.prefix(PARTIAL);

@@ -1,4 +1,4 @@
-//! Whether two paths name the same file, whether or not it exists yet.
+//! Whether two paths name the same file, also if it does not exist yet.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,39 +9,40 @@ use crate::folder_of;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
-    /// An output is an input.
+    /// An output is also an input.
     #[error("the output {} is the input {}: choose another place for the output", output.display(), input.display())]
     Input {
-        /// The output, as it was given.
+        /// The output, as the caller wrote it.
         output: PathBuf,
-        /// The input, as it was given.
+        /// The input, as the caller wrote it.
         input: PathBuf,
     },
-    /// Two outputs are one file.
+    /// Two outputs are the same file.
     #[error("two outputs are the same file: {} and {}", first.display(), second.display())]
     Outputs {
-        /// The one, as it was given.
+        /// One path, as the caller wrote it.
         first: PathBuf,
-        /// The other, as it was given.
+        /// The other path, as the caller wrote it.
         second: PathBuf,
     },
-    /// The place of an output cannot be written.
+    /// An output cannot be written.
     #[error("cannot write {}", path.display())]
     Place {
         /// The output.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Refuses outputs that are inputs or each other, and tries whether each can be written, before any work is done.
+/// Refuses an output that is also an input or another output, and checks that each output can be written, before any
+/// work is done.
 ///
-/// A place is tried by creating and removing a temporary file beside it. A folder that does not exist yet is not made.
+/// The check creates and removes a temporary file beside each output. It does not create folders.
 ///
 /// # Errors
-/// [`Conflict`], with both paths as they were given.
+/// [`Conflict`], with the paths as the caller wrote them.
 pub fn check_outputs(inputs: &[impl AsRef<Path>], outputs: &[impl AsRef<Path>]) -> Result<(), Conflict> {
     for (index, output) in outputs.iter().map(AsRef::as_ref).enumerate() {
         if let Some(input) = inputs.iter().map(AsRef::as_ref).find(|input| is_same(input, output)) {
@@ -55,10 +56,10 @@ pub fn check_outputs(inputs: &[impl AsRef<Path>], outputs: &[impl AsRef<Path>]) 
     Ok(())
 }
 
-/// Whether a folder that is to be written is absent or empty.
+/// Whether a folder for output is absent or empty.
 ///
 /// # Errors
-/// What the system says, where it is there and is no folder that can be read.
+/// The system's error, if the path exists but is not a readable folder.
 pub fn is_empty_or_absent(folder: &Path) -> io::Result<bool> {
     match std::fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -79,8 +80,8 @@ fn try_place(output: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether two paths name the same file: by device and inode where both exist (links, other spellings, other mounts), else
-/// by the resolved path.
+/// Whether two paths name the same file. If both exist, they are compared by device and inode, which finds links, other
+/// spellings and other mounts. Otherwise the resolved paths are compared.
 pub fn is_same(first: &Path, second: &Path) -> bool {
     match same_file::is_same_file(first, second) {
         Ok(same) => same,
@@ -88,7 +89,8 @@ pub fn is_same(first: &Path, second: &Path) -> bool {
     }
 }
 
-/// The absolute path without links, `.` and `..`; what does not exist yet is resolved from the nearest folder that does.
+/// The absolute path without links, `.` and `..`. If the path does not exist yet, its nearest existing folder is
+/// resolved.
 pub fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut missing = Vec::new();
@@ -100,7 +102,7 @@ pub fn resolved(path: &Path) -> PathBuf {
                 _ => path.join(part),
             });
         }
-        // A dangling link is written through by nobody here: a rename replaces the link itself.
+        // A dangling link needs no resolving: files are replaced by a rename, which replaces the link itself.
         let mut parts = known.components();
         let Some(last) = parts.next_back() else { return absolute };
         missing.push(last.as_os_str().to_owned());

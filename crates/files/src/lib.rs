@@ -1,16 +1,16 @@
 //! Files that appear whole or not at all, whether two paths name the same one, and how to show what files say.
 //!
-//! Every file that Foehn writes goes through [`Draft`] (or [`write()`]): it is written beside its place, synced, and renamed,
-//! and then its folder is synced. A crash at any instant leaves the old file or the new one. The new file has the mode that
-//! the process's mask gives to any file, not the owner-only mode of a temporary file.
+//! Foehn writes every file with [`Draft`] (or [`write()`]): it writes a temporary file beside the destination, syncs
+//! it, renames it, and syncs the folder. A crash at any instant leaves either the old file or the new one. The new file
+//! gets the usual mode from the process's umask, not the owner-only mode of a temporary file.
 //!
-//! A folder of several files is written in the same way, by [`DraftFolder`].
+//! [`DraftFolder`] writes a folder of several files in the same way.
 //!
-//! [`read()`] reads a file within a limit, whatever the file says of its size.
+//! [`read()`] reads a file up to a limit, even if the file's reported size is wrong.
 //!
 //! [`printable()`] shows a name out of a file so that it cannot steer a terminal.
 //!
-//! [`check_outputs`] refuses an output that is also an input or another output, however the paths are spelled.
+//! [`check_outputs`] refuses an output that is also an input or another output, however the paths are written.
 //!
 //! ```
 //! let folder = tempfile::tempdir()?;

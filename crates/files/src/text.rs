@@ -1,4 +1,4 @@
-//! Small files, read within bounds.
+//! Small files, read up to a size limit.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
@@ -7,20 +7,20 @@ use std::path::Path;
 /// The largest config, tokenizer, template or recipe that is read, in bytes. The largest published ones have a few MB.
 pub const MAX_TEXT: u64 = 256 << 20;
 
-/// A file is larger than any of its kind. It is the inner error of an [`Error`] of kind [`ErrorKind::FileTooLarge`].
+/// A file is larger than the limit. This is the inner error of an [`Error`] of kind [`ErrorKind::FileTooLarge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it has {found} bytes or more; files of its kind have {limit} at most, so it is not read")]
 pub struct TooLarge {
-    /// Its size, or what was read of a file that says none.
+    /// The size of the file, or the number of bytes read if the file does not report its size.
     pub found: u64,
     /// The largest size that is read.
     pub limit: u64,
 }
 
-/// The bytes of a file of at most `limit` bytes, [`MAX_TEXT`] as a rule.
+/// Reads a file of at most `limit` bytes; usually the limit is [`MAX_TEXT`].
 ///
 /// # Errors
-/// [`TooLarge`] within an [`Error`], and whatever the system says.
+/// [`TooLarge`] inside an [`Error`], and the system's errors.
 pub fn read(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     let too_large = |found| Err(Error::new(ErrorKind::FileTooLarge, TooLarge { found, limit }));
     let file = File::open(path)?;
@@ -28,7 +28,7 @@ pub fn read(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     if len > limit {
         return too_large(len);
     }
-    // A pipe or a device says no length, and a file can grow meanwhile: what is read is bounded too.
+    // A pipe or a device reports no length, and a file can grow while it is read. So the reading is limited too.
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {
@@ -40,7 +40,7 @@ pub fn read(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
 /// As [`read`], for text.
 ///
 /// # Errors
-/// As [`read`], and [`ErrorKind::InvalidData`] where it is not UTF-8.
+/// As [`read`], and [`ErrorKind::InvalidData`] if the file is not UTF-8.
 pub fn read_to_string(path: impl AsRef<Path>, limit: u64) -> Result<String> {
     String::from_utf8(read(path, limit)?).map_err(|error| Error::new(ErrorKind::InvalidData, error.utf8_error()))
 }

@@ -1,4 +1,4 @@
-//! Checkpoints: everything that a run needs to go on as if never interrupted.
+//! Checkpoints: everything that a run needs to continue as if it had not been interrupted.
 
 mod seal;
 
@@ -16,37 +16,37 @@ use crate::{AdamW, AdamWConfig, Error, Warning};
 const OPTIMIZER: &str = "optimizer.safetensors";
 const BEST: &str = "best";
 const PREFIX: &str = "step-";
-/// A folder's name has so many digits, so that names sort by step.
+/// Digits in a folder's name; with a fixed number, names sort by step.
 const DIGITS: usize = 8;
-/// The most steps of a run: more have no folder's name.
+/// The largest number of steps of a run: a larger one does not fit in a folder's name.
 pub(crate) const MAX_STEPS: usize = 99_999_999;
 
-/// The part of a run's state that is no tensor. Data order, schedule and dropout are functions of the seed and
-/// the step, so the step is all that is kept of them.
+/// The state of a run, apart from its tensors. Data order, schedule and dropout are functions of the seed and the step,
+/// so only the step is stored for them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Steps taken.
     pub step: usize,
-    /// The step after which the last validation was.
+    /// The step after which the last validation was computed.
     pub validated: usize,
     /// The lowest validation loss so far.
     pub best_loss: Option<f64>,
-    /// The step after which that was.
+    /// The step after which the lowest loss was measured.
     pub best_step: Option<usize>,
-    /// Validations since then.
+    /// The number of validations since then.
     pub since_best: usize,
 }
 
-/// A run's state at a step.
+/// The state of a run at one step.
 pub(crate) struct Checkpoint {
     pub state: State,
     pub adapter: Adapter,
-    /// The adapter of the lowest validation loss, where that decides.
+    /// The adapter with the lowest validation loss, if the run keeps the best adapter.
     pub best: Option<Adapter>,
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint's folder beside its place and renames it. Returns its path.
+    /// Writes the checkpoint to a temporary folder beside its place, then renames it. Returns its path.
     pub fn save(&self, folder: &Path, moments: &[foehn_weights::Tensor<'_>]) -> Result<PathBuf, Error> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -64,7 +64,7 @@ impl Checkpoint {
         Ok(place)
     }
 
-    /// Reads a checkpoint's folder, after its files' sizes and hashes.
+    /// Reads a checkpoint's folder, after checking the sizes and hashes of its files.
     pub fn load(place: &Path) -> Result<Self, Error> {
         let state = seal::read(place)?;
         if step_of(place) != Some(state.step) {
@@ -76,7 +76,7 @@ impl Checkpoint {
         Ok(Self { state, adapter: Adapter::load(place)?, best })
     }
 
-    /// The optimiser's state, once the adapter is attached and `parameters` are known.
+    /// The optimiser's state. Called when the adapter is attached, so that `parameters` are known.
     pub fn optimizer(&self, place: &Path, config: AdamWConfig, parameters: Vec<Parameter>) -> Result<AdamW, Error> {
         let moments = load_moments(&place.join(OPTIMIZER), &parameters)?;
         let tensors: Vec<Tensor<2>> = parameters.into_iter().map(|parameter| parameter.tensor).collect();
@@ -84,7 +84,7 @@ impl Checkpoint {
     }
 }
 
-/// The newest checkpoint that is whole, and a warning for each newer one that is not.
+/// The newest undamaged checkpoint, and a warning for each newer one that is damaged.
 pub(crate) fn newest_whole(folder: &Path) -> Result<(PathBuf, Checkpoint, Vec<Warning>), Error> {
     let (mut warnings, mut first) = (Vec::new(), None);
     for place in all(folder)?.into_iter().rev() {
@@ -99,7 +99,7 @@ pub(crate) fn newest_whole(folder: &Path) -> Result<(PathBuf, Checkpoint, Vec<Wa
     Err(first.unwrap_or_else(|| Error::NoCheckpoint { path: folder.to_owned() }))
 }
 
-/// Removes all checkpoints up to that of `step` but the last `keep` and that of the best step.
+/// Removes all checkpoints up to that of `step`, except the last `keep` and that of the best step.
 pub(crate) fn remove_older(folder: &Path, step: usize, keep: usize, best: Option<usize>) -> Result<(), Error> {
     let up_to: Vec<PathBuf> = all(folder)?.into_iter().filter(|place| step_of(place) <= Some(step)).collect();
     for place in up_to.iter().rev().skip(keep).filter(|place| best.is_none() || step_of(place) != best) {
@@ -108,7 +108,7 @@ pub(crate) fn remove_older(folder: &Path, step: usize, keep: usize, best: Option
     Ok(())
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file atomically.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     foehn_files::write(path, bytes).map_err(|source| Error::File { path: path.to_owned(), source })
 }
@@ -134,19 +134,19 @@ fn place_of(folder: &Path, step: usize) -> PathBuf {
     folder.join(format!("{PREFIX}{step:0DIGITS$}"))
 }
 
-/// The step of a checkpoint's folder; `None` where the name is not one that a run gives.
+/// The step of a checkpoint's folder; `None` if the name is not that of a checkpoint.
 fn step_of(place: &Path) -> Option<usize> {
     let digits = place.file_name()?.to_str()?.strip_prefix(PREFIX)?;
     (digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
-/// An error with its causes, on one line.
+/// An error and its causes in one line.
 pub(crate) fn said(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }
 
-/// The optimiser's state as tensors of a file.
+/// The optimiser's state as named tensors for a file.
 pub(crate) fn moments(optimizer: &AdamW, parameters: &[Parameter]) -> Vec<foehn_weights::Tensor<'static>> {
     let mut tensors = Vec::new();
     for (parameter, (first, second)) in parameters.iter().zip(optimizer.moments()) {

@@ -7,56 +7,59 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AdamWConfig, Error, LossMean, Schedule};
 
-/// More is a slip of the finger, and times the samples it could be more steps than a number holds.
+/// A larger number is a mistake, and its product with the number of samples could overflow.
 const MAX_EPOCHS: usize = 1_000_000;
 
-/// A training run's settings. In a file, every key has a default, and an unknown one is an error.
+/// The settings of a training run. In a file, every key has a default, and an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// The folder of an adapter to start from, in place of a fresh one. Where `[lora]` is left out, its settings are the
-    /// adapter's; otherwise the two have to agree.
+    /// The folder of an adapter to start from, instead of a new one. If `[lora]` is left out, the adapter's settings
+    /// are used; otherwise the two must agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_adapter: Option<PathBuf>,
     /// The seed of all randomness.
     pub seed: u64,
-    /// Takes the samples in another order each epoch, which the seed decides; without it, in the data's own.
+    /// Whether the samples are shuffled in each epoch, with an order that depends on the seed. If not, they keep the
+    /// order of the data.
     pub shuffle: bool,
-    /// How often the training set is seen, at most a million times.
+    /// The number of passes over the training set, at most a million.
     pub epochs: usize,
-    /// Stops after this many steps, whatever `epochs` says. 0 is no limit.
+    /// Stops after this many steps, even if `epochs` asks for more. 0 means no limit.
     pub max_steps: usize,
-    /// Examples in an optimiser step.
+    /// Examples per optimiser step.
     pub batch_size: usize,
-    /// What a step's loss is the mean over: `tokens`, or `samples`, where answers of very different lengths are to be learnt
-    /// equally well.
+    /// What a step's loss is averaged over: `tokens`, or `samples`. Use `samples` if answers of very different lengths
+    /// should have the same weight.
     pub loss_mean: LossMean,
-    /// Tokens computed at once: a step with more is cut into micro-batches, whose gradients add up to the same.
+    /// The largest number of tokens computed at once. A step with more tokens is split into micro-batches; the sum of
+    /// their gradients is the same.
     pub micro_batch_rows: usize,
-    /// Keeps only the output of each half of a layer for the backward pass, and computes the rest again: about a third
-    /// more work for a third of the memory that a token needs. The result is the same.
+    /// Keeps only the output of each half of a layer for the backward pass and computes the other values again. This
+    /// takes about a third more work, and each token needs about a third of the memory. The result is the same.
     pub recompute: bool,
-    /// The longest sample that is accepted, in tokens; 0 is the model's own limit.
+    /// The longest sample that is accepted, in tokens; 0 means the model's own limit.
     pub max_length: usize,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// The shape of the learning rate after warm-up.
     pub schedule: Schedule,
-    /// The share of all steps over which the learning rate rises from 0.
+    /// The share of all steps during which the learning rate rises from 0.
     pub warmup_ratio: f64,
-    /// The learning rate at the end, as a share of the peak.
+    /// The final learning rate, as a share of the peak.
     pub min_learning_rate_ratio: f64,
-    /// Gradients are scaled so that their norm together is at most this; 0 is no limit.
+    /// Gradients are scaled so that their global norm is at most this; 0 means no limit.
     pub max_grad_norm: f64,
-    /// Writes a checkpoint every so many steps, and when the run ends or is interrupted; 0 writes those two alone.
+    /// Writes a checkpoint every this many steps, and when the run ends or is interrupted. With 0, only when it ends or
+    /// is interrupted.
     pub checkpoint_steps: usize,
-    /// So many checkpoints stay, and where `validation.patience` decides, the one of the best step too.
+    /// The number of checkpoints that are kept. If `validation.patience` is set, the one of the best step is kept too.
     pub keep_checkpoints: usize,
     /// The adapter.
     pub lora: LoraConfig,
     /// The optimiser.
     pub optimizer: AdamWConfig,
-    /// The held-out share, and what it decides.
+    /// The validation set, and early stopping.
     pub validation: Validation,
 }
 
@@ -64,11 +67,12 @@ pub struct TrainingConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Validation {
-    /// The share of the groups that is held out of training.
+    /// The share of the groups that is held out from training.
     pub fraction: f64,
-    /// Computes the validation loss every so many steps, and after the last; 0 never does.
+    /// Computes the validation loss every this many steps, and after the last step; 0 means never.
     pub steps: usize,
-    /// Stops after this many validations without a better loss, and keeps the best adapter; 0 keeps the last.
+    /// Stops after this many validations without a lower loss, and keeps the best adapter; 0 never stops early and
+    /// keeps the last adapter.
     pub patience: usize,
 }
 
@@ -109,7 +113,7 @@ impl TrainingConfig {
     /// Checks the ranges of the settings.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the first setting out of its range, and those of [`LoraConfig::check`].
+    /// [`Error::Setting`] naming the first setting out of its range, and the errors of [`LoraConfig::check`].
     pub fn check(&self) -> Result<(), Error> {
         self.lora.check()?;
         let counts = [
@@ -163,10 +167,11 @@ impl TrainingConfig {
         if self.max_steps == 0 { all } else { all.min(self.max_steps) }
     }
 
-    /// The learning rate of a step (from 0) of `total`.
+    /// The learning rate of step `step` (from 0) of `total`.
     pub fn learning_rate_at(&self, step: usize, total: usize) -> f64 {
         let warmup = (self.warmup_ratio * total as f64).ceil() as usize;
-        // Step 0 of a warm-up has rate 0 in transformers and learns nothing; here the rise ends one step sooner.
+        // In transformers, step 0 of a warm-up has the rate 0, so nothing is learnt. Here the warm-up ends one step
+        // earlier.
         let (step, total) = if warmup > 0 { (step + 1, total + 1) } else { (step, total) };
         self.schedule.learning_rate(step, warmup, total, self.learning_rate, self.min_learning_rate_ratio)
     }

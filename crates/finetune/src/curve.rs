@@ -8,7 +8,7 @@ use crate::{Error, metrics};
 
 const SIZE: (u32, u32) = (900, 500);
 
-/// Draws training and validation loss of a `metrics.jsonl` into an SVG.
+/// Draws the training and validation losses of a `metrics.jsonl` as an SVG.
 pub(crate) fn draw(metrics_path: &Path, svg_path: &Path) -> Result<(), Error> {
     let [train, validation] = metrics::losses(metrics_path)?;
     if train.is_empty() {

@@ -1,4 +1,4 @@
-//! Records to masked samples, checked once.
+//! Turns records into masked samples, and checks them once.
 
 use foehn_mistral::MistralConfig;
 use foehn_record::Record;
@@ -7,22 +7,22 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// Samples that fit the model, in which every trained turn ends in a token that generation stops on.
+/// Samples that fit the model. In each, every trained turn ends with a token that stops generation.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub(crate) samples: Vec<Sample>,
-    /// The id of each sample's record, or its number where it has none: for errors.
+    /// For error messages: the id of each sample's record, or its number if it has no id.
     pub(crate) names: Vec<String>,
 }
 
 impl Dataset {
     /// Renders records through a template.
     ///
-    /// `max_length` is the longest sample that is accepted, in tokens; 0 is the model's own limit.
+    /// `max_length` is the longest sample that is accepted, in tokens; 0 means the model's own limit.
     ///
     /// # Errors
-    /// [`Error::NoData`] for no records, [`Error::Record`] where one cannot be rendered, is too long, or does not train
-    /// its stop token, and those of [`from_samples`](Self::from_samples).
+    /// [`Error::NoData`] if there is no record; [`Error::Record`] if a record cannot be rendered, is too long, or does
+    /// not train its stop token; and those of [`from_samples`](Self::from_samples).
     pub fn new(
         records: &[Record],
         template: &ChatTemplate,
@@ -46,11 +46,11 @@ impl Dataset {
         Self::from_samples(named, &stop_ids, config.vocab_size)
     }
 
-    /// Takes samples as they are, each with a name for errors.
+    /// Takes samples unchanged, each with a name for error messages.
     ///
     /// # Errors
-    /// [`Error::NoData`] for none, [`Error::StopTokenUntrained`] where the last trained token is not in `stop_ids`,
-    /// [`Error::TokenOutOfVocabulary`] where an id has no embedding.
+    /// [`Error::NoData`] if there is no sample, [`Error::StopTokenUntrained`] if the last trained token is not in
+    /// `stop_ids`, [`Error::TokenOutOfVocabulary`] if an id has no embedding.
     pub fn from_samples(named: Vec<(String, Sample)>, stop_ids: &[u32], vocab_size: usize) -> Result<Self, Error> {
         if named.is_empty() {
             return Err(Error::NoData { reason: "it is empty".into() });

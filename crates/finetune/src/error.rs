@@ -1,4 +1,4 @@
-//! What can go wrong in a training run.
+//! Errors of a training run.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: &'static str,
     },
     /// A file of the run could not be read or written.
@@ -23,26 +23,26 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
     /// There is nothing to train on.
     #[error("the dataset has no record to train on: {reason}", reason = printable_text(reason))]
     NoData {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A record cannot be made into a sample.
+    /// A record cannot be turned into a sample.
     #[error("record {record} cannot be trained on", record = printable(record))]
     Record {
         /// The record's id, or its number (from 1) where it has none.
         record: String,
-        /// What is wrong with it.
+        /// The error.
         #[source]
         source: foehn_tokens::Error,
     },
-    /// The last trained token of a turn is not one that generation stops on: the model would never learn to stop.
+    /// The last trained token of a turn is not one that stops generation: the model would never learn to stop.
     #[error(
         "record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token",
         record = printable(record)
@@ -52,7 +52,7 @@ pub enum Error {
         record: String,
         /// The last trained token's id.
         found: u32,
-        /// The ids that generation stops on.
+        /// The ids that stop generation.
         expected: Vec<u32>,
     },
     /// A token id has no row in the embedding.
@@ -65,7 +65,7 @@ pub enum Error {
         record: String,
         /// The id.
         id: u32,
-        /// The rows of the embedding.
+        /// The number of rows of the embedding.
         vocab_size: usize,
     },
     /// The loss or a gradient became infinite or NaN.
@@ -75,7 +75,7 @@ pub enum Error {
         what = printable(what)
     )]
     NotFinite {
-        /// `loss`, `gradient norm`, `validation loss`, or the parameter or moment.
+        /// `loss`, `gradient norm`, `validation loss`, or the name of the parameter or moment.
         what: String,
         /// The step, from 1.
         step: usize,
@@ -83,10 +83,10 @@ pub enum Error {
         value: f64,
         /// Ids or numbers of the step's records.
         samples: Vec<String>,
-        /// The newest checkpoint from before the step.
+        /// The newest checkpoint before this step.
         last_checkpoint: Option<PathBuf>,
     },
-    /// A run is to go on from a checkpoint of another run.
+    /// The checkpoint to resume from belongs to another run.
     #[error(
         "the checkpoint {path} was made with `{key}` {old}, this run has {new}; go on with the former, or begin anew in another folder",
         key = printable(key),
@@ -96,14 +96,14 @@ pub enum Error {
     ResumeMismatch {
         /// The checkpoint.
         path: PathBuf,
-        /// What differs: a setting, or `base`, `tokenizer`, `template`, `dataset`, whose values are hashes.
+        /// The first difference: a setting, or `base`, `tokenizer`, `template` or `dataset`, whose values are hashes.
         key: String,
         /// The checkpoint's value.
         old: String,
-        /// The value of the run that is to go on.
+        /// The value of the run that was to be resumed.
         new: String,
     },
-    /// There is nothing to go on from.
+    /// There is no checkpoint to resume from.
     #[error("there is no checkpoint to resume from in {path}")]
     NoCheckpoint {
         /// The run's folder.
@@ -115,7 +115,7 @@ pub enum Error {
         /// The run's folder.
         path: PathBuf,
     },
-    /// The adapter that training is to start from is not one that the settings of `lora` describe.
+    /// The adapter to start from does not match the settings of `lora`.
     #[error(
         "the adapter {path} has {what} {found}, the setting `lora` says {expected}; leave `lora` out to take the adapter's",
         what = printable(what),
@@ -125,37 +125,37 @@ pub enum Error {
     InitAdapter {
         /// The adapter's folder.
         path: PathBuf,
-        /// What differs.
+        /// The first difference.
         what: String,
-        /// The adapter's.
+        /// The adapter's value.
         found: String,
-        /// The settings'.
+        /// The value in the settings.
         expected: String,
     },
-    /// A run's folder already holds a run.
+    /// The folder already holds a run.
     #[error("{path} already holds a run; resume it, or choose another folder")]
     AlreadyThere {
         /// The run's folder.
         path: PathBuf,
     },
-    /// A file of a checkpoint does not hold what it should.
+    /// A file of a checkpoint has wrong contents.
     #[error("the checkpoint file {path} is broken: {reason}", reason = printable_text(reason))]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// The loss curve could not be drawn.
     #[error("cannot draw the loss curve: {reason}", reason = printable_text(reason))]
     Curve {
-        /// What the plotting library said.
+        /// The plotting library's message.
         reason: String,
     },
-    /// The adapter.
+    /// An error of the adapter.
     #[error(transparent)]
     Lora(#[from] foehn_lora::Error),
-    /// The tensor files of a checkpoint.
+    /// An error of a checkpoint's tensor files.
     #[error(transparent)]
     Weights(#[from] foehn_weights::Error),
 }

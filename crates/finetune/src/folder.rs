@@ -1,4 +1,4 @@
-//! A run's folder, which one run at a time holds.
+//! The folder of a run, and its lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -7,35 +7,38 @@ use crate::{Error, checkpoint};
 
 const LOCK: &str = ".lock";
 
-/// A run's folder: `adapter/`, `checkpoints/`, `metrics.jsonl`, `loss.svg`. While this lives, no other run gets it.
+/// The folder of a run: `adapter/`, `checkpoints/`, `metrics.jsonl`, `loss.svg`. While this value exists, no other run
+/// can use the folder.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     resumes: bool,
-    /// The lock goes with the open file, so that a killed run leaves none.
+    /// The lock belongs to the open file, so a killed process releases it.
     _lock: File,
 }
 
 impl Folder {
-    /// The folder of a new run, made where there is none.
+    /// Opens the folder of a new run, and creates it if necessary.
     ///
     /// # Errors
-    /// [`Error::AlreadyThere`] where a run has been, [`Error::Locked`] where one is now, [`Error::File`].
+    /// [`Error::AlreadyThere`] if the folder already holds a run, [`Error::Locked`] if a run is working in it,
+    /// [`Error::File`].
     pub fn begin(path: &Path) -> Result<Self, Error> {
         Self::open(path, false)
     }
 
-    /// The folder of a run that is to go on.
+    /// Opens the folder of a run to resume.
     ///
     /// # Errors
-    /// [`Error::NoCheckpoint`] where there is nothing to go on from, [`Error::Locked`], [`Error::File`].
+    /// [`Error::NoCheckpoint`] if there is nothing to resume, [`Error::Locked`], [`Error::File`].
     pub fn resume(path: &Path) -> Result<Self, Error> {
         Self::open(path, true)
     }
 
     fn open(path: &Path, resumes: bool) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.to_owned(), source };
-        // Looked at before and under the lock: a refusal makes no folder, and another run cannot come in between.
+        // Checked before and after locking: a refusal must not create the folder, and another run may have changed it
+        // meanwhile.
         check(path, resumes)?;
         fs::create_dir_all(path).map_err(failed)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(failed)?;
@@ -51,12 +54,12 @@ impl Folder {
         Ok(Self { path: path.to_owned(), resumes, _lock: lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the run in it is to go on.
+    /// Whether the run in it is resumed.
     pub fn resumes(&self) -> bool {
         self.resumes
     }

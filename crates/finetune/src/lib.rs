@@ -1,7 +1,7 @@
 //! The training loop: settings, step, schedule, checkpoint, resume, metrics.
 //!
-//! A [`TrainingConfig`] says what to do, a [`Dataset`] holds the masked samples, [`train`] does it and reports every step; a
-//! [`Trainer`] leaves the loop to the caller.
+//! A [`TrainingConfig`] has the settings, and a [`Dataset`] the masked samples. [`train`] runs the training and reports
+//! every step. With a [`Trainer`], the caller writes the loop.
 //!
 //! ```
 //! use foehn_finetune::TrainingConfig;

@@ -1,4 +1,4 @@
-//! What a run reports: one JSON object a line in `metrics.jsonl`.
+//! The metrics of a run: one JSON object per line in `metrics.jsonl`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -17,19 +17,20 @@ pub struct StepMetrics {
     pub step: usize,
     /// The epoch that the step belongs to, from 1.
     pub epoch: usize,
-    /// The step's mean negative log-likelihood, in nats, before the update: the setting `loss_mean` says over what.
+    /// The step's mean negative log-likelihood, in nats, before the update. The setting `loss_mean` says what it is
+    /// averaged over.
     pub loss: f64,
     /// The learning rate of the update.
     pub learning_rate: f64,
-    /// Norm of all gradients together, before clipping.
+    /// The global norm of all gradients before clipping.
     pub grad_norm: f64,
     /// Examples in the step.
     pub examples: usize,
     /// Supervised tokens in the step.
     pub supervised_tokens: usize,
-    /// Tokens of the step's samples, had each been computed by itself.
+    /// Tokens of the step's samples, counted as if each sample were computed alone.
     pub tokens: usize,
-    /// Tokens that were computed: shared prefixes count once.
+    /// Tokens that were computed; shared prefixes count once.
     pub rows: usize,
     /// Wall-clock seconds.
     pub seconds: f64,
@@ -38,9 +39,9 @@ pub struct StepMetrics {
 /// One pass over the validation set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationMetrics {
-    /// The steps taken before.
+    /// The number of steps taken before.
     pub step: usize,
-    /// The validation set's mean negative log-likelihood, in nats, as the steps' losses.
+    /// The validation set's mean negative log-likelihood, in nats, averaged as the losses of the steps.
     pub validation_loss: f64,
 }
 
@@ -51,8 +52,8 @@ pub(crate) struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the file; lines of steps after `step`, and of validations after that of step `validated`, are dropped: they
-    /// are from a run that was interrupted and is going to write them again.
+    /// Opens the file, and removes the lines of steps after `step` and of validations after step `validated`: an
+    /// interrupted run wrote them, and this run will write them again.
     pub fn open(path: PathBuf, step: usize, validated: usize) -> Result<Self, Error> {
         let failed = |source| Error::File { path: path.clone(), source };
         if path.is_file() {
@@ -78,11 +79,11 @@ impl MetricsFile {
     }
 }
 
-/// The step losses and validation losses of a `metrics.jsonl`, as `(step, loss)`.
+/// The losses and validation losses in a `metrics.jsonl`, as `(step, loss)`.
 #[cfg(feature = "curve")]
 pub(crate) fn losses(path: &Path) -> Result<[Vec<(usize, f64)>; 2], Error> {
     let mut curves = [Vec::new(), Vec::new()];
-    // A pipe or a device would be read without end.
+    // A pipe or a device could be read forever.
     if !path.is_file() {
         return Ok(curves);
     }
@@ -98,7 +99,8 @@ pub(crate) fn losses(path: &Path) -> Result<[Vec<(usize, f64)>; 2], Error> {
     Ok(curves)
 }
 
-/// The step of a line, and whether it is a validation; `None` where the line cannot be read, as one that a crash cut off.
+/// The step of a line, and whether it is a validation; `None` if the line cannot be read, for example because a crash
+/// cut it off.
 fn step_of(line: &str) -> Option<(usize, bool)> {
     let value = serde_json::from_str::<serde_json::Value>(line).ok()?;
     Some((value["step"].as_u64()? as usize, value.get("validation_loss").is_some()))

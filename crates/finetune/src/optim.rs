@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// The settings of AdamW, with PyTorch's defaults but for the weight decay, which is 0.
+/// The settings of AdamW. The defaults are PyTorch's, except that the weight decay is 0.
 ///
 /// Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"; `torch.optim.AdamW`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,9 +13,9 @@ pub struct AdamWConfig {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Each step shrinks a weight by `learning_rate · weight_decay` of itself.
+    /// Each step reduces a weight by `learning_rate · weight_decay` times its value.
     pub weight_decay: f64,
 }
 
@@ -35,14 +35,14 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// A fresh state for parameters of the shapes of `parameters`.
+    /// A new state for parameters with the shapes of `parameters`.
     pub fn new(config: AdamWConfig, parameters: &[Tensor<2>]) -> Self {
         let zeros = |parameter: &Tensor<2>| Tensor::zeros(parameter.dims(), &parameter.device().without_autodiff());
         let moments = parameters.iter().map(|parameter| (zeros(parameter), zeros(parameter))).collect();
         Self { config, moments, steps: 0 }
     }
 
-    /// A state as [`moments`](Self::moments) and [`steps`](Self::steps) gave it, on the device of `parameters`.
+    /// The state with the given [`moments`](Self::moments) and [`steps`](Self::steps), on the device of `parameters`.
     ///
     /// # Panics
     /// When a moment has another number of elements than its parameter.
@@ -99,13 +99,13 @@ impl AdamW {
 
 /// The Euclidean norm of all gradients together.
 pub fn global_norm(gradients: &[Tensor<2>]) -> f64 {
-    // One pass to the host: a read-back of every tensor costs more on a device than the sum itself.
+    // One copy to the host for all tensors: on a device, one copy per tensor costs more than the sum itself.
     let squares: Vec<Tensor<1>> = gradients.iter().map(|gradient| gradient.clone().square().sum()).collect();
     let squares: Vec<f32> = Tensor::cat(squares, 0).into_data().try_into_vec().expect("gradients are f32");
     squares.into_iter().map(f64::from).sum::<f64>().sqrt()
 }
 
-/// Scales all gradients so that their norm together is at most `limit`; returns them and the norm before.
+/// Scales all gradients so that their global norm is at most `limit`. Returns them and the norm before scaling.
 ///
 /// Source: `torch.nn.utils.clip_grad_norm_`.
 pub fn clip_global_norm(gradients: Vec<Tensor<2>>, limit: Option<f64>) -> (Vec<Tensor<2>>, f64) {

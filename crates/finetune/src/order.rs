@@ -11,14 +11,15 @@ pub(crate) fn permutation(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     rng.set_stream(epoch as u64 + 1);
     let mut order: Vec<usize> = (0..count).collect();
     for last in (1..count).rev() {
-        // The bias of the multiplication is below count / 2^64.
+        // The bias of this multiplication is below count / 2^64.
         let chosen = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
         order.swap(last, chosen as usize);
     }
     order
 }
 
-/// The epoch and the samples of a step, all from 0: the epoch's order cut into batches, the last of which may be smaller.
+/// The epoch and the samples of a step, all counted from 0. The epoch's order is split into batches; the last one may
+/// be smaller.
 pub(crate) fn batch(count: usize, config: &TrainingConfig, step: usize) -> (usize, Vec<usize>) {
     let batch_size = config.batch_size;
     let per_epoch = count.div_ceil(batch_size);

@@ -1,4 +1,4 @@
-//! Whether a checkpoint is of the trajectory that a run is to go on with.
+//! Checks whether a checkpoint belongs to the run that is to be resumed.
 
 use std::path::Path;
 
@@ -7,15 +7,15 @@ use serde_json::{Map, Value};
 
 use crate::{Error, TrainingConfig};
 
-/// Keys that may change: where things lie, what they are called, and what is written when. What lies there is compared
-/// by its hash.
+/// Settings that may change: paths, names, and when files are written. The contents at these paths are compared by
+/// hash.
 const FREE: [&str; 8] =
     ["model", "data", "pipeline", "lexicon", "init_adapter", "checkpoint_steps", "keep_checkpoints", "recompute"];
 
-/// Compares what a checkpoint was made from with what the run is made from; says what changed and what follows.
+/// Compares what a checkpoint was made from with the run to be resumed. Returns a text for each change and its effect.
 ///
-/// The learning rate of a step depends on the steps of the whole run. With another `epochs` or `max_steps` the steps to
-/// come have the rates of a run of the new length; those taken keep theirs.
+/// The learning rate of a step depends on the number of steps of the whole run. If `epochs` or `max_steps` has changed,
+/// the remaining steps have the learning rates of a run of the new length. The steps already taken are not affected.
 pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Result<Vec<String>, Error> {
     let mismatch = |key: &str, old: String, new: String| {
         Err(Error::ResumeMismatch { path: place.to_owned(), key: key.to_owned(), old, new })
@@ -61,8 +61,8 @@ pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Re
     Ok(changes)
 }
 
-/// The values of a recipe under their dotted keys. Those of training go through their type, so that a setting which the
-/// version that wrote it did not know has its default.
+/// The values of a recipe by their dotted keys. The training settings are deserialised first, so that a setting that
+/// the older version did not have gets its default.
 fn leaves(recipe: &Value) -> serde_json::Result<Vec<(String, Value)>> {
     fn put(prefix: &str, value: Value, into: &mut Vec<(String, Value)>) {
         match value {
@@ -86,7 +86,7 @@ fn leaves(recipe: &Value) -> serde_json::Result<Vec<(String, Value)>> {
     Ok(found)
 }
 
-/// Whether an adapter is what `[lora]` describes: `fresh` is one made from that.
+/// Checks that an adapter matches `[lora]`. `fresh` is a new adapter made from `[lora]`.
 pub(crate) fn check_init(path: &Path, adapter: &Adapter, fresh: &Adapter) -> Result<(), Error> {
     let differs = |what: &str, found: String, expected: String| {
         Err(Error::InitAdapter { path: path.to_owned(), what: what.to_owned(), found, expected })
@@ -110,8 +110,8 @@ pub(crate) fn check_init(path: &Path, adapter: &Adapter, fresh: &Adapter) -> Res
     Ok(())
 }
 
-/// Whether a checkpoint's adapter has the settings that its own settings say.
+/// Whether the settings of a checkpoint's adapter match the checkpoint's own `lora` settings.
 pub(crate) fn is_of(config: &LoraConfig, lora: &LoraConfig) -> bool {
-    // "all-linear" is written as the names that it stands for.
+    // "all-linear" is stored as the list of names that it stands for, so the targets are not compared.
     LoraConfig { target_modules: lora.target_modules.clone(), ..config.clone() } == *lora
 }

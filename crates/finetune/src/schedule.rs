@@ -6,19 +6,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// Half a cosine from the peak to the floor.
+    /// Half a cosine, from the peak to the final rate.
     Cosine,
-    /// A straight line from the peak to the floor.
+    /// A straight line, from the peak to the final rate.
     Linear,
-    /// The peak throughout.
+    /// The peak, for all steps.
     Constant,
 }
 
 impl Schedule {
-    /// The learning rate of step `step` (from 0) of `total`: rising linearly over `warmup` steps from 0, as
-    /// transformers' schedules do, then falling to `floor · peak` at step `total`.
+    /// The learning rate of step `step` (from 0) of `total`. It rises linearly from 0 during `warmup` steps, as in
+    /// transformers' schedules, and then falls to `floor · peak` at step `total`.
     ///
-    /// Source: `get_cosine_schedule_with_warmup`, `get_linear_schedule_with_warmup` of transformers, with a floor.
+    /// Source: `get_cosine_schedule_with_warmup` and `get_linear_schedule_with_warmup` of transformers, with a final
+    /// rate added.
     pub fn learning_rate(self, step: usize, warmup: usize, total: usize, peak: f64, floor: f64) -> f64 {
         if step < warmup {
             return peak * step as f64 / warmup as f64;

@@ -9,19 +9,20 @@ use foehn_score::packed;
 use foehn_tokens::{Batch, Sample};
 use serde::{Deserialize, Serialize};
 
-/// What the loss of several samples is the mean over.
+/// What the loss of several samples is averaged over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LossMean {
-    /// Supervised tokens, as in transformers and PEFT: a long answer weighs more than a short one.
+    /// Supervised tokens, as in transformers and PEFT: a long answer has more weight than a short one.
     #[default]
     Tokens,
-    /// Samples, each the mean over its supervised tokens: every answer weighs the same, a label as much as a page.
+    /// Samples; the loss of each is the mean over its supervised tokens. Every answer has the same weight, whether it
+    /// is one word or a page.
     Samples,
 }
 
 impl LossMean {
-    /// What each supervised token of a sample counts.
+    /// The weight of each supervised token of a sample.
     fn weight(self, sample: &Sample) -> f64 {
         match self {
             Self::Tokens => 1.0,
@@ -29,7 +30,7 @@ impl LossMean {
         }
     }
 
-    /// What all supervised tokens of the samples count together.
+    /// The total weight of all supervised tokens of the samples.
     fn total(self, samples: &[&Sample]) -> f64 {
         match self {
             Self::Tokens => samples.iter().map(|sample| sample.supervised() as f64).sum(),
@@ -38,7 +39,7 @@ impl LossMean {
     }
 }
 
-/// What one step's forward and backward passes give.
+/// The result of one step's forward and backward passes.
 #[derive(Debug)]
 pub struct StepGradients {
     /// The step's mean negative log-likelihood, in nats.
@@ -47,17 +48,18 @@ pub struct StepGradients {
     pub gradients: Vec<Tensor<2>>,
     /// Supervised tokens.
     pub supervised: usize,
-    /// Tokens, had each sample been computed by itself.
+    /// Tokens, counted as if each sample were computed alone.
     pub tokens: usize,
-    /// Tokens that were computed.
+    /// Tokens that were computed; shared prefixes count once.
     pub rows: usize,
 }
 
 /// The loss of a step's samples and its gradients. Samples are packed into micro-batches of at most `max_rows` tokens
-/// (one sample may be longer); `mean` is over the whole step, so that the cut changes nothing but rounding.
+/// (a single longer sample is allowed). The mean is over the whole step, so that the split changes nothing except
+/// rounding.
 ///
-/// `dropout` is the probability and the seed of the adapters' dropout; each micro-batch draws its own masks, and a
-/// prefix that samples share draws one.
+/// `dropout` is the probability and the seed of the adapters' dropout. Each micro-batch draws its own masks. A prefix
+/// that several samples share has one mask.
 ///
 /// # Panics
 /// When there is no sample, or the model has no trainable adapter.
@@ -97,7 +99,8 @@ pub fn gradients(
     step
 }
 
-/// The samples' mean negative log-likelihood, in nats, without dropout; no finite number where a token's is none.
+/// The samples' mean negative log-likelihood, in nats, without dropout. It is not finite if the loss of a token is not
+/// finite.
 ///
 /// `max_rows` and `mean` are as for [`gradients`].
 pub fn validation_loss(model: &Mistral, samples: &[&Sample], max_rows: usize, mean: LossMean) -> f64 {
@@ -111,7 +114,7 @@ pub fn validation_loss(model: &Mistral, samples: &[&Sample], max_rows: usize, me
     samples.iter().zip(log_probs).map(loss).sum::<f64>() / mean.total(samples).max(1.0)
 }
 
-/// The predictions of a batch. Each counts as much as the samples that share it do together.
+/// The targets of a batch. A target that several samples share has the sum of their weights.
 fn targets(samples: &[&Sample], batch: &Batch, mean: LossMean) -> Targets {
     let mut weights = vec![0.0; batch.targets().len()];
     for (index, sample) in samples.iter().enumerate() {

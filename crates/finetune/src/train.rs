@@ -8,7 +8,7 @@ use foehn_mistral::Mistral;
 
 use crate::{Dataset, Error, Folder, StepMetrics, Trainer, TrainingConfig, ValidationMetrics, Warning};
 
-/// What a run works on and where it writes.
+/// The inputs of a run, and its folder.
 #[derive(Debug)]
 pub struct Run<'a> {
     /// The settings.
@@ -17,23 +17,23 @@ pub struct Run<'a> {
     pub training: &'a Dataset,
     /// The samples to validate on.
     pub validation: Option<&'a Dataset>,
-    /// Where the base, the data and the rest come from. The settings and the seed are filled in, and where it has no hash
-    /// of the data, that of the samples.
+    /// The origin of the base, the data and the rest. The settings and the seed are filled in. If it has no hash of the
+    /// data, the hash of the samples is filled in too.
     pub manifest: Manifest,
-    /// The run's folder, which says whether the run begins or goes on.
+    /// The folder of the run. It also says whether the run is new or resumed.
     pub out: Folder,
 }
 
-/// What happens during a run.
+/// An event during a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The run begins, or goes on, before step `step` (from 1) of `total`.
+    /// The run begins, or is resumed, before step `step` (from 1) of `total`.
     Started {
-        /// The first step to come.
+        /// The next step.
         step: usize,
-        /// All steps of the run.
+        /// The number of steps of the whole run.
         total: usize,
-        /// The adapter's parameters.
+        /// The number of the adapter's parameters.
         parameters: usize,
     },
     /// A step was taken.
@@ -42,37 +42,37 @@ pub enum Event<'a> {
     Validated(&'a ValidationMetrics),
     /// A checkpoint was written.
     Checkpointed(&'a Path),
-    /// Something went wrong, or is to be known; the run goes on.
+    /// A problem or an information for the user; the run continues.
     Warning(&'a Warning),
-    /// The validation loss has not improved for `validation.patience` times.
+    /// The validation loss has not improved in `validation.patience` validations.
     StoppedEarly {
         /// The steps taken.
         step: usize,
     },
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Steps taken, those before a resume included.
+    /// The number of steps, including those before a resume.
     pub steps: usize,
-    /// The loss of the last step taken now; `None` where there was none left to take.
+    /// The loss of the last step of this session; `None` if no step was left.
     pub loss: Option<f64>,
     /// The lowest validation loss.
     pub best_validation_loss: Option<f64>,
-    /// The trained adapter's folder; `None` where the observer interrupted the run.
+    /// The folder of the trained adapter; `None` if the observer interrupted the run.
     pub adapter: Option<PathBuf>,
 }
 
-/// Trains an adapter: a loop over the moves of a [`Trainer`], steps and now and then a validation and a checkpoint. The
-/// trained adapter is saved in `adapter/` of the run's folder and stays attached to the model.
+/// Trains an adapter: a loop over the methods of a [`Trainer`], which takes steps, validates and writes checkpoints. At
+/// the end the adapter is saved in `adapter/` in the run's folder, and it stays attached to the model.
 ///
-/// `observe` sees every [`Event`], and can end the run after any by returning [`ControlFlow::Break`]: a checkpoint is
-/// written, from which the run can go on.
+/// `observe` gets every [`Event`]. If it returns [`ControlFlow::Break`], the run writes a checkpoint and ends. It can
+/// be resumed from this checkpoint.
 ///
 /// # Errors
-/// Those of [`Trainer::new`] and [`Trainer::resume`], [`Error::NotFinite`] where a loss, a gradient or an update
-/// explodes, and [`Error::File`] where the disk refuses.
+/// Those of [`Trainer::new`] and [`Trainer::resume`], [`Error::NotFinite`] if a loss, a gradient or an update is not
+/// finite, and [`Error::File`] if writing fails.
 pub fn train(
     model: &mut Mistral,
     run: Run<'_>,

@@ -1,4 +1,4 @@
-//! A run's state, and one move at a time.
+//! The state of a training run, advanced one step at a time.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,8 +17,8 @@ use crate::{
 };
 use crate::{order, resume};
 
-/// A training run: its model, its optimiser and where it stands. [`train`](crate::train) is a loop over its moves; a
-/// caller with a loop of its own can ask the [`model`](Self::model) between two of them.
+/// A training run: its model, its optimiser and its progress. [`train`](crate::train) is a loop over its methods. A
+/// caller with its own loop can use the [`model`](Self::model) between two steps.
 pub struct Trainer<'a> {
     model: &'a mut Mistral,
     config: TrainingConfig,
@@ -32,12 +32,12 @@ pub struct Trainer<'a> {
     best: Option<Adapter>,
     total: usize,
     last_checkpoint: Option<PathBuf>,
-    /// Whether something has happened since the last checkpoint.
+    /// Whether the state has changed since the last checkpoint.
     is_ahead: bool,
     warnings: Vec<Warning>,
 }
 
-/// What a run starts from.
+/// The starting state of a run.
 struct Start {
     state: State,
     best: Option<Adapter>,
@@ -50,8 +50,8 @@ impl<'a> Trainer<'a> {
     /// A new run, with a fresh adapter or the config's `init_adapter`.
     ///
     /// # Errors
-    /// [`Error::AlreadyThere`] where the folder is of a run that is to go on, [`Error::Setting`], [`Error::InitAdapter`],
-    /// and [`Error::File`] where the disk refuses.
+    /// [`Error::AlreadyThere`] if the folder was opened for resuming a run, [`Error::Setting`], [`Error::InitAdapter`],
+    /// and [`Error::File`] if writing fails.
     pub fn new(model: &'a mut Mistral, run: Run<'a>) -> Result<Self, Error> {
         if run.out.resumes() {
             return Err(Error::AlreadyThere { path: run.out.path().to_owned() });
@@ -65,15 +65,16 @@ impl<'a> Trainer<'a> {
         Self::put_together(model, run, config, manifest, start)
     }
 
-    /// Goes on from the newest whole checkpoint of the run's folder. A refusal changes nothing there.
+    /// Resumes from the newest undamaged checkpoint of the run's folder. If it refuses, the folder is not changed.
     ///
-    /// Paths and names, `checkpoint_steps`, `keep_checkpoints`, `micro_batch_rows`, `recompute`, `epochs` and `max_steps`
-    /// may differ from the config of before. What moves the steps to come is a [`Warning`] and stands in the manifest.
-    /// With another number of steps, the learning rate follows the new number from here on.
+    /// Paths and names, `checkpoint_steps`, `keep_checkpoints`, `micro_batch_rows`, `recompute`, `epochs` and
+    /// `max_steps` may differ from the earlier config. A change that affects the remaining steps is reported as a
+    /// [`Warning`] and recorded in the manifest. If the number of steps changes, the learning rate follows the new
+    /// number from here on.
     ///
     /// # Errors
-    /// [`Error::NoCheckpoint`], [`Error::ResumeMismatch`] naming what differs, [`Error::Checkpoint`] and its kin where
-    /// no checkpoint is whole.
+    /// [`Error::NoCheckpoint`], [`Error::ResumeMismatch`] naming the difference, and [`Error::Checkpoint`] or the error
+    /// of a file if every checkpoint is damaged.
     pub fn resume(model: &'a mut Mistral, run: Run<'a>) -> Result<Self, Error> {
         let mut config = checked(model, &run)?;
         let (place, found, mut warnings) = checkpoint::newest_whole(&run.out.checkpoints())?;
@@ -134,10 +135,10 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// One step: the next samples' packed forward and backward passes, clipping, AdamW.
+    /// Takes one step: forward and backward pass over the next samples, clipping, AdamW.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the loss or a gradient explodes.
+    /// [`Error::NotFinite`] if the loss or a gradient is not finite.
     ///
     /// # Panics
     /// After [`finish`](Self::finish), when the adapter is no longer trainable.
@@ -177,7 +178,7 @@ impl<'a> Trainer<'a> {
         Ok(metrics)
     }
 
-    /// The validation set's loss as the model is now; `None` where the run has no validation set.
+    /// The current loss of the validation set; `None` if the run has none.
     ///
     /// # Errors
     /// [`Error::NotFinite`].
@@ -205,11 +206,11 @@ impl<'a> Trainer<'a> {
         Ok(Some(metrics))
     }
 
-    /// Writes what the run needs to go on from here, if that is a state to go on from; then removes old checkpoints.
+    /// Writes a checkpoint, if the state is finite. Then removes old checkpoints.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where parameters, moments or the loss that they give are not finite: nothing is written,
-    /// nothing removed. [`Error::File`] and its kin where the disk refuses.
+    /// [`Error::NotFinite`] if parameters, moments, or the loss with these parameters are not finite; then nothing is
+    /// written or removed. [`Error::File`] or the error of a tensor file if writing fails.
     pub fn checkpoint(&mut self) -> Result<PathBuf, Error> {
         let mut adapter = self.sound_adapter()?;
         adapter.manifest = Some(self.manifest.clone());
@@ -229,8 +230,8 @@ impl<'a> Trainer<'a> {
         Ok(place)
     }
 
-    /// Saves the trained adapter (the best one, where `validation.patience` decides) in `adapter/` of the run's folder
-    /// and leaves it attached for inference. Returns its place.
+    /// Saves the trained adapter (the best one, if `validation.patience` is set) in `adapter/` in the run's folder. The
+    /// adapter stays attached for inference. Returns the folder of the adapter.
     ///
     /// # Errors
     /// As [`checkpoint`](Self::checkpoint).
@@ -252,17 +253,17 @@ impl<'a> Trainer<'a> {
         Ok(path)
     }
 
-    /// The model with the adapter as it is now.
+    /// The model with the current adapter.
     pub fn model(&self) -> &Mistral {
         self.model
     }
 
-    /// Steps taken.
+    /// The number of steps taken.
     pub fn steps(&self) -> usize {
         self.state.step
     }
 
-    /// The steps of the whole run.
+    /// The number of steps of the whole run.
     pub fn total_steps(&self) -> usize {
         self.total
     }
@@ -272,12 +273,12 @@ impl<'a> Trainer<'a> {
         self.state.best_loss
     }
 
-    /// Whether all steps are taken, or validation has not improved for the config's patience.
+    /// Whether all steps are taken, or the config's patience is used up.
     pub fn is_done(&self) -> bool {
         self.state.step >= self.total || self.is_out_of_patience()
     }
 
-    /// Whether validation has not improved for the config's patience.
+    /// Whether the validation loss has not improved for the config's patience.
     pub fn is_out_of_patience(&self) -> bool {
         let patience = self.config.validation.patience;
         patience > 0 && self.state.since_best >= patience
@@ -296,17 +297,17 @@ impl<'a> Trainer<'a> {
         self.is_ahead && (self.is_done() || every > 0 && self.state.step.is_multiple_of(every))
     }
 
-    /// Whether anything would be lost if the run ended without a checkpoint.
+    /// Whether ending the run without a checkpoint would lose anything.
     pub fn is_ahead(&self) -> bool {
         self.is_ahead
     }
 
-    /// What went wrong since the last call without stopping the run.
+    /// The problems since the last call that did not stop the run.
     pub fn take_warnings(&mut self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Draws the losses so far; where that fails, it is a warning.
+    /// Draws the losses so far. If that fails, a warning is recorded.
     pub(crate) fn draw(&mut self) {
         #[cfg(feature = "curve")]
         {
@@ -321,7 +322,7 @@ impl<'a> Trainer<'a> {
         (epoch, chosen.into_iter().map(|index| &training.samples[index]).collect())
     }
 
-    /// The adapter as it is now, if all of it is finite.
+    /// The current adapter, if all its values are finite.
     fn sound_adapter(&self) -> Result<Adapter, Error> {
         let adapter = detach(&mut self.model.clone(), &self.config.lora);
         let adapter = adapter.ok_or_else(|| Error::NoData { reason: "the model has no adapter".into() })?;
@@ -339,8 +340,8 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Parameters can be finite and too large to compute with. A validation shows it; where none has been since the last
-    /// step, the samples of that step do.
+    /// Parameters can be finite but so large that the computation overflows. A validation shows this. If there was none
+    /// since the last step, the samples of that step are used.
     fn check_loss(&self) -> Result<(), Error> {
         if self.state.step == 0 || self.validation.is_some() && self.state.validated == self.state.step {
             return Ok(());
@@ -362,7 +363,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// A file that only tells about the run is no reason to end it.
+    /// Metrics and the loss curve only inform about the run, so failing to write them does not end it.
     fn tell(&mut self, written: Result<(), Error>) {
         if let Err(error) = written {
             let path = match &error {
@@ -374,7 +375,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The run's config, if it can be done.
+/// The run's config, if the model and the settings allow it.
 fn checked(model: &Mistral, run: &Run<'_>) -> Result<TrainingConfig, Error> {
     let config = run.config.clone();
     config.check()?;
@@ -390,7 +391,7 @@ fn checked(model: &Mistral, run: &Run<'_>) -> Result<TrainingConfig, Error> {
     Ok(config)
 }
 
-/// The adapter of step 0; the config's `[lora]` becomes that of an adapter to start from.
+/// The adapter before the first step. If it is loaded from a folder, the config's `[lora]` is replaced by its settings.
 fn first_adapter(model: &Mistral, config: &mut TrainingConfig) -> Result<Adapter, Error> {
     let Some(path) = config.init_adapter.clone() else { return Ok(Adapter::new(&config.lora, model, config.seed)?) };
     let mut adapter = Adapter::load(&path)?;
@@ -409,7 +410,7 @@ fn manifest(run: &Run<'_>, config: &TrainingConfig) -> Manifest {
     if manifest.data_sha256.is_empty() {
         manifest.data_sha256 = run.training.sha256();
     }
-    // What the caller's recipe says beside these settings stays.
+    // Keys of the caller's recipe that are not training settings are kept.
     let mut settings = manifest.recipe.as_object().cloned().unwrap_or_default();
     if let Ok(serde_json::Value::Object(own)) = serde_json::to_value(config) {
         settings.extend(own);
@@ -422,7 +423,7 @@ fn tensors(model: &Mistral) -> Vec<Tensor<2>> {
     parameters(model).into_iter().map(|parameter| parameter.tensor).collect()
 }
 
-/// A seed for the masks of a step that no other step shares.
+/// A seed for the masks of a step; each step has a different one.
 fn dropout_seed(seed: u64, step: usize) -> u64 {
     (seed ^ 0x5851_F42D_4C95_7F2D).wrapping_add((step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

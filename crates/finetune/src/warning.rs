@@ -1,10 +1,10 @@
-//! What goes wrong in a run that goes on all the same.
+//! Problems that do not end a run.
 
 use std::path::PathBuf;
 
 use foehn_files::printable_text;
 
-/// Something that does not stop a run, and that its owner should know.
+/// A problem that does not stop the run but that the user should know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
@@ -13,13 +13,13 @@ pub enum Warning {
     DamagedCheckpoint {
         /// Its folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The run goes on with another setting, which moves what comes.
     #[error("going on with another setting: {change}", change = printable_text(change))]
     Changed {
-        /// Key, old and new value, and what follows.
+        /// The key, its old and new value, and the effect.
         change: String,
     },
     /// A file that only tells about the run could not be written.
@@ -27,7 +27,7 @@ pub enum Warning {
     NotWritten {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
 }

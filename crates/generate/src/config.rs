@@ -1,4 +1,4 @@
-//! The settings of a generation, checked before anything is computed.
+//! The settings of a generation. They are checked before anything is computed.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,25 +6,26 @@ use crate::{Error, Result};
 
 /// How the next token is chosen. The default is greedy.
 ///
-/// The steps and their order are those of transformers: repetition penalty, temperature, top-k, top-p, min-p, draw.
-/// Where transformers keeps every token that ties with the last one kept, the lower ids are kept here.
+/// The steps and their order are those of transformers: repetition penalty, temperature, top-k, top-p, min-p, draw. One
+/// difference: where several tokens tie for the last place, transformers keeps all of them, and this crate keeps those
+/// with the lower ids.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingConfig {
-    /// Divides the logits; 0 takes the most probable token and draws nothing.
+    /// The divisor of the logits. With 0, the most probable token is taken and nothing is drawn.
     pub temperature: f32,
-    /// Draw from so many most probable tokens only.
+    /// Draw only from this number of most probable tokens.
     pub top_k: Option<usize>,
-    /// Draw from the fewest most probable tokens whose probabilities reach this sum, in `(0, 1]`.
+    /// Draw only from the smallest set of most probable tokens whose probabilities reach this sum, in `(0, 1]`.
     pub top_p: Option<f32>,
-    /// Draw from tokens at least this times as probable as the most probable one, in `[0, 1]`.
+    /// Draw only from tokens that are at least this times as probable as the most probable one, in `[0, 1]`.
     pub min_p: Option<f32>,
-    /// Divides the positive logits, and multiplies the negative ones, of all tokens of prompt and output. 1 does nothing.
+    /// For all tokens of prompt and output, divides positive logits and multiplies negative ones. 1 has no effect.
     pub repetition_penalty: f32,
-    /// The seed of the draws.
+    /// The seed of the random draws.
     pub seed: u64,
-    /// Which of the seed's 2⁶⁴ random streams the first sequence of a batch draws from; sequence `i` draws from `stream + i`.
-    /// So a request alone gives what it gives at place `i` of a batch when `i` is added here.
+    /// The random stream of the first sequence of a batch, one of the seed's 2⁶⁴ streams. Sequence `i` draws from
+    /// `stream + i`. So to repeat sequence `i` of a batch in a request of its own, add `i` here.
     pub stream: u64,
 }
 
@@ -63,18 +64,19 @@ impl SamplingConfig {
     }
 }
 
-/// What is generated and when it ends, apart from the model's own stop tokens.
+/// How much is generated, and what ends it besides the model's own stop tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenerateConfig {
     /// The longest output, in tokens, the stop token included.
     pub max_new_tokens: usize,
-    /// Texts that end the output where they appear, and are cut from it.
+    /// Texts that end the output. They are removed from it.
     pub stop: Vec<String>,
     /// How tokens are chosen.
     pub sampling: SamplingConfig,
-    /// Computes in single precision throughout. If not, what meets a quantised weight is rounded to eight bits, where the
-    /// processor has integer dot products, and keys, values and adapters to half precision: faster, and a little off.
+    /// Computes in single precision throughout. If not, keys, values and adapters are rounded to half precision, and,
+    /// on a processor with integer dot products, the inputs of quantised weights to eight bits. That is faster and
+    /// slightly inexact.
     pub exact: bool,
 }
 
@@ -100,7 +102,7 @@ impl GenerateConfig {
     }
 }
 
-/// The first rule, `(holds, field, found, expected)`, that does not hold.
+/// The first rule that does not hold. A rule is `(holds, field, found, expected)`.
 fn first_broken<const N: usize>(rules: [(bool, &'static str, String, &'static str); N]) -> Result<()> {
     match rules.into_iter().find(|(holds, ..)| !holds) {
         None => Ok(()),

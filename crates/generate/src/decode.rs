@@ -1,4 +1,4 @@
-//! The loop that continues token ids; it knows no text.
+//! The loop that continues token ids. It does not depend on text.
 
 use std::ops::ControlFlow;
 
@@ -11,19 +11,19 @@ use crate::{Error, Result, Sampler, SamplingConfig};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The model gave one of its stop tokens.
+    /// The model generated a stop token.
     Eos,
     /// The text reached a stop string.
     StopString,
-    /// Whoever received the text or the tokens broke off.
+    /// The caller's callback cancelled it.
     Cancelled,
-    /// The output has as many tokens as were asked for.
+    /// The output has reached the maximum number of tokens.
     MaxTokens,
-    /// Prompt and output fill the context.
+    /// Prompt and output together fill the context.
     ContextFull,
 }
 
-/// When sequences end.
+/// The conditions that end a sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
     /// The longest output, in tokens, the stop token included.
@@ -32,27 +32,27 @@ pub struct Limits<'a> {
     pub eos_ids: &'a [u32],
 }
 
-/// What a sequence was continued with.
+/// The tokens that were generated for a sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Continuation {
     /// The tokens, the stop token included.
     pub output_ids: Vec<u32>,
-    /// Why there are no more.
+    /// Why it ended.
     pub stop: StopReason,
 }
 
-/// Continues a batch of prompts, each as if it were alone.
+/// Continues a batch of prompts. Each sequence gives the same result as if it were alone.
 ///
-/// `prompts[b]` is all of sequence `b`, whose beginning the cache may hold already. Prompt and output together are never
-/// longer than the cache's capacity or the model's `max_position_embeddings`. `on_token` gets each token but stop tokens,
-/// with its sequence, and may break that sequence off, with the reason to record.
+/// `prompts[b]` is the whole of sequence `b`; the cache may already hold its beginning. Prompt and output together are
+/// never longer than the cache's capacity or the model's `max_position_embeddings`. `on_token` gets each token except
+/// stop tokens, with the index of its sequence. It can end that sequence by returning the reason.
 ///
-/// What all prompts begin with is computed once. A sequence that has ended is computed no further; the cache holds all of
-/// each sequence but the last token of its output.
+/// The common beginning of all prompts is computed once. A sequence that has ended is not computed further. At the end,
+/// the cache holds all of each sequence except the last token of its output.
 ///
 /// # Errors
-/// [`Error::Setting`], [`Error::EmptyPrompt`], [`Error::PromptTooLong`], [`Error::UnknownToken`] and
-/// [`Error::CacheMismatch`] before anything is computed, [`Error::NonFiniteLogit`] for broken weights.
+/// Before anything is computed: [`Error::Setting`], [`Error::EmptyPrompt`], [`Error::PromptTooLong`],
+/// [`Error::UnknownToken`] and [`Error::CacheMismatch`]. Later: [`Error::NonFiniteLogit`], for broken weights.
 pub fn continue_ids(
     model: &Mistral,
     cache: &mut KvCache,
@@ -82,7 +82,8 @@ pub fn continue_ids(
         if prompts_are_read {
             decoder.next_logits(&input_ids, &new, cache, &mut logits);
         } else {
-            // However few tokens a prompt has, or what others share of it leaves, they are computed as a prompt's.
+            // The tokens of a prompt are computed as a prompt's, however few are left after the shared beginning: the
+            // result must not depend on their number.
             decoder.prompt_logits(&input_ids, &new, cache, &mut logits);
             prompts_are_read = true;
         }
@@ -120,7 +121,8 @@ impl Sequence {
 }
 
 impl Limits<'_> {
-    /// The limit that an output of a length has reached, with so much room behind it.
+    /// The limit that is reached by an output of the given length, if any. `room` is the number of tokens that still
+    /// fit.
     fn reached(&self, output: usize, room: usize) -> Option<StopReason> {
         if output >= self.max_new_tokens {
             return Some(StopReason::MaxTokens);
@@ -129,7 +131,8 @@ impl Limits<'_> {
     }
 }
 
-/// What the cache lacks of each sequence that goes on: the tokens, and how many they are of each.
+/// Collects the tokens that the cache does not have yet, for each sequence that continues, and their number per
+/// sequence.
 fn lacking(cache: &KvCache, sequences: &[Sequence], input_ids: &mut Vec<u32>, new: &mut Vec<usize>) {
     input_ids.clear();
     new.clear();
@@ -140,14 +143,14 @@ fn lacking(cache: &KvCache, sequences: &[Sequence], input_ids: &mut Vec<u32>, ne
     }
 }
 
-/// Computes what all prompts begin with once, where the cache holds nothing yet.
+/// Computes the common beginning of all prompts once, if the cache is empty.
 fn share_beginning(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u32>]) {
     let [first, others @ ..] = prompts else { return };
     if others.is_empty() || cache.lengths().iter().any(|&held| held > 0) {
         return;
     }
     let common = |prompt: &Vec<u32>| first.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    // The last token of a prompt is left, since its logits are wanted.
+    // The last token of a prompt is not shared, because its logits are needed.
     let shared = others.iter().map(common).chain(prompts.iter().map(|prompt| prompt.len() - 1)).min().unwrap_or(0);
     if shared == 0 {
         return;

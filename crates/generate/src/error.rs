@@ -1,4 +1,4 @@
-//! What can go wrong while text is generated.
+//! Errors of text generation.
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -14,7 +14,7 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: &'static str,
     },
     /// A prompt has no token to continue.
@@ -23,32 +23,32 @@ pub enum Error {
         /// The prompt's place in the batch, from 0.
         sequence: usize,
     },
-    /// A prompt has more tokens than the model or the cache holds.
+    /// A prompt has more tokens than fit in the model's context or the cache.
     #[error("prompt {sequence} has {tokens} tokens, the context holds {context}: shorten it")]
     PromptTooLong {
         /// The prompt's place in the batch, from 0.
         sequence: usize,
         /// The prompt's length.
         tokens: usize,
-        /// The most that fits.
+        /// The largest number of tokens that fits.
         context: usize,
     },
-    /// A prompt holds a token that the model has no embedding for.
+    /// A prompt has a token for which the model has no embedding.
     #[error("prompt {sequence} holds token {id}, the model has {vocab_size}: do tokenizer and model belong together?")]
     UnknownToken {
         /// The prompt's place in the batch, from 0.
         sequence: usize,
         /// The token.
         id: u32,
-        /// Rows of the model's embedding.
+        /// The number of rows of the model's embedding.
         vocab_size: usize,
     },
-    /// The cache is for another number of sequences, or holds all of a prompt already.
+    /// The cache has another number of sequences, or already holds all of a prompt.
     #[error("a cache with {cached:?} of {capacity} tokens can't be continued by prompts of {prompts:?} tokens")]
     CacheMismatch {
         /// The cache's lengths.
         cached: Vec<usize>,
-        /// What a sequence of the cache can hold.
+        /// The largest number of tokens per sequence of the cache.
         capacity: usize,
         /// The prompts' lengths.
         prompts: Vec<usize>,
@@ -60,7 +60,7 @@ pub enum Error {
     NonFiniteLogit {
         /// The sequence's place in the batch, from 0.
         sequence: usize,
-        /// Tokens of prompt and output before the prediction.
+        /// The number of tokens of prompt and output before the prediction.
         length: usize,
         /// The token.
         id: u32,
@@ -70,7 +70,7 @@ pub enum Error {
     /// A conversation could not be rendered.
     #[error("the conversation could not be made a prompt")]
     Template {
-        /// What the template said.
+        /// The template's error.
         #[from]
         source: foehn_tokens::Error,
     },

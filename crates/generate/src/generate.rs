@@ -1,4 +1,4 @@
-//! Prompts in, text out.
+//! Generating text from prompts.
 
 use std::ops::ControlFlow;
 
@@ -7,12 +7,12 @@ use foehn_tokens::{TextStream, Tokenizer};
 
 use crate::{GenerateConfig, Limits, Result, StopMatcher, StopReason, continue_ids};
 
-/// What was generated from one prompt.
+/// The result of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
     /// The prompt.
     pub input_ids: Vec<u32>,
-    /// The model's tokens, stop token and stop string included.
+    /// The generated tokens, including stop token and stop string.
     pub output_ids: Vec<u32>,
     /// Their text without control tokens, up to the stop string.
     pub text: String,
@@ -20,10 +20,10 @@ pub struct Generation {
     pub stop: StopReason,
 }
 
-/// Continues each prompt as if it were alone, all in one batch.
+/// Continues all prompts in one batch. Each gives the same result as if it were alone.
 ///
-/// A sequence ends at any stop token of the tokenizer or of the model's config, at a stop string, or at a limit. What all
-/// prompts begin with is computed once.
+/// A sequence ends at a stop token of the tokenizer or of the model's config, at a stop string, or at a limit. The
+/// common beginning of all prompts is computed once.
 ///
 /// # Errors
 /// As [`continue_ids`].
@@ -36,9 +36,9 @@ pub fn generate(
     stream(model, tokenizer, prompts, config, &mut |_, _| ControlFlow::Continue(()))
 }
 
-/// As [`generate`], and `on_text` gets the text of each sequence, by its place in `prompts`, as soon as it is certain:
-/// whole characters, and nothing that may yet turn out to begin a stop string. The pieces joined are
-/// [`Generation::text`]. A break ends that sequence, as [`StopReason::Cancelled`].
+/// As [`generate`], but `on_text` gets the text of each sequence as soon as it is certain, with the sequence's index in
+/// `prompts`. Only whole characters are sent, and text that could be the beginning of a stop string is held back. All
+/// pieces joined are [`Generation::text`]. If `on_text` breaks, that sequence ends with [`StopReason::Cancelled`].
 ///
 /// # Errors
 /// As [`continue_ids`].
@@ -58,7 +58,7 @@ pub fn stream(
     stream_cached(model, tokenizer, &mut cache, prompts, config, on_text)
 }
 
-/// As [`stream`], over a cache that may hold the beginnings of the prompts.
+/// As [`stream`], with a cache that may already hold the beginnings of the prompts.
 pub(crate) fn stream_cached(
     model: &Mistral,
     tokenizer: &Tokenizer,
@@ -97,11 +97,11 @@ pub(crate) fn stream_cached(
 
 type OnText<'a> = &'a mut dyn FnMut(usize, &str) -> ControlFlow<()>;
 
-/// Tokens of one sequence to text that can be shown.
+/// Turns the tokens of one sequence into text.
 struct Writer {
     stream: TextStream,
     matcher: StopMatcher,
-    /// All that was shown.
+    /// All text sent so far.
     text: String,
 }
 
@@ -110,14 +110,14 @@ impl Writer {
         Self { stream: TextStream::new(true), matcher: StopMatcher::new(stops), text: String::new() }
     }
 
-    /// Shows what is certain with this piece, and breaks at a stop string or where nobody wants more.
+    /// Sends the text that has become certain with this piece. Breaks at a stop string, or if the callback cancels.
     fn write(&mut self, sequence: usize, piece: &str, on_text: OnText<'_>) -> ControlFlow<StopReason> {
         let (certain, stopped) = self.matcher.push(piece);
         self.show(sequence, &certain, on_text)?;
         if stopped { ControlFlow::Break(StopReason::StopString) } else { ControlFlow::Continue(()) }
     }
 
-    /// Shows the rest, in which an unfinished character can still complete a stop string.
+    /// Sends the rest of the text. An unfinished character at the end can still complete a stop string.
     fn finish(&mut self, sequence: usize, on_text: OnText<'_>) -> ControlFlow<StopReason> {
         let rest = self.stream.finish();
         self.write(sequence, &rest, on_text)?;

@@ -1,10 +1,10 @@
 //! Sampling, streaming, stopping, sessions.
 //!
-//! [`generate`] continues a batch of prompts, and [`stream`] shows the text as it comes; [`continue_ids`] is the loop below
-//! them, which knows no text; a [`Session`] keeps a conversation and its cache. None of them can tell whether an adapter is
-//! attached.
+//! [`generate`] continues a batch of prompts, and [`stream`] also sends the text as it is generated. Both use
+//! [`continue_ids`], the loop over token ids. A [`Session`] keeps a conversation and its cache. All of them work the
+//! same with and without an adapter.
 //!
-//! A model that trains must not generate as it is: autodiff would record every pass. Attach the adapter without
+//! A model with a trainable adapter must not generate: autodiff would record every pass. Attach the adapter without
 //! tracking first.
 //!
 //! ```

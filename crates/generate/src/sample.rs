@@ -1,13 +1,13 @@
-//! Logits to a token: small pure functions, and the sampler that runs them in transformers' order.
+//! Chooses a token from logits: small pure functions, and a sampler that calls them in transformers' order.
 //!
-//! A token that is ruled out has the logit `-∞`. At least one token always remains.
+//! An excluded token has the logit `-∞`. At least one token always remains.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::SamplingConfig;
 
-/// Chooses the tokens of one sequence: a config, and a random stream of its own.
+/// Chooses the tokens of one sequence: a config and a random stream.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     config: SamplingConfig,
@@ -15,18 +15,19 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The sampler of a batch's sequence: ChaCha8 of the config's seed, on the stream [`SamplingConfig::stream`] and
-    /// `sequence` more. Two streams of one seed never meet, and two seeds share no stream.
+    /// The sampler of one sequence of a batch. It draws from ChaCha8 with the config's seed, on the stream
+    /// [`SamplingConfig::stream`] + `sequence`. Different streams of a seed never overlap, and neither do the streams
+    /// of different seeds.
     pub fn new(config: &SamplingConfig, sequence: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         rng.set_stream(config.stream.wrapping_add(sequence as u64));
         Self { config: config.clone(), rng }
     }
 
-    /// The next token, given finite logits and all tokens before it. The logits are used up.
+    /// Chooses the next token from finite logits and all tokens before it. Overwrites the logits.
     ///
     /// # Panics
-    /// When there is no logit.
+    /// When there are no logits.
     pub fn next(&mut self, logits: &mut [f32], seen: &[u32]) -> u32 {
         let SamplingConfig { temperature, top_k, top_p, min_p, repetition_penalty, .. } = self.config;
         apply_repetition_penalty(logits, seen, repetition_penalty);
@@ -49,8 +50,8 @@ impl Sampler {
 
 /// Divides the positive and multiplies the negative logits of every distinct token of `seen` by `penalty`.
 ///
-/// Source: Keskar et al. 2019, "CTRL", as transformers' `RepetitionPenaltyLogitsProcessor` computes it. Tokens without a
-/// logit are passed over.
+/// Source: Keskar et al. 2019, "CTRL", as in transformers' `RepetitionPenaltyLogitsProcessor`. Tokens without a logit
+/// are skipped.
 pub fn apply_repetition_penalty(logits: &mut [f32], seen: &[u32], penalty: f32) {
     if penalty == 1.0 {
         return;
@@ -66,16 +67,17 @@ pub fn apply_repetition_penalty(logits: &mut [f32], seen: &[u32], penalty: f32) 
     }
 }
 
-/// Divides the logits by `temperature`, shifted so that the largest is 0: no temperature can overflow.
+/// Divides the logits by `temperature`, after shifting them so that the largest is 0. So no temperature causes an
+/// overflow.
 pub fn apply_temperature(logits: &mut [f32], temperature: f32) {
     let max = largest(logits);
     for logit in logits {
-        // 0/0 at the smallest temperatures would be NaN.
+        // With the smallest temperatures, 0/0 would be NaN.
         *logit = if *logit == max { 0.0 } else { (*logit - max) / temperature };
     }
 }
 
-/// Rules out all but the `k` largest logits; among equals, lower ids stay.
+/// Excludes all but the `k` largest logits. Among equal logits, lower ids are kept.
 pub fn keep_top_k(logits: &mut [f32], k: usize) {
     if k == 0 || k >= logits.len() {
         return;
@@ -85,10 +87,11 @@ pub fn keep_top_k(logits: &mut [f32], k: usize) {
     keep_up_to(logits, last);
 }
 
-/// Keeps the fewest most probable tokens whose probabilities reach `p`; among equals, lower ids stay.
+/// Keeps the smallest set of most probable tokens whose probabilities reach `p`. Among equal probabilities, lower ids
+/// are kept.
 ///
-/// Probabilities are added up as whole numbers, of which the most probable token has 2⁴⁰ (less in vocabularies above four
-/// million tokens), so that no sum depends on an order, and nothing needs to be sorted.
+/// Probabilities are added as integers; the most probable token has 2⁴⁰ (less in vocabularies above four million
+/// tokens). So the sum does not depend on the order of additions, and no sorting is needed.
 ///
 /// Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration".
 pub fn keep_top_p(logits: &mut [f32], p: f32) {
@@ -101,7 +104,7 @@ pub fn keep_top_p(logits: &mut [f32], p: f32) {
     let possible = |logit: &f32| *logit > f32::NEG_INFINITY;
     let total: u64 = logits.iter().copied().filter(possible).map(share).sum();
     let enough = ((f64::from(p) * total as f64).ceil() as u64).clamp(1, total.max(1));
-    // Were all shares below this one left out, enough would stay: none of them is kept.
+    // Tokens with a share below this one are never needed: even without all of them, the sum reaches `enough`.
     let least = (total - enough.min(total)) / logits.len().max(1) as u64;
     let floor = (least as f64 / one).ln() as f32 - 1e-3;
     let mut candidates: Vec<(Rank, u64)> = (0..)
@@ -114,9 +117,10 @@ pub fn keep_top_p(logits: &mut [f32], p: f32) {
     }
 }
 
-/// The rank at which the shares, added up in the order of the ranks, reach `enough`; the last of all where they never do.
+/// The rank at which the sum of the shares, added in rank order, reaches `enough`; the last rank if it never does.
 ///
-/// Each round orders the half that holds the place, so that all rounds together go twice through what there is.
+/// Each round partitions only the half that contains this rank, so all rounds together process about twice the number
+/// of elements.
 fn last_needed(mut left: &mut [(Rank, u64)], mut enough: u64) -> Option<Rank> {
     while left.len() > 1 {
         let middle = left.len() / 2;
@@ -133,7 +137,7 @@ fn last_needed(mut left: &mut [(Rank, u64)], mut enough: u64) -> Option<Rank> {
     left.first().map(|(rank, _)| *rank)
 }
 
-/// Rules out tokens less than `p` times as probable as the most probable one.
+/// Excludes tokens that are less than `p` times as probable as the most probable one.
 ///
 /// Source: Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling".
 pub fn keep_min_p(logits: &mut [f32], p: f32) {
@@ -145,10 +149,10 @@ pub fn keep_min_p(logits: &mut [f32], p: f32) {
     }
 }
 
-/// The token of the largest logit, the lowest id among equals.
+/// The token with the largest logit; among equal logits, the one with the lowest id.
 ///
 /// # Panics
-/// When there is no logit.
+/// When there are no logits.
 pub fn argmax(logits: &[f32]) -> u32 {
     assert!(!logits.is_empty(), "argmax: there is no logit");
     let largest = largest(logits);
@@ -158,7 +162,7 @@ pub fn argmax(logits: &[f32]) -> u32 {
 /// Draws a token from the softmax of the logits.
 ///
 /// # Panics
-/// When there is no logit.
+/// When there are no logits.
 pub fn draw(logits: &[f32], rng: &mut impl Rng) -> u32 {
     let max = largest(logits);
     let possible = (0..).zip(logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
@@ -170,7 +174,7 @@ pub fn draw(logits: &[f32], rng: &mut impl Rng) -> u32 {
             return id;
         }
     }
-    // Rounding can leave a crumb behind the last token.
+    // Rounding can leave a small remainder after the last token.
     argmax(logits)
 }
 
@@ -178,17 +182,17 @@ fn largest(logits: &[f32]) -> f32 {
     logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// A token's place from probable to improbable, then from low to high ids: the less, the earlier.
+/// The order of tokens: from probable to improbable, then by id. A smaller rank comes first.
 type Rank = u64;
 
 fn rank(logit: f32, id: u32) -> Rank {
-    // The bits of floating-point numbers in the order of their values, as `f32::total_cmp` has it, and turned around.
+    // Integers in the order of `f32::total_cmp`, reversed.
     let bits = logit.to_bits();
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     u64::from(!ascending) << 32 | u64::from(id)
 }
 
-/// Rules out all tokens behind one.
+/// Excludes all tokens whose rank is after the given one.
 fn keep_up_to(logits: &mut [f32], last: Rank) {
     for (id, logit) in (0..).zip(logits) {
         if rank(*logit, id) > last {
@@ -197,7 +201,7 @@ fn keep_up_to(logits: &mut [f32], last: Rank) {
     }
 }
 
-/// Uniform in `[0, 1)`, from the 53 high bits of a word.
+/// Uniform in `[0, 1)`, from the upper 53 bits of a random word.
 fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -294,10 +298,10 @@ mod tests {
         }
     }
 
-    /// What a full sort of the vocabulary keeps.
+    /// The tokens that top-p keeps, computed with a full sort of the vocabulary.
     fn sorted_top_p(logits: &[f32], p: f32) -> Vec<usize> {
         let mut order: Vec<usize> = (0..logits.len()).collect();
-        // Stable: among equals, lower ids stay first.
+        // A stable sort: among equal logits, lower ids stay first.
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
         let probabilities = softmax(logits);
         let total: f64 = order.iter().map(|&id| probabilities[id]).sum();
@@ -313,7 +317,7 @@ mod tests {
     }
 
     proptest! {
-        /// Many tokens of few probabilities, some ruled out: the place where `p` is reached is among equals.
+        /// Many tokens with few distinct probabilities, some excluded: the limit `p` is reached among equal tokens.
         #[test]
         fn top_p_keeps_what_a_sort_keeps_among_equals(halvings in vec(0u8..5, 1..200), eighths in 1u8..8, out in any::<u64>()) {
             let logit = |(at, halvings): (usize, &u8)| match out >> (at % 64) & 3 {
@@ -321,12 +325,12 @@ mod tests {
                 _ => -f32::from(*halvings) * std::f32::consts::LN_2,
             };
             let logits: Vec<f32> = halvings.iter().enumerate().map(logit).collect();
-            // Between the sums that can occur: at a sum itself, rounding decides.
+            // Between two possible sums: at a sum itself, rounding decides.
             let p = f32::from(eighths) / 8.0 + 1e-5;
             check_kept(&logits, |logits| keep_top_p(logits, p), &sorted_top_p(&logits, p));
         }
 
-        /// Peaked and flat, as large as vocabularies are in part.
+        /// Peaked and flat distributions; some are as large as real vocabularies.
         #[test]
         fn top_p_keeps_what_a_sort_keeps(logits in vec(-9f32..9.0, 1..3000), p in 0.001f32..1.0, scale in 0.01f32..9.0) {
             let logits: Vec<f32> = logits.into_iter().map(|logit| logit * scale).collect();
@@ -364,7 +368,7 @@ mod tests {
             let most = probabilities.iter().copied().fold(0.0, f64::max);
             for (id, probability) in probabilities.iter().enumerate() {
                 let ratio = probability / most;
-                // At the border itself, rounding decides.
+                // Exactly at the limit, rounding decides.
                 if (ratio - f64::from(p)).abs() > 1e-6 {
                     prop_assert_eq!(filtered[id] > f32::NEG_INFINITY, ratio > f64::from(p));
                 }

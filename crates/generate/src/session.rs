@@ -1,4 +1,4 @@
-//! A conversation that remembers what it has computed.
+//! A conversation that keeps its KV cache between turns.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Default for SessionConfig {
 /// start, is not computed again. So a template that moves the system prompt, or an answer that was cut at a stop string,
 /// costs time and nothing else.
 ///
-/// It owns what it needs, so that a server can keep it from one request to the next: a model's clone shares its weights.
+/// The session owns what it needs, so a server can keep it between requests. Clones of a model share their weights.
 #[derive(Debug)]
 pub struct Session {
     model: Mistral,
@@ -46,13 +46,13 @@ pub struct Session {
     turns: u64,
     forgotten: usize,
     cache: KvCache,
-    /// The ids whose keys and values the cache holds.
+    /// The ids of the tokens in the cache.
     cached_ids: Vec<u32>,
     reused: usize,
 }
 
 impl Session {
-    /// A conversation that begins with `messages`: a system prompt, earlier turns, or nothing.
+    /// A conversation that starts with `messages`: a system prompt, earlier turns, or nothing.
     ///
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting).
@@ -76,7 +76,7 @@ impl Session {
         &self.messages
     }
 
-    /// How many tokens of the last prompt were in the cache already.
+    /// The number of tokens of the last prompt that were already in the cache.
     pub fn reused(&self) -> usize {
         self.reused
     }
@@ -86,7 +86,7 @@ impl Session {
         self.forgotten
     }
 
-    /// Asks, and streams the answer to `on_text`, which can break it off.
+    /// Sends a message and streams the answer to `on_text`, which can cancel it.
     ///
     /// The answer joins the conversation, one that was broken off as far as it went. One without any text cannot (no
     /// template renders an empty turn): the question then is taken back too, as it is after an error. Turn `n` of a
@@ -94,8 +94,8 @@ impl Session {
     /// [`SamplingConfig::stream`](crate::SamplingConfig::stream)), which no sequence of a batch comes near.
     ///
     /// # Errors
-    /// [`Error::Template`](crate::Error::Template) where the template refuses the conversation,
-    /// [`Error::PromptTooLong`](crate::Error::PromptTooLong) where it has outgrown the context, and
+    /// [`Error::Template`](crate::Error::Template) if the template refuses the conversation,
+    /// [`Error::PromptTooLong`](crate::Error::PromptTooLong) if it no longer fits in the context, and
     /// [`Error::NonFiniteLogit`](crate::Error::NonFiniteLogit).
     pub fn say(&mut self, text: &str, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Generation> {
         let mut messages = self.messages.clone();
@@ -143,7 +143,8 @@ impl Session {
         Ok(generation)
     }
 
-    /// Cuts the cache to what it shares with a prompt, of which one token at least is left to compute.
+    /// Truncates the cache to the beginning that it shares with the prompt. At least one token of the prompt is left to
+    /// compute.
     fn keep_prefix(&mut self, prompt: &[u32]) {
         let common = self.cached_ids.iter().zip(prompt).take_while(|(cached, new)| cached == new).count();
         self.reused = common.min(prompt.len().saturating_sub(1));

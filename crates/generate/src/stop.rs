@@ -1,13 +1,13 @@
 //! Stop strings in a stream of text.
 
-/// Finds stop strings in text that comes in pieces, and holds back what could be the beginning of one.
+/// Finds stop strings in text that comes in pieces. Holds back text that could be the beginning of one.
 ///
-/// The text is cut where a stop string begins, of those the one that is complete first (the longer of two that end at
-/// the same place). How the text is cut into pieces changes nothing in the pieces joined.
+/// The text is cut where the stop string begins. If several match, the one that is complete first counts (of two that
+/// end at the same place, the longer one). How the text is split into pieces does not affect the joined result.
 #[derive(Clone, Debug)]
 pub struct StopMatcher {
     stops: Vec<String>,
-    /// The longest end of the text so far that begins a stop string.
+    /// The longest end of the text so far that is a beginning of a stop string.
     held: String,
 }
 
@@ -17,12 +17,12 @@ impl StopMatcher {
         Self { stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(), held: String::new() }
     }
 
-    /// Takes a piece; gives the text that is certain not to belong to a stop string, and whether one was found. Nothing
-    /// is to be pushed after that.
+    /// Takes a piece of text. Returns the text that is certainly not part of a stop string, and whether a stop string
+    /// was found. After that, nothing more may be pushed.
     pub fn push(&mut self, piece: &str) -> (String, bool) {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(piece);
-        // A stop string that is complete now begins no earlier than what was held.
+        // A stop string that is complete now cannot begin before the text that was held back.
         let ends =
             self.stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|start| (start + stop.len(), start)));
         if let Some((_, start)) = ends.min() {
@@ -38,7 +38,7 @@ impl StopMatcher {
         (text, false)
     }
 
-    /// The text that was held back, when none follows any more. The matcher is at the start again.
+    /// Returns the text that was held back, when no more text follows, and resets the matcher.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
 
-    /// What the text and the stop strings say, character by character.
+    /// The expected result, computed character by character from the whole text.
     fn cut(text: &str, stops: &[String]) -> (String, bool) {
         let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
         for end in ends {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two letters and a character of two bytes, so that stop strings are frequent and overlap.
+        /// Two letters and a two-byte character, so that stop strings are frequent and overlap.
         #[test]
         fn pieces_joined_are_the_text_up_to_its_stop(pieces in vec("[abé]{0,6}", 0..8), stops in vec("[abé]{1,4}", 0..4)) {
             let text = pieces.concat();
@@ -88,7 +88,7 @@ mod tests {
             prop_assert_eq!(stream(std::iter::once(text.as_str()), &stops), expected);
         }
 
-        /// Nothing is held that no stop string begins with.
+        /// Text is held back only if some stop string begins with it.
         #[test]
         fn no_more_is_held_than_needed(text in "[abé]{0,12}", stop in "[abé]{1,4}") {
             let stops = [stop.clone()];

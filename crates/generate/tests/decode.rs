@@ -1,4 +1,4 @@
-//! The cached path against the packed one, and a batch against its sequences alone.
+//! Compares the cached path with the packed one, and a batch with its sequences alone.
 
 mod common;
 
@@ -48,7 +48,8 @@ fn prefill_and_decode_are_the_packed_pass() {
         let model = common::golden(name);
         let sequences = prompts();
         let expected: Vec<_> = sequences.iter().map(|ids| packed_logits(&model, ids)).collect();
-        // A ragged prefill of about half of each, then one token at a time; the shortest go on with tokens of no matter.
+        // Prefills about half of each sequence, then adds one token at a time. Shorter sequences continue with
+        // arbitrary tokens.
         let mut cache = KvCache::new(model.config(), sequences.len(), 64, &model.device());
         let mut held: Vec<usize> = sequences.iter().map(|ids| ids.len().div_ceil(2)).collect();
         let halves: Vec<u32> = sequences.iter().zip(&held).flat_map(|(ids, &half)| ids[..half].to_vec()).collect();
@@ -102,7 +103,7 @@ fn a_batch_is_its_sequences_alone() {
     for name in MODELS {
         let model = common::golden(name);
         for sampling in [SamplingConfig::default(), sampled.clone()] {
-            // With a third of the ids as stop tokens, sequences end at different times.
+            // With a third of the ids as stop tokens, the sequences end at different times.
             for eos_ids in [Vec::new(), (0..97).step_by(3).collect()] {
                 let batch = run(&model, &prompts(), &sampling, &eos_ids, 40);
                 for (index, (prompt, found)) in prompts().into_iter().zip(batch).enumerate() {
@@ -143,7 +144,7 @@ fn limits_end_a_sequence() {
     let prompts = [prompt];
     let found = continue_ids(&model, &mut cache, &prompts, limits, &greedy, &mut break_off).unwrap().remove(0);
     assert_eq!(found, Continuation { output_ids: free.output_ids[..2].to_vec(), stop: StopReason::Cancelled });
-    // The cache goes on from there.
+    // A later call continues from there.
     assert_eq!(cache.lengths(), [prompts[0].len() + 1]);
     let further = [[&prompts[0][..], &found.output_ids].concat()];
     let limits = Limits { max_new_tokens: 4, eos_ids: &[] };
@@ -171,7 +172,7 @@ fn prompts_that_do_not_fit_are_refused() {
     assert!(matches!(attempt(&[vec![1; 2]], &[2]), Error::CacheMismatch { .. }));
 }
 
-/// A model that is large enough for every form of a base, with an adapter.
+/// A model that is large enough for every storage format, with an adapter.
 fn packed(base: Base) -> Mistral {
     let config = MistralConfig::from_json(
         r#"{"model_type": "mistral", "vocab_size": 300, "hidden_size": 256, "intermediate_size": 512,
@@ -192,7 +193,7 @@ fn packed(base: Base) -> Mistral {
     model
 }
 
-/// What sequences are continued with, and the bits of the log-probabilities of what comes then.
+/// The tokens that continue the prompts, and the bits of the log-probabilities of the next token.
 fn continued(model: &Mistral, prompts: &[Vec<u32>], exact: bool) -> Vec<(Vec<u32>, Vec<u32>)> {
     let mut cache = KvCache::new(model.config(), prompts.len(), 300, &model.device());
     cache.set_exact(exact);
@@ -232,7 +233,7 @@ fn a_batch_is_its_prompts_alone_where_decoding_rounds() {
                     assert_eq!(alone.0, together.0, "{base}, exact: {exact}, {} of {lengths:?}", prompt.len());
                     assert!(alone.1 == together.1, "{base}, exact: {exact}, {} of {lengths:?}", prompt.len());
                 }
-                // This is about what is rounded: it is.
+                // The test is only meaningful if there is rounding, so this checks that there is.
                 let other = continued(&model, prompts, !exact);
                 assert!(together.iter().zip(&other).all(|(one, other)| one.1 != other.1), "{base}: nothing is rounded");
             }

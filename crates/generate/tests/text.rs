@@ -1,4 +1,4 @@
-//! Streams, stop strings and sessions over a tiny random model that speaks bytes.
+//! Streams, stop strings and sessions with a tiny random model whose tokens are bytes.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn prompts(tiny: &Tiny) -> Vec<Vec<u32>> {
     ["Ah", "What modality is: 'a bell rang'?", "é"].map(|text| tiny.tokenizer.encode_text(text).unwrap()).to_vec()
 }
 
-/// Generates, and checks that what was streamed is the text.
+/// Generates, and checks that the streamed text is the text of the result.
 fn run(tiny: &Tiny, prompts: &[Vec<u32>], config: &GenerateConfig) -> Vec<Generation> {
     let mut streamed: BTreeMap<usize, String> = BTreeMap::new();
     let mut on_text = |sequence, piece: &str| {
@@ -48,7 +48,7 @@ fn run(tiny: &Tiny, prompts: &[Vec<u32>], config: &GenerateConfig) -> Vec<Genera
 
 #[test]
 fn text_is_what_the_ids_say() {
-    // Near uniform over 256 bytes: most are no UTF-8, and characters end in the middle.
+    // Nearly uniform over 256 bytes: most are not UTF-8, and many characters are incomplete.
     let tiny = Tiny::new(1, 0.1);
     let generations = run(&tiny, &prompts(&tiny), &sampled(120, &[]));
     for generation in &generations {
@@ -62,7 +62,7 @@ fn text_is_what_the_ids_say() {
 fn stop_strings_cut_the_text_and_end_the_sequence() {
     let tiny = Tiny::new(1, 0.1);
     let free = run(&tiny, &prompts(&tiny), &sampled(120, &[])).remove(1);
-    // Two characters from the middle: with bytes for tokens, the stop string spans tokens.
+    // Two characters from the middle of the text. With bytes as tokens, the stop string extends over several tokens.
     let (at, _) = free.text.char_indices().nth(20).unwrap();
     let stop: String = free.text[at..].chars().take(2).collect();
     let cut = run(&tiny, &prompts(&tiny), &sampled(120, &[&stop, "never in the text"])).remove(1);
@@ -99,7 +99,7 @@ fn a_session_answers_as_if_nothing_were_cached() {
             })
             .unwrap();
         assert_eq!(streamed, answer.text);
-        // Stop tokens are rare here: every turn but the first shares the last turn's prompt, at least.
+        // Stop tokens are rare here, so every turn except the first shares at least the last turn's prompt.
         assert!(turn == 0 || session.reused() > 40, "turn {turn}: {} tokens reused", session.reused());
 
         messages.push(Message::new(Role::User, question));
@@ -176,7 +176,7 @@ fn whoever_receives_the_text_can_end_it() {
     assert!(!found[1].text.is_empty() && found[1].text.len() < free[1].text.len());
     assert!(free[1].text.starts_with(&found[1].text) && free[1].output_ids.starts_with(&found[1].output_ids));
 
-    // A conversation goes on from what was said.
+    // A conversation continues from earlier messages.
     let mut session = session(&tiny, sampled(24, &[]), 400, Vec::new());
     let answer = session.say("Hi there", &mut |_| ControlFlow::Break(())).unwrap();
     assert_eq!(answer.stop, StopReason::Cancelled);
@@ -193,7 +193,7 @@ fn a_session_can_be_kept_and_sent_to_another_thread() {
 
 #[test]
 fn broken_weights_are_an_error() {
-    // Sums over such a head overflow: NaN itself can no longer be loaded.
+    // Sums over such a head overflow. A file with NaN could not be loaded.
     let tiny = Tiny::with_head(3, 1.0, f32::MAX);
     let config = GenerateConfig::default();
     let error = generate(&tiny.model, &tiny.tokenizer, &prompts(&tiny), &config).unwrap_err();

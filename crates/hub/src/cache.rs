@@ -1,4 +1,4 @@
-//! Folders of the cache: what has been checked stays known, and what has changed is noticed.
+//! The folders of the cache: the checksum of a file is stored, and computed again when the file has changed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, TryLockError};
@@ -14,7 +14,7 @@ use crate::{Error, Progress, Result};
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
 
-/// A folder of the cache and what its manifest says.
+/// A folder of the cache and its manifest.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
@@ -26,19 +26,20 @@ struct Manifest {
     files: BTreeMap<String, Stamp>,
 }
 
-/// What a file was when its checksum was last computed.
+/// The properties of a file when its checksum was last computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub size: u64,
     pub sha256: String,
-    /// Nanoseconds since 1970; 0 where the file system doesn't tell.
+    /// Nanoseconds since 1970; 0 if the file system does not have the time.
     pub modified: u64,
-    /// Who delivered it.
+    /// The source of the file.
     pub source: String,
 }
 
 impl Folder {
-    /// The folder at `path`, which needn't exist. A manifest that can't be read is no manifest: its files are checked anew.
+    /// The folder at `path`, which need not exist. If the manifest cannot be read, it is ignored and the files are
+    /// checked again.
     pub fn open(path: PathBuf) -> Self {
         let manifest = fs::read(path.join(MANIFEST)).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Self { path, manifest: manifest.unwrap_or_default() }
@@ -48,13 +49,13 @@ impl Folder {
         &self.path
     }
 
-    /// The names and checksums of all files that have been fetched into it.
+    /// The names and checksums of all files that were fetched into the folder.
     pub fn stamps(&self) -> &BTreeMap<String, Stamp> {
         &self.manifest.files
     }
 
-    /// Checks that `file` is there with this size and checksum. If size and time are those of the manifest, its word
-    /// is taken; else the file is read, and the manifest brought up to date.
+    /// Checks that `file` exists with this size and checksum. If the size and time are those in the manifest, the
+    /// manifest's checksum is used. Otherwise the file is read, and the manifest is updated.
     ///
     /// # Errors
     /// [`Error::NotCached`], [`Error::Length`], [`Error::Checksum`] or [`Error::Io`].
@@ -74,12 +75,12 @@ impl Folder {
             return Err(Error::Checksum { file: place, expected: sha256.to_owned(), found });
         }
         let source = known.map_or("placed by hand", |stamp| &stamp.source).to_owned();
-        // A cache that can't be written can still be read: it only costs a checksum at each use.
+        // A read-only cache still works. It only means that the checksum is computed at each use.
         let _ = self.record(BTreeMap::from([(file.to_owned(), (found, source))]));
         Ok(())
     }
 
-    /// Writes into the manifest that these files have these checksums and come from these sources.
+    /// Records the checksums and sources of these files in the manifest.
     pub fn record(&mut self, files: BTreeMap<String, (String, String)>) -> Result<()> {
         for (file, (sha256, source)) in files {
             let path = self.path.join(&file);
@@ -90,7 +91,8 @@ impl Folder {
         write_json(&self.path.join(MANIFEST), &self.manifest)
     }
 
-    /// Makes the folder and waits until no other process fetches into it. The lock ends with the value.
+    /// Creates the folder and waits until no other process fetches into it. Dropping the returned file releases the
+    /// lock.
     pub fn lock(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<File> {
         let io = |action, path: &Path| {
             let path = path.to_owned();
@@ -104,7 +106,7 @@ impl Folder {
                 progress(Progress::Waiting { folder: &self.path });
                 file.lock().map_err(io("lock", &path))?;
             }
-            // A file system without locks: two processes would fetch twice, and the last rename wins.
+            // On a file system without locks, two processes may both fetch; the last rename wins.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             result => result.map_err(io::Error::from).map_err(io("lock", &path))?,
         }
@@ -141,7 +143,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes indented JSON, whole or not at all.
+/// Writes indented JSON atomically.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
     let mut text =
@@ -166,12 +168,12 @@ mod tests {
         let path = folder.path().join("f");
         assert!(matches!(open().verify("f", 3, ABC), Err(Error::NotCached { .. })));
 
-        // Placed by hand, it is adopted.
+        // A file that the user placed by hand is accepted.
         fs::write(&path, "abc").unwrap();
         open().verify("f", 3, ABC).unwrap();
         assert_eq!(open().stamps()["f"].source, "placed by hand");
 
-        // Cut short; then of the right length but other bytes and another time; then right again.
+        // Truncated; then of the right length with other bytes and another time; then correct again.
         fs::write(&path, "ab").unwrap();
         assert!(matches!(open().verify("f", 3, ABC), Err(Error::Length { found: 2, .. })));
         fs::write(&path, "abd").unwrap();
@@ -180,7 +182,7 @@ mod tests {
         fs::write(&path, "abc").unwrap();
         open().verify("f", 3, ABC).unwrap();
 
-        // A broken manifest is only a lost memory.
+        // A broken manifest only means that the checksum is computed again.
         fs::write(folder.path().join(MANIFEST), "{").unwrap();
         open().verify("f", 3, ABC).unwrap();
         assert_eq!(open().stamps().len(), 1);

@@ -1,4 +1,4 @@
-//! One file on its way into the cache: written as `NAME.partial`, checked, synced, renamed.
+//! Downloads one file into the cache: writes `NAME.partial`, checks, syncs and renames it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use crate::cache::hex;
 use crate::{Error, Progress, Result};
 
-/// How often [`Progress::Bytes`] is told, in bytes.
+/// The interval between [`Progress::Bytes`] events, in bytes.
 const STEP: u64 = 1 << 20;
-/// How many connections a download over the network may take: one that breaks off is followed by another as long as
-/// each brings something.
+/// The largest number of connections for one download. When a connection breaks off, another one follows, as long as
+/// each one delivers something.
 pub(crate) const CONNECTIONS: usize = 5;
 
-/// What a file has to be, as far as its source says.
+/// The expected size and checksum of a file, if its source states them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub file: String,
@@ -23,21 +23,22 @@ pub(crate) struct Wanted {
     pub sha256: Option<String>,
 }
 
-/// An answer to "give me the bytes from here on".
+/// The response to a request for the bytes from an offset on.
 pub(crate) struct Incoming<'a> {
-    /// Where the bytes start: 0 if the source can't resume.
+    /// The offset of the first byte: 0 if the source cannot resume.
     pub from: u64,
     pub reader: Box<dyn Read + 'a>,
 }
 
-/// Fetches a file into `folder`, going on where an earlier run stopped, and gives its SHA-256.
+/// Downloads a file into `folder`, continuing an interrupted download, and returns its SHA-256.
 ///
-/// `open` is asked for the bytes from an offset on, for at most so many `connections`. A file that was begun by an
-/// earlier run and has a wrong checksum is fetched once more from its start, since the fault may lie in its older part.
+/// `open` requests the bytes from an offset on; it is called at most `connections` times. If a continued file has a
+/// wrong checksum, it is downloaded again from the start, since the error may be in its older part.
 ///
 /// # Errors
-/// What `open` returns, [`Error::BrokenOff`], [`Error::Length`], [`Error::Checksum`] or [`Error::Io`]. What has arrived stays
-/// for the next try after the first two, and is removed after the others: a full disk gets its room back.
+/// The errors of `open`, [`Error::BrokenOff`], [`Error::Length`], [`Error::Checksum`] or [`Error::Io`]. After the first
+/// two, the bytes received so far are kept for the next try. After the others they are deleted, which also frees a full
+/// disk.
 pub(crate) fn fetch<'a>(
     folder: &Path,
     wanted: &Wanted,
@@ -48,7 +49,7 @@ pub(crate) fn fetch<'a>(
     let mut partial = Partial::open(folder, wanted)?;
     if let Err(error) = partial.fill(wanted, connections, progress, &mut open) {
         if partial.done == 0 || matches!(error, Error::Io { .. }) {
-            // The error that is on its way says more than a failure to tidy up would.
+            // The error that is returned is more important than a failure to delete the file.
             let _ = fs::remove_file(&partial.path);
         }
         return Err(error);
@@ -64,14 +65,14 @@ pub(crate) fn fetch<'a>(
     }
 }
 
-/// The beginning of a file, and the hash of it.
+/// The bytes received so far, and their hash.
 struct Partial {
     path: PathBuf,
     target: PathBuf,
     file: File,
     hasher: Sha256,
     done: u64,
-    /// Whether its beginning comes from an earlier run.
+    /// Whether the first part was received in an earlier run.
     resumed: bool,
 }
 
@@ -83,7 +84,7 @@ impl Partial {
         let target = folder.join(&wanted.file);
         let mut partial = Self { path, target, file, hasher: Sha256::new(), done: 0, resumed: false };
         let length = partial.io("look at", |file| file.metadata())?.len();
-        // Without a checksum nothing would tell whether the two parts belong together.
+        // Without a checksum it is not possible to verify that the two parts belong together.
         if wanted.sha256.is_none() || wanted.size.is_some_and(|size| length > size) {
             partial.restart()?;
         } else {
@@ -109,7 +110,7 @@ impl Partial {
         self.append(wanted, progress, open)
     }
 
-    /// Reads one connection to its end.
+    /// Reads from one connection until it ends.
     fn append<'a>(
         &mut self,
         wanted: &Wanted,
@@ -156,7 +157,7 @@ impl Partial {
         Error::BrokenOff { file: wanted.file.clone(), done: self.done, source }
     }
 
-    /// Checks and renames. A file that fails the check is removed.
+    /// Checks and renames the file. If the check fails, the file is deleted.
     fn finish(self, wanted: &Wanted) -> Result<String> {
         self.io("sync", File::sync_all)?;
         let Self { path, target, file, hasher, done, .. } = self;

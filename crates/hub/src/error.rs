@@ -1,4 +1,4 @@
-//! Why a model can't be had.
+//! Errors of resolving a model.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,25 +8,25 @@ use foehn_files::{printable, printable_text};
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One place that was tried for a model, and why it didn't deliver.
+/// A source that was tried for a model, and why it failed.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The place, for a person to read.
+    /// The source, described for a person.
     pub source: String,
     /// The reason.
     pub reason: Error,
 }
 
-/// A model that can't be resolved. Sizes are in bytes.
+/// A model cannot be resolved. Sizes are in bytes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nothing delivered: every place that was tried, with its reason.
+    /// No source delivered the model.
     #[error("cannot get the model {name:?}; tried:{}\n{advice}", list(tried), advice = printable_text(advice))]
     Unavailable {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// Every place that was tried, in order.
+        /// Every source that was tried, in order.
         tried: Vec<Attempt>,
         /// How to place the files by hand, with the exact path.
         advice: String,
@@ -37,7 +37,7 @@ pub enum Error {
         known.join(", ")
     )]
     UnknownName {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
         /// The short names.
         known: Vec<&'static str>,
@@ -47,10 +47,10 @@ pub enum Error {
     NoModel {
         /// The folder or file.
         path: PathBuf,
-        /// The names that would have done.
+        /// The file names that are accepted.
         looked_for: &'static str,
     },
-    /// A folder with several GGUF files, of which only the user can choose.
+    /// A folder with several GGUF files; the user must choose one.
     #[error("{} holds several models ({}): name one of the files", path.display(), printable(found.join(", ")))]
     SeveralModels {
         /// The folder.
@@ -58,7 +58,7 @@ pub enum Error {
         /// The files.
         found: Vec<String>,
     },
-    /// An index that names a file which isn't there.
+    /// An index names a file that does not exist.
     #[error("{} is incomplete: {missing} is missing", path.display(), missing = printable(missing))]
     Incomplete {
         /// The folder.
@@ -66,29 +66,29 @@ pub enum Error {
         /// The first file that is missing.
         missing: String,
     },
-    /// No home folder is known, so there is no place for a cache.
+    /// There is no home folder, so there is no place for the cache.
     #[error("no folder for the cache: set FOEHN_HOME")]
     NoHome,
-    /// The network is forbidden.
+    /// The network is disabled.
     #[error("not asked: FOEHN_OFFLINE is set")]
     Offline,
-    /// The cache doesn't have it.
+    /// The model is not in the cache.
     #[error("{} is not there", path.display())]
     NotCached {
-        /// The file or folder that was looked for.
+        /// The file or folder that was expected.
         path: PathBuf,
     },
-    /// A file of another size than it has to be.
+    /// A file does not have its expected size.
     #[error("{file} has {found} bytes instead of {expected}", file = printable(file))]
     Length {
         /// The file.
         file: String,
-        /// The size that it has to have.
+        /// The expected size.
         expected: u64,
-        /// The size that it has.
+        /// The actual size.
         found: u64,
     },
-    /// A file with other contents than it has to have.
+    /// A file does not have its expected contents.
     #[error(
         "{file} has the SHA-256 {found} instead of {expected}",
         file = printable(file),
@@ -98,22 +98,22 @@ pub enum Error {
     Checksum {
         /// The file.
         file: String,
-        /// The checksum that it has to have, in hexadecimal.
+        /// The expected checksum, in hexadecimal.
         expected: String,
-        /// The checksum that it has.
+        /// The actual checksum.
         found: String,
     },
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("cannot {action} {}: {source}", path.display(), source = printable(source))]
     Io {
         /// What was being done.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The operating system's reason.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A download that broke off.
+    /// A download broke off.
     #[error(
         "the download of {file} broke off after {done} bytes: {source}",
         file = printable(file),
@@ -122,26 +122,26 @@ pub enum Error {
     BrokenOff {
         /// The file.
         file: String,
-        /// The bytes that have arrived; they are kept, and the next try goes on from there.
+        /// The number of bytes received. They are kept, and the next try continues from there.
         done: u64,
-        /// The reason.
+        /// The error.
         source: io::Error,
     },
-    /// A request that failed, or that the server answered with an error.
+    /// A request failed, or the server returned an error.
     #[error("{url}: {source}", url = printable(url), source = printable(source))]
     Http {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// The reason.
+        /// The error.
         source: Box<ureq::Error>,
     },
-    /// The server wants to know who asks.
+    /// The server requires authentication.
     #[error(
         "{url} answers {status}: accept the model's licence on its page and set HF_TOKEN to a token of your account",
         url = printable(url)
     )]
     AccessDenied {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// 401 or 403.
         status: u16,
@@ -149,18 +149,18 @@ pub enum Error {
     /// There is no such repository, revision or file.
     #[error("{url} is not there", url = printable(url))]
     NotFound {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
     },
-    /// JSON that isn't what it has to be.
+    /// JSON that does not have the expected form.
     #[error("the JSON of {place} is broken: {source}", place = printable(place), source = printable(source))]
     Json {
         /// A path or an address.
         place: String,
-        /// The parser's reason.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A repository without weights that this project reads.
+    /// A repository without weights in a supported format.
     #[error("{repo} has no safetensors weights{}", suggest(gguf), repo = printable(repo))]
     NoWeights {
         /// The repository.
@@ -168,13 +168,13 @@ pub enum Error {
         /// The GGUF files that it has instead.
         gguf: Vec<String>,
     },
-    /// An environment variable that names an unusable certificate file.
+    /// The environment variable names a certificate file that cannot be used.
     #[error("no certificate can be read from SSL_CERT_FILE ({})", path.display())]
     Certificates {
         /// The file.
         path: PathBuf,
     },
-    /// No Python to run pip with.
+    /// There is no Python to run pip with.
     #[error("neither python3 nor python can be run")]
     NoPython,
     /// Pip failed.
@@ -192,22 +192,22 @@ pub enum Error {
         /// The end of what it printed.
         output: String,
     },
-    /// Pip took too long and was ended.
+    /// Pip took too long and was stopped.
     #[error("`{command}` was ended after {seconds} seconds", command = printable(command))]
     PipTimeout {
         /// The command line.
         command: String,
-        /// The limit.
+        /// The time limit.
         seconds: u64,
     },
-    /// A wheel that can't be read as the zip archive that it has to be.
+    /// A wheel cannot be read as a zip archive.
     #[error("cannot read {entry} from the wheel {}: {source}", path.display(), source = printable(source))]
     Wheel {
         /// The wheel.
         path: PathBuf,
         /// The file in it.
         entry: &'static str,
-        /// The reason.
+        /// The error.
         source: zip::result::ZipError,
     },
 }

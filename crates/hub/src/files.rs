@@ -1,4 +1,4 @@
-//! [`ModelFiles`]: which file of a folder is what.
+//! [`ModelFiles`]: the roles of the files in a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,27 +11,28 @@ use crate::{Error, Result};
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const CONFIG: &str = "config.json";
-/// In the order of preference: Hugging Face's form, Mistral's two own ones.
+/// In order of preference: Hugging Face's format, then Mistral's two formats.
 pub(crate) const TOKENIZERS: [&str; 5] =
     ["tokenizer.json", "tekken.json", "tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v7"];
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// The files of a model on this disk. For a GGUF file everything but `weights` is `None`: it holds all of it.
+/// The files of a model on this disk. For a GGUF file, everything except `weights` is `None`, because the GGUF contains
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFiles {
-    /// The name that was asked for.
+    /// The requested name.
     pub name: String,
-    /// What to open: a `.gguf` or `.safetensors` file, or a folder with `model.safetensors` or its sharded index.
+    /// The path to open: a `.gguf` or `.safetensors` file, or a folder with `model.safetensors` or its sharded index.
     pub weights: PathBuf,
     /// `config.json`.
     pub config: Option<PathBuf>,
-    /// The first that is there of `tokenizer.json`, `tekken.json`, `tokenizer.model`.
+    /// The first existing file of `tokenizer.json`, `tekken.json`, `tokenizer.model`.
     pub tokenizer: Option<PathBuf>,
     /// `tokenizer_config.json`.
     pub tokenizer_config: Option<PathBuf>,
-    /// `chat_template.jinja`, where the template isn't in the tokenizer's configuration.
+    /// `chat_template.jinja`, if the template is not in the tokenizer's configuration.
     pub chat_template: Option<PathBuf>,
     /// `generation_config.json`.
     pub generation_config: Option<PathBuf>,
@@ -43,7 +44,7 @@ struct Index {
 }
 
 impl ModelFiles {
-    /// A path that the user names: a folder, or a weights file with its companions beside it.
+    /// The model at a path: a folder, or a weights file with its other files beside it.
     pub(crate) fn at(name: &str, path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Self::in_folder(name, path);
@@ -68,7 +69,7 @@ impl ModelFiles {
         }
     }
 
-    /// Safetensors, with all shards; else the only GGUF file.
+    /// The safetensors model, with all shards; otherwise the only GGUF file.
     pub(crate) fn in_folder(name: &str, folder: &Path) -> Result<Self> {
         let index = folder.join(INDEX);
         if index.is_file() {
@@ -125,7 +126,7 @@ impl ModelFiles {
     }
 }
 
-/// The shards that an index names, in byte order.
+/// The shards of an index, in byte order.
 pub(crate) fn shards(index: &[u8], place: &str) -> Result<BTreeSet<String>> {
     let index: Index =
         serde_json::from_slice(index).map_err(|source| Error::Json { place: place.to_owned(), source })?;

@@ -1,4 +1,4 @@
-//! [`Hub`]: the order in which things are tried.
+//! [`Hub`]: resolves a name by trying the sources in order.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +11,16 @@ use crate::known::{Known, Source};
 use crate::name::{self, Name};
 use crate::{Attempt, Error, ModelFiles, Result, Settings, pip};
 
-/// What happens while a model is resolved, for the caller to show. The crate itself prints nothing.
+/// Progress of resolving a model, for the caller to show. The crate itself prints nothing.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Progress<'a> {
     /// A source is being asked.
     Trying {
-        /// The source, for a person to read.
+        /// The source, described for a person.
         source: &'a str,
     },
-    /// A source didn't deliver; the next one follows.
+    /// A source failed; the next one follows.
     Failed {
         /// The source.
         source: &'a str,
@@ -32,13 +32,13 @@ pub enum Progress<'a> {
         /// The folder that it fetches into.
         folder: &'a Path,
     },
-    /// Bytes have arrived.
+    /// Bytes were received.
     Bytes {
         /// The file.
         file: &'a str,
-        /// How many are there.
+        /// The number of bytes so far.
         done: u64,
-        /// How many there will be, if the source says.
+        /// The total number of bytes, if the source states it.
         total: Option<u64>,
     },
 }
@@ -51,13 +51,13 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub with the given settings.
+    /// Creates a hub with the given settings.
     pub fn new(settings: Settings) -> Self {
         let remote = Box::new(HuggingFace { settings: settings.clone() });
         Self { settings, remote, pip: Box::new(pip::download) }
     }
 
-    /// A hub with the environment's settings: see [`Settings::from_env`].
+    /// Creates a hub with the settings from the environment: see [`Settings::from_env`].
     pub fn from_env() -> Self {
         Self::new(Settings::from_env())
     }
@@ -67,10 +67,11 @@ impl Hub {
         &self.settings
     }
 
-    /// The files of the model that `name` stands for (see the crate's table of names), fetched if need be.
+    /// The files of the model called `name` (see the table in the crate's documentation). They are fetched if
+    /// necessary.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], with everything that was tried, if nothing delivers; [`Error::UnknownName`];
+    /// [`Error::Unavailable`] with everything that was tried, if no source delivers; [`Error::UnknownName`];
     /// [`Error::NoModel`], [`Error::SeveralModels`] or [`Error::Incomplete`] for a path; [`Error::NoHome`].
     pub fn resolve(&self, name: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<ModelFiles> {
         match name::parse(name)? {
@@ -87,7 +88,7 @@ impl Hub {
         let Err(reason) = folder.verify(model.file, model.size, model.sha256) else { return Ok(found()) };
         let mut tried = vec![Attempt { source: "the cache".to_owned(), reason }];
         let lock = if self.settings.offline { None } else { Some(folder.lock(progress)?) };
-        // Another process may have fetched it while this one waited for the lock.
+        // Another process may have fetched the model while this one waited for the lock.
         if lock.is_some() && folder.verify(model.file, model.size, model.sha256).is_ok() {
             return Ok(found());
         }

@@ -1,4 +1,4 @@
-//! Two GET requests of the Hugging Face hub's protocol: what a repository holds, and the bytes of a file.
+//! The two GET requests of the Hugging Face hub that are used: the contents of a repository, and the bytes of a file.
 //!
 //! `GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true` names the commit and, for each file, its size and (for
 //! the large ones) its SHA-256; `GET {endpoint}/{repo}/resolve/{commit}/{file}` redirects to the bytes
@@ -17,9 +17,9 @@ use ureq::{Agent, Body, http};
 use crate::download::{Incoming, Wanted};
 use crate::{Error, Result, Settings};
 
-/// For finding the host, and again for reaching it.
+/// The timeout for resolving the host name, and again for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
-/// For each wait on an open connection. The whole may take as long as it has to.
+/// The timeout for each wait on an open connection. The whole download has no time limit.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// A repository at one commit.
@@ -29,7 +29,7 @@ pub(crate) struct Listing {
     pub files: Vec<Wanted>,
 }
 
-/// What the rest of the crate needs of the hub; tests have their own.
+/// The part of the hub that this crate uses. Tests have their own implementation.
 pub(crate) trait Remote: Send + Sync {
     fn list(&self, repo: &str, revision: &str) -> Result<Listing>;
     fn open(&self, repo: &str, commit: &str, file: &str, from: u64) -> Result<Incoming<'static>>;
@@ -60,7 +60,7 @@ struct Lfs {
 
 impl Remote for HuggingFace {
     fn list(&self, repo: &str, revision: &str) -> Result<Listing> {
-        // A revision such as `refs/pr/1` is one part of the path.
+        // A revision such as `refs/pr/1` must be one part of the path.
         let revision = revision.replace('/', "%2F");
         let url = format!("{}/api/models/{repo}/revision/{revision}?blobs=true", self.settings.endpoint);
         let info: ModelInfo = read_json(&url, self.get(&url, 0)?)?;
@@ -88,7 +88,7 @@ impl HuggingFace {
             request = request.header("Range", format!("bytes={from}-"));
         }
         if let Some(token) = &self.settings.token {
-            // Not repeated to the host that a redirect leads to, which is how `ureq` does it by default.
+            // `ureq` sends this header only to this host, not to the host of a redirect.
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         request.call().map_err(|error| match error {
@@ -131,7 +131,7 @@ fn certificates(path: &Path) -> Result<Vec<ureq::tls::Certificate<'static>>> {
     Ok(found)
 }
 
-/// The largest answer that is read whole; repositories with thousands of files stay far below.
+/// The largest response that is read as a whole. Even repositories with thousands of files are far below it.
 const MAX_JSON: u64 = 64 << 20;
 
 fn read_json<T: DeserializeOwned>(url: &str, response: http::Response<Body>) -> Result<T> {

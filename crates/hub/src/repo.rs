@@ -1,4 +1,4 @@
-//! A repository of the Hugging Face hub: from Foehn's cache, from Hugging Face's, or over the network.
+//! A repository of the Hugging Face hub: from Foehn's cache, from Hugging Face's cache, or over the network.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::huggingface::Listing;
 use crate::name::{Repo, is_plain};
 use crate::{Attempt, Error, Hub, ModelFiles, Progress, Result};
 
-/// Which commit a revision stood for when it was first fetched: `{"main": "…"}`.
+/// The commit of each revision when it was first fetched: `{"main": "…"}`.
 const REFS: &str = "refs.json";
 
 impl Hub {
@@ -59,7 +59,7 @@ impl Hub {
             return Err(Error::Offline);
         }
         progress(Progress::Trying { source });
-        // A model that is damaged in the cache is mended with the files of its own commit.
+        // If a model in the cache is damaged, the files of the same commit are fetched again.
         let listing = self.remote.list(repo.id, commit.unwrap_or(repo.revision))?;
         if !is_plain(&listing.commit) {
             return Err(Error::NotFound { url: format!("the commit {:?} of {}", listing.commit, repo.id) });
@@ -75,7 +75,7 @@ impl Hub {
         match repo.file {
             Some(file) => get(listing.find(repo, file)?)?,
             None => {
-                // The weights come last, so that a mistake in the small files shows before the long wait.
+                // The weights come last, so that a problem with the small files shows before the long wait.
                 for wanted in listing.small_files() {
                     get(wanted)?;
                 }
@@ -89,13 +89,13 @@ impl Hub {
                 }
             }
         }
-        // The manifest is written when everything is there: a folder that it doesn't describe isn't used.
+        // The manifest is written when all files are there: a folder without it is not used.
         folder.record(fetched)?;
         remember(root, repo.revision, &listing.commit)?;
         from_cache(name, repo, root, Some(&listing.commit))
     }
 
-    /// Fetches a file unless it is there already with the right checksum; gives its SHA-256.
+    /// Fetches a file, unless it exists with the right checksum. Returns its SHA-256.
     fn fetch_missing(
         &self,
         repo: Repo<'_>,
@@ -123,7 +123,7 @@ impl Listing {
 
     fn small_files(&self) -> impl Iterator<Item = &Wanted> {
         let mut names = vec![CONFIG, TOKENIZER_CONFIG, CHAT_TEMPLATE, GENERATION_CONFIG];
-        // Repositories carry several forms of one tokenizer; the one that would be used is enough.
+        // Repositories have several forms of the same tokenizer. Only the preferred one is fetched.
         names.extend(TOKENIZERS.into_iter().find(|name| self.files.iter().any(|wanted| wanted.file == *name)));
         self.files.iter().filter(move |wanted| names.contains(&&*wanted.file))
     }
@@ -146,7 +146,7 @@ fn read_shards(index: &Path) -> Result<impl Iterator<Item = String>> {
     Ok(shards(&text, &index.display().to_string())?.into_iter())
 }
 
-/// The commit that the cache has for a revision; a full commit stands for itself.
+/// The commit of a revision in the cache. A full commit hash stands for itself.
 fn known_commit(root: &Path, revision: &str) -> Option<String> {
     let is_commit = revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_commit {
@@ -167,7 +167,7 @@ fn remember(root: &Path, revision: &str, commit: &str) -> Result<()> {
     write_json(&root.join(REFS), &refs)
 }
 
-/// The model as the manifest of its commit describes it, every file checked.
+/// The model as described by the manifest of its commit, with every file checked.
 fn from_cache(name: &str, repo: Repo<'_>, root: &Path, commit: Option<&str>) -> Result<ModelFiles> {
     let Some(commit) = commit else { return Err(Error::NotCached { path: root.to_owned() }) };
     let mut folder = Folder::open(root.join(commit));

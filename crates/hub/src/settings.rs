@@ -1,24 +1,24 @@
-//! Where things are, as the environment says it.
+//! The settings of a hub, read from the environment.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
-/// Where a [`Hub`](crate::Hub) keeps and looks for things.
+/// The paths and addresses that a [`Hub`](crate::Hub) uses.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The root of Foehn's cache. Without one, only paths can be resolved.
+    /// The root of Foehn's cache. Without it, only paths can be resolved.
     pub home: Option<PathBuf>,
-    /// Never touch the network.
+    /// Whether the network must not be used.
     pub offline: bool,
     /// The hub's address, without a slash at its end.
     pub endpoint: String,
-    /// The token for repositories that ask for one.
+    /// The token for repositories that require one.
     pub token: Option<String>,
     /// The folder of Hugging Face's own cache that holds `models--org--name`.
     pub hf_cache: Option<PathBuf>,
-    /// A file with the PEM certificates to trust instead of Mozilla's.
+    /// A file with PEM certificates to trust instead of Mozilla's.
     pub certificates: Option<PathBuf>,
 }
 
@@ -38,13 +38,13 @@ impl Default for Settings {
 
 impl Settings {
     /// Reads `FOEHN_HOME`, `FOEHN_OFFLINE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`,
-    /// `SSL_CERT_FILE`, and what the system names as the user's cache folder.
+    /// `SSL_CERT_FILE`, and the system's setting for the user's cache folder.
     pub fn from_env() -> Self {
         Self::from_vars(&|name| env::var_os(name), env::home_dir())
     }
 
     fn from_vars(var: &dyn Fn(&str) -> Option<OsString>, user_home: Option<PathBuf>) -> Self {
-        // An empty variable is as good as none, as it is for Hugging Face's tools.
+        // An empty variable counts as unset, as in Hugging Face's tools.
         let var = |name| var(name).filter(|value| !value.is_empty());
         let text = |name| var(name).and_then(|value| value.into_string().ok());
         let path = |name| var(name).map(PathBuf::from);
@@ -74,7 +74,7 @@ impl Settings {
 }
 
 impl std::fmt::Debug for Settings {
-    /// Without the token, which has no business in a log.
+    /// Leaves out the token, which must not appear in a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
             .field("home", &self.home)

@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 
-/// What a hidden key adds to its score: its weight underflows to exactly zero, and no row can become NaN.
+/// Added to the score of a hidden key. Its softmax weight underflows to exactly zero, and no row becomes NaN.
 const HIDDEN: f32 = -1e30;
 
-/// Queries that are computed together: few enough that little is computed of what no query of the tile sees.
+/// Queries per tile. A small tile has few pairs of a query and a key where the query does not see the key.
 const TILE: usize = 64;
 
 /// Which key rows each query row sees.
@@ -21,28 +21,28 @@ pub struct Visibility {
 #[derive(Clone, Debug)]
 enum Kind {
     Segments(Arc<Segments>),
-    /// 0 where the key is seen, [`HIDDEN`] where it is not: `[batch, 1, 1, queries, keys]`.
+    /// The bias, `[batch, 1, 1, queries, keys]`: 0 where the key is seen, [`HIDDEN`] where it is not.
     Cached(Box<Tensor<5>>),
 }
 
-/// A packed batch, and what each way of computing attention makes of it, once.
+/// A packed batch, with the forms that the ways of computing attention need; each form is made once.
 #[derive(Debug)]
 struct Segments {
     position_ids: Vec<u32>,
     subtree_ends: Vec<u32>,
     window: Option<usize>,
     device: Device,
-    /// In the order of the queries, all of which they cover.
+    /// In the order of the queries. Together they cover all queries.
     tiles: OnceLock<Vec<Tile>>,
     #[cfg(feature = "flex")]
     seen: OnceLock<Arc<crate::cpu::attention::Seen>>,
 }
 
-/// A run of queries, and the keys that any of them sees.
+/// A range of queries, and the keys that at least one of them sees.
 #[derive(Clone, Debug)]
 struct Tile {
     queries: usize,
-    /// The rows of the keys; `None` stands for all.
+    /// The rows of the keys; `None` means all rows.
     keys: Option<Tensor<1, Int>>,
     /// As in [`Kind::Cached`].
     bias: Tensor<5>,
@@ -69,8 +69,8 @@ impl Visibility {
         Self { queries: rows, keys: rows, kind: Kind::Segments(Arc::new(segments)) }
     }
 
-    /// Sequences side by side over a cache of `keys` rows each: sequence `b` has `past[b]` rows in the cache and
-    /// brings `new` more, at positions `past[b]..past[b] + new`. Key row and position are the same.
+    /// Sequences computed side by side over a cache of `keys` rows each. Sequence `b` has `past[b]` rows in the cache
+    /// and brings `new` more, at positions `past[b]..past[b] + new`. The row of a key in the cache is its position.
     ///
     /// # Panics
     /// When a sequence's rows do not fit in `keys`.
@@ -86,7 +86,7 @@ impl Visibility {
         Self { queries: new, keys, kind: Kind::Cached(Box::new(bias)) }
     }
 
-    /// What the CPU's kernels go by; `None` over a cache.
+    /// The form that the CPU kernels use; `None` over a cache.
     #[cfg(feature = "flex")]
     pub(crate) fn seen(&self) -> Option<Arc<crate::cpu::attention::Seen>> {
         let Kind::Segments(segments) = &self.kind else { return None };
@@ -178,7 +178,7 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, visibility:
     }
 }
 
-/// One tile of [`attention`], the queries scaled already.
+/// One tile of [`attention`]; the queries are already scaled.
 fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, bias: Tensor<5>) -> Tensor<4> {
     let [batch, heads, queries, head_dim] = query.dims();
     let [_, kv_heads, keys, _] = key.dims();

@@ -1,4 +1,4 @@
-//! The two halves of a decoder layer, each one operation: on the CPU they run fused, forward and backward by hand.
+//! The two halves of a decoder layer, each one operation. On the CPU they run fused, with hand-written backward passes.
 
 use burn::tensor::Tensor;
 
@@ -7,9 +7,9 @@ use crate::{Linear, Rotary, Visibility, attention, projection, rms_norm, swiglu}
 /// Pre-norm self-attention with its residual connection.
 #[derive(Clone, Debug)]
 pub struct SelfAttention<'a> {
-    /// The weight of the norm before it, `[d_model]`.
+    /// The weight of the norm before attention, `[d_model]`.
     pub norm: Tensor<1>,
-    /// Added to the mean square in the norm.
+    /// The epsilon of the norm, added to the mean square.
     pub eps: f64,
     /// `[heads · head_dim, d_model]`
     pub q_proj: Linear<'a>,
@@ -21,16 +21,16 @@ pub struct SelfAttention<'a> {
     pub o_proj: Linear<'a>,
     /// Width of a head.
     pub head_dim: usize,
-    /// Whether the backward pass computes the block again rather than keep what it needs.
+    /// Whether the backward pass computes the block's inner values again. If not, the forward pass keeps them.
     pub recompute: bool,
 }
 
 /// Pre-norm SwiGLU feed-forward with its residual connection.
 #[derive(Clone, Debug)]
 pub struct FeedForward<'a> {
-    /// The weight of the norm before it, `[d_model]`.
+    /// The weight of the norm before the feed-forward block, `[d_model]`.
     pub norm: Tensor<1>,
-    /// Added to the mean square in the norm.
+    /// The epsilon of the norm, added to the mean square.
     pub eps: f64,
     /// `[intermediate, d_model]`
     pub gate_proj: Linear<'a>,
@@ -38,19 +38,19 @@ pub struct FeedForward<'a> {
     pub up_proj: Linear<'a>,
     /// `[d_model, intermediate]`
     pub down_proj: Linear<'a>,
-    /// Whether the backward pass computes the block again rather than keep what it needs.
+    /// Whether the backward pass computes the block's inner values again. If not, the forward pass keeps them.
     pub recompute: bool,
 }
 
-/// Takes the new keys and values, and gives back all that the queries may see; each is
-/// `[batch, kv_heads, rows, head_dim]`.
+/// Appends the new keys and values, and returns all that the queries may see; each is `[batch, kv_heads, rows,
+/// head_dim]`.
 pub type Cache<'a> = dyn FnMut(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>) + 'a;
 
 impl SelfAttention<'_> {
     /// `x + o(attention(rotary(q(norm(x))), rotary(k(norm(x))), v(norm(x))))`.
     ///
     /// # Shapes
-    /// - x, output: `[rows, d_model]`, where `rows` is the batch of `rotary` in runs of equal length
+    /// - x, output: `[rows, d_model]`. `rows` is the batch size of `rotary` times the rows of each sequence
     ///
     /// # Panics
     /// When the shapes do not fit together.

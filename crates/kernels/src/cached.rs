@@ -1,11 +1,11 @@
-//! The keys and values of tokens already seen.
+//! The KV cache.
 
 use burn::tensor::{Device, Tensor};
 
 #[cfg(feature = "flex")]
 use crate::cpu::cached::Store;
 
-/// What a cache keeps of each token.
+/// The shape of a cache.
 #[derive(Clone, Copy, Debug)]
 pub struct KvShape {
     /// Decoder layers.
@@ -18,8 +18,8 @@ pub struct KvShape {
 
 /// Keys and values of a batch of sequences, an argument of the forward pass.
 ///
-/// Sequences may have different lengths; row `p` of a sequence holds the token at position `p`. Room is made in steps, as
-/// the sequences grow.
+/// Sequences may have different lengths. Row `p` of a sequence holds the token at position `p`. Memory is allocated in
+/// steps as the sequences grow.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     pub(crate) store: Kind,
@@ -30,13 +30,13 @@ pub struct KvCache {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// A pair a layer, each `[batch, kv_heads, rows, head_dim]`.
+    /// One pair per layer, each `[batch, kv_heads, rows, head_dim]`.
     Tensors(Vec<(Tensor<4>, Tensor<4>)>),
     #[cfg(feature = "flex")]
     Native(Box<Store>),
 }
 
-/// Rows by which a cache of tensors grows.
+/// A cache of tensors grows in steps of this number of rows.
 pub(crate) const STEP: usize = 256;
 
 impl KvCache {
@@ -54,8 +54,8 @@ impl KvCache {
         Self { store, lengths: vec![0; batch], capacity, shape }
     }
 
-    /// Whether keys and values are rounded to half precision: half the memory, and half of what attention reads. They are
-    /// not at first, and on other devices than the CPU's kernels never are.
+    /// Whether keys and values are rounded to half precision: half the memory, and half of what attention reads. A new
+    /// cache does not round. Only the CPU kernels can round; on other devices this setting has no effect.
     ///
     /// # Panics
     /// When the cache holds a token.
@@ -70,30 +70,30 @@ impl KvCache {
         let _ = half;
     }
 
-    /// How many tokens each sequence holds.
+    /// The number of tokens in each sequence.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 
-    /// How many tokens a sequence can hold.
+    /// The largest number of tokens that a sequence can have.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Forgets the last tokens of each sequence, so that sequence `b` holds `lengths[b]`.
+    /// Removes the last tokens of each sequence, so that sequence `b` has `lengths[b]` tokens.
     ///
     /// # Panics
-    /// When the number of lengths is not that of the sequences, or one is more than the sequence holds.
+    /// When there is not one length per sequence, or a length is more than the sequence has.
     pub fn truncate(&mut self, lengths: &[usize]) {
         assert_eq!(lengths.len(), self.lengths.len(), "truncate: another number of sequences than the cache's");
         assert!(lengths.iter().zip(&self.lengths).all(|(new, old)| new <= old), "truncate: a sequence would grow");
         self.lengths.copy_from_slice(lengths);
     }
 
-    /// Makes a sequence hold the first `rows` tokens of another one.
+    /// Replaces a sequence by the first `rows` tokens of another one.
     ///
     /// # Panics
-    /// When there is no such sequence, or `from` holds fewer tokens.
+    /// When there is no such sequence, or `from` has fewer tokens.
     pub fn copy(&mut self, from: usize, to: usize, rows: usize) {
         assert!(rows <= self.lengths[from] && to < self.lengths.len(), "copy: sequence {from} holds fewer tokens");
         self.lengths[to] = rows;
@@ -116,7 +116,7 @@ impl KvCache {
     }
 }
 
-/// Writes in place: the tensor is moved out so that nothing else holds it.
+/// Writes in place: the tensor is moved out of the plane first, so that nothing else refers to its memory.
 pub(crate) fn assign(plane: &mut Tensor<4>, place: [std::ops::Range<usize>; 4], rows: Tensor<4>) {
     let owned = std::mem::replace(plane, Tensor::empty([1, 1, 1, 1], &rows.device()));
     *plane = owned.slice_assign(place, rows);

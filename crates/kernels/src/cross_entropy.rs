@@ -1,18 +1,18 @@
-//! The loss over given rows: the vocabulary projection is computed for supervised rows alone.
+//! The loss over given rows. The vocabulary projection is computed only for rows with targets.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::Weight;
 
-/// How many rows' logits exist at once where no gradient is asked for.
+/// The number of rows whose logits are in memory at once when no gradient is computed.
 const CHUNK: usize = 128;
 
-/// What the loss covers: target `i` says that row `rows[i]` should predict `ids[i]`, and counts `weights[i]` times.
+/// The targets of the loss: row `rows[i]` should predict `ids[i]`, with weight `weights[i]`.
 #[derive(Clone, Debug)]
 pub struct Targets {
     /// The distinct rows of the targets, in order.
     distinct: Vec<u32>,
-    /// For each target, its row's place in `distinct`.
+    /// For each target, the index of its row in `distinct`.
     place: Vec<u32>,
     ids: Vec<u32>,
     weights: Vec<f32>,
@@ -52,7 +52,7 @@ impl Targets {
 #[cfg(feature = "flex")]
 pub(crate) struct ByRow<'a> {
     targets: &'a Targets,
-    /// For each sorted target, which of the given ones it is.
+    /// For each sorted target, its index in the given order.
     order: Vec<u32>,
     sorted: Vec<(u32, f32)>,
 }
@@ -64,7 +64,7 @@ impl ByRow<'_> {
         &self.targets.distinct
     }
 
-    /// For each such row its targets, `(id, weight)`.
+    /// The targets of each such row, `(id, weight)`.
     pub fn targets(&self) -> Vec<&[(u32, f32)]> {
         let same_row = |a: &(u32, usize), b: &(u32, usize)| a.0 == b.0;
         let places: Vec<(u32, usize)> =
@@ -77,7 +77,7 @@ impl ByRow<'_> {
         self.sorted.iter().map(|target| target.1)
     }
 
-    /// One value a sorted target, in the order that the targets were given in.
+    /// Reorders values, one per sorted target, to the order in which the targets were given.
     pub fn in_given_order(&self, values: &[f32]) -> Vec<f32> {
         let mut given = vec![0.0; values.len()];
         for (&target, &value) in self.order.iter().zip(values) {
@@ -146,7 +146,8 @@ fn negative_log_probs(hidden: Tensor<2>, weight: &Weight, targets: &Targets, dev
         hidden.clone().split(chunk, 0).into_iter().map(|rows| log_sum_exp(weight.product(rows))).collect();
     let place = index(&targets.place, device);
     let log_sum = Tensor::cat(log_sums, 0).select(0, place.clone());
-    // The target's logit is a dot product of its own: gathering it would keep all the logits for the backward pass.
+    // The target's logit is computed as a separate dot product: gathering it would keep all logits for the backward
+    // pass.
     let target = weight.select(&targets.ids);
     let logit = hidden.select(0, place).mul(target).sum_dim(1).squeeze_dim::<1>(1);
     log_sum.sub(logit)

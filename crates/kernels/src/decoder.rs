@@ -1,4 +1,4 @@
-//! A model's passes over a cache of keys and values: what generation runs.
+//! A model's passes over a KV cache, for generation.
 
 #[cfg(feature = "flex")]
 use std::sync::OnceLock;
@@ -13,34 +13,34 @@ use crate::{FeedForward, KvCache, Linear, Rotary, SelfAttention, Visibility, Wei
 /// One decoder layer.
 #[derive(Clone, Debug)]
 pub struct DecoderLayer<'a> {
-    /// Its first half.
+    /// Attention.
     pub attention: SelfAttention<'a>,
-    /// Its second half.
+    /// The feed-forward block.
     pub feed_forward: FeedForward<'a>,
 }
 
-/// What stands before the layers and behind them.
+/// The parts before and after the layers.
 #[derive(Clone, Debug)]
 pub struct Ends<'a> {
     /// `[vocab, d_model]`
     pub embed_tokens: &'a Weight,
     /// The weight of the last norm, `[d_model]`.
     pub norm: Tensor<1>,
-    /// Added to the mean square in the norm.
+    /// The epsilon of the norm, added to the mean square.
     pub eps: f64,
     /// `[vocab, d_model]`
     pub lm_head: &'a Weight,
 }
 
-/// A whole model, for passes over caches of keys and values: it borrows its parts, so that what was made of them for the first
-/// pass is true of every later one.
+/// A whole model, for passes over caches of keys and values. It borrows its parts, so they cannot change between
+/// passes: data prepared for the first pass stays valid for every later one.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     layers: Vec<DecoderLayer<'a>>,
     ends: Ends<'a>,
     rope_theta: f64,
     window: Option<usize>,
-    /// The parts as the CPU's kernels take them.
+    /// The parts in the form that the CPU kernels use.
     #[cfg(feature = "flex")]
     held: OnceLock<Held>,
 }
@@ -49,7 +49,7 @@ pub struct Decoder<'a> {
 #[cfg(feature = "flex")]
 pub(crate) struct CachedPass<'a> {
     pub input_ids: &'a [u32],
-    /// Tokens that each sequence brings, and that it has.
+    /// The number of new tokens of each sequence, and the number in the cache.
     pub new: &'a [usize],
     pub past: &'a [usize],
     pub head_dim: usize,
@@ -59,7 +59,8 @@ pub(crate) struct CachedPass<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Layers between their ends, whose positions are rotated with a base of `rope_theta`, and see `window` positions at most.
+    /// Layers between `ends`. Positions are rotated with the base `rope_theta`; with a window, a token sees at most
+    /// `window` positions.
     pub fn new(layers: Vec<DecoderLayer<'a>>, ends: Ends<'a>, rope_theta: f64, window: Option<usize>) -> Self {
         Self {
             layers,
@@ -71,20 +72,23 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Appends `new[b]` tokens to sequence `b` of a cache; `input_ids` has those of the first sequence, then of the second, …
+    /// Appends `new[b]` tokens to sequence `b` of a cache. `input_ids` has the tokens of the first sequence, then those
+    /// of the second, and so on.
     ///
     /// # Panics
-    /// When there is no token, they are not as many as `new` says, one is not in the vocabulary, or a sequence has no room.
+    /// When there is no token, when their number is not the sum of `new`, when one is not in the vocabulary, or when a
+    /// sequence has no room.
     pub fn append(&self, input_ids: &[u32], new: &[usize], cache: &mut KvCache) {
         self.pass(input_ids, new, cache, false, None);
     }
 
-    /// As [`append`](Self::append), and replaces `logits` by those after the last token of each sequence that brings any,
-    /// `[sequences, vocab]`.
+    /// As [`append`](Self::append). Also replaces `logits` by the logits after the last token of each sequence that has
+    /// new tokens, `[sequences, vocab]`.
     ///
-    /// With `rounded`, the CPU's kernels multiply quantised weights as integers, with what they are multiplied by rounded to
-    /// eight bits in groups of 32, and take adapters in half precision: faster where there are few rows, and not exact. They
-    /// allocate nothing in a pass that is like one before it, with as much room in the cache.
+    /// With `rounded`, the CPU kernels multiply quantised weights as integers, with the other factor rounded to eight
+    /// bits in groups of 32, and use adapters in half precision. This is faster for few rows, and not exact.
+    ///
+    /// The CPU kernels allocate no memory in a pass like an earlier one if the cache has room.
     ///
     /// # Panics
     /// As [`append`](Self::append).
@@ -159,7 +163,7 @@ impl Ends<'_> {
     }
 }
 
-/// The reference: sequences that bring rows are computed side by side, padded to the one that brings the most.
+/// The reference: the sequences with new rows are computed side by side, padded to the largest number of new rows.
 fn forward_padded(
     layers: &[DecoderLayer<'_>],
     x: &Tensor<2>,
@@ -175,7 +179,7 @@ fn forward_padded(
     if most == 0 {
         return x.clone();
     }
-    // The rows with padding, and where the given rows are among them.
+    // The rows with padding, and the index of each given row among them.
     let (mut padded, mut given, mut start) = (Vec::new(), Vec::new(), 0);
     for &sequence in &active {
         given.extend((0..new[sequence]).map(|row| (padded.len() + row) as i32));
@@ -213,7 +217,7 @@ fn forward_padded(
     hidden.select(0, index(&given))
 }
 
-/// Makes room for so many rows.
+/// Makes room for at least `rows` rows.
 fn grow(plane: &mut Tensor<4>, rows: usize) {
     let [batch, kv_heads, held, head_dim] = plane.dims();
     if rows > held {

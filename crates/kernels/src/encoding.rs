@@ -1,31 +1,31 @@
 //! How the weights of a quantised matrix are stored.
 
-/// A block-quantised storage of weights. Small unsigned numbers share scales along a row; a weight is
-/// `scale · (number − zero)` or `scale · number + minimum`.
+/// A block-quantised encoding of weights. Small unsigned numbers share scales along a row; a weight is `scale · (number
+/// − zero)` or `scale · number + minimum`.
 ///
-/// The names, and the numbers down to the last bit, are GGML's
-/// ([`ggml-common.h`](https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h)), but for [`Nf4`](Self::Nf4).
+/// All but [`Nf4`](Self::Nf4) are GGML's encodings: same names, and same numbers to the last bit
+/// ([`ggml-common.h`](https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// Four bits and a scale a group of 32, around 8.
+    /// Four bits, with zero at 8; one scale per group of 32.
     Q4_0,
-    /// Four bits, a scale and a minimum a group of 32.
+    /// Four bits; one scale and one minimum per group of 32.
     Q4_1,
-    /// Five bits and a scale a group of 32, around 16.
+    /// Five bits, with zero at 16; one scale per group of 32.
     Q5_0,
-    /// Five bits, a scale and a minimum a group of 32.
+    /// Five bits; one scale and one minimum per group of 32.
     Q5_1,
-    /// Eight bits and a scale a group of 32, around 128.
+    /// Eight bits, with zero at 128; one scale per group of 32.
     Q8_0,
-    /// Four bits; 256 share a scale and a minimum, of which each 32 take six bits' worth.
+    /// Four bits. A super-block of 256 has a scale and a minimum; each group of 32 has a six-bit factor for either.
     Q4K,
     /// As [`Q4K`](Self::Q4K) with five bits.
     Q5K,
-    /// Six bits around 32; 256 share a scale, of which each 16 take eight bits' worth.
+    /// Six bits, with zero at 32. A super-block of 256 has a scale; each group of 16 has an eight-bit factor for it.
     Q6K,
-    /// Four bits that stand for the sixteen levels of a normal distribution, groups of 64 whose scales are eight bits of the
-    /// row's (Dettmers et al. 2023, "QLoRA": NF4 with double quantisation).
+    /// Four bits, each number one of sixteen levels of a normal distribution; groups of 64, whose scales are stored in
+    /// eight bits relative to the row's (Dettmers et al. 2023, "QLoRA": NF4 with double quantisation).
     Nf4,
 }
 
@@ -49,22 +49,23 @@ pub const NF4_LEVELS: [f32; 16] = [
     1.0,
 ];
 
-/// One row of a quantised matrix, to be filled in; a plane that an encoding lacks is empty.
+/// One row of a quantised matrix, to be filled in. A plane that the encoding does not have is empty.
 #[derive(Debug)]
 pub struct Row<'a> {
-    /// One a weight.
+    /// One number per weight.
     pub numbers: &'a mut [u8],
-    /// The bits of a half-precision scale a super-block: 32 weights, 256 in the K encodings, the row in NF4.
+    /// One half-precision scale (its bits) per super-block: 32 weights, 256 in the K encodings, the whole row in NF4.
     pub scales: &'a mut [u16],
-    /// Likewise what is added to each weight. In the K encodings it is minus GGML's `dmin`; in NF4 it belongs to the scale.
+    /// One half-precision offset (its bits) per super-block, added to each weight. In the K encodings it is minus
+    /// GGML's `dmin`. In NF4 it is added to the groups' scales, not to the weights.
     pub minima: &'a mut [u16],
-    /// What the scale is multiplied by, one a group.
+    /// The factor of the scale, one per group.
     pub sub_scales: &'a mut [i8],
-    /// What the minimum is multiplied by, one a group.
+    /// The factor of the minimum, one per group.
     pub sub_minima: &'a mut [i8],
 }
 
-/// Which sixteen bits a weight is stored in.
+/// The 16-bit format of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfKind {
     /// IEEE 754 half precision.
@@ -73,7 +74,7 @@ pub enum HalfKind {
     Bf16,
 }
 
-/// What numbers there are.
+/// The format of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Numbers {
     Four,
@@ -83,16 +84,16 @@ pub(crate) enum Numbers {
     Levels,
 }
 
-/// What makes a scaled number a weight.
+/// The second term of a weight, besides its scaled number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offset {
-    /// This number stands for the weight zero.
+    /// The number that means zero.
     Zero(u8),
     Minimum,
 }
 
 impl Encoding {
-    /// A row has a multiple of so many weights.
+    /// The length of a row must be a multiple of this.
     pub fn divisor(self) -> usize {
         match self {
             Self::Q4K | Self::Q5K | Self::Q6K => 256,
@@ -101,7 +102,7 @@ impl Encoding {
         }
     }
 
-    /// Weights that share a scale of their own.
+    /// The number of weights in a group, which share a scale.
     pub fn group(self) -> usize {
         match self {
             Self::Q6K => 16,
@@ -129,17 +130,17 @@ impl Encoding {
         }
     }
 
-    /// Whether a group's scale is a small number times the super-block's.
+    /// Whether a group's scale is a small number times the scale of its super-block.
     pub(crate) fn is_nested(self) -> bool {
         matches!(self, Self::Q4K | Self::Q5K | Self::Q6K | Self::Nf4)
     }
 
-    /// Whether a group's minimum is.
+    /// Whether a group's minimum is a small number times the minimum of its super-block.
     pub(crate) fn has_sub_minima(self) -> bool {
         matches!(self, Self::Q4K | Self::Q5K)
     }
 
-    /// Weights of a super-block in a row of so many.
+    /// Weights per super-block, in a row of `input` weights.
     pub(crate) fn super_inputs(self, input: usize) -> usize {
         if self == Self::Nf4 { input } else { self.divisor() }
     }
@@ -153,7 +154,7 @@ impl Encoding {
     }
 }
 
-/// What a [`Row`] borrows.
+/// The planes of one row, which a [`Row`] borrows.
 #[derive(Debug)]
 pub(crate) struct Planes {
     pub numbers: Vec<u8>,
@@ -186,7 +187,7 @@ impl Planes {
         }
     }
 
-    /// The weights, by the encoding's definition.
+    /// Computes the weights by the encoding's definition.
     pub fn open(&self, encoding: Encoding, weights: &mut [f32]) {
         let super_inputs = encoding.super_inputs(weights.len());
         let half = |plane: &[u16], k: usize| half::f16::from_bits(plane[k / super_inputs]).to_f32();

@@ -1,9 +1,9 @@
 //! The numeric operations of the model, each with a reference in Burn ops that runs on every device.
 //!
-//! Shapes use one legend, that of `foehn-mistral`: `batch` sequences computed side by side, `rows` tokens of a packed
-//! sequence, `d_model` (Hugging Face's `hidden_size`), `heads`, `kv_heads`, `head_dim`, `vocab`.
+//! All shapes use the same legend as `foehn-mistral`: `batch` sequences computed side by side, `rows` tokens of a
+//! packed sequence, `d_model` (Hugging Face's `hidden_size`), `heads`, `kv_heads`, `head_dim`, `vocab`.
 //!
-//! A function here takes tensors with or without autodiff: where no argument is tracked, nothing is recorded.
+//! The functions take tensors with or without autodiff. If no argument is tracked, nothing is recorded.
 //!
 //! ```
 //! use burn::tensor::Tensor;

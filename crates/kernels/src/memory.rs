@@ -1,18 +1,18 @@
-//! What the process does with memory that tensors have freed.
+//! How the process handles memory that tensors have freed.
 
-/// Tells the system's allocator to keep freed memory for the next tensor rather than give it back at once.
+/// Tells the system's allocator to keep freed memory for the next tensors instead of returning it to the system.
 ///
-/// A model's intermediate tensors are megabytes each. glibc maps every such block anew and unmaps it when it is freed, so
-/// each operation pays for page faults again. A program
-/// that owns its process calls this once at its start; elsewhere than on Linux with glibc it does nothing. The process
-/// then holds on to its peak until it ends.
+/// A model's intermediate tensors are megabytes each. By default, glibc maps a block of this size when it is allocated
+/// and unmaps it when it is freed, so each operation causes page faults again. A program that owns its process calls
+/// this function once at its start. The process then keeps its peak memory until it ends. On systems other than Linux
+/// with glibc this function does nothing.
 ///
 /// Source: `mallopt(3)`, `M_MMAP_MAX` and `M_TRIM_THRESHOLD`.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: mallopt takes two integers, touches no memory of ours, and may be called at any time from any thread;
-        // a parameter that it refuses (it returns 0) leaves the allocator as it was.
+        // SAFETY: `mallopt` takes two integers, accesses no memory of this program, and may be called at any time from
+        // any thread. If it refuses a parameter, it returns 0 and changes nothing.
         #[allow(unsafe_code)]
         unsafe {
             libc::mallopt(libc::M_MMAP_MAX, 0);

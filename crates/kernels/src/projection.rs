@@ -1,4 +1,4 @@
-//! The one place where a base weight meets an adapter.
+//! Linear layers: the one place where a base weight and an adapter are combined.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -14,10 +14,10 @@ pub struct LowRank {
     pub a: Param<Tensor<2>>,
     /// `[out, r]`
     pub b: Param<Tensor<2>>,
-    /// What the product is multiplied by: `alpha / r`, or `alpha / sqrt(r)` with rsLoRA.
+    /// The factor of the product: `alpha / r`, or `alpha / sqrt(r)` with rsLoRA.
     #[module(skip)]
     pub scale: f64,
-    /// Dropout of the adapter's input, drawn anew for every forward pass of training.
+    /// Dropout of the adapter's input. In training, a new mask is drawn for every forward pass.
     #[module(skip)]
     pub dropout: Option<Dropout>,
 }
@@ -27,7 +27,7 @@ pub struct LowRank {
 pub struct Dropout {
     /// The probability that an element becomes zero, in `[0, 1)`.
     pub probability: f32,
-    /// What the mask is drawn from.
+    /// The seed of the mask.
     pub seed: u64,
 }
 
@@ -36,13 +36,13 @@ pub struct Dropout {
 pub struct Linear<'a> {
     /// `[out, in]`
     pub weight: &'a Weight,
-    /// What is added to the weight's product.
+    /// The adapter, whose product is added to the weight's product.
     pub adapter: Option<&'a LowRank>,
 }
 
 /// A linear layer over a frozen weight: `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`.
 ///
-/// No `W + s·B·A` is ever formed, and no gradient for `W`.
+/// It never forms `W + s·B·A`, and computes no gradient for `W`.
 ///
 /// # Shapes
 /// - x: `[rows, in]`
@@ -78,7 +78,7 @@ impl LowRank {
         low.matmul(self.b.val().transpose())
     }
 
-    /// The dropout, where it drops anything.
+    /// The dropout, if its probability is not zero.
     pub(crate) fn dropout(&self) -> Option<Dropout> {
         self.dropout.filter(|dropout| dropout.probability > 0.0)
     }
@@ -91,7 +91,8 @@ impl Dropout {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
-    /// What the element of an index is multiplied by: 0 with the dropout's probability, else `1 / (1 - probability)`.
+    /// Returns the factor of the element with a given index: 0 with the dropout's probability, else `1 / (1 -
+    /// probability)`.
     pub(crate) fn factor(self) -> impl Fn(usize) -> f32 + Send + Sync {
         let keep = 1.0 / (1.0 - self.probability);
         let threshold = (f64::from(self.probability) * 2f64.powi(64)) as u64;

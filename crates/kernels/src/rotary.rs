@@ -1,14 +1,14 @@
-//! Rotary position embedding, half-split as Hugging Face stores it.
+//! Rotary position embedding in Hugging Face's half-split layout.
 
 #[cfg(feature = "flex")]
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The cosines and sines of a run of rows, made once a forward pass and shared by all layers.
+/// The cosines and sines of a range of rows. They are computed once per forward pass and shared by all layers.
 ///
-/// Pair `i` of a head is `(x[i], x[i + head_dim/2])` (half-split), turned by `position · theta^(-2i/head_dim)`.
-/// Checkpoints in interleaved layout (Mistral's own, GGUF) are permuted when they are loaded.
+/// Pair `i` of a head is `(x[i], x[i + head_dim/2])` (half-split), rotated by `position · theta^(-2i/head_dim)`.
+/// Checkpoints in the interleaved layout (Mistral's own, GGUF) are permuted when they are loaded.
 ///
 /// Source: Su et al. 2021, "RoFormer"; `apply_rotary_pos_emb` of transformers.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Tables for rows at the given positions, which are laid out `[batch, rows]`.
+    /// Tables for rows at the given positions, in the order `[batch, rows]`.
     ///
     /// # Panics
     /// When `head_dim` is odd, or `position_ids` does not divide into `batch` equal runs.
@@ -43,7 +43,7 @@ impl Rotary {
         }
     }
 
-    /// Sequences side by side.
+    /// The number of sequences that are computed side by side.
     pub(crate) fn batch(&self) -> usize {
         self.batch
     }
@@ -53,7 +53,7 @@ impl Rotary {
         Arc::clone(&self.tables)
     }
 
-    /// Turns queries or keys.
+    /// Rotates queries or keys.
     ///
     /// # Shapes
     /// - x, output: `[batch, heads, rows, head_dim]`
@@ -81,7 +81,7 @@ impl Rotary {
     }
 }
 
-/// Makes the tables cosines and sines, `[rows, head_dim / 2]`.
+/// Fills the tables with cosines and sines, `[rows, head_dim / 2]`.
 pub(crate) fn fill(
     [cos, sin]: &mut [Vec<f32>; 2],
     position_ids: impl Iterator<Item = u32>,
@@ -92,7 +92,7 @@ pub(crate) fn fill(
     sin.clear();
     for position in position_ids {
         for i in 0..head_dim / 2 {
-            // PyTorch computes the frequencies and the angles in f32; the golden files hold us to the same.
+            // PyTorch computes the frequencies and the angles in f32; the golden files require the same here.
             let frequency = 1.0 / (rope_theta as f32).powf((2 * i) as f32 / head_dim as f32);
             let angle = position as f32 * frequency;
             cos.push(angle.cos());

@@ -1,4 +1,4 @@
-//! Frozen matrices, in the layout that their device computes with.
+//! Frozen matrices, in the layout that their device needs.
 
 #[cfg(feature = "flex")]
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use crate::encoding::{Encoding, HalfKind, Planes, Row};
 
 /// A frozen matrix `[out, in]`: a projection's weight, or an embedding.
 ///
-/// On the CPU device `flex` it is packed once for the fused kernels, and there is no other copy of it: in single precision, in
-/// half precision, or quantised, in which case its values are opened where they are used, a block at a time. On `wgpu` and
-/// `cuda` a quantised one stays packed, too. Elsewhere it is a tensor. Nobody above this crate can tell.
+/// On the CPU device `flex` it is packed once for the fused kernels, and no other copy exists. It is in single
+/// precision, in half precision, or quantised; a quantised matrix is expanded one block at a time during the product.
+/// On `wgpu` and `cuda` a quantised matrix stays packed too. Everywhere else the matrix is a tensor. The functions of
+/// this type hide the difference.
 #[derive(Clone, Debug)]
 pub struct Weight(Layout);
 
@@ -45,7 +46,7 @@ impl Weight {
         Self::dense(Tensor::from_data(TensorData::new(rows, [out, input]), device))
     }
 
-    /// A matrix in half precision: `row` fills in the little-endian bytes of each row.
+    /// A matrix in half precision. `row` is called for each row and fills in its bytes, little-endian.
     pub fn half(
         kind: HalfKind,
         [out, input]: [usize; 2],
@@ -68,7 +69,7 @@ impl Weight {
         Self::new(values, [out, input], device)
     }
 
-    /// A quantised matrix: `row` fills in the planes of each row.
+    /// A quantised matrix. `row` is called for each row and fills in its planes.
     ///
     /// # Panics
     /// When `in` is not a multiple of the encoding's [`divisor`](Encoding::divisor), or, on `wgpu` and `cuda`, when there are
@@ -102,7 +103,7 @@ impl Weight {
         Self(Layout::Packed(Arc::new(matrix), device.clone().without_autodiff()))
     }
 
-    /// A matrix kept as a tensor: what is computed with it runs the reference in Burn's operations.
+    /// A matrix that is kept as a tensor. Computations with it use the reference in Burn's operations.
     pub fn dense(tensor: Tensor<2>) -> Self {
         Self(Layout::Dense(tensor.without_autodiff()))
     }
@@ -118,7 +119,7 @@ impl Weight {
         }
     }
 
-    /// The device that it is on.
+    /// The device of the matrix.
     pub fn device(&self) -> Device {
         match &self.0 {
             Layout::Dense(tensor) => tensor.device(),
@@ -129,7 +130,7 @@ impl Weight {
         }
     }
 
-    /// The matrix as a tensor: a copy where it is packed.
+    /// The matrix as a tensor; a copy if the matrix is packed.
     pub fn to_tensor(&self) -> Tensor<2> {
         match &self.0 {
             Layout::Dense(tensor) => tensor.clone(),
@@ -151,7 +152,7 @@ impl Weight {
         x.matmul(self.to_tensor().transpose())
     }
 
-    /// The matrix with another one added, in single precision.
+    /// The sum of this matrix and another one, in single precision.
     ///
     /// # Panics
     /// When the shapes differ.
@@ -193,7 +194,7 @@ impl Weight {
         }
     }
 
-    /// The packed matrix, where it is packed.
+    /// The packed matrix, if the matrix is packed.
     #[cfg(feature = "flex")]
     pub(crate) fn matrix(&self) -> Option<&Arc<Matrix>> {
         match &self.0 {
@@ -202,7 +203,7 @@ impl Weight {
         }
     }
 
-    /// The packed matrix; a dense one is packed for the occasion.
+    /// The packed matrix. A dense matrix is packed in a temporary copy.
     #[cfg(feature = "flex")]
     pub(crate) fn to_matrix(&self) -> Arc<Matrix> {
         if let Layout::Packed(packed, _) = &self.0 {

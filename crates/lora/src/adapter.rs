@@ -1,4 +1,4 @@
-//! An adapter apart from any model.
+//! An adapter as data, independent of a model.
 
 use std::collections::BTreeMap;
 
@@ -32,11 +32,12 @@ pub struct Matrices {
 }
 
 impl Adapter {
-    /// A fresh adapter for a model: A Kaiming-uniform with a = √5 (uniform in ±1/√in), B zero, as PEFT begins.
+    /// A new adapter for a model, initialised as in PEFT: A is Kaiming-uniform with a = √5 (uniform in ±1/√in), B is
+    /// zero.
     ///
     /// # Errors
-    /// Those of [`LoraConfig::check`], [`Error::NoTarget`] where no layer is a target, [`Error::Unmatched`] for an entry
-    /// without effect, [`Error::Rank`] for a rank larger than a matrix.
+    /// Those of [`LoraConfig::check`], [`Error::NoTarget`] if no layer is a target, [`Error::Unmatched`] for an entry
+    /// that matches nothing, [`Error::Rank`] for a rank larger than a matrix.
     pub fn new(config: &LoraConfig, model: &Mistral, seed: u64) -> Result<Self, Error> {
         config.check()?;
         let projections: BTreeMap<_, _> = model.projections().into_iter().collect();
@@ -45,7 +46,7 @@ impl Adapter {
         let places = config.compile()?.places(&names)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut modules = BTreeMap::new();
-        // In the order of the forward pass: the random numbers of a seed are dealt out in it.
+        // The order of the forward pass, because it decides which random numbers each matrix gets.
         for name in names {
             let (Some(place), Some(projection)) = (places.get(name), projections.get(name)) else { continue };
             let r = place.rank;
@@ -65,13 +66,13 @@ impl Adapter {
         self.modules.values().map(|pair| pair.a.len() + pair.b.len()).sum()
     }
 
-    /// Whether the adapter changes nothing because every B is zero, as before training.
+    /// Whether every B is zero, as before training: then the adapter changes nothing.
     pub fn is_zero(&self) -> bool {
         self.modules.values().all(|pair| pair.b.iter().all(|&value| value == 0.0))
     }
 
-    /// Checks that every matrix has a place of its shape in the model, and every place that the config asks for its
-    /// matrices. Returns each module's scale.
+    /// Checks that every matrix fits a layer of the model, and that every target layer has its matrices. Returns each
+    /// module's scale.
     pub(crate) fn check_fit(&self, model: &Mistral) -> Result<BTreeMap<String, f64>, Error> {
         let projections: BTreeMap<_, _> = model.projections().into_iter().collect();
         let compiled = self.config.compile()?;
@@ -104,7 +105,7 @@ impl Adapter {
         Ok(places.into_iter().map(|(name, place)| (name.to_owned(), place.scale)).collect())
     }
 
-    /// Refuses NaN and infinity, and matrices that are none.
+    /// Refuses NaN and infinity, and matrices whose number of elements is not a multiple of their rank.
     pub(crate) fn check_values(&self) -> Result<(), Error> {
         for (module, Matrices { r, a, b }) in &self.modules {
             for (which, values) in [("A", a), ("B", b)] {

@@ -1,4 +1,4 @@
-//! Adapters onto a model and off it again.
+//! Attaching adapters to a model, detaching and merging them.
 
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
@@ -8,7 +8,7 @@ use foehn_mistral::{Mistral, Projection};
 use crate::adapter::tensor_name;
 use crate::{Adapter, Error, LoraConfig, Matrices};
 
-/// A trainable matrix with PEFT's name for it.
+/// A trainable matrix with its PEFT name.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// `base_model.model.….lora_A.weight` or `…lora_B.weight`.
@@ -17,16 +17,17 @@ pub struct Parameter {
     pub tensor: Tensor<2>,
 }
 
-/// Attaches an adapter for inference, in place of any that is attached.
+/// Attaches an adapter for inference, and replaces any attached one.
 ///
 /// # Errors
-/// [`Error::Foreign`], [`Error::Shape`], [`Error::Missing`], [`Error::Untargeted`] and [`Error::Unmatched`] where the
-/// adapter does not fit the model or its own config, [`Error::NotFinite`] for a ruined one. The model is left as it was.
+/// [`Error::Foreign`], [`Error::Shape`], [`Error::Missing`], [`Error::Untargeted`] and [`Error::Unmatched`] if the
+/// adapter does not fit the model or its own config, [`Error::NotFinite`] if it holds NaN or infinity. The model is
+/// then unchanged.
 pub fn attach(model: &mut Mistral, adapter: &Adapter) -> Result<(), Error> {
     put(model, adapter, false)
 }
 
-/// Attaches an adapter whose matrices autodiff tracks.
+/// Attaches an adapter whose matrices are tracked by autodiff.
 ///
 /// # Errors
 /// As [`attach`].
@@ -34,7 +35,7 @@ pub fn attach_trainable(model: &mut Mistral, adapter: &Adapter) -> Result<(), Er
     put(model, adapter, true)
 }
 
-/// Takes the adapter off a model; `None` where there is none.
+/// Detaches the adapter and returns it; `None` if no adapter is attached.
 pub fn detach(model: &mut Mistral, config: &LoraConfig) -> Option<Adapter> {
     let modules = model
         .projections_mut()
@@ -48,7 +49,7 @@ pub fn detach(model: &mut Mistral, config: &LoraConfig) -> Option<Adapter> {
     (!modules.is_empty()).then(|| Adapter { config: config.clone(), modules, manifest: None })
 }
 
-/// Folds the attached adapter into the weights, `W + s·B·A`, in f32, and detaches it.
+/// Merges the attached adapter into the weights, `W + s·B·A`, in f32, and detaches it.
 pub fn merge(model: &mut Mistral) {
     for (_, projection) in model.projections_mut() {
         if let Some(LowRank { a, b, scale, .. }) = projection.attach(None) {
@@ -70,10 +71,10 @@ pub fn parameters(model: &Mistral) -> Vec<Parameter> {
     model.projections().into_iter().filter_map(pair).flatten().collect()
 }
 
-/// Replaces the attached matrices, in the order of [`parameters`], by tracked copies of the given ones.
+/// Replaces the attached matrices by tracked copies of the given ones, in the order of [`parameters`].
 ///
 /// # Panics
-/// When their number or a shape is not that of the attached matrices.
+/// When there is not one tensor per attached matrix, or a shape differs.
 pub fn set_parameters(model: &mut Mistral, tensors: Vec<Tensor<2>>) {
     let mut tensors = tensors.into_iter();
     for (_, projection) in model.projections_mut() {
@@ -87,7 +88,7 @@ pub fn set_parameters(model: &mut Mistral, tensors: Vec<Tensor<2>>) {
     assert!(tensors.next().is_none(), "set_parameters: too many tensors");
 }
 
-/// Sets the dropout of every attached adapter; each module draws its own mask from `seed`.
+/// Sets the dropout of every attached adapter. Each module draws its own mask from `seed`.
 pub fn set_dropout(model: &mut Mistral, probability: f32, seed: u64) {
     for (index, (_, projection)) in model.projections_mut().into_iter().enumerate() {
         let seed = seed ^ (index as u64 + 1).wrapping_mul(0xD134_2543_DE82_EF95);

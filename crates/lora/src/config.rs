@@ -1,4 +1,4 @@
-//! What an adapter is made of, under PEFT's names.
+//! The settings of an adapter, with PEFT's names.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,13 +15,13 @@ pub struct LoraConfig {
     pub lora_alpha: f64,
     /// Dropout of the adapter's input in training, in `[0, 1)`.
     pub lora_dropout: f32,
-    /// Scale by `alpha / sqrt(r)` in place of `alpha / r` (Kalajdzievski 2023, "rsLoRA").
+    /// Whether the scale is `alpha / sqrt(r)` instead of `alpha / r` (Kalajdzievski 2023, "rsLoRA").
     pub use_rslora: bool,
     /// The layers that get an adapter.
     pub target_modules: TargetModules,
-    /// Ranks of modules whose name ends in a pattern; of several that match, the first counts.
+    /// Ranks of modules whose name ends in a pattern. If several patterns match, the first one is used.
     pub rank_pattern: Patterns<usize>,
-    /// Alphas of modules whose name ends in a pattern; of several that match, the first counts.
+    /// Alphas of modules whose name ends in a pattern. If several patterns match, the first one is used.
     pub alpha_pattern: Patterns<f64>,
 }
 
@@ -40,22 +40,22 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// The largest rank: no matrix of a language model today has a side of more, and a rank beyond a matrix's sides adds
-    /// nothing to what its update can be.
+    /// The largest rank. No matrix of a language model today has a longer side, and a rank above the sides of a matrix
+    /// cannot improve its update.
     pub const MAX_RANK: usize = 65_536;
 
     /// The rank of a module's adapter.
     ///
     /// # Errors
-    /// [`Error::Pattern`] where a key of `rank_pattern` is not a regular expression.
+    /// [`Error::Pattern`] if a key of `rank_pattern` is not a regular expression.
     pub fn rank(&self, module: &str) -> Result<usize, Error> {
         Ok(self.rank_pattern.compile("rank_pattern")?.first(module)?.unwrap_or(self.r))
     }
 
-    /// What a module's low-rank product is multiplied by.
+    /// The factor of a module's low-rank product.
     ///
     /// # Errors
-    /// [`Error::Pattern`] where a key of `rank_pattern` or `alpha_pattern` is not a regular expression.
+    /// [`Error::Pattern`] if a key of `rank_pattern` or `alpha_pattern` is not a regular expression.
     pub fn scale(&self, module: &str) -> Result<f64, Error> {
         let alpha = self.alpha_pattern.compile("alpha_pattern")?.first(module)?.unwrap_or(self.lora_alpha);
         Ok(self.scale_of(alpha, self.rank(module)?))
@@ -65,16 +65,16 @@ impl LoraConfig {
         alpha / if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 }
     }
 
-    /// All patterns, compiled before anything is done with them.
+    /// Compiles all patterns, before any of them is used.
     pub(crate) fn compile(&self) -> Result<Compiled<'_>, Error> {
         Compiled::new(self)
     }
 
-    /// Checks the ranges of the settings.
+    /// Checks the ranges of all settings.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the first setting that is out of its range, [`Error::Pattern`] for a pattern that is no
-    /// regular expression, [`Error::UnsupportedLayer`] for a target that is the embedding or the head.
+    /// [`Error::Setting`] naming the first setting out of its range, [`Error::Pattern`] for an invalid regular
+    /// expression, [`Error::UnsupportedLayer`] if a target is the embedding or the head.
     pub fn check(&self) -> Result<(), Error> {
         let setting = |field, found: String, expected| Err(Error::Setting { field, found, expected });
         if let Some(&r) =
@@ -95,23 +95,23 @@ impl LoraConfig {
     }
 }
 
-/// Which linear layers get an adapter, as PEFT means it.
+/// Which linear layers get an adapter, with PEFT's meaning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Raw", into = "Raw")]
 pub enum TargetModules {
-    /// Every linear layer but the head: `"all-linear"`.
+    /// Every linear layer except the head: `"all-linear"`.
     AllLinear,
-    /// Layers whose full name is in the list, or ends in a dot and an entry.
+    /// Layers whose full name is an entry of the list, or ends in a dot followed by an entry.
     Suffixes(Vec<String>),
     /// Layers whose full name matches the whole regular expression.
     Regex(String),
 }
 
 impl TargetModules {
-    /// Whether a layer is a target, by its full name (`model.layers.0.self_attn.q_proj`).
+    /// Whether a layer is a target, given its full name (`model.layers.0.self_attn.q_proj`).
     ///
     /// # Errors
-    /// [`Error::Pattern`] where the regular expression does not compile or runs away.
+    /// [`Error::Pattern`] if the regular expression does not compile, or if matching takes too many steps.
     pub fn matches(&self, module: &str) -> Result<bool, Error> {
         match self {
             Self::AllLinear => Ok(true),
@@ -121,7 +121,7 @@ impl TargetModules {
     }
 }
 
-/// `adapter_config.json`'s form of [`TargetModules`]: a list, or a string.
+/// The form of [`TargetModules`] in `adapter_config.json`: a list or a string.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Raw {

@@ -1,4 +1,4 @@
-//! What can go wrong with an adapter.
+//! Errors of adapters.
 
 use std::path::PathBuf;
 
@@ -13,27 +13,27 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// A JSON file of the adapter does not parse.
+    /// A JSON file of the adapter cannot be parsed.
     #[error("{path} is not valid JSON of its kind")]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// The parser's error, with line and column.
         #[source]
         source: serde_json::Error,
     },
     /// The tensors could not be read or written.
     #[error("cannot use the adapter's tensors")]
     Weights {
-        /// What the tensor file's reader said.
+        /// The error of the tensor file's reader.
         #[from]
         source: foehn_weights::Error,
     },
-    /// `adapter_config.json` asks for something that is not computed here.
+    /// `adapter_config.json` has a value that is not supported.
     #[error(
         "{path} has `{}` = {}, which is not supported; expected {expected}",
         printable(field),
@@ -47,7 +47,7 @@ pub enum Error {
         field: String,
         /// Its value.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: String,
     },
     /// A setting is out of its range.
@@ -57,7 +57,7 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: &'static str,
     },
     /// A pattern of `target_modules`, `rank_pattern` or `alpha_pattern` is not a regular expression.
@@ -65,7 +65,7 @@ pub enum Error {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What the compiler said.
+        /// The compiler's error.
         #[source]
         source: Box<fancy_regex::Error>,
     },
@@ -76,7 +76,7 @@ pub enum Error {
     NoTarget {
         /// The setting.
         targets: String,
-        /// A name that the model has.
+        /// A module name of the model, as an example.
         example: String,
     },
     /// The adapter holds a tensor of a kind that is not computed here: DoRA's magnitudes, a bias, an embedding's matrices.
@@ -97,31 +97,31 @@ pub enum Error {
         /// The tensor's name.
         name: String,
     },
-    /// The adapter holds or asks for a change of the embedding or the head.
+    /// The adapter changes the embedding or the head, or its config asks for that.
     #[error("the adapter changes `{}`: adapters of the embedding and the head are not supported", printable(name))]
     UnsupportedLayer {
         /// The tensor, or the entry of `target_modules`.
         name: String,
     },
-    /// An entry of `target_modules`, `rank_pattern` or `alpha_pattern` has no effect.
+    /// An entry of `target_modules`, `rank_pattern` or `alpha_pattern` matches nothing.
     #[error(
-        "the entry `{}` of {field} matches no layer that it could be for; these are named like `{example}`: correct or remove it",
+        "the entry `{}` of {field} matches none of the layers to which it could apply; these are named like `{example}`: correct or remove it",
         printable(entry), example = printable(example))]
     Unmatched {
         /// The setting.
         field: &'static str,
         /// The entry.
         entry: String,
-        /// A name that could be matched.
+        /// A module name of the model, as an example.
         example: String,
     },
-    /// A layer is a target of the config, and the adapter has no matrices for it.
+    /// The config targets a layer for which the adapter has no matrices.
     #[error("the adapter has no tensor `{}`, though its target_modules ask for one", printable(name))]
     Missing {
         /// The missing tensor's name.
         name: String,
     },
-    /// The adapter has matrices for a layer that its config does not ask for.
+    /// The adapter has matrices for a layer that its config does not target.
     #[error("the adapter's tensor `{}` is for a layer that its target_modules leave out", printable(name))]
     Untargeted {
         /// The tensor's name.
@@ -140,7 +140,7 @@ pub enum Error {
         name: String,
         /// The first such value.
         value: f32,
-        /// Where it is, row-major.
+        /// The value's index, row-major.
         index: usize,
     },
     /// A rank is larger than both sides of the matrix.
@@ -151,19 +151,19 @@ pub enum Error {
     Rank {
         /// The layer.
         module: String,
-        /// The rank asked for.
+        /// The requested rank.
         found: usize,
         /// The longer side.
         limit: usize,
     },
-    /// A JSON file is larger than any of its kind.
-    #[error("{path} has {found} bytes, more than the {limit} that are read of such a file")]
+    /// A JSON file is larger than the limit.
+    #[error("{path} has {found} bytes, more than the limit of {limit} for such a file")]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size.
         found: u64,
-        /// The most that is read.
+        /// The largest size that is read.
         limit: u64,
     },
     /// One of a pair of matrices is missing.
@@ -172,7 +172,7 @@ pub enum Error {
         /// The missing tensor's name.
         name: String,
     },
-    /// A matrix has another shape than model and config ask for.
+    /// A matrix does not have the shape that the model and the config imply.
     #[error(
         "the adapter's tensor `{}` has shape {found:?}, this model and rank ask for {expected:?}: was the adapter trained on another base?",
         printable(name)
@@ -182,10 +182,10 @@ pub enum Error {
         name: String,
         /// Its shape in the file.
         found: Vec<usize>,
-        /// The shape that fits.
+        /// The implied shape.
         expected: Vec<usize>,
     },
-    /// The adapter's manifest names another base model, tokenizer or template than the one at hand.
+    /// The adapter's manifest names another base model, tokenizer or template than the one in use.
     #[error(
         "the adapter was trained with another {what} (sha256 {}), this one has {found}; load it with the {what} it was trained on, or allow the mismatch to go on all the same",
         printable(expected), found = printable(found))]
@@ -194,7 +194,7 @@ pub enum Error {
         what: &'static str,
         /// The hash in the manifest.
         expected: String,
-        /// The hash of what is at hand.
+        /// The hash of the one in use.
         found: String,
     },
 }

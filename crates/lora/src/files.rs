@@ -1,4 +1,4 @@
-//! PEFT's adapter files: `adapter_config.json`, `adapter_model.safetensors`, and Foehn's manifest beside them.
+//! PEFT's adapter files: `adapter_config.json` and `adapter_model.safetensors`, with Foehn's manifest beside them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,15 +18,15 @@ const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 const MANIFEST: &str = "foehn.json";
 
-/// The most that is read of a JSON file.
+/// The largest JSON file that is read, in bytes.
 const JSON_LIMIT: u64 = 256 << 20;
 
 /// Fields of `adapter_config.json` that the computation depends on.
 const SETTINGS: [&str; 7] =
     ["r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern"];
 
-/// Fields that say where an adapter comes from or how its training began, whatever their value: PEFT ignores them when
-/// it loads. Every other field may change the computation, and has to be null, false or empty.
+/// Fields that describe where an adapter comes from or how its training began. PEFT ignores them when it loads,
+/// whatever their value. Every other field may change the computation, and must be null, false or empty.
 const NEUTRAL: [&str; 12] = [
     "auto_mapping",
     "base_model_name_or_path",
@@ -42,15 +42,15 @@ const NEUTRAL: [&str; 12] = [
     "task_type",
 ];
 
-/// Beginnings that leave the base's weights as they are. The others (`pissa`, `olora`, `corda`, `loftq`, `lora_ga`)
-/// take a part out of them, so that the adapter belongs to a base that is not this one.
+/// Initialisations that do not change the base's weights. The others (`pissa`, `olora`, `corda`, `loftq`, `lora_ga`)
+/// subtract a part from them, so their adapter belongs to a modified base.
 const BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 
 impl Adapter {
-    /// Reads an adapter's folder as PEFT (or Foehn) wrote it.
+    /// Reads an adapter's folder in the format of PEFT or Foehn.
     ///
     /// # Errors
-    /// [`Error::File`] where a file is missing, [`Error::Syntax`], [`Error::Unsupported`] naming the field,
+    /// [`Error::File`] if a file is missing, [`Error::Syntax`], [`Error::Unsupported`] naming the field,
     /// [`Error::Weights`] for a broken tensor file, [`Error::UnsupportedTensor`],
     /// [`Error::UnsupportedLayer`] and [`Error::Unpaired`] for tensors that are no pairs of LoRA matrices, [`Error::Empty`], [`Error::NotFinite`].
     pub fn load(folder: &Path) -> Result<Self, Error> {
@@ -64,12 +64,12 @@ impl Adapter {
         Ok(adapter)
     }
 
-    /// Writes the adapter's folder so that PEFT reads it. Each file is replaced as a whole; the manifest of an adapter
-    /// that was there before does not stay.
+    /// Writes the adapter's folder in PEFT's format. Each file is replaced atomically. If this adapter has no manifest,
+    /// a manifest from an earlier adapter is removed.
     ///
     /// # Errors
-    /// [`Error::Empty`] and [`Error::NotFinite`] for an adapter that nobody should use, [`Error::File`] and
-    /// [`Error::Weights`] where the disk refuses.
+    /// [`Error::Empty`] and [`Error::NotFinite`] for an adapter that is not usable, [`Error::File`] and
+    /// [`Error::Weights`] if writing fails.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
         self.check_whole(folder)?;
         fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.to_owned(), source })?;
@@ -99,7 +99,7 @@ impl Adapter {
 
     fn config_json(&self) -> Value {
         let LoraConfig { r, lora_alpha, lora_dropout, use_rslora, rank_pattern, alpha_pattern, .. } = &self.config;
-        // PEFT itself writes "all-linear" as the list of the names that it stood for.
+        // PEFT itself writes the list of names that "all-linear" stood for.
         let target_modules = match &self.config.target_modules {
             TargetModules::AllLinear => json!(self.suffixes()),
             given => json!(given),
@@ -160,13 +160,13 @@ fn config_from(map: &Map<String, Value>, path: &Path) -> Result<LoraConfig, Erro
     if let Some((name, _)) = map.iter().find(|(name, value)| !passed(name) && !is_off(value)) {
         return Err(unsupported(name, "null"));
     }
-    // PEFT would guess by the architecture's name.
+    // Without it, PEFT would choose targets by the architecture's name.
     if map.get("target_modules").is_none_or(Value::is_null) {
         return Err(unsupported("target_modules", "a list of names or a pattern"));
     }
     let kept = map.iter().filter(|(name, value)| SETTINGS.contains(&name.as_str()) && !value.is_null());
     let mut kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
-    // PEFT's own default, where an old file leaves it out.
+    // PEFT's own default, for an old file that does not have the field.
     kept.entry("lora_alpha").or_insert(json!(8));
     let config: LoraConfig = serde_json::from_value(Value::Object(kept))
         .map_err(|source| Error::Syntax { path: path.to_owned(), source })?;
@@ -235,7 +235,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_str(&text).map_err(|source| Error::Syntax { path: path.to_owned(), source })
 }
 
-/// Writes indented JSON, whole or not at all.
+/// Writes indented JSON atomically.
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
     let failed = |source| Error::File { path: path.to_owned(), source };
     let mut text = serde_json::to_vec_pretty(value).map_err(|source| failed(source.into()))?;

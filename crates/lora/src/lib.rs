@@ -1,7 +1,7 @@
-//! Low-rank adapters: attach, train, detach, merge; PEFT's files in and out.
+//! Low-rank adapters: attaching, training, detaching, merging; reading and writing PEFT's files.
 //!
-//! An [`Adapter`] is a set of matrices by module name, apart from any model. [`attach`] puts it onto a
-//! [`Mistral`](foehn_mistral::Mistral), [`detach`] takes it off again, [`merge`] folds it into the weights.
+//! An [`Adapter`] is a set of matrices by module name, independent of a model. [`attach`] attaches it to a
+//! [`Mistral`](foehn_mistral::Mistral), [`detach`] detaches it, and [`merge`] merges it into the weights.
 //!
 //! ```
 //! use foehn_lora::{LoraConfig, TargetModules};

@@ -1,10 +1,10 @@
-//! Where an adapter comes from.
+//! The origin of an adapter.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// What an adapter was made from, written beside it as `foehn.json`.
+/// What an adapter was trained from: the contents of `foehn.json` beside it.
 ///
 /// All hashes are SHA-256 in lower-case hexadecimal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ use crate::Error;
 pub struct Manifest {
     /// The version of Foehn.
     pub foehn: String,
-    /// The base model as it was asked for: a path, a repository or a short name.
+    /// The base model as the user named it: a path, a repository or a short name.
     pub base_name: String,
     /// Hash of the base's weights.
     pub base_sha256: String,
@@ -26,17 +26,18 @@ pub struct Manifest {
     pub seed: u64,
     /// The whole recipe.
     pub recipe: serde_json::Value,
-    /// What was changed where the run was interrupted and went on, in words: such a run differs from one in one go.
+    /// Which settings were changed when an interrupted run was resumed, in words. Such a run differs from an
+    /// uninterrupted one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
 }
 
 impl Manifest {
-    /// Compares the hashes that decide whether the adapter belongs to a model. Returns what could not be compared, as
-    /// the manifest has no hash of it; an empty hash among the arguments asks for no comparison.
+    /// Compares the hashes that decide whether the adapter belongs to a model. Returns the names of those that could
+    /// not be compared because the manifest does not have them. An empty hash among the arguments is not compared.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the first that differs.
+    /// [`Error::Mismatch`] naming the first hash that differs.
     pub fn check(
         &self,
         base_sha256: &str,

@@ -1,4 +1,4 @@
-//! Patterns for module names, as PEFT means them, each compiled once.
+//! Patterns for module names, with PEFT's meaning. Each is compiled once.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, LoraConfig, TargetModules};
 
-/// Values by pattern, in the order of the file: of several patterns that match a name, the first counts.
+/// Values by pattern, in the order of the file. If several patterns match a name, the first one is used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Patterns<T>(IndexMap<String, T>);
@@ -20,7 +20,7 @@ impl<T> Default for Patterns<T> {
     }
 }
 
-/// Patterns in another order may mean something else, so the order counts.
+/// The order of the patterns is compared too, because it can change the result.
 impl<T: PartialEq> PartialEq for Patterns<T> {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_slice() == other.0.as_slice()
@@ -49,7 +49,7 @@ impl<T> Patterns<T> {
         self.0.is_empty()
     }
 
-    /// Every pattern, matched against the end of a name (PEFT's `get_pattern_key`).
+    /// Compiles every pattern; they are matched against the end of a name (PEFT's `get_pattern_key`).
     pub(crate) fn compile(&self, field: &'static str) -> Result<Endings<'_, T>, Error> {
         let one = |(pattern, value)| Ok((Matcher::new(field, pattern, &format!(r"^(.*\.)?({pattern})$"))?, value));
         Ok(Endings { field, list: self.iter().map(one).collect::<Result<_, Error>>()? })
@@ -90,7 +90,8 @@ pub(crate) struct Matcher<'a> {
 
 impl<'a> Matcher<'a> {
     fn new(field: &'static str, pattern: &'a str, anchored: &str) -> Result<Self, Error> {
-        // A compiler's message quotes its pattern as it is, and no name holds such a character.
+        // The regex compiler's message quotes the pattern without escapes. No module name has such a character, so it
+        // is refused here.
         if printable(pattern).to_string() != pattern {
             return Err(Error::Setting { field, found: pattern.to_owned(), expected: "no control characters" });
         }
@@ -108,17 +109,17 @@ pub(crate) fn whole<'a>(field: &'static str, pattern: &'a str) -> Result<Matcher
     Matcher::new(field, pattern, &format!("^(?:{pattern})$"))
 }
 
-/// Whether a name is the entry, or ends in a dot and the entry.
+/// Whether a name is the entry, or ends in a dot followed by the entry.
 pub(crate) fn ends_in(module: &str, entry: &str) -> bool {
     module.strip_suffix(entry).is_some_and(|head| head.is_empty() || head.ends_with('.'))
 }
 
-/// Whether a name is of the embedding or the head, which get no adapter here.
+/// Whether a name belongs to the embedding or the head, which cannot have adapters.
 pub(crate) fn is_outer(name: &str) -> bool {
     name.split('.').any(|part| ["lm_head", "embed_tokens"].contains(&part))
 }
 
-/// What a layer's adapter is like.
+/// The rank and scale of a layer's adapter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Place {
     pub rank: usize,
@@ -156,7 +157,7 @@ impl<'a> Compiled<'a> {
         listed.map_or(Ok(compiled), |name| Err(Error::UnsupportedLayer { name: name.to_owned() }))
     }
 
-    /// The targets among a model's layers. Every entry of every setting has to match something.
+    /// The targets among a model's layers. Every entry of every setting must match something.
     pub fn places<'n>(&self, layers: &[&'n str]) -> Result<BTreeMap<&'n str, Place>, Error> {
         let mut places = BTreeMap::new();
         for &name in layers {
@@ -185,7 +186,7 @@ impl<'a> Compiled<'a> {
         Ok(places)
     }
 
-    /// What a layer's adapter is like, if it has one.
+    /// The rank and scale of a layer's adapter, if the layer has one.
     pub fn place(&self, name: &str) -> Result<Place, Error> {
         let rank = self.rank.first(name)?.unwrap_or(self.config.r);
         let alpha = self.alpha.first(name)?.unwrap_or(self.config.lora_alpha);
@@ -247,7 +248,8 @@ mod tests {
         let (ab, ba) = (r#"{"q_proj": 1, "up_proj": 2}"#, r#"{"up_proj": 2, "q_proj": 1}"#);
         let read = |text: &str| serde_json::from_str::<Patterns<usize>>(text).unwrap();
         assert_ne!(read(ab), read(ba), "an order is part of what was asked for");
-        // The whole of a part, not the end of one; the key's alternatives stay together.
+        // A pattern matches a whole component of the name, not the end of one. The alternatives of a pattern are
+        // grouped.
         assert_eq!(config(r#"{"rank_pattern": {"proj": 4}}"#).rank(q0).unwrap(), 8);
         assert_eq!(config(r#"{"rank_pattern": {"k_proj|q_proj": 4}}"#).rank(q0).unwrap(), 4);
         assert_eq!(config(r#"{"rank_pattern": {"self_attn": 4}}"#).rank(q0).unwrap(), 8);

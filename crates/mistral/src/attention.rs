@@ -16,10 +16,10 @@ pub struct SelfAttention {
     pub(crate) head_dim: usize,
 }
 
-/// What all layers of one pass share.
+/// The inputs that all layers of a pass share.
 pub(crate) struct Pass {
     pub rotary: Rotary,
     pub visibility: Visibility,
-    /// Whether the backward pass computes each block again.
+    /// Whether the backward pass computes each block's inner values again.
     pub recompute: bool,
 }

@@ -1,4 +1,4 @@
-//! In which form the matrices of a model are kept.
+//! The storage formats of a model's matrices.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,33 +9,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// In which form a model's matrices are kept in memory. Norms are always in single precision.
+/// The storage format of a model's matrices in memory. Norms are always in single precision.
 ///
-/// On a device without packed weights, all of them are single precision: the values are the same.
+/// A device without packed weights keeps all matrices in single precision, with the same values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Base {
-    /// As the checkpoint stores them: quantised blocks stay blocks, two bytes a weight stay two.
+    /// As the checkpoint stores them: quantised blocks stay quantised, 16-bit weights stay 16-bit.
     #[default]
     Stored,
     /// In single precision.
     F32,
-    /// In bfloat16; what is stored in less than sixteen bits stays as it is stored.
+    /// In bfloat16. A weight that is stored in less than 16 bits stays as it is stored.
     Bf16,
-    /// In GGML's `Q8_0`: eight and a half bits a weight.
+    /// In GGML's `Q8_0`: 8.5 bits per weight.
     Q8_0,
-    /// In GGML's `Q4_K`: four and a half bits a weight. Rows that are no multiple of 256 long become `Q8_0`, and so do
-    /// embedding and head, where four bits cost most.
+    /// In GGML's `Q4_K`: 4.5 bits per weight. `Q8_0` is used for rows whose length is not a multiple of 256, and for
+    /// embedding and head, which lose the most by four bits.
     Q4K,
-    /// In NF4 with double quantisation (Dettmers et al. 2023, "QLoRA"): four and a quarter bits a weight; embedding and head
-    /// in `Q8_0`.
+    /// In NF4 with double quantisation (Dettmers et al. 2023, "QLoRA"): 4.25 bits per weight; embedding and head in
+    /// `Q8_0`.
     Nf4,
 }
 
-/// How one matrix is made.
+/// How one matrix is built.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Form {
-    /// The stored blocks.
+    /// The stored blocks, unchanged.
     Same(Encoding),
     Half(HalfKind),
     Made(Quantization, Encoding),
@@ -52,9 +52,10 @@ const NAMES: [(Base, &str); 6] = [
 ];
 
 impl Base {
-    /// The form of a matrix by its name in Hugging Face's checkpoints, the type that it is stored in, and the length of its rows.
+    /// The format of a matrix, given its name in Hugging Face's checkpoints, its stored type, and the length of its
+    /// rows.
     ///
-    /// What is stored in fewer bits than are asked for stays as it is: more bits would hold the same numbers.
+    /// A matrix that is stored in fewer bits than requested is not changed: more bits would hold the same numbers.
     pub(crate) fn form(self, name: &str, stored: DType, input: usize) -> Form {
         let is_end = matches!(name, "model.embed_tokens" | "lm_head");
         let base = if is_end && matches!(self, Self::Q4K | Self::Nf4) { Self::Q8_0 } else { self };
@@ -104,7 +105,7 @@ impl FromStr for Base {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::UnknownBase`], listing what there is.
+    /// [`Error::UnknownBase`], with a list of the known formats.
     fn from_str(text: &str) -> Result<Self, Error> {
         let found = NAMES.iter().find(|(_, name)| *name == text).map(|(base, _)| *base);
         let known = || NAMES.map(|(_, name)| name).join(", ");

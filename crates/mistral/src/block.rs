@@ -26,7 +26,7 @@ impl DecoderLayer {
         feed_forward.forward(attention.forward(x, &pass.rotary, &pass.visibility, None))
     }
 
-    /// The layer as the kernels take it.
+    /// The layer in the form that the kernels take.
     pub(crate) fn kernels(&self, recompute: bool) -> foehn_kernels::DecoderLayer<'_> {
         let Self { self_attn, mlp, rms_norm_eps: eps, .. } = self;
         foehn_kernels::DecoderLayer {

@@ -1,4 +1,4 @@
-//! The keys and values of tokens already seen.
+//! The KV cache.
 
 use burn::tensor::Device;
 use foehn_kernels::KvShape;
@@ -7,8 +7,8 @@ use crate::MistralConfig;
 
 /// Keys and values of a batch of sequences, an argument of the forward pass.
 ///
-/// Sequences may have different lengths; row `p` of a sequence holds the token at position `p`. Room is made in steps, as the
-/// sequences grow.
+/// Sequences may have different lengths. Row `p` of a sequence holds the token at position `p`. Memory is allocated in
+/// steps as the sequences grow.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     pub(crate) inner: foehn_kernels::KvCache,
@@ -26,12 +26,12 @@ impl KvCache {
         Self { inner: foehn_kernels::KvCache::new(shape, batch, capacity, device), exact: true }
     }
 
-    /// Whether [`Decoder::next_logits`](crate::Decoder::next_logits) computes in single precision throughout, as it does
-    /// at first. If not, its tokens are rounded to eight bits before they meet a quantised weight, where the processor has
-    /// integer dot products, and keys, values and adapters are taken in half precision.
+    /// Whether [`Decoder::next_logits`](crate::Decoder::next_logits) computes in single precision throughout; this is
+    /// the default. If not, keys, values and adapters are rounded to half precision. On a processor with integer dot
+    /// products, the inputs of quantised weights are also rounded to eight bits.
     ///
     /// # Panics
-    /// When this changes and the cache holds a token.
+    /// When this changes and the cache has a token.
     pub fn set_exact(&mut self, exact: bool) {
         if exact != self.exact {
             self.inner.set_half(!exact);
@@ -39,28 +39,28 @@ impl KvCache {
         }
     }
 
-    /// How many tokens each sequence holds.
+    /// The number of tokens in each sequence.
     pub fn lengths(&self) -> &[usize] {
         self.inner.lengths()
     }
 
-    /// How many tokens a sequence can hold.
+    /// The largest number of tokens that a sequence can have.
     pub fn capacity(&self) -> usize {
         self.inner.capacity()
     }
 
-    /// Forgets the last tokens of each sequence, so that sequence `b` holds `lengths[b]`.
+    /// Removes the last tokens of each sequence, so that sequence `b` has `lengths[b]` tokens.
     ///
     /// # Panics
-    /// When the number of lengths is not that of the sequences, or one is more than the sequence holds.
+    /// When there is not one length per sequence, or a length is more than the sequence has.
     pub fn truncate(&mut self, lengths: &[usize]) {
         self.inner.truncate(lengths);
     }
 
-    /// Makes a sequence hold the first `rows` tokens of another one.
+    /// Replaces a sequence by the first `rows` tokens of another one.
     ///
     /// # Panics
-    /// When there is no such sequence, or `from` holds fewer tokens.
+    /// When there is no such sequence, or `from` has fewer tokens.
     pub fn copy(&mut self, from: usize, to: usize, rows: usize) {
         self.inner.copy(from, to, rows);
     }

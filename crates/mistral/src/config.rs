@@ -7,7 +7,7 @@ use crate::Error;
 
 mod known;
 
-/// The fields of `config.json` that the computation depends on, under their names there.
+/// The fields of `config.json` that the computation depends on, with the same names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MistralConfig {
     /// Width of the residual stream (`d_model`).
@@ -24,7 +24,7 @@ pub struct MistralConfig {
     pub head_dim: usize,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// The longest sequence that the model was made for, in tokens.
+    /// The longest sequence that the model supports, in tokens.
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
@@ -32,7 +32,7 @@ pub struct MistralConfig {
     pub rms_norm_eps: f64,
     /// A query sees itself and the `sliding_window - 1` tokens before it; `None` sees all.
     pub sliding_window: Option<usize>,
-    /// Whether the head is the embedding.
+    /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
     /// The first token of a sequence.
     pub bos_token_id: Option<u32>,
@@ -46,8 +46,8 @@ impl MistralConfig {
     /// A `llama` config with default RoPE and no biases is the same network and is accepted.
     ///
     /// # Errors
-    /// [`Error::ConfigSyntax`], and [`Error::ConfigField`] naming a field that is missing or asks for something that
-    /// this implementation does not compute (scaled RoPE, biases, another activation or `model_type`).
+    /// [`Error::ConfigSyntax`]; [`Error::ConfigField`] naming a field that is missing, or one whose value is not
+    /// supported (scaled RoPE, biases, another activation or `model_type`).
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let value: Value = serde_json::from_str(text).map_err(|source| Error::ConfigSyntax { source })?;
         let Value::Object(map) = value else {
@@ -78,7 +78,8 @@ impl MistralConfig {
             intermediate_size: json.required("intermediate_size")?,
             num_hidden_layers: layers,
             num_attention_heads: heads,
-            // As in transformers: null means all heads in both, and nothing means Mistral's 8.
+            // As in transformers: null means the number of attention heads for both model types; an absent field means
+            // 8 for Mistral.
             num_key_value_heads: json.count("num_key_value_heads")?.unwrap_or(match model_type {
                 "mistral" if !map.contains_key("num_key_value_heads") => 8,
                 _ => heads,
@@ -102,8 +103,8 @@ impl MistralConfig {
     /// Reads the metadata of a GGUF of architecture `llama` (llama.cpp's name for Mistral too).
     ///
     /// # Errors
-    /// [`Error::ConfigField`] naming the key that is missing or not supported, [`Error::Weights`] where one has another
-    /// type than the format gives it.
+    /// [`Error::ConfigField`] naming a key that is missing or not supported, [`Error::Weights`] for a value of a type
+    /// that the format does not allow there.
     pub fn from_gguf(gguf: &Gguf, tied: bool, vocab_size: usize) -> Result<Self, Error> {
         let architecture = gguf.get_str("general.architecture")?.unwrap_or("nothing");
         if architecture != "llama" {
@@ -129,7 +130,7 @@ impl MistralConfig {
             head_dim,
             vocab_size,
             max_position_embeddings: required("llama.context_length")?,
-            // The file stores an f32; its shortest decimal is what the author's config said.
+            // The file stores an f32. Its shortest decimal is the value in the author's config.
             rope_theta: gguf.get_f32("llama.rope.freq_base")?.map_or(1e4, decimal),
             rms_norm_eps: gguf.get_f32("llama.attention.layer_norm_rms_epsilon")?.map_or(1e-6, decimal),
             sliding_window: count("llama.attention.sliding_window")?.filter(|&window| window > 0),
@@ -140,7 +141,7 @@ impl MistralConfig {
         .checked()
     }
 
-    /// The config as a `config.json` of f32 weights that transformers reads back to the same network.
+    /// The config as a `config.json` for f32 weights. From it, transformers builds the same network.
     pub fn to_json(&self) -> Value {
         json!({
             "architectures": ["MistralForCausalLM"],
@@ -164,7 +165,7 @@ impl MistralConfig {
         })
     }
 
-    /// Checks once what every later line relies on.
+    /// Checks once the properties that later code relies on.
     fn checked(self) -> Result<Self, Error> {
         let counts = [
             ("hidden_size", self.hidden_size),
@@ -199,7 +200,7 @@ impl MistralConfig {
     }
 }
 
-/// A JSON object whose fields are read with errors that name them. `null` counts as absent.
+/// A JSON object. Its getters return errors that name the field. `null` counts as absent.
 struct Json<'a>(&'a Map<String, Value>);
 
 impl<'a> Json<'a> {
@@ -255,7 +256,7 @@ impl<'a> Json<'a> {
     }
 
     fn refuse_unsupported(&self) -> Result<(), Error> {
-        // Two names of one function.
+        // Both are names of the same function.
         let activation = self.text("hidden_act")?.unwrap_or("silu");
         if !["silu", "swish"].contains(&activation) {
             return Err(field("hidden_act", activation, "silu"));
@@ -270,7 +271,7 @@ impl<'a> Json<'a> {
         Ok(())
     }
 
-    /// Every layer must be of the kind that the window makes it.
+    /// Checks that every layer has the attention type that the window implies.
     fn check_layer_types(&self, layers: usize, window: Option<usize>) -> Result<(), Error> {
         let Some(value) = self.get("layer_types") else { return Ok(()) };
         let kind = if window.is_some() { "sliding_attention" } else { "full_attention" };
@@ -298,7 +299,7 @@ fn field(name: impl Into<String>, found: impl ToString, expected: impl ToString)
 mod tests {
     use super::*;
 
-    /// The table of published configs: what each says, and what it must mean.
+    /// A base for the configs of the tests: each test changes some fields of it.
     const BASE: &str = r#""hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8"#;
 
@@ -331,7 +332,7 @@ mod tests {
         check(r#""model_type": "llama", "vocab_size": 49152, "rope_theta": 100000, "bos_token_id": 1"#, 128, None, 1e5);
     }
 
-    /// What transformers and others write beside what counts.
+    /// Fields that transformers and others write, and that have no effect.
     #[test]
     fn published_configs_carry_more_than_counts() {
         let smollm2 = r#""model_type": "llama", "vocab_size": 49152, "architectures": ["LlamaForCausalLM"],

@@ -1,11 +1,11 @@
-//! Passes over a cache: what generation runs.
+//! Passes over a KV cache, for generation.
 
 use foehn_kernels::Ends;
 
 use crate::{KvCache, Mistral, MistralConfig};
 
-/// A model for passes over caches of keys and values. It borrows the model: what a pass needs of it is made ready once, and
-/// stays true.
+/// A model for passes over caches of keys and values. It borrows the model, so the model cannot change between passes.
+/// Data that a pass needs is prepared once and stays valid.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     model: &'a Mistral,
@@ -13,7 +13,7 @@ pub struct Decoder<'a> {
 }
 
 impl Mistral {
-    /// The model for passes over caches.
+    /// Prepares the model for passes over caches.
     pub fn decoder(&self) -> Decoder<'_> {
         let layers = self.layers.iter().map(|layer| layer.kernels(false)).collect();
         let MistralConfig { rope_theta, sliding_window, rms_norm_eps: eps, .. } = self.config;
@@ -23,24 +23,26 @@ impl Mistral {
 }
 
 impl Decoder<'_> {
-    /// The model that it borrows.
+    /// The borrowed model.
     pub fn model(&self) -> &Mistral {
         self.model
     }
 
-    /// Appends `new[b]` tokens to sequence `b` of a cache; `input_ids` has those of the first sequence, then of the second, …
+    /// Appends `new[b]` tokens to sequence `b` of a cache. `input_ids` has the tokens of the first sequence, then those
+    /// of the second, and so on.
     ///
-    /// It computes in single precision, whatever the cache says; what a cache that need not be exact keeps is rounded.
+    /// The pass computes in single precision, whether the cache is exact or not. A cache that is not exact stores
+    /// rounded keys and values.
     ///
     /// # Panics
-    /// When the number of sequences is not the cache's, one does not fit, there is no token, they are not as many as `new` says,
-    /// or one is not in the vocabulary.
+    /// When the number of sequences is not the cache's, when a sequence has no room, when there is no token, when the
+    /// number of tokens is not the sum of `new`, or when a token is not in the vocabulary.
     pub fn append(&self, input_ids: &[u32], new: &[usize], cache: &mut KvCache) {
         self.inner.append(input_ids, new, &mut cache.inner);
     }
 
-    /// As [`append`](Self::append), and replaces `logits` by those of what comes after the last new token of each sequence that
-    /// brings any: `[sequences, vocab]`.
+    /// As [`append`](Self::append). Also replaces `logits` by the logits after the last new token of each sequence that
+    /// has new tokens: `[sequences, vocab]`.
     ///
     /// # Panics
     /// As [`append`](Self::append).
@@ -48,9 +50,9 @@ impl Decoder<'_> {
         self.inner.next_logits(input_ids, new, &mut cache.inner, false, logits);
     }
 
-    /// As [`prompt_logits`](Self::prompt_logits), for tokens that the model gave: unless the cache has to be exact, what meets
-    /// a quantised weight is rounded. What becomes of a sequence is the same whatever others there are, and however much they
-    /// bring.
+    /// As [`prompt_logits`](Self::prompt_logits), for tokens that the model generated. Unless the cache is exact, the
+    /// inputs of quantised weights are rounded. The result for a sequence does not depend on the other sequences, nor
+    /// on the number of new tokens.
     ///
     /// # Panics
     /// As [`append`](Self::append).

@@ -1,4 +1,4 @@
-//! What can go wrong between a checkpoint and a model.
+//! Errors between a checkpoint and a model.
 
 use foehn_files::printable;
 
@@ -9,11 +9,11 @@ pub enum Error {
     /// The config is not a JSON object.
     #[error("the model's config is not valid JSON")]
     ConfigSyntax {
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// A field of the config is absent or has a value that this implementation does not compute.
+    /// A field of the config is absent or has a value that is not supported.
     #[error(
         "the model's config has `{field}` = {found}, expected {expected}",
         field = printable(field),
@@ -23,12 +23,12 @@ pub enum Error {
     ConfigField {
         /// The field's name in `config.json` or in the GGUF's metadata.
         field: String,
-        /// Its value, or `nothing`.
+        /// Its value, or `nothing` if it is absent.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: String,
     },
-    /// A tensor has another shape than the config says.
+    /// A tensor's shape is not the one that the config implies.
     #[error("tensor `{name}` has shape {found:?}, the config asks for {expected:?}", name = printable(name))]
     Shape {
         /// The tensor's name in its file.
@@ -38,7 +38,7 @@ pub enum Error {
         /// The shape that the config implies.
         expected: Vec<usize>,
     },
-    /// The checkpoint has tensors that the network has no place for: it belongs to another architecture.
+    /// The checkpoint has tensors that the network does not use: it belongs to another architecture.
     #[error(
         "the checkpoint has {} tensors that this network does not use, which would change what it computes: {}",
         names.len(),
@@ -73,24 +73,24 @@ pub enum Error {
     /// A form of the base that is none.
     #[error("there is no base `{found}`, there are: {known}", found = printable(found), known = printable(known))]
     UnknownBase {
-        /// What was asked for.
+        /// The requested name.
         found: String,
-        /// All there are.
+        /// All known names.
         known: String,
     },
-    /// A file other than the weights could not be written.
+    /// A file that is not a tensor file could not be written.
     #[error("cannot write {path}")]
     File {
         /// The file.
         path: std::path::PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
     /// A tensor could not be read or written.
     #[error("cannot use the weights")]
     Weights {
-        /// What the file's reader or writer said.
+        /// The error of the file's reader or writer.
         #[from]
         source: foehn_weights::Error,
     },

@@ -1,6 +1,7 @@
-//! The Mistral family: config, modules, forward pass, KV cache. Knows no text, no file format, no training.
+//! The Mistral family: config, modules, forward pass, KV cache. This crate does not depend on text, file formats or
+//! training.
 //!
-//! One legend for every shape in this workspace: `batch` sequences side by side, `rows` tokens of one pass (all
+//! All shapes in this workspace use one legend: `batch` sequences computed side by side, `rows` tokens of one pass (all
 //! sequences of a batch, one after the other), `d_model` (Hugging Face's `hidden_size`), `heads`
 //! (`num_attention_heads`), `kv_heads` (`num_key_value_heads`), `head_dim`, `vocab` (`vocab_size`).
 //!

@@ -1,4 +1,4 @@
-//! Named tensors to modules.
+//! Builds a model from named tensors.
 
 use std::collections::BTreeSet;
 
@@ -12,21 +12,23 @@ use crate::projection::frozen;
 use crate::{Base, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, SelfAttention};
 
 impl Mistral {
-    /// Loads the weights of a checkpoint onto a device, as they are stored.
+    /// Loads the weights of a checkpoint onto a device, in their stored format.
     ///
-    /// Takes Hugging Face's names, and those of a GGUF (whose q and k are permuted back to half-split).
+    /// The tensors may have Hugging Face's names, or those of a GGUF (then q and k are permuted back to half-split).
     ///
-    /// A config that ties the head to the embedding, beside a different `lm_head.weight`: the head counts, as in transformers 5.
+    /// If the config ties the head to the embedding but the checkpoint has a different `lm_head.weight`, the head is
+    /// used, as in transformers 5.
     ///
     /// # Errors
-    /// [`Error::Weights`] where a tensor is missing or broken, [`Error::Shape`] where one does not fit the config,
-    /// [`Error::UnusedTensors`] where the checkpoint has tensors that the network has no place for.
+    /// [`Error::Weights`] if a tensor is missing or broken, [`Error::Shape`] if a tensor does not fit the config,
+    /// [`Error::UnusedTensors`] if the checkpoint has tensors that the network does not use.
     pub fn load(config: &MistralConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
         Self::load_as(config, weights, Base::Stored, device, &mut |_, _| ())
     }
 
-    /// As [`load`](Self::load), with the matrices brought into another form, one at a time while they are read. `progress`
-    /// is told how many parts are done, and of how many: each layer is one, and embedding and head together.
+    /// As [`load`](Self::load), but converts the matrices to another storage format, one at a time while they are read.
+    /// `progress` gets the number of parts that are done and the number of all parts: each layer is one part, and
+    /// embedding and head together are one.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -46,7 +48,7 @@ impl Mistral {
         build(&config, &Stored { weights, gguf, base, device }, progress)
     }
 
-    /// The config of a checkpoint: a GGUF's metadata, or the text of the `config.json` beside safetensors.
+    /// The config of a checkpoint: from a GGUF's metadata, or from the text of the `config.json` beside safetensors.
     ///
     /// # Errors
     /// Those of [`MistralConfig::from_gguf`] and [`MistralConfig::from_json`].
@@ -72,7 +74,7 @@ fn has_another_head(weights: &Weights) -> Result<bool, Error> {
     Ok(weights.info(head).is_some() && weights.info(embedding).is_some() && !weights.same(embedding, head)?)
 }
 
-/// Refuses a checkpoint with tensors that the network does not read: it would compute something else without them.
+/// Refuses a checkpoint with tensors that the network does not use: without them it would compute something else.
 fn check_all_used(config: &MistralConfig, weights: &Weights) -> Result<(), Error> {
     let gguf = weights.gguf().is_some();
     let mut known = BTreeSet::from(["model.embed_tokens", "model.norm", "lm_head"].map(str::to_owned));
@@ -88,7 +90,7 @@ fn check_all_used(config: &MistralConfig, weights: &Weights) -> Result<(), Error
     }
 }
 
-/// The tensors of a decoder layer.
+/// The names of a decoder layer's tensors.
 const LAYER: [&str; 9] = [
     "input_layernorm",
     "self_attn.q_proj",
@@ -101,21 +103,22 @@ const LAYER: [&str; 9] = [
     "mlp.down_proj",
 ];
 
-/// Frequencies of the rotary embedding as early converters stored them: the config's `rope_theta` gives the same.
+/// Whether a tensor holds the rotary frequencies, as early converters stored them. They follow from the config's
+/// `rope_theta`.
 fn is_without_effect(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn_rot_embd.weight")
 }
 
-/// Where a model's tensors come from, by their names in Hugging Face's checkpoints without `.weight`.
+/// A source of a model's tensors. Names are those of Hugging Face's checkpoints without `.weight`.
 pub(crate) trait Tensors {
-    /// A matrix `[out, in]`; of one whose output the rotary embedding turns, the width of a head.
+    /// A matrix `[out, in]`. If its output is rotated (RoPE), `rotated` is the width of a head.
     fn matrix(&self, name: &str, shape: [usize; 2], rotated: Option<usize>) -> Result<Weight, Error>;
     /// The weight of a norm.
     fn norm(&self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Error>;
 }
 
-/// A model of the tensors that a config asks for. The largest ones, embedding and head, are made first: what making them takes
-/// is taken while nothing else is there.
+/// Builds a model from the tensors that the config needs. Embedding and head come first: they are the largest, and
+/// building them takes the most temporary memory, so this happens while nothing else is loaded.
 pub(crate) fn build(
     config: &MistralConfig,
     source: &impl Tensors,
@@ -180,7 +183,7 @@ struct Stored<'a> {
 }
 
 impl Tensors for Stored<'_> {
-    /// A GGUF stores what is rotated interleaved; here it is half-split.
+    /// In a GGUF, matrices whose output is rotated have the interleaved layout; this permutes them to half-split.
     fn matrix(&self, name: &str, shape: [usize; 2], rotated: Option<usize>) -> Result<Weight, Error> {
         match rotated.filter(|_| self.gguf) {
             Some(head_dim) => self.permuted(name, shape, |row| interleaved(row, head_dim)),
@@ -195,7 +198,7 @@ impl Tensors for Stored<'_> {
 }
 
 impl Stored<'_> {
-    /// A matrix whose row `r` is the stored one of index `stored(r)`.
+    /// A matrix whose row `r` is the stored row `stored(r)`.
     fn permuted(&self, name: &str, shape: [usize; 2], stored: impl Fn(usize) -> usize + Sync) -> Result<Weight, Error> {
         let [out, input] = shape;
         let stored_name = self.stored_name(name, &shape)?;
@@ -243,7 +246,7 @@ impl Stored<'_> {
         })
     }
 
-    /// A tensor's name in the checkpoint, where it has the expected shape.
+    /// The name of a tensor in the checkpoint. Checks its shape.
     fn stored_name(&self, name: &str, expected: &[usize]) -> Result<String, Error> {
         let name = if self.gguf { gguf_name(name) } else { format!("{name}.weight") };
         match self.weights.info(&name) {
@@ -255,7 +258,7 @@ impl Stored<'_> {
     }
 }
 
-/// Refuses half-precision values of which one is not finite: all bits of its exponent are set.
+/// Refuses 16-bit values that are not finite: those with all exponent bits set.
 fn check_halves(name: &str, kind: HalfKind, bytes: &[u8]) -> Result<(), Error> {
     let exponent = match kind {
         HalfKind::Bf16 => 0x7F80,
@@ -268,20 +271,20 @@ fn check_halves(name: &str, kind: HalfKind, bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Where a row lies whose head is stored in interleaved pairs `(0, 1), (2, 3), …`, given its place in half-split pairs
-/// `(0, half), (1, half + 1), …`.
+/// The stored index of a row. In the file, a head's rows are in interleaved pairs `(0, 1), (2, 3), …`; `row` counts in
+/// half-split pairs `(0, half), (1, half + 1), …`.
 fn interleaved(row: usize, head_dim: usize) -> usize {
     let (head, row, half) = (row / head_dim, row % head_dim, head_dim / 2);
     head * head_dim + 2 * (row % half) + row / half
 }
 
-/// The same planes, as the two crates call them.
+/// Converts between the types that the two crates have for the same planes.
 fn planes(row: Row<'_>) -> Planes<'_> {
     let Row { numbers, scales, minima, sub_scales, sub_minima } = row;
     Planes { numbers, scales, minima, sub_scales, sub_minima }
 }
 
-/// llama.cpp's name for a tensor of Hugging Face's.
+/// llama.cpp's name for a tensor, given Hugging Face's.
 fn gguf_name(name: &str) -> String {
     let renamed = match name {
         "model.embed_tokens" => "token_embd".to_owned(),
@@ -314,7 +317,8 @@ mod tests {
 
     #[test]
     fn rows_are_found_in_the_interleaving() {
-        // Two heads of four rows: pair i of a head is stored at 2i and 2i + 1, its halves belong at i and i + 2.
+        // Two heads of four rows. Pair i of a head is stored in rows 2i and 2i + 1; in half-split layout its rows are i
+        // and i + 2.
         let found: Vec<usize> = (0..8).map(|row| interleaved(row, 4)).collect();
         assert_eq!(found, [0, 2, 1, 3, 4, 6, 5, 7]);
     }

@@ -14,7 +14,7 @@ pub struct Mistral {
     pub(crate) embed_tokens: Weight,
     pub(crate) layers: Vec<DecoderLayer>,
     pub(crate) norm: Param<Tensor<1>>,
-    /// Absent where the head is tied to the embedding.
+    /// `None` if the head is tied to the embedding.
     #[module(skip)]
     pub(crate) lm_head: Option<Weight>,
     #[module(skip)]
@@ -23,7 +23,7 @@ pub struct Mistral {
     pub(crate) recompute: bool,
 }
 
-/// A packed batch: segments in depth-first order, as `foehn-tokens` lays them out.
+/// A packed batch: segments in depth-first order, in the layout of `foehn-tokens`.
 ///
 /// Row `k` is visible from row `q` when `k <= q < subtree_ends[k]`.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub struct Packed<'a> {
     pub input_ids: &'a [u32],
     /// The position of each row along its path.
     pub position_ids: &'a [u32],
-    /// The exclusive end of the rows that descend from each row.
+    /// The exclusive end of each row's subtree: the rows that descend from it.
     pub subtree_ends: &'a [u32],
 }
 
@@ -47,13 +47,13 @@ impl Mistral {
         self.embed_tokens.device()
     }
 
-    /// The output head, `[vocab, d_model]`: the embedding where the two are tied.
+    /// The output head, `[vocab, d_model]`; the embedding if the two are tied.
     pub fn head(&self) -> &Weight {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// Whether training keeps the embedding's output and each block's alone, and computes what lies within the blocks
-    /// again in the backward pass: less memory for a third more work. It changes no result.
+    /// Whether training keeps only the outputs of the embedding and of each block. Then the backward pass computes the
+    /// inner values of a block again: less memory for a third more work. The result is the same.
     pub fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
     }
@@ -68,8 +68,8 @@ impl Mistral {
         self.normed(self.layers.iter().fold(embedded, |hidden, layer| layer.forward(hidden, &pass)))
     }
 
-    /// The hidden states after the embedding and after each block, `[rows, d_model]` each: for comparing with other
-    /// implementations layer by layer.
+    /// The hidden states after the embedding and after each block, `[rows, d_model]` each, for comparing this
+    /// implementation with others layer by layer.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
@@ -83,7 +83,7 @@ impl Mistral {
         states
     }
 
-    /// What all layers read in one pass.
+    /// The inputs that all layers of a pass share.
     fn pass(&self, packed: Packed<'_>) -> Pass {
         let rows = packed.input_ids.len();
         assert_eq!(packed.position_ids.len(), rows, "forward: positions and ids differ in length");
@@ -101,8 +101,8 @@ impl Mistral {
         projection(hidden, Linear { weight: self.head(), adapter: None })
     }
 
-    /// Every projection but the head, with its name in Hugging Face's checkpoints (`model.layers.0.self_attn.q_proj`),
-    /// in the order of the forward pass.
+    /// Every projection except the head, with its name in Hugging Face's checkpoints
+    /// (`model.layers.0.self_attn.q_proj`), in the order of the forward pass.
     pub fn projections(&self) -> Vec<(String, &Projection)> {
         let named = |(index, layer): (usize, _)| {
             let DecoderLayer { self_attn, mlp, .. }: &DecoderLayer = layer;
@@ -120,7 +120,7 @@ impl Mistral {
         self.layers.iter().enumerate().flat_map(named).collect()
     }
 
-    /// As [`projections`](Self::projections), to attach and detach adapters.
+    /// As [`projections`](Self::projections), for attaching and detaching adapters.
     pub fn projections_mut(&mut self) -> Vec<(String, &mut Projection)> {
         let named = |(index, layer): (usize, _)| {
             let DecoderLayer { self_attn, mlp, .. }: &mut DecoderLayer = layer;

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use foehn_kernels::{Linear, LowRank, Weight};
 
-/// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`: the base is frozen, and nobody above can tell whether an adapter is attached.
+/// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`. The weight W is frozen. The rest of the model works the same with and without an adapter.
 #[derive(Module, Debug)]
 pub struct Projection {
     /// `[out, in]`
@@ -34,7 +34,7 @@ impl Projection {
         self.adapter.as_ref()
     }
 
-    /// Attaches an adapter, or with `None` detaches it; returns what was attached before.
+    /// Attaches an adapter, or detaches it with `None`. Returns the adapter that was attached before.
     ///
     /// # Panics
     /// When the adapter's shapes are not `[r, in]` and `[out, r]`.
@@ -55,7 +55,7 @@ impl Projection {
         }
     }
 
-    /// Replaces the weight, for instance by the weight with its adapter merged.
+    /// Replaces the weight, for example by the weight with its adapter merged.
     ///
     /// # Panics
     /// When the shape changes.

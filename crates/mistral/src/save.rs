@@ -1,4 +1,4 @@
-//! Modules to a checkpoint in Hugging Face's layout.
+//! Writes a model as a checkpoint in Hugging Face's layout.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use foehn_weights::{FloatType, TensorSpec, save_safetensors_with};
 use crate::{Error, Mistral};
 
 impl Mistral {
-    /// Writes `config.json` and `model.safetensors` (f32) into a folder, each as a whole. Attached adapters are not
-    /// part of it: merge them before.
+    /// Writes `config.json` and `model.safetensors` (f32) into a folder. Each file is replaced atomically. Attached
+    /// adapters are not written: merge them first.
     ///
     /// # Errors
-    /// [`Error::File`] and [`Error::Weights`] where the disk refuses.
+    /// [`Error::File`] and [`Error::Weights`] if writing fails.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -35,7 +35,8 @@ impl Mistral {
         };
         let metadata = [("format".into(), "pt".into())].into();
         save_safetensors_with(&folder.join("model.safetensors"), &specs, &metadata, values)?;
-        // Readers follow an index before they look for a single file: shards of an earlier model would win.
+        // Readers look for an index before they look for a single file: an old index would make them load the old
+        // shards.
         let index = folder.join("model.safetensors.index.json");
         match fs::remove_file(&index) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&index)(error)),

@@ -1,4 +1,4 @@
-//! Models of a shape, without a checkpoint.
+//! Models with random weights, for measuring without a checkpoint.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
@@ -11,8 +11,8 @@ use crate::projection::frozen;
 use crate::{Base, Error, Mistral, MistralConfig};
 
 impl Mistral {
-    /// A model of a config's shape with random weights around zero, for trying how much memory and time a shape takes.
-    /// [`Base::Stored`] stands for bfloat16; `progress` is told what [`load_as`](Self::load_as) tells it.
+    /// A model of the config's shape with random weights around zero, for measuring the memory and time that a shape
+    /// takes. [`Base::Stored`] means bfloat16 here. `progress` is called as in [`load_as`](Self::load_as).
     pub fn synthetic(
         config: &MistralConfig,
         base: Base,
@@ -29,7 +29,7 @@ struct Noise<'a> {
     device: &'a Device,
 }
 
-/// The spread of the weights, that of Mistral's initialisation.
+/// The standard deviation of the weights, as in Mistral's initialisation.
 const SPREAD: f32 = 0.02;
 
 impl Tensors for Noise<'_> {
@@ -60,7 +60,7 @@ impl Tensors for Noise<'_> {
     }
 }
 
-/// Random numbers, and scales that spread them as a model's weights are.
+/// Fills a row with random numbers, and with scales that give the weights a realistic spread.
 fn blocks(encoding: Encoding, bits: Bits, to: Row<'_>) {
     let half = |value: f32| half::f16::from_f32(value).to_bits();
     let (most, scale, minimum, sub_scale, sub_minimum) = match encoding {
@@ -93,7 +93,7 @@ impl Bits {
         self.words().flat_map(u64::to_le_bytes)
     }
 
-    /// Evenly spread numbers of the standard deviation [`SPREAD`].
+    /// Uniformly distributed numbers with the standard deviation [`SPREAD`].
     fn values(self) -> impl Iterator<Item = f32> {
         self.words().map(|word| ((word >> 40) as f32 / (1 << 23) as f32 - 1.0) * SPREAD * 3f32.sqrt())
     }

@@ -1,4 +1,4 @@
-//! Messages, roles and records: what Foehn's crates pass to each other.
+//! Messages, roles and records: the types that Foehn's crates exchange.
 //!
 //! Parsers, cleaning, templates and models live in other crates.
 //!

@@ -1,4 +1,4 @@
-//! One conversation and what is known of it.
+//! A conversation and its metadata.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub enum Role {
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The author of the message.
     pub role: Role,
     /// What is said.
     pub content: String,
@@ -27,17 +27,17 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message with no weight of its own.
+    /// A message without a weight of its own.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into(), weight: None }
     }
 
-    /// What the person says.
+    /// A message of the user.
     pub fn user(content: impl Into<String>) -> Self {
         Self::new(Role::User, content)
     }
 
-    /// What the model says.
+    /// A message of the model.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self::new(Role::Assistant, content)
     }
@@ -47,26 +47,26 @@ impl Message {
         Self::new(Role::System, content)
     }
 
-    /// Whether the loss covers this message: an assistant turn whose weight is not 0.
+    /// Whether the loss covers this message: it is an assistant message, and its weight is not 0.
     pub fn is_trained(&self) -> bool {
         self.role == Role::Assistant && self.weight != Some(0)
     }
 }
 
-/// A conversation with its identity, its group, and every other field of its line.
+/// A conversation with its id, its group, and every other field of its line.
 ///
 /// It is written as one JSON object in the order of the fields here: `id`, `messages`, the metadata, `group`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The author's name for the record, unique in a file where it is given.
+    /// The author's name for the record. If given, it is unique in its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The turns, in order.
     pub messages: Vec<Message>,
-    /// Every other key of the input object (`task`, `modality`, `source`, …), in its order.
+    /// All other keys of the input object (`task`, `modality`, `source`, …), in their order.
     #[serde(flatten)]
     pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// What the record was made from (a scene, a sentence): splits never cut through a group.
+    /// What the record was made from (a scene, a sentence). A split never divides a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
 }
@@ -82,7 +82,7 @@ impl Record {
         Self::new(vec![Message::user(question), Message::assistant(answer)])
     }
 
-    /// The text of a metadata key, where there is one and it is text.
+    /// The value of a metadata key, if the key exists and its value is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).and_then(serde_json::Value::as_str)
     }

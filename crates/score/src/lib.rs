@@ -1,7 +1,8 @@
-//! How likely a model finds given texts.
+//! Log-probabilities of given texts.
 //!
-//! [`log_probs`] is the one place where samples are packed, computed and read off: validation, the likelihood of labels and
-//! perplexity are sums over what it gives. [`passes`] is the same, a pass at a time, for whoever shows progress.
+//! [`log_probs`] is the one function that packs samples, runs the model and reads the probabilities. Validation, the
+//! likelihood of labels and perplexity are sums of its results. [`passes`] does the same one pass at a time, so that a
+//! caller can show progress.
 //!
 //! ```no_run
 //! # fn perplexity(model: &foehn_mistral::Mistral) -> Result<f64, Box<dyn std::error::Error>> {
@@ -18,11 +19,11 @@ use foehn_kernels::{Targets, token_log_probs};
 use foehn_mistral::{Mistral, Packed};
 use foehn_tokens::{Batch, Sample};
 
-/// The model gives a token no probability that is a number.
+/// The log-probability of a token is not a finite number.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("the log-probability of token {id} in sample {sample} is {value}: the weights or the adapter are broken")]
 pub struct NotFinite {
-    /// The sample, by its place among those that were given.
+    /// The index of the sample.
     pub sample: usize,
     /// The token.
     pub id: u32,
@@ -30,21 +31,21 @@ pub struct NotFinite {
     pub value: f32,
 }
 
-/// What one forward pass gives.
+/// The result of one forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pass {
-    /// For each of its samples, `log p(token | all before it)` of each trained token, in nats.
+    /// For each sample of the pass, `log p(token | all before it)` of each trained token, in nats.
     pub log_probs: Vec<Vec<f32>>,
-    /// Tokens that were computed: what samples begin with alike counts once.
+    /// The number of tokens that were computed; shared beginnings count once.
     pub rows: usize,
 }
 
 /// `log p(token | all before it)` of each sample's trained tokens, in nats.
 ///
-/// Samples are packed into passes of at most `max_rows` tokens (one sample may be longer), and what those of a pass begin
-/// with alike is computed once. The cut changes nothing but rounding.
+/// Samples are packed into passes of at most `max_rows` tokens (a single longer sample is allowed). The common
+/// beginnings of the samples of a pass are computed once. How the samples are split changes only rounding.
 ///
-/// An adapter that trains has to be made valid first: autodiff would record every pass.
+/// A trainable adapter must be made untracked first: autodiff would record every pass.
 ///
 /// # Errors
 /// [`NotFinite`].
@@ -59,7 +60,7 @@ pub fn log_probs(model: &Mistral, samples: &[&Sample], max_rows: usize) -> Resul
     Ok(found)
 }
 
-/// As [`log_probs`], a pass at a time: each gives the next samples.
+/// As [`log_probs`], one pass at a time: each item has the results of the next samples.
 ///
 /// # Panics
 /// As [`log_probs`].
@@ -76,7 +77,7 @@ pub fn passes(
     })
 }
 
-/// `first` is the place of the batch's first sample.
+/// `first` is the index of the batch's first sample.
 fn pass(model: &Mistral, batch: &Batch, first: usize) -> Result<Pass, NotFinite> {
     let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
     let found = token_log_probs(model.forward(packed(batch)), model.head(), &targets);
@@ -91,7 +92,7 @@ fn pass(model: &Mistral, batch: &Batch, first: usize) -> Result<Pass, NotFinite>
     Ok(Pass { log_probs, rows: batch.rows() })
 }
 
-/// A batch as the model's forward pass takes it.
+/// A batch in the form that the model's forward pass takes.
 pub fn packed(batch: &Batch) -> Packed<'_> {
     Packed { input_ids: batch.input_ids(), position_ids: batch.position_ids(), subtree_ends: batch.subtree_ends() }
 }

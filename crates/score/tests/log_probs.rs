@@ -1,4 +1,5 @@
-//! What is packed, cut and shared gives what each sample gives alone, computed from the logits in double precision.
+//! Packing, splitting and sharing give the same results as each sample alone, computed from the logits in double
+//! precision.
 
 use burn::tensor::Device;
 use foehn_mistral::{Base, Mistral, MistralConfig};
@@ -23,7 +24,7 @@ fn model() -> Mistral {
     Mistral::synthetic(&config(), Base::F32, &Device::flex(), &mut |_, _| ())
 }
 
-/// Samples that share beginnings, of which a random part is trained.
+/// Samples that share beginnings; a random part of each is trained.
 fn samples(seed: u64) -> Vec<Sample> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let beginning: Vec<u32> = (0..8).map(|_| random.random_range(0..VOCAB as u32)).collect();
@@ -38,7 +39,7 @@ fn samples(seed: u64) -> Vec<Sample> {
     (0..17).map(sample).collect()
 }
 
-/// From the definition: all rows' logits, and a soft maximum in double precision.
+/// By the definition: the logits of all rows, and a log-softmax in double precision.
 fn reference(model: &Mistral, sample: &Sample) -> Vec<f64> {
     let whole = Sample::from_text(sample.input_ids().to_vec()).unwrap();
     let batch = Batch::pack(&[&whole]);
@@ -91,7 +92,7 @@ fn a_token_without_a_probability_is_named() {
     model.save(folder.path()).unwrap();
     let path = folder.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
-    // The largest finite numbers: the file is read, and the last norm's output overflows.
+    // The largest finite numbers: the file can be read, and the output of the last norm overflows.
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let text: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
     let place = &text["model.norm.weight"]["data_offsets"];

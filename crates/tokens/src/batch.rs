@@ -1,8 +1,8 @@
-//! A batch is a trie: what samples share is computed once.
+//! A batch is a trie: the common prefixes of samples are computed once.
 //!
-//! In LoRA training all samples of a step see the same parameters, so the hidden states of a shared prefix are the same, and
-//! computing them once is exact, in the forward and in the backward pass. `docs/architecture.md`, "The idea that makes it
-//! fast".
+//! In LoRA training, all samples of a step see the same parameters. So the hidden states of a shared prefix are the
+//! same for all of them, and computing them once is exact, in the forward and in the backward pass. See
+//! `docs/architecture.md`, "The idea that makes it fast".
 
 mod trie;
 
@@ -11,10 +11,11 @@ mod tests;
 
 use crate::{Result, Sample};
 
-/// Several samples as one sequence of rows, without padding and without contamination.
+/// Several samples as one sequence of rows, without padding and without attention between different samples.
 ///
-/// A row is a token that is computed. Rows are laid out depth first: a row's descendants follow it without a gap, so that
-/// one number a row, [`Batch::subtree_ends`], says who sees whom. Tokens after a sample's last target have no row.
+/// A row is a token that is computed. Rows are in depth-first order: the descendants of a row follow it without a gap.
+/// So one number per row, [`Batch::subtree_ends`], determines which rows see it. Tokens after a sample's last target
+/// have no row.
 ///
 /// ```
 /// use foehn_tokens::{Batch, Sample};
@@ -39,23 +40,23 @@ pub struct Batch {
     rows_unshared: usize,
 }
 
-/// A run of rows in which nothing branches. A token attends to its own segment causally and to all ancestors of it.
+/// A run of rows without branches. A token attends causally to its own segment and to all ancestors of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Its first row.
     pub start: usize,
     /// Its number of rows, at least 1.
     pub len: usize,
-    /// The position of its first token: the number of its ancestors' rows.
+    /// The position of its first token, which is the number of ancestor rows.
     pub position: usize,
-    /// The segment, of a smaller index, whose last row it goes on from.
+    /// The index of the parent segment, which is smaller. The segment continues after the parent's last row.
     pub parent: Option<usize>,
 }
 
-/// One prediction that the loss is taken over.
+/// One prediction of the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
-    /// The row whose output predicts: that of the token before.
+    /// The row whose output makes the prediction: the row of the previous token.
     pub row: u32,
     /// The token to predict.
     pub id: u32,
@@ -64,17 +65,17 @@ pub struct Target {
 }
 
 impl Batch {
-    /// Packs samples, merging their common prefixes token by token, to any depth.
+    /// Packs samples. Common prefixes are merged token by token, at any depth.
     ///
     /// # Panics
-    /// If the samples have more than 2³² tokens: rows are counted in 32 bits.
+    /// If the samples have more than 2³² tokens: rows have 32-bit indices.
     pub fn pack(samples: &[&Sample]) -> Self {
         let everyone = (0..samples.len()).collect();
         trie::lay_out(samples, vec![everyone])
     }
 
-    /// Packs samples, in their order, into batches of at most `max_rows` rows each; a sample that has more is alone. A batch
-    /// that is too large is cut in halves, so that none is much smaller than the others.
+    /// Packs samples, in their order, into batches of at most `max_rows` rows each. A longer sample gets a batch of its
+    /// own. A batch that is too large is split in halves, so that no batch is much smaller than the others.
     ///
     /// # Panics
     /// As [`Batch::pack`].
@@ -90,7 +91,7 @@ impl Batch {
         [Self::pack_within(first, max_rows), Self::pack_within(second, max_rows)].concat()
     }
 
-    /// Packs samples one after the other, a segment each: the batch that [`Batch::pack`] is measured against.
+    /// Packs samples one after the other, one segment each, for comparison with [`Batch::pack`].
     ///
     /// # Panics
     /// As [`Batch::pack`].
@@ -99,8 +100,8 @@ impl Batch {
         trie::lay_out(samples, alone)
     }
 
-    /// A prompt with several answers to score against each other. Sample `i` of the batch is candidate `i`, so
-    /// [`Batch::targets_of`] gives the predictions whose log-likelihoods it sums.
+    /// A prompt with several candidate answers to score. Sample `i` of the batch is candidate `i`;
+    /// [`Batch::targets_of`] gives the predictions whose log-likelihoods are its score.
     ///
     /// # Errors
     /// [`FirstTokenSupervised`](crate::Error::FirstTokenSupervised) for an empty prompt,
@@ -116,13 +117,13 @@ impl Batch {
         &self.input_ids
     }
 
-    /// The position of each row's token in its samples, counted along the path. Shape `[rows]`.
+    /// The position of each row's token in its samples, counted along the path from the root. Shape `[rows]`.
     pub fn position_ids(&self) -> &[u32] {
         &self.position_ids
     }
 
-    /// Where the subtree of each row ends: row `r` is visible to row `q` if and only if `r <= q < subtree_ends[r]`.
-    /// Shape `[rows]`.
+    /// The end of each row's subtree: row `r` is visible to row `q` if and only if `r <= q < subtree_ends[r]`. Shape
+    /// `[rows]`.
     pub fn subtree_ends(&self) -> &[u32] {
         &self.subtree_ends
     }
@@ -132,12 +133,12 @@ impl Batch {
         &self.segments
     }
 
-    /// The predictions, in the order of their rows. A row where samples branch has several.
+    /// The predictions, in the order of their rows. A row at a branch has several.
     pub fn targets(&self) -> &[Target] {
         &self.targets
     }
 
-    /// The predictions of one sample, in its order, as indices into [`Batch::targets`]; empty for no such sample.
+    /// The predictions of one sample, in order, as indices into [`Batch::targets`]. Empty if there is no such sample.
     pub fn targets_of(&self, sample: usize) -> &[u32] {
         self.targets_of.get(sample).map_or(&[], Vec::as_slice)
     }
@@ -152,12 +153,12 @@ impl Batch {
         self.input_ids.len()
     }
 
-    /// The number of rows that would be computed if nothing were shared: [`Batch::rows`] of [`Batch::unshared`].
+    /// The number of rows without sharing: [`Batch::rows`] of [`Batch::unshared`].
     pub fn rows_unshared(&self) -> usize {
         self.rows_unshared
     }
 
-    /// The sum of all targets' weights: the number of supervised tokens, that a mean loss divides by.
+    /// The sum of all targets' weights: the number of supervised tokens, by which a mean loss is divided.
     pub fn supervised(&self) -> f32 {
         self.targets_of.iter().map(Vec::len).sum::<usize>() as f32
     }

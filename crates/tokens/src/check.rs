@@ -1,15 +1,15 @@
-//! Whether a trainer would learn from a sample what its conversation teaches.
+//! Checks whether training on a sample teaches what its conversation says.
 
 use foehn_record::Message;
 
 use crate::{Error, Result, Sample, Tokenizer};
 
 impl Sample {
-    /// Refuses a sample of a conversation that would be cut at `context` tokens, that begins with two bos, that trains on
-    /// its prompt, or in which a trained turn ends in no trained stop token.
+    /// Refuses a sample of a conversation in these cases: it is longer than `context` tokens, it begins with two bos
+    /// tokens, it trains on its prompt, or the end of a trained turn has no trained stop token.
     ///
-    /// It looks at ids and mask alone, so that it finds what a [`ChatTemplate`](crate::ChatTemplate) should have refused,
-    /// and judges samples that another program has made.
+    /// It examines only the ids and the mask. So it also finds errors that a [`ChatTemplate`](crate::ChatTemplate)
+    /// should have refused, and it can check samples from other programs.
     ///
     /// # Errors
     /// [`Error::TooLong`], [`Error::DoubledBos`], [`Error::PromptSupervised`], [`Error::EndUntrained`] or
@@ -17,7 +17,7 @@ impl Sample {
     pub fn check(&self, tokenizer: &Tokenizer, messages: &[Message], context: usize) -> Result<()> {
         self.check_length(context)?;
         let (ids, mask) = (self.input_ids(), self.loss_mask());
-        // Blank text between two bos makes them no less two.
+        // Two bos tokens with blank text between them count as two.
         let is_bos = |id: &&u32| tokenizer.bos_id() == Some(**id);
         let is_blank = |id: &u32| !tokenizer.is_control(*id) && tokenizer.decode(&[*id], false).trim().is_empty();
         let start = ids.iter().take_while(|id| is_bos(id) || is_blank(id));

@@ -1,4 +1,4 @@
-//! The one error of this crate.
+//! The error type of this crate.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use foehn_record::Role;
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong between a tokenizer's files and a packed batch.
+/// Any error between a tokenizer's files and a packed batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,7 +17,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file could not be written.
@@ -25,18 +25,18 @@ pub enum Error {
     Write {
         /// The file or its folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A tokenizer or its template has no form on disk that would open as the same.
+    /// A tokenizer or its template cannot be written in a form that would be read back as the same.
     #[error("the tokenizer of {} cannot be written: {reason}", path.display(), reason = printable_text(reason))]
     Unsaveable {
         /// The file that it was read from.
         path: PathBuf,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// A folder that a tokenizer was written into opens as another.
+    /// A folder into which a tokenizer was written is read back as a different one.
     #[error(
         "{} opens as another tokenizer or template than the one that was written into it: \
          it holds files of another, choose an empty folder",
@@ -46,7 +46,7 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A file is not the JSON that it should be.
+    /// A file is not valid JSON of the expected form.
     #[error("{}:{line}:{column}: not the JSON that is expected here", path.display())]
     Json {
         /// The file.
@@ -55,13 +55,13 @@ pub enum Error {
         line: usize,
         /// The column, from 1.
         column: usize,
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// A GGUF file could not be read, or a key of its metadata is missing or has another type.
+    /// A GGUF file cannot be read, or a key of its metadata is missing or has another type.
     #[error("the GGUF file cannot be read")]
     Gguf {
-        /// What the reader said.
+        /// The reader's error.
         #[from]
         source: foehn_weights::Error,
     },
@@ -70,22 +70,22 @@ pub enum Error {
     Protobuf {
         /// The file.
         path: PathBuf,
-        /// Where reading stopped.
+        /// The offset at which reading stopped.
         offset: usize,
-        /// What is wrong there.
+        /// The reason.
         reason: &'static str,
     },
-    /// A field of a tokenizer's file contradicts another or cannot be used.
+    /// A field of a tokenizer's file contradicts another field or cannot be used.
     #[error("{}: {place}: {reason}", path.display(), place = printable(place), reason = printable_text(reason))]
     BadTokenizer {
         /// The file.
         path: PathBuf,
         /// The field.
         place: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A tokenizer asks for something that Foehn does not do.
+    /// A tokenizer needs something that is not supported.
     #[error(
         "{}: {place} is {found}, which is not supported (supported: {supported})",
         path.display(),
@@ -99,10 +99,10 @@ pub enum Error {
         place: String,
         /// Its value.
         found: String,
-        /// The values that would do.
+        /// The supported values.
         supported: &'static str,
     },
-    /// A tokenizer's pattern fails on a text: it takes too many steps, or the text is too long for it.
+    /// A pattern of a tokenizer fails on a text: it takes too many steps, or the text is too long.
     #[error(
         "the tokenizer of {} cannot cut a text of {bytes} bytes into tokens: shorten the text or leave it out",
         path.display()
@@ -112,10 +112,10 @@ pub enum Error {
         path: PathBuf,
         /// The length of the text.
         bytes: usize,
-        /// What the pattern said.
+        /// The error of the pattern.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A folder holds no tokenizer.
+    /// A folder has no tokenizer.
     #[error(
         "{} holds no tokenizer: expected tokenizer.json, tokenizer.model or a GGUF file",
         path.display()
@@ -124,17 +124,17 @@ pub enum Error {
         /// The folder or file.
         path: PathBuf,
     },
-    /// A model comes without a chat template.
+    /// A model has no chat template.
     #[error(
-        "{} brings no chat template: choose one, a Jinja file or one of Mistral's versions",
+        "{} has no chat template: choose one, a Jinja file or one of Mistral's versions",
         path.display()
     )]
     NoTemplate {
         /// The folder or file.
         path: PathBuf,
     },
-    /// A template needs a control token that the tokenizer lacks.
-    #[error("the {template} template needs the control token {name}, which this tokenizer lacks")]
+    /// A template needs a control token that the tokenizer does not have.
+    #[error("the {template} template needs the control token {name}, which this tokenizer does not have")]
     MissingControl {
         /// The template.
         template: &'static str,
@@ -144,20 +144,20 @@ pub enum Error {
     /// A chat template is not valid Jinja.
     #[error("the chat template is not valid at line {line}")]
     TemplateSyntax {
-        /// The line, from 1; 0 where it is not known.
+        /// The line, from 1; 0 if it is not known.
         line: usize,
-        /// What the engine said.
+        /// The engine's error.
         source: minijinja::Error,
     },
     /// A chat template failed on a conversation, or refused it with `raise_exception`.
     #[error("the chat template failed at line {line}")]
     TemplateRender {
-        /// The line, from 1; 0 where it is not known.
+        /// The line, from 1; 0 if it is not known.
         line: usize,
-        /// What the engine, or the template, said.
+        /// The error of the engine, or the template's own message.
         source: minijinja::Error,
     },
-    /// A chat template cut, repeated or reordered the inside of a message.
+    /// A chat template truncated, repeated or reordered the text of a message.
     #[error(
         "the chat template does not render message {index} ({role:?}) exactly once and whole: \
          its loss mask cannot be known"
@@ -165,10 +165,10 @@ pub enum Error {
     ContentAltered {
         /// The message, from 0.
         index: usize,
-        /// Who speaks it.
+        /// The role of the message.
         role: Role,
     },
-    /// A sample does not begin with the prompt that generation would give the model.
+    /// A sample does not begin with the prompt that is used for generation.
     #[error(
         "the generation prompt is not a prefix of the training sample: \
          token {at} is {prompt} in the prompt and {sample:?} in the sample"
@@ -178,10 +178,10 @@ pub enum Error {
         at: usize,
         /// The prompt's token there.
         prompt: u32,
-        /// The sample's token there, if it is that long.
+        /// The sample's token there, if the sample is long enough.
         sample: Option<u32>,
     },
-    /// A trained turn does not end in a stop token, so the model would never learn to stop.
+    /// A trained turn does not end with a stop token, so the model would never learn to stop.
     #[error(
         "message {index} is trained but does not end in a stop token of the tokenizer \
          ({stop_tokens:?}): the template and the tokenizer do not belong together"
@@ -189,10 +189,10 @@ pub enum Error {
     StopTokenUntrained {
         /// The message, from 0.
         index: usize,
-        /// The tokens that generation stops on.
+        /// The tokens that stop generation.
         stop_tokens: Vec<u32>,
     },
-    /// A message stands where its role may not.
+    /// A message is at a place where its role is not allowed.
     #[error("message {index} ({role:?}) is out of place: {rule}")]
     RoleOrder {
         /// The message, from 0.
@@ -202,7 +202,7 @@ pub enum Error {
         /// The rule that it breaks.
         rule: &'static str,
     },
-    /// An assistant turn says nothing.
+    /// An assistant turn is empty.
     #[error("message {index} (Assistant) is blank: there is nothing to learn but to stop")]
     EmptyAnswer {
         /// The message, from 0.
@@ -215,22 +215,22 @@ pub enum Error {
         found = printable(found)
     )]
     WrongTokenizer {
-        /// The fingerprint of the one that it was made for.
+        /// The fingerprint of the tokenizer that it was made for.
         expected: String,
-        /// That of the one that it is used with.
+        /// The fingerprint of the tokenizer that was given.
         found: String,
     },
-    /// A conversation has more messages than there are characters to mark them with.
+    /// A conversation has more messages than there are characters to mark them.
     #[error(
         "a conversation of {messages} messages is too long for a Jinja template: at most {limit} can be told apart"
     )]
     TooManyMessages {
-        /// The messages.
+        /// The number of messages.
         messages: usize,
-        /// How many would do.
+        /// The largest number of messages.
         limit: usize,
     },
-    /// A conversation has no message.
+    /// A conversation has no messages.
     #[error("the conversation has no message")]
     EmptyConversation,
     /// Token ids and loss mask differ in length.
@@ -245,14 +245,14 @@ pub enum Error {
     #[error("no token of the sample is in the loss mask: nothing would be learnt from it")]
     NothingSupervised,
     /// The first token of a sample is in the loss mask, but nothing precedes it.
-    #[error("the first token is in the loss mask: no token precedes it that could predict it")]
+    #[error("the first token is in the loss mask: there is no token before it that could predict it")]
     FirstTokenSupervised,
-    /// A sample does not fit.
+    /// A sample is too long.
     #[error("a sample of {length} tokens does not fit a context of {context}: split it or raise the limit")]
     TooLong {
-        /// The sample's tokens.
+        /// The number of tokens of the sample.
         length: usize,
-        /// The tokens that fit.
+        /// The number of tokens that fit.
         context: usize,
     },
     /// A sample begins with two bos tokens.
@@ -261,20 +261,20 @@ pub enum Error {
     /// The loss mask covers a sample's prompt.
     #[error("every token of the sample is in the loss mask, the prompt's too, or the template leaves the prompt out")]
     PromptSupervised,
-    /// Trained tokens end before a stop token.
-    #[error("token {token} ends a trained turn and is no stop token ({stop_tokens:?}): answers would never end")]
+    /// The trained tokens of a turn do not end with a stop token.
+    #[error("token {token} ends a trained turn and is not a stop token ({stop_tokens:?}): answers would never end")]
     EndUntrained {
-        /// The position, from 0.
+        /// The position of the token, from 0.
         token: usize,
-        /// The tokens that generation stops on.
+        /// The tokens that stop generation.
         stop_tokens: Vec<u32>,
     },
     /// There are fewer trained stop tokens than trained turns.
     #[error("{turns} turns are trained, but only {stops} stop tokens: an answer would go on into the next turn")]
     StopsMissing {
-        /// The trained turns.
+        /// The number of trained turns.
         turns: usize,
-        /// The trained stop tokens.
+        /// The number of trained stop tokens.
         stops: usize,
     },
 }

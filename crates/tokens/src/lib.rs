@@ -5,12 +5,13 @@
 //! Message ──ChatTemplate──▶ prompt ids ─ ─ ─ ─ ─ ─▶ TextStream generation
 //! ```
 //!
-//! [`Tokenizer`] cuts text into ids. [`ChatTemplate`] renders a conversation, to train on or to answer, and knows while it
-//! renders which ids are learnt: nothing here ever searches a token sequence for markers. [`Batch`] lays samples out as one
-//! sequence in which shared prefixes are computed once.
+//! [`Tokenizer`] splits text into ids. [`ChatTemplate`] renders a conversation, for training or for generation. While
+//! it renders, it tracks which ids are trained, so no code here searches a token sequence for markers. [`Batch`] packs
+//! samples into one sequence in which shared prefixes are computed once.
 //!
-//! Three things hold for everything that this crate gives, or it gives an error: text in a message never becomes a control
-//! token; the generation prompt is a prefix of the training sample; a trained turn ends in a token that generation stops on.
+//! Three properties hold for every result of this crate; otherwise it returns an error. Text in a message never becomes
+//! a control token. The generation prompt is a prefix of the training sample. A trained turn ends with a token that
+//! stops generation.
 //!
 //! ```
 //! use foehn_record::{Message, Role};
@@ -26,13 +27,13 @@
 //! let samples = answers.map(|answer| template.sample(&tokenizer, &[question.clone(), answer]));
 //! let samples = samples.into_iter().collect::<Result<Vec<_>, _>>()?;
 //!
-//! // Generation starts where training did, and what a person typed is text.
+//! Generation begins with the same tokens as training, and text from a person stays text.
 //! let prompt = template.prompt(&tokenizer, &[question])?;
 //! assert!(samples[0].input_ids().starts_with(&prompt));
 //! let stop = tokenizer.control("<|im_end|>").unwrap();
 //! assert_eq!(prompt.iter().filter(|id| **id == stop).count(), 2, "one a turn, none from the text");
 //!
-//! // The question is computed once, and the answers branch off.
+//! The question is computed once; the answers are branches.
 //! let batch = Batch::pack(&samples.iter().collect::<Vec<_>>());
 //! assert!(batch.rows() < prompt.len() + 8);
 //! assert!(batch.rows_unshared() > 2 * prompt.len());

@@ -1,11 +1,11 @@
-//! One conversation as token ids, with what is learnt from it.
+//! One conversation as token ids, with a mask of the trained ones.
 
 use crate::{Error, Result};
 
-/// Token ids and a loss mask, checked where they are made: of one length, with something to learn, and nothing to learn
-/// that has no token before it.
+/// Token ids and a loss mask. Their properties are checked on construction: equal lengths, at least one target, and no
+/// target without a token before it.
 ///
-/// The mask marks *targets*, as PEFT's labels do: `loss_mask[i]` says that the model is to predict `input_ids[i]` from
+/// The mask marks *targets*, like PEFT's labels: `loss_mask[i]` says that the model should predict `input_ids[i]` from
 /// `input_ids[..i]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -14,7 +14,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A sample of ids and their mask.
+    /// A sample from ids and their mask.
     ///
     /// # Errors
     /// [`Error::MaskLength`], [`Error::NothingSupervised`] or [`Error::FirstTokenSupervised`].
@@ -31,7 +31,7 @@ impl Sample {
         Ok(Self { input_ids, loss_mask })
     }
 
-    /// A prompt that is given and an answer that is learnt, or scored.
+    /// A sample from a prompt, which is given, and an answer, which is trained or scored.
     ///
     /// # Errors
     /// [`Error::FirstTokenSupervised`] for an empty prompt, [`Error::NothingSupervised`] for an empty answer.
@@ -41,7 +41,8 @@ impl Sample {
         Self::new([prompt, answer].concat(), loss_mask)
     }
 
-    /// A text of which every token but the first is learnt, or scored: perplexity, and training without turns.
+    /// A sample in which every token except the first is trained or scored: for perplexity, and for training without
+    /// turns.
     ///
     /// # Errors
     /// [`Error::NothingSupervised`] for fewer than two ids.
@@ -58,7 +59,7 @@ impl Sample {
         &self.input_ids
     }
 
-    /// Which ids are targets, one entry an id.
+    /// For each id, whether it is a target.
     pub fn loss_mask(&self) -> &[bool] {
         &self.loss_mask
     }
@@ -74,7 +75,7 @@ impl Sample {
         self.loss_mask.iter().filter(|masked| **masked).count()
     }
 
-    /// Refuses a sample that does not fit a context: nothing is ever cut off in silence.
+    /// Refuses a sample that does not fit in a context. Samples are never truncated silently.
     ///
     /// # Errors
     /// [`Error::TooLong`], with both lengths.
@@ -85,13 +86,13 @@ impl Sample {
         Ok(())
     }
 
-    /// The ids that have to be computed: those with a target after them. What follows the last target teaches nothing.
+    /// The ids that must be computed: those before the last target.
     pub(crate) fn computed(&self) -> &[u32] {
         let last = self.loss_mask.iter().rposition(|masked| *masked).unwrap_or(0);
         self.input_ids.get(..last).unwrap_or_default()
     }
 
-    /// The target that the id at a position predicts.
+    /// The target that the token at a position predicts.
     pub(crate) fn target_after(&self, position: usize) -> Option<u32> {
         let next = position + 1;
         self.loss_mask.get(next).filter(|masked| **masked)?;

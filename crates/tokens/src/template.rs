@@ -1,4 +1,4 @@
-//! Conversations to token ids: one template renders what is trained on and what generation begins with.
+//! Chat templates. The same template renders training samples and generation prompts.
 
 mod budget;
 mod functions;
@@ -21,21 +21,23 @@ use jinja::Jinja;
 use mistral::Mistral;
 pub use mistral::MistralVersion;
 
-/// A chat template: either Jinja, as Hugging Face's models bring it, or one of Mistral's own, which have none.
+/// A chat template: either Jinja, as in Hugging Face's models, or one of Mistral's own, whose models have no Jinja
+/// template.
 ///
 /// For every conversation that it renders:
 ///
 /// - the ids of [`ChatTemplate::prompt`] are a prefix of those of [`ChatTemplate::sample`];
-/// - text in a message is plain text: control tokens come from the template alone;
-/// - a trained turn ends in one of [`Tokenizer::eos_ids`], and the loss mask covers it, from the place where generation
-///   begins on.
+/// - text in a message is plain text: control tokens come only from the template;
+/// - a trained turn ends with one of [`Tokenizer::eos_ids`], and the loss mask covers the turn from the start of
+///   generation to this token.
 ///
-/// A template that can't keep these promises gives an error, never a sample. Assistant texts lose blank lines before
-/// them and white space after them, and keep the indent of their first line; others are passed as they are. A sequence begins with one bos where the template or the tokenizer says so, never two.
+/// If a template cannot guarantee this, the result is an error, never a sample. From assistant texts, blank lines at
+/// the start and white space at the end are removed; the indent of the first line is kept. Other texts are not changed.
+/// A sequence begins with one bos if the template or the tokenizer asks for it, and never with two.
 #[derive(Debug)]
 pub struct ChatTemplate {
     kind: Kind,
-    /// The fingerprint of the tokenizer that it was made for.
+    /// The fingerprint of the tokenizer that the template was made for.
     tokenizer: String,
 }
 
@@ -45,20 +47,21 @@ enum Kind {
     Mistral(Mistral),
 }
 
-/// What a template makes of a conversation.
+/// A rendered conversation.
 #[derive(Debug, Default)]
 struct Rendered {
     input_ids: Vec<u32>,
-    /// The trained turns: the message, and the ids from where generation begins to the stop token.
+    /// The trained turns: the message, and the range of ids from the start of generation to the stop token.
     trained: Vec<(usize, Range<usize>)>,
 }
 
 impl ChatTemplate {
-    /// A template in Jinja's language, as in `chat_template.jinja`.
+    /// A Jinja template, as in `chat_template.jinja`.
     ///
-    /// It sees what transformers shows it: `messages`, `add_generation_prompt`, `bos_token`, `eos_token`, `tools` and
-    /// `documents` (none), `raise_exception`, `strftime_now`, `tojson` and Python's string methods. `strftime_now` gives
-    /// midnight of the day that Llama 3.1's template falls back to, 2024-07-26: the clock would make samples irreproducible.
+    /// It has the same variables and functions as in transformers: `messages`, `add_generation_prompt`, `bos_token`,
+    /// `eos_token`, `tools` and `documents` (none), `raise_exception`, `strftime_now`, `tojson` and Python's string
+    /// methods. `strftime_now` always returns midnight of 2024-07-26, the day that Llama 3.1's template uses as a
+    /// default. With the real time, samples would not be reproducible.
     ///
     /// # Errors
     /// [`Error::TemplateSyntax`].
@@ -70,18 +73,19 @@ impl ChatTemplate {
     /// One of Mistral's own templates, as `mistral-common` renders them.
     ///
     /// # Errors
-    /// [`Error::MissingControl`] if the tokenizer is of another version.
+    /// [`Error::MissingControl`] if the tokenizer belongs to another version.
     pub fn mistral(version: MistralVersion, tokenizer: &Tokenizer) -> Result<Self> {
         let kind = Kind::Mistral(Mistral::new(version, tokenizer)?);
         Ok(Self { kind, tokenizer: tokenizer.fingerprint().to_owned() })
     }
 
-    /// The template of a model, from its folder, its GGUF file or its tokenizer's file: `chat_template.jinja`, the
-    /// `chat_template` of `tokenizer_config.json` (the one called `default`, where there are several), a GGUF's
-    /// `tokenizer.chat_template`, or Mistral's own of the version that `tokenizer.model.vN` names.
+    /// The template of a model, from its folder, its GGUF file or its tokenizer's file. The sources are
+    /// `chat_template.jinja`; `chat_template` in `tokenizer_config.json` (the one called `default`, if there are
+    /// several); `tokenizer.chat_template` in a GGUF; or Mistral's own template of the version in the name
+    /// `tokenizer.model.vN`.
     ///
     /// # Errors
-    /// [`Error::NoTemplate`] if there is none, and otherwise whatever is wrong with the file.
+    /// [`Error::NoTemplate`] if there is none, and otherwise the error of the file.
     pub fn open(path: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Self> {
         source::open(path.as_ref(), tokenizer)
     }
@@ -94,12 +98,14 @@ impl ChatTemplate {
         source::from_gguf(gguf, tokenizer)
     }
 
-    /// A conversation to train on. It ends with an assistant turn; every [trained](Message::is_trained) turn is in the mask.
+    /// Renders a conversation for training. It must end with an assistant turn. Every [trained](Message::is_trained)
+    /// turn is in the mask.
     ///
     /// # Errors
-    /// [`Error::RoleOrder`], [`Error::EmptyAnswer`], [`Error::NothingSupervised`] for a conversation that can't be trained
-    /// on, [`Error::TemplateRender`] for one that the template refuses; [`Error::ContentAltered`],
-    /// [`Error::PromptNotPrefix`], [`Error::StopTokenUntrained`] for a template that breaks a promise.
+    /// For a conversation that cannot be trained on: [`Error::RoleOrder`], [`Error::EmptyAnswer`] or
+    /// [`Error::NothingSupervised`]. For a conversation that the template refuses: [`Error::TemplateRender`]. For a
+    /// template without the properties above: [`Error::ContentAltered`], [`Error::PromptNotPrefix`] or
+    /// [`Error::StopTokenUntrained`].
     pub fn sample(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Sample> {
         self.check_tokenizer(tokenizer)?;
         let messages = prepare(messages)?;
@@ -121,7 +127,8 @@ impl ChatTemplate {
         Sample::new(rendered.input_ids, loss_mask)
     }
 
-    /// What generation begins with: a conversation that ends with a turn to answer, up to where the answer starts.
+    /// Renders the prompt for generation: a conversation that ends with a message to answer, up to the start of the
+    /// answer.
     ///
     /// # Errors
     /// As [`ChatTemplate::sample`], and [`Error::RoleOrder`] if the last turn is the assistant's.
@@ -134,7 +141,7 @@ impl ChatTemplate {
         self.render_prompt(tokenizer, &messages)
     }
 
-    /// The template itself: Jinja's source, or the name of one of Mistral's (`mistral-v3`).
+    /// The Jinja source, or the name of one of Mistral's templates (`mistral-v3`).
     pub fn source(&self) -> &str {
         match &self.kind {
             Kind::Jinja(jinja) => jinja.source(),
@@ -147,7 +154,7 @@ impl ChatTemplate {
         Sha256::digest(self.source()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The version, where it is one of Mistral's own.
+    /// The version, if it is one of Mistral's own templates.
     pub(crate) fn mistral_version(&self) -> Option<MistralVersion> {
         match &self.kind {
             Kind::Jinja(_) => None,
@@ -178,7 +185,7 @@ impl ChatTemplate {
     }
 }
 
-/// The conversation with assistant texts without blank ends.
+/// The conversation, with the blank ends of assistant texts removed.
 fn prepare(messages: &[Message]) -> Result<Vec<Message>> {
     if messages.is_empty() {
         return Err(Error::EmptyConversation);
@@ -196,7 +203,7 @@ fn prepare(messages: &[Message]) -> Result<Vec<Message>> {
     messages.iter().enumerate().map(trim).collect()
 }
 
-/// A text without the blank lines before it and the white space after it. The indent of its first line is part of it.
+/// A text without the blank lines before it and the white space after it. The indent of its first line is kept.
 fn without_blank_ends(text: &str) -> &str {
     let text = text.trim_end();
     let blank = text.len() - text.trim_start().len();
@@ -204,7 +211,7 @@ fn without_blank_ends(text: &str) -> &str {
     text.get(line..).unwrap_or_default()
 }
 
-/// The last message is out of place.
+/// The error for a last message with a wrong role.
 fn misplaced(messages: &[Message], rule: &'static str) -> Error {
     match messages.last() {
         None => Error::EmptyConversation,

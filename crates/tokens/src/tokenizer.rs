@@ -1,8 +1,8 @@
-//! Text to token ids and back.
+//! Converts text to token ids and back.
 //!
-//! Three kinds of file describe the tokenizers of the Mistral family: Hugging Face's `tokenizer.json`, SentencePiece's
-//! `tokenizer.model`, and the metadata of a GGUF file. Whichever it is, the tokens are split in two: *text* tokens, which
-//! [`Tokenizer::encode_text`] gives, and *control* tokens, which it never gives, whatever the text says.
+//! The tokenizers of the Mistral family are described by three kinds of files: Hugging Face's `tokenizer.json`,
+//! SentencePiece's `tokenizer.model`, and the metadata of a GGUF file. In each case there are two kinds of tokens.
+//! [`Tokenizer::encode_text`] returns only *text* tokens. It never returns *control* tokens, whatever the text is.
 
 mod bpe;
 mod files;
@@ -30,31 +30,31 @@ use vocab::Vocab;
 
 pub(crate) use files::{Model, locate, read_json, read_to_string, sentencepiece_version};
 
-/// A tokenizer: a vocabulary of text and control tokens, and the rule that cuts text into the former.
+/// A tokenizer: a vocabulary of text and control tokens, and the rules that split text into text tokens.
 ///
-/// Decoding gives an encoded text back, but for what its file changes: a normaliser; `▁`, which SentencePiece can't tell from
-/// a space; and bytes that a byte-level vocabulary lacks, which are left out as in transformers (of ASCII, SmolLM2's lacks
-/// six control characters).
+/// Decoding returns the encoded text, with these exceptions: changes of a normaliser; `▁`, which SentencePiece cannot
+/// distinguish from a space; and bytes that are missing in a byte-level vocabulary, which are left out as in
+/// transformers (of ASCII, SmolLM2's vocabulary has no token for six control characters).
 #[derive(Debug)]
 pub struct Tokenizer {
     encoder: Encoder,
     vocab: Vocab,
     bos: Option<u32>,
-    /// What templates call `eos_token`.
+    /// The token that templates call `eos_token`.
     eos_token: Option<u32>,
     eos: Vec<u32>,
     add_bos: bool,
     fingerprint: String,
 }
 
-/// Where a text stands: SentencePiece-like tokenizers mark the start of a text with a space of their own.
+/// The position of a text. Tokenizers like SentencePiece add a space at the start of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
-    /// Nothing precedes it.
+    /// At the start of the sequence.
     Start,
-    /// A control token precedes it.
+    /// After a control token.
     AfterControl,
-    /// Text precedes it.
+    /// After other text.
     Within,
 }
 
@@ -64,25 +64,25 @@ enum Encoder {
     SentencePiece(SentencePiece),
 }
 
-/// What a file says of its bos and stop tokens.
+/// The bos and stop tokens in a file.
 #[derive(Clone, Debug, Default)]
 struct Specials {
     bos: Option<u32>,
-    /// The one that templates call `eos_token` first.
+    /// The first one is the token that templates call `eos_token`.
     eos: Vec<u32>,
     add_bos: bool,
 }
 
 impl Tokenizer {
     /// Opens the tokenizer of a model: its folder, its GGUF file, or the tokenizer's own `tokenizer.json` or
-    /// `tokenizer.model[.vN]`. In a folder, `tokenizer.json` goes before `tokenizer.model`.
+    /// `tokenizer.model[.vN]`. In a folder, `tokenizer.json` is preferred to `tokenizer.model`.
     ///
-    /// The bos and stop tokens of a `tokenizer.json` are those that `tokenizer_config.json` and `generation_config.json`
-    /// beside it name (`config.json` where there is no generation config).
+    /// The bos and stop tokens of a `tokenizer.json` are those in `tokenizer_config.json` and `generation_config.json`
+    /// beside it (or in `config.json`, if there is no generation config).
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] if there is none, [`Error::Unsupported`] if it isn't byte-complete BPE, and otherwise
-    /// whatever is wrong with the file, with its path and the place.
+    /// [`Error::NoTokenizer`] if there is none, [`Error::Unsupported`] if it is not BPE with a token for every byte,
+    /// and otherwise the error of the file with its path and place.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         match locate(path.as_ref())? {
             Model::Json(file) => json::load(&file),
@@ -94,8 +94,8 @@ impl Tokenizer {
         }
     }
 
-    /// The tokenizer in the metadata of a GGUF file (`tokenizer.ggml.*`), of model `gpt2` (byte-level BPE) or `llama`
-    /// (SentencePiece BPE).
+    /// The tokenizer in the metadata of a GGUF file (`tokenizer.ggml.*`), of the models `gpt2` (byte-level BPE) or
+    /// `llama` (SentencePiece BPE).
     ///
     /// # Errors
     /// [`Error::Gguf`] for a missing or mistyped key, [`Error::Unsupported`] for another model or pre-tokenizer,
@@ -104,38 +104,41 @@ impl Tokenizer {
         gguf::load(gguf)
     }
 
-    /// Writes the tokenizer and its chat template into a folder, made where it is missing, so that the folder opens as this
-    /// pair again, by fingerprint, here and in transformers. Each file is written as a whole, over one of its name.
+    /// Writes the tokenizer and its chat template into a folder, which is created if it does not exist. Opened here or
+    /// in transformers, the folder gives the same pair again (here, with the same fingerprints). Each file is replaced
+    /// atomically.
     ///
-    /// BPE by merges becomes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, whichever file it came
-    /// from. A SentencePiece model is its `tokenizer.model`, copied, with the version in its name where the template is
-    /// Mistral's own. `generation_config.json` names the bos and stop tokens.
+    /// BPE by merges is written as `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, whichever kind
+    /// of file it was read from. The `tokenizer.model` of a SentencePiece model is copied; if the template is Mistral's
+    /// own, its version is added to the file's name. `generation_config.json` has the bos and stop tokens.
     ///
     /// # Errors
-    /// [`Error::Unsaveable`] for what those files can't say, before anything is written; [`Error::Read`] and
-    /// [`Error::Write`] where the disk refuses; [`Error::SavedDiffers`] if the folder holds files that go before the written
-    /// ones; [`Error::WrongTokenizer`] for the template of another tokenizer.
+    /// Before anything is written, [`Error::Unsaveable`] for content that these files cannot express. [`Error::Read`]
+    /// and [`Error::Write`] if reading or writing fails. [`Error::SavedDiffers`] if the folder has other files that are
+    /// preferred to the written ones. [`Error::WrongTokenizer`] for the template of another tokenizer.
     pub fn save(&self, template: &ChatTemplate, folder: impl AsRef<Path>) -> Result<()> {
         template.check_tokenizer(self)?;
         save::save(self, template, folder.as_ref())
     }
 
-    /// The ids of a text that stands at the start, or right after a control token as in Mistral's own templates.
+    /// The ids of a text at the start of a sequence, or right after a control token as in Mistral's own templates.
     ///
-    /// It never gives a control token: `</s>`, `[/INST]` or `<|im_end|>` in the text are plain characters. No bos is added.
+    /// The result has no control tokens: `</s>`, `[/INST]` or `<|im_end|>` in the text are plain characters. No bos is
+    /// added.
     ///
     /// # Errors
-    /// [`Error::Encode`] where a pattern of the tokenizer's file takes too many steps on the text.
+    /// [`Error::Encode`] if a pattern of the tokenizer's file takes too many steps on the text.
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_at(text, Position::Start)
     }
 
-    /// How many tokens a text has. One that cannot be cut counts as its bytes, which are no fewer.
+    /// The number of tokens of a text. For a text that cannot be encoded, the number of its bytes, which is an upper
+    /// bound.
     pub fn count(&self, text: &str) -> usize {
         self.encode_text(text).map_or(text.len(), |ids| ids.len())
     }
 
-    /// The id of a control token, by its exact text (`<s>`, `[INST]`, `<|im_end|>`).
+    /// The id of a control token, given its exact text (`<s>`, `[INST]`, `<|im_end|>`).
     pub fn control(&self, text: &str) -> Option<u32> {
         self.vocab.control(text)
     }
@@ -145,10 +148,10 @@ impl Tokenizer {
         self.vocab.is_control(id)
     }
 
-    /// The text of a sequence. Bytes that are no UTF-8, and ids outside the vocabulary, become U+FFFD.
+    /// The text of a sequence. Bytes that are not UTF-8, and ids outside the vocabulary, become U+FFFD.
     ///
-    /// With `skip_control`, control tokens leave no trace; otherwise their own text stands in their place. The space that
-    /// a SentencePiece tokenizer puts before a text is taken off again.
+    /// With `skip_control`, control tokens are left out. Otherwise their own text is inserted. The space that a
+    /// SentencePiece tokenizer adds before a text is removed.
     pub fn decode(&self, ids: &[u32], skip_control: bool) -> String {
         let mut stream = TextStream::new(skip_control);
         let mut text: String = ids.iter().map(|id| stream.push(self, *id)).collect();
@@ -156,12 +159,12 @@ impl Tokenizer {
         text
     }
 
-    /// A token as its file writes it (`Ġthe`, `▁the`, `<0x0A>`), or `None` if there is no such id.
+    /// A token as it is in its file (`Ġthe`, `▁the`, `<0x0A>`); `None` if there is no such id.
     pub fn token_text(&self, id: u32) -> Option<&str> {
         self.vocab.text(id)
     }
 
-    /// One more than the largest id. A model's embedding may have more rows than this, never fewer.
+    /// The largest id plus one. A model's embedding may have more rows, but not fewer.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()
     }
@@ -171,22 +174,23 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Whether a sequence begins with [`Self::bos_id`] even where a template doesn't write it.
+    /// Whether a sequence begins with [`Self::bos_id`] even if the template does not write it.
     pub fn add_bos(&self) -> bool {
         self.add_bos
     }
 
-    /// The tokens that generation stops on, in ascending order. All are control tokens.
+    /// The tokens that stop generation, in ascending order. All are control tokens.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos
     }
 
-    /// SHA-256, in hexadecimal, of all that determines ids: tokens, merges or scores, rules, bos and stop tokens.
+    /// The SHA-256, in hexadecimal, of everything that determines ids: tokens, merges or scores, rules, bos and stop
+    /// tokens.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// As [`Self::encode_text`], for a text that may follow something.
+    /// As [`Self::encode_text`], for a text at the given position.
     pub(crate) fn encode_at(&self, text: &str, position: Position) -> Result<Vec<u32>> {
         match &self.encoder {
             Encoder::Bpe(bpe) => bpe.encode(text, position),
@@ -194,15 +198,15 @@ impl Tokenizer {
         }
     }
 
-    /// As [`Self::encode_at`], for text that a template in Jinja's language has written: a space of its own after a control
-    /// token is the one mark of the turn, and SentencePiece adds no second, as in transformers and mistral-common.
+    /// As [`Self::encode_at`], for text that a Jinja template has rendered. If it begins with a space after a control
+    /// token, SentencePiece adds no second space, as in transformers and mistral-common.
     pub(crate) fn encode_rendered(&self, text: &str, position: Position) -> Result<Vec<u32>> {
         let marked = matches!(self.encoder, Encoder::SentencePiece(_)) && text.starts_with(' ');
         let position = if marked && position == Position::AfterControl { Position::Within } else { position };
         self.encode_at(text, position)
     }
 
-    /// The texts, ids and white space rules of all control tokens, in byte order of the texts.
+    /// The texts, ids and white space rules of all control tokens, sorted by the bytes of the texts.
     pub(crate) fn controls(&self) -> impl Iterator<Item = (&str, u32, Strips)> {
         self.vocab.controls()
     }

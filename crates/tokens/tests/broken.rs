@@ -1,4 +1,4 @@
-//! Damaged files give errors that name the file and the place, and never a panic.
+//! Damaged files give errors that name the file and the place. They never cause a panic.
 
 mod common;
 
@@ -59,13 +59,13 @@ fn a_tokenizer_config_that_contradicts_it() {
     check(&|config| config["eos_token"] = json!(2), "tokenizer_config.json:1:");
 }
 
-/// The stop token is a control token even where the file calls it ordinary, and is then out of reach of text.
+/// The stop token is a control token, even if the file declares it an ordinary one. So no text can produce it.
 #[test]
 fn the_stop_token_is_always_a_control_token() {
     let tokenizer = changed(|json| json["added_tokens"][2]["special"] = json!(false), |_| {}).unwrap();
     assert_eq!((tokenizer.eos_ids(), tokenizer.is_control(2)), (&[2][..], true));
     assert!(!tokenizer.encode_text("a</s>b").unwrap().contains(&2));
-    // `<s` and `>` are pieces, so that merges could make `<s>` too.
+    // `<s` and `>` are pieces, so that merges could form `<s>` too.
     let merge = |json: &mut Value| json["model"]["merges"].as_array_mut().unwrap().insert(0, json!("< s>"));
     let with_s = changed(
         |json| {
@@ -109,7 +109,7 @@ fn files_that_are_not_there_or_not_what_they_seem() {
     check("i.model", Some(b"\x12\x02\x18\x02\x1a\x05\x12\x01x\x20\x00"), "precompiled_charsmap is present");
 }
 
-/// A file that is larger than any of its kind is not read into memory; the message says its size and the limit.
+/// A file above the size limit is not read into memory. The message has its size and the limit.
 #[test]
 fn files_of_a_size_that_no_tokenizer_has() {
     let folder = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ fn a_model_without_a_template_says_so() {
     assert!(matches!(ChatTemplate::open(folder.path().join("tokenizer.model"), &plain), Err(Error::NoTemplate { .. })));
 }
 
-/// Of several SentencePiece models in a folder, the highest version is the model's.
+/// If a folder has several SentencePiece models, the one with the highest version is used.
 #[test]
 fn a_folder_of_versions() {
     let folder = tempfile::tempdir().unwrap();

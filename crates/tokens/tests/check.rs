@@ -1,4 +1,4 @@
-//! What `clean --check` fails on, each from a template or a conversation that causes it.
+//! The errors of `clean --check`, each from a template or a conversation that causes it.
 
 mod common;
 
@@ -7,11 +7,11 @@ use foehn_record::Message;
 use foehn_tokens::{ChatTemplate, Error, Sample};
 use proptest::prelude::*;
 
-/// Llama 2's manner: `<s>` and `</s>` around every answer with its question.
+/// In the style of Llama 2: `<s>` and `</s>` around every question with its answer.
 const TURNS: &str = "{{ bos_token }}{% for m in messages %}\
                      {{ 'Q ' if m.role == 'user' }}{{ m.content }}{{ '</s>' if m.role == 'assistant' else ' A ' }}{% endfor %}";
 
-/// What comes of a conversation between template and trainer.
+/// The checked sample of a conversation.
 fn checked(source: &str, messages: &[Message], context: usize) -> Result<Sample, Error> {
     let tokenizer = &pair("mini-legacy").tokenizer;
     let sample = ChatTemplate::jinja(source, tokenizer)?.sample(tokenizer, messages)?;
@@ -30,7 +30,7 @@ fn what_the_gate_fails_on() {
     let turn = [user("Is it red?"), assistant("Yes.")];
     checked(TURNS, &turn, 1000).unwrap();
 
-    // A stop token that is missing, stands before the answer alone, or is another model's.
+    // A stop token that is missing, comes before the answer only, or belongs to another model.
     let untrained = |error: &Error| matches!(error, Error::StopTokenUntrained { index: 1, .. });
     refused(&TURNS.replace("</s>", ""), &turn, untrained);
     refused(&TURNS.replace(" A ", " A </s>").replace("'</s>' if", "'.' if"), &turn, untrained);
@@ -41,11 +41,11 @@ fn what_the_gate_fails_on() {
     unweighted[1].weight = Some(0);
     refused(TURNS, &unweighted, |error| matches!(error, Error::NothingSupervised));
 
-    // A mask of everything: the question is left out.
+    // A mask of everything: the template leaves out the question.
     let answers = "{{ bos_token }}{% for m in messages if m.role == 'assistant' %}{{ m.content }}</s>{% endfor %}";
     refused(answers, &turn, |error| matches!(error, Error::PromptSupervised));
 
-    // A second bos behind white space, where no template can take it back.
+    // A second bos after white space, where it cannot be removed.
     for between in ["\n", " ", "  \n\n"] {
         refused(&TURNS.replace("{{ bos_token }}", &format!("<s>{between}<s>")), &turn, |error| {
             matches!(error, Error::DoubledBos)
@@ -62,7 +62,7 @@ fn a_sample_is_cut_at_its_last_token() {
     assert!(matches!(error, Error::TooLong { length: found, context } if (found, context) == (length, length - 1)));
 }
 
-/// What no template of ours renders, but another program may have made.
+/// Samples that no template here renders, but that another program may have made.
 #[test]
 fn samples_from_elsewhere() {
     let tokenizer = &pair("mini-legacy").tokenizer;
@@ -86,7 +86,7 @@ fn samples_from_elsewhere() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What the templates of known models render passes, whatever people write.
+    /// Samples from the templates of known models pass, whatever the messages say.
     #[test]
     fn sound_samples_pass(messages in conversation()) {
         for pair in PAIRS.iter() {

@@ -1,4 +1,4 @@
-//! A tokenizer from a GGUF file is the one that the file was converted from.
+//! A tokenizer from a GGUF file equals the one from which the file was converted.
 
 mod common;
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 type Metadata = Vec<(&'static str, Value)>;
 
-/// SmolLM2's tokenizer.json, as llama.cpp converts it.
+/// SmolLM2's tokenizer.json, converted as in llama.cpp.
 fn byte_level() -> Metadata {
     let text = std::fs::read_to_string(fixture("smollm2").join("tokenizer.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -38,7 +38,7 @@ fn byte_level() -> Metadata {
     ]
 }
 
-/// One of Mistral's SentencePiece models, as llama.cpp converts it.
+/// One of Mistral's SentencePiece models, converted as in llama.cpp.
 fn sentencepiece(name: &str) -> Metadata {
     llama(&pieces(&std::fs::read(fixture(name)).unwrap()))
 }
@@ -74,7 +74,7 @@ fn it_brings_its_template() {
     assert!(matches!(error, Error::NoTemplate { .. }), "{error}");
 }
 
-/// Merges of SentencePiece may pass through an unused piece, but none comes out.
+/// Merges of SentencePiece may form an unused piece, but the result never has one.
 #[test]
 fn unused_pieces_are_taken_apart_again() {
     let mut pieces: Vec<Piece> =

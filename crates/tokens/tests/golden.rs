@@ -1,4 +1,4 @@
-//! Ids, prompts and masks are those of transformers and mistral-common (`tests/golden/templates.py`).
+//! Ids, prompts and masks equal those of transformers and mistral-common (`tests/golden/templates.py`).
 
 mod common;
 
@@ -33,7 +33,7 @@ struct Text {
 struct Rendered {
     ids: Vec<u32>,
     prompt: Vec<u32>,
-    /// Where the mask begins and ends, in turn.
+    /// The positions where the mask begins and ends, alternately.
     mask: Vec<(usize, usize)>,
 }
 
@@ -87,7 +87,7 @@ fn conversations_have_the_ids_of_the_references() {
     assert!(compared > 180, "only {compared} comparisons");
 }
 
-/// The ids that `docs` and mistral-common's own documentation give.
+/// The ids in `docs` and in mistral-common's own documentation.
 #[test]
 fn mistrals_templates_by_hand() {
     let messages = [system("SYS"), user("Hi there"), assistant("Hello."), user("Bye"), assistant("See you.")];

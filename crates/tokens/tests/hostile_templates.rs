@@ -1,5 +1,5 @@
-//! Templates made to abort, hang or fill memory. Each runs in a process of its own, whose memory and processor time the
-//! system bounds, and must end in an error or a sample there.
+//! Templates that try to abort, hang or fill memory. Each runs in its own process, whose memory and processor time the
+//! system limits, and must end with an error or a sample.
 
 mod common;
 
@@ -8,16 +8,16 @@ use std::process::Command;
 use common::{assistant, fixture, user};
 use foehn_tokens::{ChatTemplate, Error, Tokenizer};
 
-/// The variable that tells a process which template is its own.
+/// The variable that tells a process which template to run.
 const INDEX: &str = "FOEHN_HOSTILE_TEMPLATE";
-/// The most memory that may have been resident, in KiB.
+/// The largest resident memory, in KiB.
 const RESIDENT: u64 = 256 * 1024;
 
-/// A template: what comes first, what is repeated and how often, what comes last.
+/// A template: its beginning, the part that is repeated and how often, its end.
 type Hostile = (&'static str, &'static str, usize, &'static str);
 
 const OUT_OF_BOUNDS: &[Hostile] = &[
-    // Values that hold themselves.
+    // Values that contain themselves.
     ("{% set n = namespace() %}{% set n.n = n %}{{ n }}", "", 0, ""),
     ("{% set n = namespace() %}{% set n.n = [n] %}{{ n }}", "", 0, ""),
     ("{% set n = namespace() %}{% set n.n = {'a': n} %}{{ n | tojson }}", "", 0, ""),
@@ -30,7 +30,7 @@ const OUT_OF_BOUNDS: &[Hostile] = &[
     ("{% set n = namespace(l=[]) %}{% for i in range(100000) %}{% set n.l = [n.l] %}{% endfor %}", "", 0, ""),
     ("{% set n = namespace(l={}) %}{% for i in range(100000) %}{% set n.l = {'a': n.l} %}{% endfor %}", "", 0, ""),
     ("{% set n = namespace(l=()) %}{% for i in range(100000) %}{% set n.l = (n.l,) %}{% endfor %}", "", 0, ""),
-    // Loops without end.
+    // Very long loops.
     ("", "{% for a in range(100000) %}", 4, "x{% endfor %}{% endfor %}{% endfor %}{% endfor %}"),
     ("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "", 0, ""),
     ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "", 0, ""),
@@ -138,7 +138,7 @@ const OUT_OF_BOUNDS: &[Hostile] = &[
     ("", "{{ ('a' * 9999) * 9999 }}", 60, ""),
     ("{% set n = 1000000000 %}{{ 'a' * n }}", "", 0, ""),
     ("{% set n = 1000000000 %}{{ [1, 2] * n }}", "", 0, ""),
-    // Arguments without bounds.
+    // Huge arguments.
     ("{{ messages | tojson(indent=9000000000000000000) }}", "", 0, ""),
     ("{{ messages | tojson(indent=100000000) }}", "", 0, ""),
     ("{{ '%1000000000d' | format(1) }}", "", 0, ""),
@@ -159,7 +159,7 @@ const OUT_OF_BOUNDS: &[Hostile] = &[
     ("{{ lipsum(1000000000) }}", "", 0, ""),
     ("{{ debug() }}{{ messages | pprint }}", "", 0, ""),
     ("{{ dict(*range(100000)) }}", "", 0, ""),
-    // Depth of the source.
+    // Deeply nested source.
     ("{{ 1", " + 1", 50_000, " }}"),
     ("{{ messages", " ~ messages", 50_000, " }}"),
     ("{{ ", "(", 50_000, "1"),
@@ -184,7 +184,7 @@ const OUT_OF_BOUNDS: &[Hostile] = &[
     ("{{ f", "(f", 50_000, ""),
     ("", "{% filter upper %}", 50_000, ""),
     ("", "{% with %}", 50_000, ""),
-    // As deep as it is still parsed.
+    // The deepest nesting that is still parsed.
     ("{{ 1", " + x", 1_900, " }}"),
     ("{{ ", "not ", 3_900, "1 }}"),
     ("{{ x", " ~ x", 1_900, " }}"),
@@ -198,7 +198,7 @@ fn source((first, repeated, count, last): &Hostile) -> String {
     format!("{first}{}{last}", repeated.repeat(*count))
 }
 
-/// What happens in a process of its own.
+/// Runs in its own process.
 #[test]
 fn a_hostile_template_alone() {
     let Some(index) = std::env::var(INDEX).ok().and_then(|index| index.parse::<usize>().ok()) else { return };

@@ -1,5 +1,5 @@
-//! `tokenizer.json` files made to panic, abort, hang or fill memory. Each runs in a process of its own, whose memory and
-//! processor time the system bounds, and must end in the error that names the fault, or in ids.
+//! `tokenizer.json` files that try to panic, abort, hang or fill memory. Each runs in its own process, whose memory and
+//! processor time the system limits, and must end with the error that names the fault, or with ids.
 
 mod common;
 
@@ -9,12 +9,12 @@ use common::fixture;
 use foehn_tokens::{Error, Result, Tokenizer};
 use serde_json::{Value, json};
 
-/// The variable that tells a process which file is its own.
+/// The variable that tells a process which file to use.
 const INDEX: &str = "FOEHN_HOSTILE_TOKENIZER";
-/// The most memory that may have been resident, in KiB.
+/// The largest resident memory, in KiB.
 const RESIDENT: u64 = 256 * 1024;
 
-/// What stands where in the file, and a part of the error; `None` where the text is encoded.
+/// The path of a value in the file, the value, and a part of the error; `None` if the text is encoded.
 type Hostile = (&'static str, Value, Option<&'static str>);
 
 fn sequence(field: &str, parts: Vec<Value>) -> Value {
@@ -88,7 +88,7 @@ fn normalizers() -> Vec<Hostile> {
         (charsmap("/////w==".to_owned()), Some("unknown variant `Precompiled`")),
         (charsmap("no base64".to_owned()), Some("unknown variant `Precompiled`")),
         (charsmap("A".repeat(1 << 20)), Some("unknown variant `Precompiled`")),
-        // As far as is accepted.
+        // The largest values that are accepted.
         (nested("normalizers", 8, &json!({"type": "NFC"})), None),
         (sequence("normalizers", many(64, &replace("String", "a", "b"))), None),
         (replace("Regex", "[^x]", &"b".repeat(64)), None),
@@ -148,7 +148,7 @@ fn pre_tokenizers() -> Vec<Hostile> {
     .into()
 }
 
-/// A ByteLevel rule needs the other vocabulary, which the path's first word tells.
+/// A ByteLevel rule needs the other vocabulary. The first word of the path says which one is used.
 fn byte_levels() -> Vec<Hostile> {
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     vec![
@@ -214,7 +214,7 @@ fn open((place, value, _): &Hostile) -> Result<Vec<u32>> {
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     file.pointer_mut(parent).unwrap()[field] = value.clone();
     if pointer == "/normalizer" {
-        // What grows is the normalizer's own.
+        // Only the normalizer lengthens the text.
         file["pre_tokenizer"] = Value::Null;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -225,7 +225,7 @@ fn open((place, value, _): &Hostile) -> Result<Vec<u32>> {
     tokenizer.encode_text(&format!("{}{} 1234567 é日本\n", "a".repeat(3000), " ".repeat(2000)))
 }
 
-/// An error and what it comes from.
+/// An error and its causes.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -236,7 +236,7 @@ fn chain(error: &Error) -> String {
     text
 }
 
-/// What happens in a process of its own.
+/// Runs in its own process.
 #[test]
 fn a_hostile_tokenizer_alone() {
     let Some(index) = std::env::var(INDEX).ok().and_then(|index| index.parse::<usize>().ok()) else { return };

@@ -1,4 +1,4 @@
-//! What holds for every text and every conversation, whatever the tokenizer and the template.
+//! Properties that hold for every text and every conversation, with any tokenizer and template.
 
 mod common;
 
@@ -17,14 +17,14 @@ fn harmless(messages: &[Message]) -> Vec<Message> {
     messages.iter().map(|message| Message { content: "x".to_owned(), ..message.clone() }).collect()
 }
 
-/// Bytes that SmolLM2's vocabulary lacks, of those that occur in UTF-8.
+/// Bytes of UTF-8 text for which SmolLM2's vocabulary has no token.
 const MISSING: &[u8] = &[0x04, 0x06, 0x13, 0x14, 0x16, 0x1d, 0xf1, 0xf2];
 
-/// Whether a text survives decoding as it is: SentencePiece writes spaces as `▁`, so it can't tell them apart.
+/// Whether decoding returns the text unchanged: SentencePiece writes spaces as `▁`, so it cannot distinguish the two.
 fn survives(pair: &Pair, text: &str) -> bool {
     match pair.name {
         "smollm2" => !text.bytes().any(|byte| MISSING.contains(&byte)),
-        // The start mark of `Metaspace` is not set where a text has a space of its own.
+        // `Metaspace` adds no start mark if the text begins with a space.
         "mini-first" => !text.starts_with(' ') && !text.contains('▁'),
         _ => !text.contains('▁'),
     }
@@ -50,7 +50,7 @@ proptest! {
         }
     }
 
-    /// The template's control tokens are all there are: as many, and the same, whatever the messages say.
+    /// The only control tokens are those of the template: the same ones in the same number, whatever the messages say.
     #[test]
     fn messages_add_no_control_token(messages in conversation()) {
         for pair in PAIRS.iter() {
@@ -62,7 +62,8 @@ proptest! {
         }
     }
 
-    /// What generation begins with is what training has seen, and the rest of the sample is the answer and its stop token.
+    /// The generation prompt is a prefix of the training sample, and the rest of the sample is the answer and its stop
+    /// token.
     #[test]
     fn the_prompt_is_a_prefix_of_the_sample(messages in conversation()) {
         let (answer, before) = messages.split_last().unwrap();
@@ -79,13 +80,13 @@ proptest! {
             prop_assert!(sample.loss_mask()[prompt.len()], "{}: the first token of the answer is learnt", pair.name);
             if survives(pair, &answer.content) {
                 let decoded = pair.tokenizer.decode(text, true);
-                // The v0.3 template writes a space of its own before the answer.
+                // The v0.3 template adds a space before the answer.
                 prop_assert_eq!(decoded.trim(), answer.content.trim(), "{}", pair.name);
             }
         }
     }
 
-    /// Each answer but those of weight 0 is in the mask, once, up to a stop token.
+    /// Each answer, except those of weight 0, is in the mask once, up to a stop token.
     #[test]
     fn every_trained_turn_ends_in_a_stop_token(messages in conversation()) {
         let trained = messages.iter().filter(|message| message.is_trained()).count();
@@ -112,12 +113,12 @@ proptest! {
         }
     }
 
-    /// Any ids at all: half characters, control tokens, ids beyond the vocabulary.
+    /// Arbitrary ids: incomplete characters, control tokens, ids outside the vocabulary.
     #[test]
     fn a_stream_gives_what_decode_gives(seeds in proptest::collection::vec(any::<u32>(), 0..40), skip: bool) {
         for pair in PAIRS.iter() {
             let size = pair.tokenizer.vocab_size() as u32;
-            // Byte tokens come first in most vocabularies; half of the ids are drawn from there.
+            // In most vocabularies byte tokens come first, so half of the ids are drawn from there.
             let ids: Vec<u32> =
                 seeds.iter().map(|seed| if seed % 2 == 0 { seed / 2 % 300 } else { seed / 2 % (size + 3) }).collect();
             let mut stream = TextStream::new(skip);
@@ -133,7 +134,7 @@ proptest! {
     }
 }
 
-/// The bytes of a sequence, joined and read as UTF-8 by the standard library, are its text.
+/// The text of a sequence equals its joined bytes, decoded as UTF-8 by the standard library.
 #[test]
 fn incomplete_characters_decode_as_the_standard_library_does() {
     let tokenizer = &common::pair("v3").tokenizer;

@@ -21,7 +21,7 @@ fn json(path: PathBuf) -> Json {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Fingerprints, and the ids of the references: `tests/golden.rs` holds the originals to them.
+/// Compares fingerprints, and the ids of the references; `tests/golden.rs` does the same for the originals.
 #[test]
 fn a_saved_folder_opens_as_what_was_saved() {
     let references = json(golden().join("templates.json"));
@@ -51,7 +51,7 @@ fn a_saved_folder_opens_as_what_was_saved() {
             let prompt = template.prompt(&tokenizer, &messages[..messages.len() - 1]).unwrap();
             assert_eq!(serde_json::json!(prompt), expected["prompt"], "{name}, {title}");
         }
-        // What was saved can be saved, to the same bytes, over itself too.
+        // A saved folder can be saved again, with the same bytes, also onto itself.
         let bytes = |folder: &Path| -> Vec<(PathBuf, Vec<u8>)> {
             let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.sort();
@@ -63,7 +63,7 @@ fn a_saved_folder_opens_as_what_was_saved() {
     }
 }
 
-/// The `tokenizers` crate by itself, and not through this one, reads the file to the ids of the references.
+/// The `tokenizers` crate alone reads the file and gives the ids of the references.
 #[test]
 fn the_reference_implementation_reads_it() {
     let references = json(golden().join("templates.json"));
@@ -83,7 +83,8 @@ fn the_reference_implementation_reads_it() {
     }
 }
 
-/// Byte-level, with two stop tokens, a bos to add, a text token that is matched whole, and digits in threes.
+/// Byte-level, with two stop tokens, a bos to add, a text token that is matched as a whole, and digits in groups of
+/// three.
 #[test]
 fn a_gguf_becomes_a_tokenizer_json() {
     let source = json(fixture("smollm2").join("tokenizer.json"));
@@ -128,7 +129,7 @@ fn what_cannot_be_said_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let nothing_written = || fs::read_dir(folder.path()).unwrap().next().is_none();
 
-    // SentencePiece out of a GGUF has no file to copy.
+    // A SentencePiece tokenizer from a GGUF has no file that could be copied.
     let pieces = pieces(&fs::read(fixture("tokenizer.model.v3")).unwrap());
     let (_gguf, path) = write(&[
         ("tokenizer.ggml.model", Value::Str("llama".to_owned())),
@@ -144,7 +145,7 @@ fn what_cannot_be_said_is_an_error() {
     assert!(matches!(error, Error::Unsaveable { .. }) && error.to_string().contains("model.gguf"), "{error}");
     assert!(nothing_written());
 
-    // Mistral's own templates have no source that a tokenizer.json could stand beside.
+    // Mistral's own templates have no source that could be saved with a tokenizer.json.
     let mini = &pair("mini-first").tokenizer;
     let template = ChatTemplate::mistral(MistralVersion::V1, mini).unwrap();
     let error = mini.save(&template, folder.path()).unwrap_err();
@@ -155,7 +156,7 @@ fn what_cannot_be_said_is_an_error() {
     assert!(matches!(error, Error::WrongTokenizer { .. }), "{error}");
     assert!(nothing_written());
 
-    // A tokenizer.json in the folder goes before the tokenizer.model.
+    // A tokenizer.json in the folder is preferred to the tokenizer.model.
     mini.save(&pair("mini-first").template, folder.path()).unwrap();
     let error = pair("v3").tokenizer.save(&pair("v3").template, folder.path()).unwrap_err();
     assert!(matches!(error, Error::SavedDiffers { .. }), "{error}");
@@ -165,7 +166,7 @@ fn what_cannot_be_said_is_an_error() {
     assert!(matches!(error, Error::Write { .. }) && error.to_string().contains("tokenizer.json"), "{error}");
 }
 
-/// A SentencePiece model goes by the template that it is given.
+/// The file name of a SentencePiece model follows from the given template.
 #[test]
 fn the_name_of_a_model_tells_its_template() {
     let v3 = &pair("v3").tokenizer;

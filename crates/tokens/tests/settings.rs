@@ -1,4 +1,4 @@
-//! The settings of published tokenizers are accepted, and give the ids that the `tokenizers` package gives.
+//! The settings of published tokenizers are accepted, and give the same ids as the `tokenizers` package.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Templates that are unusual, and templates that cannot keep the promises.
+//! Unusual templates, and templates that violate the guarantees.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn render(source: &str, messages: &[Message]) -> Result<Sample, Error> {
     ChatTemplate::jinja(source, tokenizer)?.sample(tokenizer, messages)
 }
 
-/// The text of a sample, with `«»` around what is learnt.
+/// The text of a sample, with `«»` around the trained parts.
 fn learnt(sample: &Sample) -> String {
     let tokenizer = &pair("smollm2").tokenizer;
     let mut text = String::new();
@@ -43,13 +43,13 @@ fn templates_that_render() {
     check(CHATML, &turn, chat);
     check(&CHATML.replace("m.content", "m['content'] | trim"), &[user(" Hi\n"), assistant("\nYo ")], chat);
     check(&CHATML.replace("m.content", "m.content.strip()"), &[user(" Hi\n"), assistant("Yo")], chat);
-    // What follows the answer up to the stop token is learnt, what follows it is not.
+    // Text between the answer and the stop token is trained; text after the stop token is not.
     check(
         &CHATML.replace("<|im_end|>\n", ".<|im_end|> <|im_end|>\n"),
         &turn,
         "<|im_start|>user\nHi.<|im_end|> <|im_end|>\n<|im_start|>assistant\n«Yo.<|im_end|>» <|im_end|>\n",
     );
-    // Generation begins where the generation prompt ends, even within a line.
+    // Generation begins at the end of the generation prompt, even within a line.
     check(
         &CHATML.replace("{{ m.content }}", "{{ '' if m.role == 'user' else '> ' }}{{ m.content }}"),
         &turn,
@@ -63,9 +63,9 @@ fn templates_that_render() {
         &[system("S"), user("a"), assistant("b"), user("c"), assistant("d")],
         "Q: a A:« b<|im_end|>»Q: S c A:« d<|im_end|>»",
     );
-    // The block that marks answers for transformers is no hindrance.
+    // The block that marks answers for transformers has no effect.
     check(&CHATML.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}"), &turn, chat);
-    // An untrained turn may end as it likes.
+    // An untrained turn may end in any way.
     let mut untrained = [user("a"), assistant("b"), user("c"), assistant("d")];
     untrained[1].weight = Some(0);
     check(
@@ -75,7 +75,7 @@ fn templates_that_render() {
     );
 }
 
-/// The indent of an answer's first line belongs to it, whatever the template trims; the prompt stays a prefix.
+/// The indent of an answer's first line is kept, even if the template trims it. The prompt is still a prefix.
 #[test]
 fn an_answer_keeps_the_indent_of_its_first_line() {
     let answer = "    a = w * h\n    return a";
@@ -93,7 +93,7 @@ fn an_answer_keeps_the_indent_of_its_first_line() {
     assert_eq!(learnt(&sample), format!("{opening}«{answer}<|im_end|>»\n"));
 }
 
-/// A `tokenizer.model` with a Jinja template gives the ids of Mistral's own: one `▁` a turn.
+/// A `tokenizer.model` with a Jinja template gives the ids of Mistral's own template: one `▁` per turn.
 #[test]
 fn a_sentencepiece_model_with_a_jinja_template() {
     let folder = tempfile::tempdir().unwrap();
@@ -107,11 +107,11 @@ fn a_sentencepiece_model_with_a_jinja_template() {
     let sample = template.sample(&tokenizer, &messages).unwrap();
     let own = pair("v3");
     assert_eq!(sample, own.template.sample(&own.tokenizer, &messages).unwrap());
-    // As mistral-common has it, from the first turn on.
+    // As in mistral-common, also for the first turn.
     assert!(sample.input_ids().starts_with(&[1, 3, 16127, 1504, 4, 23325, 29491, 2, 3]), "{:?}", sample.input_ids());
 }
 
-/// Long conversations render, and every answer in them is learnt from where generation begins.
+/// Long conversations can be rendered, and every answer in them is trained from the start of its generation.
 #[test]
 fn a_conversation_of_four_thousand_turns() {
     let mut messages = Vec::new();
@@ -190,7 +190,7 @@ fn conversations_that_cannot_be_trained_on() {
     }
 }
 
-/// One bos, whether the template writes none, one or two.
+/// The result has one bos, whether the template writes none, one or two.
 #[test]
 fn there_is_one_bos() {
     let tokenizer = &pair("mini-legacy").tokenizer;
@@ -210,7 +210,7 @@ fn there_is_one_bos() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever a template does to a question, no control token comes out of it.
+    /// Whatever a template does to a question, no control token results from it.
     #[test]
     fn filters_do_not_free_control_tokens(messages in conversation()) {
         let tokenizer = &pair("smollm2").tokenizer;

@@ -1,31 +1,31 @@
-//! Quantised blocks taken apart: numbers, and the scales that they share.
+//! Unpacks quantised blocks into numbers and the scales that they share.
 //!
-//! Layouts, in bytes, of the blocks of 32: a scale `d` and, for the `_1` types, a minimum `m`, both `F16`; for five bits,
-//! 32 high bits; then the low bits, where byte `i` holds element `i` below and element `i + 16` above. The super-blocks of 256
-//! are `block_q4_K` and its like in `ggml-common.h`.
+//! Layout, in bytes, of the blocks of 32: a scale `d` and, for the `_1` types, a minimum `m`, both `F16`; for five
+//! bits, 32 high bits; then the low bits, where byte `i` holds element `i` in its lower half and element `i + 16` in
+//! its upper half. The super-blocks of 256 are `block_q4_K` and similar types in `ggml-common.h`.
 
 use crate::DType;
 
-/// The parts of consecutive quantised blocks, to be filled in. A weight is `scale · (number − zero)`, or
-/// `scale · number + minimum`; a part that a type lacks is empty.
+/// The parts of consecutive quantised blocks, to be filled in. A weight is `scale · (number − zero)`, or `scale ·
+/// number + minimum`. A part that the type does not have is empty.
 #[derive(Debug)]
 pub struct Planes<'a> {
-    /// One a weight, unsigned: zero is 8 in `Q4_0`, 16 in `Q5_0`, 32 in `Q6_K`, 128 in `Q8_0`.
+    /// One unsigned number per weight. Zero is 8 in `Q4_0`, 16 in `Q5_0`, 32 in `Q6_K`, 128 in `Q8_0`.
     pub numbers: &'a mut [u8],
-    /// The bits of a half-precision scale a block.
+    /// One half-precision scale (its bits) per block.
     pub scales: &'a mut [u16],
-    /// Likewise a block's minimum. In the K types it is minus GGML's `dmin`.
+    /// One half-precision minimum (its bits) per block. In the K types it is minus GGML's `dmin`.
     pub minima: &'a mut [u16],
-    /// In the K types, what the scale is multiplied by, one a group of 32, of 16 in `Q6_K`.
+    /// In the K types, the factors of the scale, one per group of 32 (of 16 in `Q6_K`).
     pub sub_scales: &'a mut [i8],
-    /// Likewise the minimum.
+    /// In the K types, the factors of the minimum, one per group.
     pub sub_minima: &'a mut [i8],
 }
 
-/// Takes the blocks of a quantised type apart; `false` where `dtype` is none.
+/// Unpacks the blocks of a quantised type. Returns `false` if `dtype` is not quantised.
 ///
 /// # Panics
-/// When the parts are too short for the bytes.
+/// When the parts are too short.
 pub fn unpack(dtype: DType, bytes: &[u8], to: &mut Planes<'_>) -> bool {
     match dtype {
         DType::Q4_0 => small(bytes, to, |bytes: &[u8; 18]| (at(bytes, 0), None, four_bits(bytes, 2))),
@@ -50,7 +50,7 @@ pub fn unpack(dtype: DType, bytes: &[u8], to: &mut Planes<'_>) -> bool {
     true
 }
 
-/// The first block whose scale or minimum is not finite.
+/// The index of the first block whose scale or minimum is not finite.
 pub(crate) fn broken(dtype: DType, bytes: &[u8]) -> Option<usize> {
     let scales: &[usize] = match dtype {
         DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
@@ -58,13 +58,13 @@ pub(crate) fn broken(dtype: DType, bytes: &[u8]) -> Option<usize> {
         DType::Q6K => &[208],
         DType::F32 | DType::F16 | DType::BF16 | DType::Other(_) => return None,
     };
-    // All ones in the exponent of a half: infinite, or not a number.
+    // A half with all exponent bits set is infinite or NaN.
     let is_finite = |half: u16| half & 0x7c00 != 0x7c00;
     let is_broken = |block: &[u8]| scales.iter().any(|&scale| !is_finite(at(block, scale)));
     bytes.chunks_exact(dtype.block().bytes).position(is_broken)
 }
 
-/// The number that stands for zero, where a type has no minima.
+/// The number that means zero, for a type without minima.
 pub(crate) fn zero(dtype: DType) -> f32 {
     match dtype {
         DType::Q4_0 => 8.0,
@@ -82,7 +82,7 @@ fn at(bytes: &[u8], at: usize) -> u16 {
 /// A block's scale, minimum and numbers.
 type Small = (u16, Option<u16>, [u8; 32]);
 
-/// Fixed lengths let the compiler drop the bounds checks.
+/// With fixed lengths the compiler can remove the bounds checks.
 fn small<const B: usize>(bytes: &[u8], to: &mut Planes<'_>, block: impl Fn(&[u8; B]) -> Small) {
     for (i, (bytes, numbers)) in bytes.as_chunks().0.iter().zip(to.numbers.as_chunks_mut().0).enumerate() {
         let (scale, minimum, found) = block(bytes);
@@ -107,8 +107,8 @@ fn five_bits(bytes: &[u8], start: usize) -> [u8; 32] {
 
 /// `d`, `dmin`, 12 bytes of scales, then `number(bytes, group, element)` of eight groups of 32.
 ///
-/// In `Q4_K`, 128 bytes follow: of each 32, the low halves are 32 elements, the high ones the next 32. `Q5_K` has 32 bytes of
-/// fifth bits before them: bit `group` of byte `i` belongs to element `i` of its group.
+/// In `Q4_K`, 128 bytes follow. In each 32 of them, the lower halves are 32 elements and the upper halves the next 32.
+/// `Q5_K` has 32 bytes of fifth bits before them: bit `group` of byte `i` belongs to element `i` of its group.
 fn large<const B: usize>(bytes: &[u8], to: &mut Planes<'_>, number: impl Fn(&[u8; B], usize, usize) -> u8) {
     for (i, (bytes, numbers)) in bytes.as_chunks().0.iter().zip(to.numbers.as_chunks_mut::<256>().0).enumerate() {
         to.scales[i] = at(bytes, 0);
@@ -124,8 +124,9 @@ fn large<const B: usize>(bytes: &[u8], to: &mut Planes<'_>, number: impl Fn(&[u8
     }
 }
 
-/// The two six-bit numbers of a group (`get_scale_min_k4` in `ggml-quants.c`). The first four groups use the low six bits
-/// of bytes 0–3 and 4–7; the others have four bits in bytes 8–11 and two on top of those same bytes.
+/// The two six-bit numbers of a group (`get_scale_min_k4` in `ggml-quants.c`). The first four groups use the lower six
+/// bits of bytes 0–3 and 4–7. The others have four bits in bytes 8–11 and the other two in the upper bits of bytes 0–3
+/// and 4–7.
 fn scale_and_minimum(packed: &[u8], group: usize) -> (u8, u8) {
     if group < 4 {
         return (packed[group] & 0x3f, packed[group + 4] & 0x3f);
@@ -134,8 +135,9 @@ fn scale_and_minimum(packed: &[u8], group: usize) -> (u8, u8) {
     (low & 0x0f | scale_top << 4, low >> 4 | minimum_top << 4)
 }
 
-/// 128 bytes of low bits, 64 of high bits, 16 signed scales, then `d`. A half of the block (128 elements) is four groups
-/// of 32: groups 0 and 2 share a byte of low bits, groups 1 and 3 another, and all four one byte of high bits.
+/// 128 bytes of low bits, 64 of high bits, 16 signed scales, then `d`. A half of the block (128 elements) is four
+/// groups of 32. Groups 0 and 2 share a byte of low bits, groups 1 and 3 share another, and all four share a byte of
+/// high bits.
 fn q6_k(bytes: &[u8], to: &mut Planes<'_>) {
     let blocks = bytes.as_chunks::<210>().0.iter().zip(to.numbers.as_chunks_mut::<256>().0);
     for (i, (bytes, numbers)) in blocks.enumerate() {

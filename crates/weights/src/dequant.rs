@@ -1,5 +1,5 @@
-//! Stored bytes to `f32`, in exactly the arithmetic of GGML's reference (`ggml-quants.c`, and `quants.py` of the Python
-//! package `gguf`, which the tests compare with bit by bit).
+//! Converts stored bytes to `f32`, with exactly the arithmetic of GGML's reference (`ggml-quants.c`, and `quants.py` of
+//! the Python package `gguf`; the tests compare the results bit by bit).
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -7,10 +7,11 @@ use half::slice::HalfFloatSliceExt;
 use crate::DType;
 use crate::blocks::{Planes, unpack, zero};
 
-/// The largest block.
+/// The largest number of elements in a block.
 const MOST: usize = 256;
 
-/// Fills `values` from `bytes`, both the same whole number of blocks long. Of a type that has no `f32` form, nothing is filled.
+/// Fills `values` from `bytes`; both must hold the same whole number of blocks. For a type without an `f32` form,
+/// nothing is filled.
 pub(crate) fn dequantize(dtype: DType, bytes: &[u8], values: &mut [f32]) {
     match dtype {
         DType::F32 => {
@@ -34,8 +35,8 @@ pub(crate) fn dequantize(dtype: DType, bytes: &[u8], values: &mut [f32]) {
     }
 }
 
-/// Through a small buffer, since the bytes needn't be aligned and `half` converts slices with the processor's own
-/// instruction where there is one.
+/// Converts through a small buffer: the bytes need not be aligned, and `half` converts slices with the processor's own
+/// instruction if it exists.
 fn halves(bytes: &[u8], values: &mut [f32]) {
     let mut buffer = [f16::ZERO; 1024];
     for (bytes, values) in bytes.chunks(2 * buffer.len()).zip(values.chunks_mut(buffer.len())) {
@@ -47,7 +48,7 @@ fn halves(bytes: &[u8], values: &mut [f32]) {
     }
 }
 
-/// One block.
+/// Converts quantised blocks.
 fn blocks(dtype: DType, bytes: &[u8], values: &mut [f32]) {
     let (mut numbers, mut scale, mut minimum) = ([0; MOST], [0; 1], [0; 1]);
     let (mut sub_scales, mut sub_minima) = ([1; MOST / 16], [1; MOST / 32]);

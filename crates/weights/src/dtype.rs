@@ -1,12 +1,11 @@
-//! How a tensor's elements are stored: plain numbers, or blocks of quantised ones.
+//! The storage types of tensors: plain numbers, or quantised blocks.
 
 use std::fmt;
 
 /// The storage type of a tensor.
 ///
-/// The quantised types are GGML's
-/// ([`ggml-common.h`](https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h)): a block of 32 or 256 consecutive
-/// elements of a row shares its scales.
+/// The quantised types are GGML's ([`ggml-common.h`](https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h)):
+/// each block of 32 or 256 consecutive elements of a row has its own scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DType {
@@ -32,18 +31,18 @@ pub enum DType {
     Q5K,
     /// 6 bits, a super-block of 256 with sixteen 8-bit scales.
     Q6K,
-    /// A type that is known by name, whose bytes can be read but not turned into `f32` (integers, `F64`, `F8_E4M3`, …).
+    /// Another known type (integers, `F64`, `F8_E4M3`, …). Its bytes can be read but not converted to `f32`.
     Other(&'static str),
 }
 
-/// A block's elements and its bytes.
+/// The elements and the bytes of one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block {
     pub elements: usize,
     pub bytes: usize,
 }
 
-/// What safetensors has beside the three float types (its `Dtype` enum, version 0.8).
+/// The types of safetensors besides the three float types (its `Dtype` enum, version 0.8).
 const OTHERS: [(&str, Block); 19] = [
     ("BOOL", Block::new(1, 1)),
     ("F4", Block::new(2, 1)),
@@ -73,7 +72,7 @@ impl Block {
 }
 
 impl DType {
-    /// The name as safetensors and GGML write it.
+    /// The name in safetensors and GGML.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -91,12 +90,13 @@ impl DType {
         }
     }
 
-    /// Elements that share one block: 1 for plain types, 32 or 256 for quantised ones.
+    /// Elements per block: 1 for plain types, 32 or 256 for quantised ones.
     pub fn block_elements(self) -> usize {
         self.block().elements
     }
 
-    /// Bytes of one block: `block_bytes() / block_elements()` is the size of an element.
+    /// Bytes per block. For plain types this is the size of an element; divided by `block_elements()` it is the average
+    /// size.
     pub fn block_bytes(self) -> usize {
         self.block().bytes
     }
@@ -119,7 +119,7 @@ impl DType {
         }
     }
 
-    /// The type that a safetensors header calls `name`.
+    /// The type with this name in safetensors headers.
     pub(crate) fn from_safetensors(name: &str) -> Option<Self> {
         match name {
             "F32" => Some(Self::F32),

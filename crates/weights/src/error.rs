@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a tensor file, with the evidence.
+//! Errors of tensor files.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use crate::DType;
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A tensor file that can't be read or written. Offsets and lengths are in bytes, offsets from the file's start.
+/// A tensor file cannot be read or written. Offsets and lengths are in bytes; offsets count from the start of the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("cannot {action} {}: {source}", path.display(), source = printable(source))]
     Io {
         /// What was being done: `open`, `map`, `write`, …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The operating system's reason.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A quantised block has a scale that no number can be made with.
+    /// A quantised block has a scale that is not finite.
     #[error(
         "block {block} of tensor {name:?} ({dtype}) in {path} has a scale that is infinite or not a number: the file is damaged"
     )]
@@ -33,22 +33,22 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// How it is stored.
+        /// Its storage type.
         dtype: DType,
-        /// The block's place in the tensor, from 0.
+        /// The block's index in the tensor, from 0.
         block: usize,
     },
-    /// An element of a stored tensor is no number to compute with.
+    /// An element of a stored tensor is not finite.
     #[error(
         "element {index} of tensor {name:?} in {} is {value}: the file is damaged, fetch or make it again",
         path.display()
     )]
     NotFinite {
-        /// The file, or the folder of a model in several.
+        /// The file, or the folder of a model in several files.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The element's place in the tensor, from 0.
+        /// The element's index in the tensor, from 0.
         index: usize,
         /// The element.
         value: f32,
@@ -63,26 +63,26 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The element's place in the tensor, from 0.
+        /// The element's index in the tensor, from 0.
         index: usize,
         /// The element.
         value: f32,
-        /// The type it was to be stored as.
+        /// The type in which it was to be stored.
         dtype: &'static str,
     },
-    /// The folder holds no model under a name that this crate reads.
+    /// The folder has no model file with a name that this crate reads.
     #[error("no weights in {}: it has neither model.safetensors.index.json nor model.safetensors", path.display())]
     NoWeights {
         /// The folder.
         path: PathBuf,
     },
-    /// Neither a `.safetensors` name nor GGUF's first four bytes.
+    /// The file has neither the extension `.safetensors` nor GGUF's first four bytes.
     #[error("{} is neither a .safetensors nor a GGUF file: convert it first", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
-    /// The file ends before something that its header promises.
+    /// The file ends before the end of something that its header describes.
     #[error(
         "{} is cut short: {what} at byte {offset} needs {needed} bytes and {available} are left; fetch the file again",
         path.display(), what = printable(what))]
@@ -91,14 +91,14 @@ pub enum Error {
         path: PathBuf,
         /// What was being read.
         what: String,
-        /// Where it starts.
+        /// Where it begins.
         offset: u64,
-        /// The bytes that it needs.
+        /// The bytes that are needed.
         needed: u64,
-        /// The bytes that are there.
+        /// The bytes that are available.
         available: u64,
     },
-    /// A safetensors header longer than the format allows.
+    /// A safetensors header is longer than the format allows.
     #[error(
         "the header of {} claims {found} bytes, more than the format's {limit}: not a safetensors file",
         path.display()
@@ -106,20 +106,20 @@ pub enum Error {
     HeaderTooLarge {
         /// The file.
         path: PathBuf,
-        /// The length that the file claims.
+        /// The length that the header states.
         found: u64,
-        /// The largest length that is allowed.
+        /// The largest length that the format allows.
         limit: u64,
     },
-    /// A safetensors header or an index that isn't the JSON that the format asks for.
+    /// A safetensors header or an index is not the JSON that the format requires.
     #[error("the JSON of {} is broken: {source}", path.display(), source = printable(source))]
     Json {
         /// The file.
         path: PathBuf,
-        /// The parser's reason, with line and column within the JSON.
+        /// The parser's error, with line and column within the JSON.
         source: serde_json::Error,
     },
-    /// Two tensors, or two metadata keys, of one name.
+    /// Two tensors or two metadata keys have the same name.
     #[error("{} names {name:?} twice", path.display())]
     Duplicate {
         /// The file.
@@ -127,7 +127,7 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A storage type that this crate doesn't know.
+    /// The storage type is not known.
     #[error(
         "tensor {name:?} of {} is stored as {dtype}, which is not known here: convert the file to a float type or Q8_0",
         path.display(), dtype = printable(dtype))]
@@ -136,10 +136,10 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The type as the file writes it.
+        /// The type in the file.
         dtype: String,
     },
-    /// A storage type that can't be turned into `f32`.
+    /// The storage type cannot be converted to `f32`.
     #[error("tensor {name:?} of {} is stored as {dtype}, which has no f32 form here", path.display())]
     NotFloat {
         /// The file.
@@ -149,17 +149,17 @@ pub enum Error {
         /// Its type.
         dtype: DType,
     },
-    /// A shape whose size doesn't fit into the machine's integers.
+    /// The size of a shape does not fit in an integer.
     #[error("tensor {name:?} of {} claims the impossible shape {shape:?}", path.display())]
     ShapeOverflow {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The shape as the file writes it.
+        /// The shape in the file.
         shape: Vec<u64>,
     },
-    /// A row that isn't a whole number of blocks.
+    /// A row is not a whole number of blocks.
     #[error(
         "tensor {name:?} of {}: {elements} elements are no whole number of {dtype} blocks of {block}",
         path.display()
@@ -171,56 +171,56 @@ pub enum Error {
         name: String,
         /// Its type.
         dtype: DType,
-        /// The elements of a row.
+        /// The number of elements in a row.
         elements: usize,
-        /// The elements of a block.
+        /// The number of elements in a block.
         block: usize,
     },
-    /// A tensor whose bytes aren't as many as its shape and type need.
+    /// The number of a tensor's bytes does not match its shape and type.
     #[error("tensor {name:?} of {} has {found} bytes where its shape needs {expected}", path.display())]
     TensorLength {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The bytes that shape and type need.
+        /// The number of bytes that shape and type need.
         expected: u64,
-        /// The bytes that the header gives it.
+        /// The number of bytes in the header.
         found: u64,
     },
-    /// A tensor that overlaps another one, leaves a hole where the format forbids one, or isn't aligned.
+    /// A tensor overlaps another one, leaves a gap where the format forbids one, or is not aligned.
     #[error("tensor {name:?} of {} starts at byte {found} of the data; {expected} was expected", path.display())]
     TensorOffset {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The offset that is allowed, counted from the start of the data.
+        /// The required offset, counted from the start of the data.
         expected: u64,
         /// The offset in the header.
         found: u64,
     },
-    /// Bytes after the last tensor, where the format forbids them.
+    /// There are bytes after the last tensor, where the format forbids them.
     #[error("{} has {found} bytes of data where its header describes {expected}", path.display())]
     DataLength {
         /// The file.
         path: PathBuf,
-        /// The bytes that the header describes.
+        /// The number of bytes that the header describes.
         expected: u64,
-        /// The bytes that are there.
+        /// The number of bytes in the file.
         found: u64,
     },
-    /// An index that points out of its folder.
-    #[error("{} places {name:?} in {shard:?}, which is no plain file name", path.display())]
+    /// The index names a shard that is not a plain file name, so it could be outside the folder.
+    #[error("{} places {name:?} in {shard:?}, which is not a plain file name", path.display())]
     ShardName {
         /// The index.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What the index says.
+        /// The name in the index.
         shard: String,
     },
-    /// A shard that the index names and the folder lacks.
+    /// A shard of the index is missing.
     #[error("{} names the shard {}, which is missing: fetch it", path.display(), printable(shard.display()))]
     MissingShard {
         /// The index.
@@ -228,7 +228,7 @@ pub enum Error {
         /// The shard.
         shard: PathBuf,
     },
-    /// A tensor that the index places in a shard that doesn't have it.
+    /// The index names a shard for a tensor, but the shard does not have that tensor.
     #[error("{} places tensor {name:?} in {}, which has no such tensor", path.display(), printable(shard.display()))]
     NotInShard {
         /// The index.
@@ -238,7 +238,7 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
-    /// A shard that holds a tensor which the index places in another shard.
+    /// A shard has a tensor that the index assigns to another shard.
     #[error(
         "{} holds tensor {name:?}, which {} places in another shard: fetch the model again",
         printable(shard.display()),
@@ -252,7 +252,7 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
-    /// A text file that is larger than any of its kind.
+    /// A text file is larger than the limit.
     #[error("{} has {found} bytes; files of its kind have {limit} at most, so it is not read", path.display())]
     TextTooLarge {
         /// The file.
@@ -262,47 +262,47 @@ pub enum Error {
         /// The largest size that is read.
         limit: u64,
     },
-    /// A GGUF file of a version that this crate doesn't read.
+    /// The version of the GGUF file is not supported.
     #[error("{} is GGUF version {found}; versions 2 and 3 (little-endian) are read: convert it again", path.display())]
     GgufVersion {
         /// The file.
         path: PathBuf,
-        /// The version as the file writes it.
+        /// The version in the file.
         found: u32,
     },
-    /// A GGUF file that is one part of several.
+    /// The GGUF file is one part of several.
     #[error("{} is one of {parts} parts: join them with `llama-gguf-split --merge` first", path.display())]
     GgufSplit {
         /// The file.
         path: PathBuf,
-        /// How many parts there are.
+        /// The number of parts.
         parts: u32,
     },
-    /// A GGUF count, alignment, type number or nesting that the format doesn't allow.
+    /// A GGUF count, alignment, type number or nesting is not allowed by the format.
     #[error("{} has {what} {found} at byte {offset}, which GGUF does not allow", path.display())]
     GgufValue {
         /// The file.
         path: PathBuf,
         /// Which field.
         what: &'static str,
-        /// What the file says.
+        /// The value in the file.
         found: u64,
-        /// Where.
+        /// Its offset.
         offset: u64,
     },
-    /// A GGUF string that isn't UTF-8.
+    /// A GGUF string is not UTF-8.
     #[error("{}: {what} at byte {offset} is not UTF-8", path.display(), what = printable(what))]
     GgufUtf8 {
         /// The file.
         path: PathBuf,
         /// Which string.
         what: String,
-        /// Where.
+        /// Its offset.
         offset: u64,
-        /// What the decoder says.
+        /// The decoder's error.
         source: std::str::Utf8Error,
     },
-    /// A metadata value of another type than the one asked for.
+    /// A metadata value does not have the requested type.
     #[error(
         "the metadata {key:?} of {} is {found} where {expected} is needed",
         path.display(),
@@ -313,20 +313,20 @@ pub enum Error {
         path: PathBuf,
         /// The key.
         key: String,
-        /// The type that was asked for.
+        /// The requested type.
         expected: &'static str,
-        /// The type, and for a number out of range the value, in the file.
+        /// The type in the file. For a number out of range, also the value.
         found: String,
     },
-    /// No tensor of that name.
+    /// There is no tensor with this name.
     #[error("{} has no tensor {name:?}", path.display())]
     NoSuchTensor {
-        /// The file or folder that was opened.
+        /// The opened file or folder.
         path: PathBuf,
         /// The name.
         name: String,
     },
-    /// A tensor to be saved whose values aren't as many as its shape needs.
+    /// A tensor to be saved has another number of values than its shape.
     #[error("tensor {name:?} for {} has {found} values; its shape {shape:?} needs another number", path.display())]
     ShapeMismatch {
         /// The file to be written.
@@ -335,10 +335,10 @@ pub enum Error {
         name: String,
         /// Its shape.
         shape: Vec<usize>,
-        /// The values that were given.
+        /// The number of values.
         found: usize,
     },
-    /// A tensor to be saved under the name that safetensors keeps for its metadata.
+    /// A tensor to be saved has the name that safetensors reserves for metadata.
     #[error("no tensor of {} can be named {name:?}: safetensors keeps that name for metadata", path.display())]
     ReservedName {
         /// The file to be written.

@@ -1,4 +1,4 @@
-//! A GGUF file's metadata, typed.
+//! Typed access to a GGUF file's metadata.
 
 mod parse;
 mod reader;
@@ -14,10 +14,10 @@ use crate::{Error, Result};
 
 pub(crate) use parse::{MAGIC, open};
 
-/// The key-values of a GGUF file: the model's configuration under `llama.*`, its tokenizer under `tokenizer.*`.
+/// The key-value pairs of a GGUF file: the model's configuration under `llama.*`, its tokenizer under `tokenizer.*`.
 ///
-/// Strings and arrays stay in the file until they are asked for. Every getter gives `None` for a key that is absent, and an
-/// error for a value that has another type or doesn't fit, so that a default is never taken by mistake.
+/// Strings and arrays stay in the file until they are read. Every getter returns `None` for an absent key, and an error
+/// for a value of another type or out of range, so that a default is never used by mistake.
 #[derive(Debug)]
 pub struct Gguf {
     file: Arc<MappedFile>,
@@ -25,7 +25,7 @@ pub struct Gguf {
     values: BTreeMap<String, Value>,
 }
 
-/// A value, or where it lies. Ranges have been checked against the file's length.
+/// A value, or its range in the file. Ranges have been checked against the file's length.
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
     Unsigned(u64),
@@ -37,7 +37,7 @@ enum Value {
     Array { kind: Kind, count: usize, range: Range<usize> },
 }
 
-/// GGUF's value types, by their numbers in the file (`gguf_metadata_value_type`).
+/// GGUF's value types, with their numbers in the file (`gguf_metadata_value_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Kind {
@@ -79,7 +79,7 @@ impl Gguf {
         }
     }
 
-    /// An integer of any width that fits into 32 unsigned bits, such as `llama.block_count`.
+    /// An integer of any width that fits in 32 unsigned bits, such as `llama.block_count`.
     ///
     /// # Errors
     /// [`Error::MetadataType`].
@@ -106,7 +106,7 @@ impl Gguf {
         }
     }
 
-    /// A truth value, such as `tokenizer.ggml.add_bos_token`.
+    /// A boolean, such as `tokenizer.ggml.add_bos_token`.
     ///
     /// # Errors
     /// [`Error::MetadataType`].
@@ -118,7 +118,7 @@ impl Gguf {
         }
     }
 
-    /// An array of strings, such as `tokenizer.ggml.tokens` or `tokenizer.ggml.merges`. The text itself isn't copied.
+    /// An array of strings, such as `tokenizer.ggml.tokens` or `tokenizer.ggml.merges`. The text is not copied.
     ///
     /// # Errors
     /// [`Error::MetadataType`], or [`Error::GgufUtf8`].
@@ -130,7 +130,7 @@ impl Gguf {
             let what = || format!("an element of {key:?}");
             let length = self.file.slice(at..at + 8, what)?;
             let length = length.iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
-            // The walk at opening has found every length within the array; the file can have changed since.
+            // The lengths were checked when the file was opened, but the file can have changed since.
             let end = (at + 8).saturating_add(length).min(range.end);
             strings.push(self.text(key, at + 8..end)?);
             at = end;
@@ -154,7 +154,7 @@ impl Gguf {
         Ok(self.numbers(key, Kind::I32)?.map(|bytes| bytes.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect()))
     }
 
-    /// The file that holds them.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }

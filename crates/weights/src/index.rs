@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which shard holds which tensor.
+//! `model.safetensors.index.json`: the shard of each tensor.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -12,11 +12,11 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Shards in byte order of their names, each with the tensors that the index places there.
+/// The shards in byte order of their names, each with the tensors that the index assigns to it.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TextTooLarge`], [`Error::Json`], or [`Error::ShardName`] for a shard that isn't a plain file name: shards lie beside
-/// their index, so anything else would let a downloaded file point elsewhere on the disk.
+/// [`Error::Io`], [`Error::TextTooLarge`], [`Error::Json`], or [`Error::ShardName`] for a shard that is not a plain
+/// file name. Shards lie beside their index; a path could make a downloaded file refer to any place on the disk.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     let text = text::read(path)?;
     let index: Index = serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;

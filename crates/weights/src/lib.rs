@@ -1,10 +1,10 @@
-//! Tensor files to named tensors, lazily.
+//! Reads named tensors from tensor files, lazily, and writes them.
 //!
-//! [`Weights::open`] takes a safetensors file, a folder with a (sharded) safetensors model, or a GGUF file, maps it into
-//! memory, and checks every header before it answers anything: a file that opens has no tensor out of its bounds.
-//! [`Weights::load_f32`] then reads one tensor, dequantised if need be. [`save_safetensors`] writes.
+//! [`Weights::open`] takes a safetensors file, a folder with a (sharded) safetensors model, or a GGUF file. It maps the
+//! file into memory and checks all headers: after that, no tensor lies outside its file. [`Weights::load_f32`] then
+//! reads one tensor, and dequantises it if necessary. [`save_safetensors`] writes a file.
 //!
-//! The crate knows names, shapes and bytes. It knows no layer, no model and no tensor library.
+//! The crate handles names, shapes and bytes. It does not depend on layers, models or a tensor library.
 //!
 //! ```
 //! use foehn_weights::{Tensor, Weights, save_safetensors};

@@ -1,4 +1,4 @@
-//! A file as a slice of bytes.
+//! A memory-mapped file as a slice of bytes.
 
 use std::fs::File;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use memmap2::Mmap;
 
 use crate::{Error, Result};
 
-/// A read-only memory map and the path that it came from.
+/// A read-only memory map and its path.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     path: PathBuf,
@@ -17,15 +17,16 @@ pub(crate) struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps `path`. Pages are read from disk when they are first touched.
+    /// Maps `path`. Pages are read from disk at the first access.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
         let file = File::open(path).map_err(io("open"))?;
-        // SAFETY: the map is read-only and private to this type, and every read goes through bounds-checked slices of it.
-        // What Rust can't rule out is that another process changes the file meanwhile: changed bytes are changed numbers
-        // (no type with invalid bit patterns is ever made from them, and text is checked at each read); a file that
-        // shrinks ends the process with SIGBUS, as it does for every reader of mapped model files. Foehn itself only
-        // replaces files by renaming, which leaves an open map untouched.
+        // SAFETY: the map covers the whole file. It is read-only and private to this type; this program never writes to
+        // it, and every read goes through bounds-checked slices. Another process can change the file meanwhile, which
+        // Rust cannot exclude. Changed bytes only give changed numbers: no type with invalid bit patterns is made from
+        // them, and text is validated at each read. If the file becomes shorter, the process ends with SIGBUS, as with
+        // every program that maps model files. Foehn itself only replaces files by renaming, which does not change an
+        // open map.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(io("map"))?;
         Ok(Self { path: path.to_owned(), file, map })
@@ -43,7 +44,7 @@ impl MappedFile {
         self.map.len() as u64
     }
 
-    /// The bytes of `range`, or [`Error::Truncated`] that says that `what` lies there.
+    /// The bytes of `range`. If the file is too short, [`Error::Truncated`] with the text of `what`.
     pub fn slice(&self, range: Range<usize>, what: impl FnOnce() -> String) -> Result<&[u8]> {
         self.map.get(range.clone()).ok_or_else(|| Error::Truncated {
             path: self.path.clone(),
@@ -54,8 +55,8 @@ impl MappedFile {
         })
     }
 
-    /// A copy of the bytes of `range`, read past the map: the pages of a map count as the process's memory once they were
-    /// touched, and a model's weights are read once.
+    /// A copy of the bytes of `range`, read from the file instead of the map. Accessed pages of a map count as the
+    /// process's memory, and a model's weights are read only once.
     pub fn read(&self, range: Range<usize>, what: impl FnOnce() -> String) -> Result<Vec<u8>> {
         let mapped = self.slice(range.clone(), what)?;
         #[cfg(unix)]

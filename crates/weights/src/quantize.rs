@@ -1,24 +1,25 @@
-//! Rows of `f32` to quantised blocks.
+//! Quantises rows of `f32`.
 
 use half::f16;
 
 use crate::blocks::Planes;
 
-/// A block-quantised form that is made here.
+/// A block-quantised format that this crate can produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantization {
-    /// Eight bits and a scale a group of 32, as GGML's reference makes it.
+    /// Eight bits, with one scale per group of 32; the same result as GGML's reference.
     Q8_0,
-    /// Four bits in super-blocks of 256, in GGML's format. Scale and minimum of each group of 32 are fitted by least squares,
-    /// with larger weights counting more.
+    /// Four bits in super-blocks of 256, in GGML's format. Scale and minimum of each group of 32 are fitted by least
+    /// squares; larger weights have more influence.
     Q4K,
-    /// The sixteen levels of a normal distribution, scaled by the largest of 64 weights; these scales are eight bits between
-    /// the row's least and its largest (Dettmers et al. 2023, "QLoRA": NF4 with double quantisation).
+    /// Sixteen levels of a normal distribution, scaled by the largest of 64 weights. These scales are stored in eight
+    /// bits, between the smallest and the largest scale of the row (Dettmers et al. 2023, "QLoRA": NF4 with double
+    /// quantisation).
     Nf4,
 }
 
 impl Quantization {
-    /// A row has a multiple of so many weights.
+    /// The length of a row must be a multiple of this.
     pub fn divisor(self) -> usize {
         match self {
             Self::Q8_0 => 32,
@@ -36,12 +37,12 @@ impl Quantization {
         }
     }
 
-    /// Quantises a row. `levels` are those of NF4, ascending; the other forms do not look at them.
+    /// Quantises a row. `levels` are those of NF4, in ascending order; the other formats do not use them.
     ///
     /// The values have to be finite, and at most [`largest`](Self::largest): four or eight bits cannot say that one is not.
     ///
     /// # Panics
-    /// When the row is no whole number of blocks, or the parts are too short for it.
+    /// When the row is not a whole number of blocks, or the parts are too short.
     pub fn quantize(self, values: &[f32], levels: &[f32; 16], to: &mut Planes<'_>) {
         assert!(values.len().is_multiple_of(self.divisor()), "quantize: no whole number of blocks");
         match self {
@@ -67,7 +68,8 @@ fn inverse(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }
 }
 
-/// `quantize_row_q8_0_ref` of `ggml-quants.c`: the number is rounded against the scale before that becomes a half.
+/// `quantize_row_q8_0_ref` of `ggml-quants.c`: the numbers are rounded with the scale before it is rounded to half
+/// precision.
 fn q8_0(values: &[f32], to: &mut Planes<'_>) {
     for (i, (values, numbers)) in values.as_chunks::<32>().0.iter().zip(to.numbers.as_chunks_mut::<32>().0).enumerate()
     {
@@ -80,7 +82,7 @@ fn q8_0(values: &[f32], to: &mut Planes<'_>) {
     }
 }
 
-/// Candidates for the scale of a group: the range of its weights in so many steps.
+/// Candidates for the number of steps into which a group's range is divided.
 const STEPS: [f32; 9] = [14.2, 14.4, 14.6, 14.8, 15.0, 15.2, 15.4, 15.7, 16.0];
 
 fn q4_k(values: &[f32], to: &mut Planes<'_>) {
@@ -106,7 +108,7 @@ fn q4_k(values: &[f32], to: &mut Planes<'_>) {
     }
 }
 
-/// The scale and what is taken from each weight (not negative) that come nearest to a group.
+/// The best-fitting scale and (non-negative) minimum of a group; the minimum is subtracted.
 fn fit(values: &[f32; 32]) -> (f32, f32) {
     let (mut low, mut high) = (0.0f32, 0.0f32);
     for &value in values {
@@ -147,7 +149,7 @@ fn fit(values: &[f32; 32]) -> (f32, f32) {
     best.1
 }
 
-/// Sums of terms over a group, in four lanes, which any vector unit can hold.
+/// Sums of terms over a group, in four lanes, which every vector unit supports.
 #[inline(always)]
 fn sums<const N: usize>(a: &[f32; 32], b: &[f32; 32], terms: impl Fn(f32, f32) -> [f32; N]) -> [f32; N] {
     let mut lanes = [[0.0f32; 4]; N];
@@ -162,13 +164,13 @@ fn sums<const N: usize>(a: &[f32; 32], b: &[f32; 32], terms: impl Fn(f32, f32) -
     lanes.map(|lanes| lanes.iter().sum())
 }
 
-/// As `f32::min`, in one instruction.
+/// Like `f32::min`, but one instruction.
 fn at_most(value: f32, most: f32) -> f32 {
     if value < most { value } else { most }
 }
 
-/// The nearest whole number, a half to the even one, of what is less than 2²² from zero. `f32::round` is a call of a function
-/// where the processor may be any x86-64.
+/// The nearest integer, ties to even, for values below 2²² in magnitude. `f32::round` is a function call when the code
+/// is compiled for any x86-64 processor.
 fn nearest(value: f32) -> f32 {
     const WHOLE: f32 = 12_582_912.0; // From 2²³ to 2²⁴, floats are the whole numbers.
     value + WHOLE - WHOLE

@@ -1,8 +1,8 @@
 //! The header of a safetensors file.
 //!
-//! Eight bytes of length, that many bytes of JSON, then the tensors' bytes without a hole
-//! (<https://github.com/huggingface/safetensors#format>). A file is checked as strictly as the reference
-//! implementation does it, but every refusal names the tensor.
+//! A file has the length of the header in eight bytes, the header in JSON, and then the bytes of the tensors without
+//! gaps (<https://github.com/huggingface/safetensors#format>). The checks are as strict as those of the reference
+//! implementation, but every error names the tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,13 +15,13 @@ use crate::map::MappedFile;
 use crate::weights::{Entry, Header};
 use crate::{DType, Error, Result, TensorInfo};
 
-/// The name under which a header keeps its text metadata.
+/// The key of the text metadata in a header.
 pub(crate) const METADATA: &str = "__metadata__";
 /// The reference implementation's `MAX_HEADER_SIZE`.
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
 const LENGTH_BYTES: usize = 8;
 
-/// Reads and checks the header: no overlap, no hole, nothing beyond the file's end.
+/// Reads and checks the header: no overlap, no gap, nothing beyond the end of the file.
 pub(crate) fn read_header(file: &MappedFile) -> Result<Header> {
     let (json, data_start) = header_bytes(file)?;
     let raw: RawHeader =
@@ -52,7 +52,7 @@ pub(crate) fn read_header(file: &MappedFile) -> Result<Header> {
     Ok(header)
 }
 
-/// The JSON, and where the data begins.
+/// The JSON, and the offset of the data.
 fn header_bytes(file: &MappedFile) -> Result<(&[u8], usize)> {
     let prefix = file.slice(0..LENGTH_BYTES, || "the header's length".to_owned())?;
     let length = prefix.iter().rev().fold(0, |length, byte| length << 8 | u64::from(*byte));
@@ -71,7 +71,7 @@ fn refuse_duplicates(file: &MappedFile, tensors: &[(String, RawTensor)]) -> Resu
     }
 }
 
-/// A tensor's info, and the bytes that it must have.
+/// The info of a tensor, and the number of bytes that it must have.
 fn check(file: &MappedFile, name: &str, raw: RawTensor) -> Result<(TensorInfo, u64)> {
     let path = || file.path().to_owned();
     let Some(dtype) = DType::from_safetensors(&raw.dtype) else {
@@ -111,7 +111,7 @@ struct RawTensor {
     data_offsets: (u64, u64),
 }
 
-/// The header as it stands. A list, so that a name that is there twice can be told.
+/// The header as it is in the file. It is a list, so that a duplicate name can be detected.
 struct RawHeader {
     tensors: Vec<(String, RawTensor)>,
     metadata: BTreeMap<String, String>,

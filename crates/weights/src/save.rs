@@ -1,4 +1,4 @@
-//! Writing safetensors: all or nothing, and the same bytes for the same tensors.
+//! Writes safetensors atomically. The same tensors always give the same bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,10 +13,10 @@ use serde::ser::{SerializeMap, Serializer};
 use crate::safetensors::{MAX_HEADER, METADATA};
 use crate::{Error, Result};
 
-/// Values that are checked and written at a time.
+/// The number of values that are checked and written at once.
 const WRITTEN: usize = 4096;
 
-/// The float types that can be written. `f32` values are rounded to the nearest, ties to even.
+/// The float types that can be written. `f32` values are rounded to the nearest value, ties to even.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FloatType {
     /// IEEE 754 half precision.
@@ -27,14 +27,14 @@ pub enum FloatType {
     F32,
 }
 
-/// A tensor's name, shape and the type that it is to be stored as.
+/// The name, shape and storage type of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
     /// The name, unique in its file.
     pub name: String,
     /// Row-major, outermost dimension first.
     pub shape: Vec<usize>,
-    /// How the values are stored.
+    /// The type in which the values are stored.
     pub dtype: FloatType,
 }
 
@@ -43,7 +43,7 @@ pub struct TensorSpec {
 pub struct Tensor<'a> {
     /// Name, shape and type.
     pub spec: TensorSpec,
-    /// The values, row-major: as many as the product of the shape.
+    /// The values, row-major; their number is the product of the shape.
     pub data: Cow<'a, [f32]>,
 }
 
@@ -54,12 +54,13 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// Writes `tensors` and `metadata` to `path`: into a file beside it, synced, then renamed, so that a crash or a full disk
-/// leaves the old file or none. Tensors lie by type, widest first, then by name, as the reference implementation lays them.
+/// Writes `tensors` and `metadata` to `path`, atomically: after a crash or with a full disk, an old file is still
+/// unchanged. Tensors are ordered by type, widest first, then by name, as in the reference implementation.
 ///
 /// # Errors
-/// [`Error::Io`] (a full disk is one, and nothing is left behind), [`Error::Duplicate`], [`Error::ReservedName`],
-/// [`Error::ShapeMismatch`], and [`Error::Unsaveable`] for a value that is not finite, or not as its type stores it.
+/// [`Error::Io`] (for example a full disk; no partial file is left), [`Error::Duplicate`], [`Error::ReservedName`],
+/// [`Error::ShapeMismatch`], and [`Error::Unsaveable`] for a value that is not finite, or not finite in the stored
+/// type.
 pub fn save_safetensors(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Result<()> {
     let by_name: BTreeMap<&str, &Tensor<'_>> =
         tensors.iter().map(|tensor| (tensor.spec.name.as_str(), tensor)).collect();
@@ -70,11 +71,11 @@ pub fn save_safetensors(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap
     })
 }
 
-/// As [`save_safetensors`], for a model that doesn't fit into memory: `values` is asked for one tensor after another, in
-/// the order of the file, and can drop each before it makes the next.
+/// As [`save_safetensors`], for a model that does not fit in memory. `values` is called for one tensor after another,
+/// in the order of the file, so that it can free each one before it makes the next.
 ///
 /// # Errors
-/// Those of [`save_safetensors`], and whatever `values` returns; nothing is left behind then either.
+/// Those of [`save_safetensors`], and the errors of `values`; no partial file is left.
 pub fn save_safetensors_with<'a, E: From<Error>>(
     path: &Path,
     specs: &[TensorSpec],
@@ -103,7 +104,7 @@ pub fn save_safetensors_with<'a, E: From<Error>>(
     })
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&mut Draft) -> Result<(), E>) -> Result<(), E> {
     let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
     let mut draft = Draft::new(path).map_err(io("create"))?;
@@ -112,7 +113,7 @@ fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&mut Draft) -> Res
     Ok(())
 }
 
-/// Writes values until one is not finite as it is stored, and gives its place.
+/// Writes values up to the first one that is not finite in the stored type, and returns the index of that one.
 fn write_values(writer: &mut impl Write, dtype: FloatType, values: &[f32]) -> io::Result<Option<usize>> {
     let mut buffer = Vec::with_capacity(4 * WRITTEN);
     for (piece, values) in values.chunks(WRITTEN).enumerate() {
@@ -130,7 +131,7 @@ fn write_values(writer: &mut impl Write, dtype: FloatType, values: &[f32]) -> io
     Ok(None)
 }
 
-/// The length and the JSON, padded with spaces so that the data is aligned to eight bytes.
+/// The length and the JSON. The JSON is padded with spaces so that the data is aligned to eight bytes.
 fn header(path: &Path, specs: &[&TensorSpec], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     names.sort_unstable();
@@ -179,7 +180,7 @@ impl FloatType {
         }
     }
 
-    /// Whether a value is finite once it is rounded to this type.
+    /// Whether a value is finite after it is rounded to this type.
     fn is_finite(self, value: f32) -> bool {
         match self {
             Self::F16 => f16::from_f32(value).is_finite(),
@@ -197,7 +198,7 @@ impl FloatType {
     }
 }
 
-/// The header in the order in which it is written: `serde_json`'s own maps would sort or keep it by a feature's whim.
+/// The header in the order in which it is written. The order of `serde_json`'s own maps depends on its features.
 struct HeaderJson<'a> {
     metadata: &'a BTreeMap<String, String>,
     entries: Vec<(&'a str, Described<'a>)>,

@@ -1,4 +1,4 @@
-//! Small files beside the weights, read within bounds.
+//! Small files beside the weights, read up to a size limit.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ pub use foehn_files::MAX_TEXT;
 
 use crate::{Error, Result};
 
-/// The bytes of a text file beside a model's weights: its config, its index.
+/// The bytes of a text file beside a model's weights, such as its config or index.
 ///
 /// # Errors
 /// [`Error::TextTooLarge`] above [`MAX_TEXT`], and [`Error::Io`].

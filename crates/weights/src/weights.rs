@@ -1,4 +1,4 @@
-//! [`Weights`]: named tensors, wherever they lie.
+//! [`Weights`]: named tensors of a file or of several files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,36 +11,37 @@ use crate::{DType, Error, Gguf, Result, blocks, dequant, gguf, index, safetensor
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
-/// Blocks that are opened before they are checked.
+/// The number of blocks that are dequantised before they are checked.
 const PIECE: usize = 4096;
 
-/// Bytes that are compared at a time.
+/// The number of bytes that are compared at once.
 const COMPARED: usize = 1 << 20;
 
 /// A tensor's shape and storage type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Row-major, outermost dimension first: a linear layer is `[out, in]`. GGUF's reversed dimensions are turned round.
+    /// Row-major, outermost dimension first: a linear layer is `[out, in]`. GGUF stores dimensions in reverse order;
+    /// they are reversed here.
     pub shape: Vec<usize>,
-    /// How the elements are stored.
+    /// The storage type of the elements.
     pub dtype: DType,
 }
 
-/// Where a tensor lies in one file. The range has been checked against the file's length.
+/// The range of a tensor in its file. The range has been checked against the file's length.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub info: TensorInfo,
     pub range: Range<usize>,
 }
 
-/// What one file's header says.
+/// The contents of one file's header.
 #[derive(Debug, Default)]
 pub(crate) struct Header {
     pub tensors: BTreeMap<String, Entry>,
     pub metadata: BTreeMap<String, String>,
 }
 
-/// An opened model file or folder: all headers read and checked, no tensor read yet.
+/// An opened model file or folder: all headers are read and checked, and no tensor is read yet.
 ///
 /// It is `Send` and `Sync`: tensors can be loaded from several threads at once.
 #[derive(Debug)]
@@ -53,14 +54,14 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens a `.safetensors` file, a GGUF file (known by its first four bytes), or a folder.
+    /// Opens a `.safetensors` file, a GGUF file (recognised by its first four bytes), or a folder.
     ///
-    /// In a folder, `model.safetensors.index.json` is followed if it is there, and `model.safetensors` is read otherwise;
-    /// nothing is globbed, since Mistral's folders hold a second copy of the weights under another name. What a shard holds
-    /// and the index forgets counts too, as in transformers.
+    /// In a folder, `model.safetensors.index.json` is used if it exists, otherwise `model.safetensors`. Other files are
+    /// ignored, since Mistral's folders have a second copy of the weights under another name. A tensor that is in a
+    /// shard but not in the index is included, as in transformers.
     ///
     /// # Errors
-    /// Whatever is wrong with a header, a shard or the index, as the [`Error`] that names the file and the place.
+    /// An [`Error`] that names the file and the place, for a problem with a header, a shard or the index.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -84,18 +85,18 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Shape and type of a tensor, or `None` if there is none of that name.
+    /// The shape and type of a tensor; `None` if there is no such tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.get(name).map(|(_, entry)| &entry.info)
     }
 
-    /// A tensor's values, dequantised if need be, and its shape (see [`TensorInfo::shape`]).
+    /// The values of a tensor, dequantised if necessary, and its shape (see [`TensorInfo::shape`]).
     ///
-    /// Quantised blocks are turned into exactly the numbers that the Python package `gguf` gives.
+    /// Quantised blocks give exactly the same numbers as in the Python package `gguf`.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`], [`Error::BrokenBlock`] and [`Error::NotFinite`] for what is no number to compute with, or
-    /// [`Error::NotFloat`] for a type that has no `f32` form here.
+    /// [`Error::NoSuchTensor`]; [`Error::BrokenBlock`] and [`Error::NotFinite`] for values that are not finite;
+    /// [`Error::NotFloat`] for a type that cannot be converted to `f32`.
     pub fn load_f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let (file, entry) = self.entry(name)?;
         let TensorInfo { shape, dtype } = &entry.info;
@@ -105,7 +106,7 @@ impl Weights {
         let bytes = self.read_blocks(name)?;
         let block = dtype.block();
         let mut values = vec![0.0; bytes.len() / block.bytes * block.elements];
-        // In pieces, so that what was just written is still in the cache when it is checked.
+        // In pieces, so that the values are still in the cache when they are checked.
         let pieces = bytes.chunks(PIECE * block.bytes).zip(values.chunks_mut(PIECE * block.elements));
         for (piece, (bytes, values)) in pieces.enumerate() {
             dequant::dequantize(*dtype, bytes, values);
@@ -117,8 +118,8 @@ impl Weights {
         Ok((values, shape.clone()))
     }
 
-    /// A tensor's bytes as they lie in the file: little-endian, row-major, blocks unopened. Nothing is copied, and no
-    /// alignment is promised.
+    /// The bytes of a tensor as they are in the file: little-endian, row-major, quantised blocks unchanged. They are
+    /// not copied, and they may be unaligned.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`].
@@ -127,7 +128,7 @@ impl Weights {
         file.slice(entry.range.clone(), || format!("tensor {name:?}"))
     }
 
-    /// Whether two tensors have the same shape, type and bytes. It stops at the first difference.
+    /// Whether two tensors have the same shape, type and bytes. The comparison stops at the first difference.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -148,20 +149,20 @@ impl Weights {
         Ok(true)
     }
 
-    /// A copy of a tensor's bytes, as [`bytes`](Self::bytes) gives them. Unlike there, the file's pages do not come to count as
-    /// the process's memory: for whoever reads all of a large model once.
+    /// A copy of a tensor's bytes, as from [`bytes`](Self::bytes). Here the pages of the file do not count as the
+    /// process's memory; use this to read all of a large model once.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`], or [`Error::Io`] where the disk refuses.
+    /// [`Error::NoSuchTensor`], or [`Error::Io`] if reading fails.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let (file, entry) = self.entry(name)?;
         file.read(entry.range.clone(), || format!("tensor {name:?}"))
     }
 
-    /// As [`read`](Self::read), with the scales of quantised blocks checked.
+    /// As [`read`](Self::read), and checks the scales of quantised blocks.
     ///
     /// # Errors
-    /// As there, and [`Error::BrokenBlock`] for a scale that is infinite or not a number.
+    /// As [`read`](Self::read), and [`Error::BrokenBlock`] for a scale that is infinite or NaN.
     pub fn read_blocks(&self, name: &str) -> Result<Vec<u8>> {
         let bytes = self.read(name)?;
         let (file, entry) = self.entry(name)?;
@@ -174,18 +175,18 @@ impl Weights {
         }
     }
 
-    /// The text that a safetensors header carries under `__metadata__`; of all shards, where there are several.
-    /// Empty for a GGUF file, whose metadata is in [`Weights::gguf`].
+    /// The text metadata of a safetensors header (`__metadata__`), combined for all shards. Empty for a GGUF file,
+    /// whose metadata is in [`Weights::gguf`].
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// The metadata of a GGUF file, `None` for safetensors.
+    /// The metadata of a GGUF file; `None` for safetensors.
     pub fn gguf(&self) -> Option<&Gguf> {
         self.gguf.as_ref()
     }
 
-    /// What was opened.
+    /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! A damaged file gives an error or other numbers; it never panics, and never a tensor outside the file.
+//! A damaged file gives an error or other numbers. It never causes a panic or a tensor outside the file.
 
 mod common;
 
@@ -18,7 +18,7 @@ static SAFETENSORS: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 static GGUF: LazyLock<Vec<u8>> = LazyLock::new(|| unhex(&golden()["file"]["bytes"]));
 
-/// Opens the file and touches everything in it.
+/// Opens the file and reads everything in it.
 fn read_all(name: &str, bytes: &[u8]) {
     let (_folder, path) = scratch(name);
     fs::write(&path, bytes).unwrap();
@@ -36,7 +36,7 @@ fn read_all(name: &str, bytes: &[u8]) {
     }
 }
 
-/// Some bytes overwritten, then cut off somewhere.
+/// The bytes with some of them overwritten and the end cut off.
 fn damage(whole: &[u8], edits: &[(prop::sample::Index, u8)], keep: Option<prop::sample::Index>) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     for (at, byte) in edits {

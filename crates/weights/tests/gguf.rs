@@ -1,4 +1,4 @@
-//! GGUF: against the Python package `gguf`, and against files that lie.
+//! Compares GGUF files with the Python package `gguf`, and tests files with wrong contents.
 
 mod common;
 
@@ -48,7 +48,8 @@ fn blocks_dequantise_bit_for_bit_as_in_python() {
     }
 }
 
-/// What is not finite is refused, so the fixture's become zeros in both forms: only the plain types have any.
+/// Values that are not finite are refused, so those of the fixture are replaced by zeros in both forms. Only the plain
+/// types have any.
 fn without_infinities(bytes: &mut [u8], values: &mut [u8]) {
     let size = bytes.len() / (values.len() / 4);
     for (at, value) in values.as_chunks_mut::<4>().0.iter_mut().enumerate() {

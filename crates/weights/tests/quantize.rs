@@ -1,4 +1,4 @@
-//! Quantising: against the Python package `gguf`, and against what a simpler form of the same size loses.
+//! Compares quantisation with the Python package `gguf`, and its error with that of a simpler format of the same size.
 
 mod common;
 
@@ -57,7 +57,7 @@ fn eight_bits_are_made_as_in_python() {
     assert_eq!((found.numbers, found.scales), (expected.numbers, expected.scales));
 }
 
-/// Super-blocks take half a bit less a weight than `Q4_1`, and lose no more: their scales are fitted.
+/// `Q4_K` takes half a bit less per weight than `Q4_1` and has no larger error, because its scales are fitted.
 #[test]
 fn super_blocks_of_four_bits_lose_no_more_than_plain_blocks() {
     let values = values();
@@ -73,7 +73,8 @@ fn super_blocks_of_four_bits_lose_no_more_than_plain_blocks() {
     assert!(found <= plain, "Q4_K {found:e}, Q4_1 {plain:e}");
 }
 
-/// Each number is that of the nearest level, and the scale of each 64 is that of their largest, to a 254th of the row's range.
+/// Each number is that of the nearest level. The scale of each 64 weights is the largest of them, to a 254th of the
+/// row's range.
 #[test]
 fn levels_are_the_nearest() {
     let levels: [f32; 16] = serde_json::from_value(golden()["nf4"].clone()).unwrap();
@@ -84,7 +85,7 @@ fn levels_are_the_nearest() {
         let range = largest(&all) - all.iter().copied().fold(f32::INFINITY, f32::min);
         for (group, values) in values.chunks(64).enumerate() {
             let scale = half(found.scales[0]) * f32::from(found.sub_scales[group]) + half(found.minima[0]);
-            // Half a step, and the roundings of the two halves.
+            // Half a step, plus the rounding of the two half-precision numbers.
             assert!((scale - all[group]).abs() <= range / 254.0 + 2e-3 * all[group], "{scale} for {}", all[group]);
             for (value, number) in values.iter().zip(&found.numbers[group * 64..]) {
                 let distance = |level: &f32| (value - level * scale).abs();

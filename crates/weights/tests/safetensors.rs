@@ -1,4 +1,4 @@
-//! Safetensors: against the reference implementation, in shards, and against files that lie.
+//! Compares safetensors with the reference implementation, also in shards, and tests files with wrong contents.
 
 mod common;
 
@@ -56,7 +56,7 @@ fn shards_are_found_by_the_index_alone() {
     let file = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
     file("model-00001-of-00002.safetensors", &one("a", &[1.0]));
     file("model-00002-of-00002.safetensors", &one("b", &[2.0]));
-    // Mistral's repositories carry a second copy under another layout, and a stale single file may lie about.
+    // Mistral's repositories have a second copy in another layout, and an old single file may also be there.
     file("consolidated.safetensors", &one("layers.0", &[3.0]));
     file("model.safetensors", &one("a", &[4.0]));
     let index = r#"{"metadata": {"total_size": 8}, "weight_map":
@@ -84,7 +84,7 @@ fn a_tensor_that_the_index_forgets_is_a_tensor_of_the_model() {
     let weights = Weights::open(folder.path()).unwrap();
     assert_eq!(weights.names().collect::<Vec<_>>(), ["a", "b", "q"]);
     assert_eq!(weights.load_f32("q").unwrap().0, [3.0]);
-    // A second tensor of a name: which of them the model is made of would be a guess.
+    // If two shards have a tensor of the same name, it is not clear which one the model uses.
     file("2.safetensors", &safetensors(&two.replace("\"q\"", "\"b\""), &le_bytes(&[1.0, 3.0])));
     let error = Weights::open(folder.path()).unwrap_err();
     assert_says(&error, &index, "tensor \"a\"");
@@ -115,7 +115,7 @@ fn what_is_not_finite_is_refused_by_name() {
 fn an_index_is_read_within_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors.index.json");
-    // A hole in the file: no byte of it is stored.
+    // A sparse file: it takes no space on the disk.
     fs::File::create(&path).unwrap().set_len(foehn_weights::MAX_TEXT + 1).unwrap();
     let error = Weights::open(folder.path()).unwrap_err();
     assert_says(&error, &path, "268435457 bytes");
@@ -138,7 +138,7 @@ fn tensors_are_the_same_by_shape_type_and_bytes() {
     let entries =
         [entry("a", &shape, 0), entry("b", &shape, 1), entry("c", &shape, 2), entry("d", &format!("[1,{count}]"), 3)];
     let mut values = vec![0.25f32; 4 * count];
-    // The last element of `c`, in the second piece that is compared.
+    // The last element of `c` is in the second piece that is compared.
     values[3 * count - 1] = 0.5;
     fs::write(&path, safetensors(&format!("{{{}}}", entries.join(",")), &le_bytes(&values))).unwrap();
     let weights = Weights::open(&path).unwrap();
@@ -226,7 +226,7 @@ fn headers_that_lie_are_refused() {
     for (bytes, place, is) in cases {
         let error = refused("m.safetensors", &bytes, place);
         assert!(is(&error), "{error:?}");
-        // Being stricter than the reference would refuse models that everyone else reads.
+        // A stricter check than the reference's would refuse models that others can read.
         assert!(safetensors::SafeTensors::deserialize(&bytes).is_err(), "{place}");
     }
 }

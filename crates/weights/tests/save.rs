@@ -1,4 +1,4 @@
-//! Saving: read back by the reference implementation, same bytes each time, all or nothing.
+//! Saved files are read back by the reference implementation. Saving is atomic, and gives the same bytes each time.
 
 mod common;
 
@@ -38,12 +38,13 @@ fn the_reference_implementation_reads_what_is_saved() {
     let bytes = fs::read(&path).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     assert_eq!(header.metadata().as_ref().unwrap().len(), 2);
-    // Widest type first, then by name: no type needs padding to be aligned.
+    // Widest type first, then by name: then no padding is needed for alignment.
     assert_eq!(header.offset_keys(), ["a \"quoted\" é", "z", "b16", "h16"]);
     let file = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(file.tensor("z").unwrap().shape(), [4, 1]);
     assert_eq!(file.tensor("z").unwrap().data()[12..], 0.1f32.to_le_bytes());
-    // To the nearest, ties to even: 0.1 is 0x3dcd as a bfloat16 and 0x2e66 as a half; 65504 is the largest half.
+    // Rounded to the nearest, ties to even: 0.1 is 0x3dcd in bfloat16 and 0x2e66 in half precision; 65504 is the
+    // largest half.
     let half = |name: &str, at: usize| {
         u16::from_le_bytes(file.tensor(name).unwrap().data()[2 * at..][..2].try_into().unwrap())
     };
@@ -89,7 +90,7 @@ fn an_impossible_request_leaves_the_old_file_and_nothing_else() {
 #[test]
 fn what_is_not_finite_as_it_is_stored_is_not_saved() {
     let (folder, path) = scratch("m.safetensors");
-    // f32::MAX rounds to infinity in both types of sixteen bits, 65520 in halves.
+    // f32::MAX rounds to infinity in both 16-bit types, 65520 in half precision.
     let cases = [
         (f32::NAN, FloatType::F32),
         (f32::INFINITY, FloatType::F32),

@@ -1,4 +1,4 @@
-//! JSON arrays, or lines where no bracket opens one.
+//! JSON arrays, or lines if the file does not begin with a bracket.
 #![no_main]
 
 mod common;

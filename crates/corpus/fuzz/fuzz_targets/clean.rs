@@ -1,4 +1,4 @@
-//! Cleaning: all that is read is accounted for, the page is whole, and what is clean stays as it is.
+//! Cleaning: every record that is read is counted, the page is complete, and clean records are not changed.
 #![no_main]
 
 use foehn_corpus::{CleanConfig, Pipeline, clean_with};

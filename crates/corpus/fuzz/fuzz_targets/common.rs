@@ -1,4 +1,5 @@
-//! What holds for every file, whatever its bytes: no panic, places that ascend, and at most one error, which ends it.
+//! Properties for every file, whatever its bytes: no panic, places in ascending order, and at most one error, at the
+//! end.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Packed files, told by their first bytes.
+//! Compressed files, recognised by their first bytes.
 #![no_main]
 
 mod common;

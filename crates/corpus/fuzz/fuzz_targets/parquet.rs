@@ -3,8 +3,8 @@
 
 mod common;
 
-// The decoder panics in damaged pages, and the reader makes an error of it: here alone, a panic that is caught is no fault.
-// One that is not caught still ends the run.
+// The decoder panics on some damaged pages, and the reader turns the panic into an error. So in this target, a caught
+// panic is not a failure. An uncaught one still ends the run.
 libfuzzer_sys::fuzz_target!(init: std::panic::set_hook(Box::new(|_| {})), |bytes: &[u8]| {
     common::check("x.parquet", bytes);
 });

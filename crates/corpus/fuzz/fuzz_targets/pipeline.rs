@@ -1,4 +1,4 @@
-//! Pipeline files: a pipeline, or an error that names the file.
+//! Pipeline files: the result is a pipeline, or an error that names the file.
 #![no_main]
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use foehn_corpus::Registry;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    // The folder is not there, so that no text can name a file to read.
+    // The folder does not exist, so no text can name a file that could be read.
     if let Err(error) = Registry::default().parse(text, Path::new("/nowhere/at/all/pipeline.toml")) {
         assert!(!error.to_string().is_empty());
     }

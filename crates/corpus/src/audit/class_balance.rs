@@ -1,4 +1,4 @@
-//! How many records each class has.
+//! Counts the records of each class.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::{Audit, Section, Tally};
 use foehn_record::Record;
 
-/// Counts the records of each class, and of each class within the values of another key.
+/// Counts the records of each class, and of each class for each value of another key.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassBalance {
     /// The metadata key whose text is the class.
     pub class: String,
-    /// The metadata key whose texts part the set: a class may be balanced as a whole, and rare within a task.
+    /// A second metadata key that divides the set. A class may be balanced as a whole but rare within a task.
     pub within: Option<String>,
 }
 
@@ -24,17 +24,18 @@ impl Default for ClassBalance {
     }
 }
 
-/// What [`ClassBalance`] found.
+/// The result of [`ClassBalance`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassBalanceReport {
     /// The key whose text is the class.
     pub class: String,
-    /// The key whose texts part the set.
+    /// The key that divides the set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
-    /// The records that have no class.
+    /// The number of records without a class.
     pub without_class: u64,
-    /// The entropy of the classes over that of as many equal ones, in `[0, 1]`; 1 where there is one class or none.
+    /// The entropy of the classes divided by that of equally many equal classes, in `[0, 1]`; 1 if there is at most one
+    /// class.
     pub evenness: f64,
     /// The classes, sorted by name.
     pub classes: Vec<ClassCount>,
@@ -45,11 +46,11 @@ pub struct ClassBalanceReport {
 pub struct ClassCount {
     /// The class.
     pub class: String,
-    /// Its records.
+    /// The number of its records.
     pub records: u64,
-    /// Their share of all that have a class.
+    /// Their share of all records that have a class.
     pub share: f64,
-    /// Its records with each text of the key `within`; the empty text is that of records without the key.
+    /// The number of its records for each text of the key `within`. The empty text stands for records without the key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub within: BTreeMap<String, u64>,
 }

@@ -1,4 +1,4 @@
-//! Words that give a class away.
+//! Finds words that reveal the class.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,34 +9,36 @@ use crate::similar::Part;
 use crate::text::words;
 use foehn_record::Record;
 
-/// Finds the words that give a record's class away, so that a model could learn them in place of the task.
+/// Finds words that reveal a record's class, so that a model could learn these words instead of the task.
 ///
-/// For every word and class it takes the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn,
-/// "Fightin' Words", Political Analysis 16, 2008) between the class and all others, over the number of records that hold the
-/// word. A word leaks where the ratio is [`min_z`](Self::min_z) standard deviations or more above 0. Rare words have
-/// to be telling to do so; words that every class has never do. It remembers a number for each word and class that holds it.
+/// For every word and class it computes the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and
+/// Quinn, "Fightin' Words", Political Analysis 16, 2008) between the class and all other classes, over the number of
+/// records with the word. A word is reported if the ratio is at least [`min_z`](Self::min_z) standard deviations above
+/// 0. A rare word needs a strong association to reach this; a word that all classes use equally never does. Memory
+/// holds one number for each word and class with it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassWords {
     /// The metadata key whose text is the class.
     pub class: String,
-    /// The part of the conversation whose words count.
+    /// The part of the conversation whose words are counted.
     pub part: Part,
-    /// The tasks whose records are looked at; none means all records.
+    /// The tasks whose records are counted; an empty list means all records.
     pub tasks: Vec<String>,
-    /// The fewest records of the class that hold a word of the report.
+    /// The smallest number of records of the class with a reported word.
     pub min_records: u64,
-    /// The fewest standard deviations.
+    /// The smallest number of standard deviations.
     pub min_z: f64,
-    /// The most words a class.
+    /// The largest number of words per class.
     pub top: usize,
-    /// The weight of the prior: how many words, spread like those of the whole set, each class is given beforehand.
+    /// The weight of the prior: the number of words, distributed as in the whole set, that are added to each class.
     pub prior: f64,
 }
 
 impl Default for ClassWords {
-    /// Of each `modality`, the 20 most telling words of the prompts, in 3 records or more, 2.58 standard deviations above 0
-    /// (a chance of 0.5% for a word that tells nothing); a prior of 500 words.
+    /// For each `modality`, the 20 words of the prompts with the strongest association that are in 3 records or more
+    /// and at least 2.58 standard deviations above 0 (a chance of 0.5% for a word without association); a prior of 500
+    /// words.
     fn default() -> Self {
         Self {
             class: "modality".to_owned(),
@@ -50,34 +52,34 @@ impl Default for ClassWords {
     }
 }
 
-/// What [`ClassWords`] found.
+/// The result of [`ClassWords`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassWordsReport {
     /// The key whose text is the class.
     pub class: String,
     /// The part whose words were counted.
     pub part: Part,
-    /// The tasks whose records were counted; none means all records.
+    /// The tasks whose records were counted; an empty list means all records.
     pub tasks: Vec<String>,
-    /// The records counted.
+    /// The number of records counted.
     pub records: u64,
-    /// The words, the most telling first; those of a class are found by its name.
+    /// The words, the strongest association first.
     pub words: Vec<ClassWord>,
 }
 
-/// A word that gives a class away.
+/// A word that reveals a class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassWord {
     /// The word, case-folded.
     pub word: String,
     /// The class.
     pub class: String,
-    /// The records of the class that hold it.
+    /// The number of records of the class with the word.
     pub records: u64,
-    /// The records of all classes that hold it.
+    /// The number of records of all classes with the word.
     pub all_records: u64,
-    /// The pointwise mutual information of word and class, in bits: 1 where the word is twice as frequent with the class
-    /// as without knowing it.
+    /// The pointwise mutual information of word and class, in bits. It is 1 if a word is twice as frequent in the class
+    /// as in all records.
     pub pmi: f64,
     /// The log-odds ratio, in nats.
     pub log_odds: f64,
@@ -97,9 +99,9 @@ impl Audit for ClassWords {
 
 struct Counts {
     audit: ClassWords,
-    /// The records of each class.
+    /// The number of records of each class.
     classes: BTreeMap<String, u64>,
-    /// For each word, the records of each class that hold it.
+    /// For each word, the number of records of each class with the word.
     words: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
@@ -114,7 +116,7 @@ impl Tally for Counts {
         }
         *self.classes.entry(class.to_owned()).or_default() += 1;
         let texts = record.messages.iter().filter(|message| part.holds(message.role));
-        // A word that a record says twice tells no more than one that it says once.
+        // A word counts once per record, however often the record has it.
         let found: BTreeSet<String> = texts.flat_map(|message| words(&message.content)).collect();
         for word in found {
             *self.words.entry(word).or_default().entry(class.to_owned()).or_default() += 1;
@@ -151,7 +153,7 @@ impl Tally for Counts {
     }
 }
 
-/// What all words have in common: how many were counted of each class, and of all.
+/// The totals: the number of words counted in each class, and in all classes.
 struct Counted<'a> {
     prior: f64,
     all: f64,
@@ -160,7 +162,8 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    /// The word, held by so many records of the class and so many of all.
+    /// The word's association with the class, given the number of records of the class and of all classes with the
+    /// word.
     fn judge(&self, word: &str, class: &str, records: u64, all_records: u64) -> ClassWord {
         let (here, elsewhere) = (records as f64, (all_records - records) as f64);
         let in_class = self.of_class.get(class).copied().unwrap_or_default();
@@ -200,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Prompts in which every class has every word as often, but for what is planted.
+    /// Prompts in which every class has every word equally often, except the planted words.
     fn records(plants: &[(&str, usize)]) -> Vec<Record> {
         let mut records: Vec<Record> = (0..90)
             .map(|at| {
@@ -228,7 +231,7 @@ mod tests {
         let mut words: Vec<_> = found.words.iter().map(|w| (w.word.as_str(), w.class.as_str(), w.records)).collect();
         words.sort_unstable();
         assert_eq!(words, [("harbour", "Auditory", 9), ("slates", "Visual", 9), ("thyme", "Gustatory", 9)]);
-        // A word of one of three equal classes alone: log2 3.
+        // A word that occurs in only one of three equal classes: log2 3.
         assert!(found.words.iter().all(|word| (word.pmi - 3f64.log2()).abs() < 1e-12 && word.all_records == 9));
     }
 

@@ -1,4 +1,4 @@
-//! The audits: what is said of the set that is kept, and rejected of nothing.
+//! Audits: statistics of the kept records. They reject nothing.
 
 mod class_balance;
 mod class_words;
@@ -12,31 +12,31 @@ pub use class_words::{ClassWord, ClassWords, ClassWordsReport};
 
 use foehn_record::Record;
 
-/// A count over the records that cleaning keeps.
+/// Statistics over the records that cleaning keeps.
 pub trait Audit: Debug + Send + Sync {
     /// The audit's name.
     fn name(&self) -> &'static str;
 
-    /// A fresh count.
+    /// Starts counting.
     fn tally(&self) -> Box<dyn Tally>;
 }
 
-/// A count under way.
+/// An audit that is counting.
 pub trait Tally {
     /// Counts one record.
     fn add(&mut self, record: &Record);
 
-    /// What was found.
+    /// The result.
     fn section(self: Box<Self>) -> Section;
 }
 
-/// What an audit found, in JSON an object whose `audit` names its kind.
+/// The result of an audit. In JSON it is an object whose `audit` names the kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "audit", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Section {
-    /// How many records each class has.
+    /// The number of records of each class.
     ClassBalance(ClassBalanceReport),
-    /// The words that give a class away.
+    /// The words that reveal a class.
     ClassWords(ClassWordsReport),
 }

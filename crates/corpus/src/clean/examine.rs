@@ -1,4 +1,4 @@
-//! What can be said of a record by itself, on whatever thread.
+//! Examines a single record; this may run on any thread.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,31 +14,33 @@ use foehn_record::{Message, Record};
 pub(super) struct Examiner<'a> {
     pub pipeline: &'a Pipeline,
     pub keep: &'a BTreeSet<String>,
-    /// For each pass, whether enough of its repairs are shown already. That only saves making what nobody would take.
+    /// For each pass, whether enough of its repairs have been collected for the report. This only avoids unnecessary
+    /// work.
     pub shown: Vec<AtomicBool>,
 }
 
 /// A record, examined.
 pub(super) struct Examined {
     pub place: Place,
-    /// The record's id, or the hash of its content as it was read, so that it can be found there.
+    /// The record's id, or the hash of its content as it was read.
     pub id: String,
-    /// What the record does without.
+    /// The parts of the record that were left out.
     pub left_out: Vec<String>,
     pub fate: Fate,
 }
 
 pub(super) enum Fate {
-    /// It gives no record.
+    /// It could not be read as a record.
     Unreadable { reason: String, shown: Shown },
     /// A pass rejects it.
     Rejected { changed: Vec<bool>, repairs: Vec<(usize, Change)>, pass: usize, reason: String, shown: Shown },
-    /// It goes on to the passes over the set, by the caller's word where `overruled` names a pass with its reason.
+    /// It goes on to the passes over the set. `overruled` names the pass that would have rejected it, with the reason,
+    /// if the caller asked to keep it.
     Passed {
         changed: Vec<bool>,
         repairs: Vec<(usize, Change)>,
         overruled: Option<(usize, String)>,
-        /// The passes that flag it, and why.
+        /// The passes that flag it, with their reasons.
         flags: Vec<(usize, String)>,
         json: serde_json::Result<Vec<u8>>,
         /// The sketches of the passes over the set.
@@ -82,8 +84,8 @@ impl Examiner<'_> {
         Examined { place, id, left_out, fate }
     }
 
-    /// What each pass that took part makes of the record by itself; of one that only repairs what others leave, what they
-    /// make of it together.
+    /// The changes that each pass makes to the record by itself. For a pass that only repairs what other passes leave,
+    /// the changes that they make together.
     fn repairs(
         &self,
         place: &Place,
@@ -108,7 +110,7 @@ impl Examiner<'_> {
     }
 }
 
-/// The name of a record without an id: the hash of its messages.
+/// The id of a record without one: the hash of its messages.
 fn id_of(record: &Record) -> String {
     let mut bytes = Vec::new();
     for message in &record.messages {

@@ -1,4 +1,4 @@
-//! What is counted of the records that are kept, for the report's pictures.
+//! Counts facts about the kept records, for the charts of the report.
 
 use std::collections::BTreeMap;
 
@@ -7,49 +7,50 @@ use crate::report::{Distributions, LabelCounts, Lengths};
 use crate::similar::Part;
 use foehn_record::{Record, Role};
 
-/// Keys with more texts than this are no labels, but names or free text.
+/// A key with more different texts than this has no labels: its values are names or free text.
 const MAX_LABELS: usize = 40;
 
-/// A set with more metadata keys than this shows the first ones.
+/// If a set has more metadata keys than this, only the first ones are shown.
 const MAX_KEYS: usize = 32;
 
-/// About so much of a record tells its language, in bytes.
+/// About this many bytes of a record are used to detect its language.
 const LANGUAGE_BYTES: usize = 400;
 
-/// Telling a language takes as long as all the default passes together. Beyond this line of a file, a sample has to do.
+/// Detecting the language takes as long as all the default passes together. After this line of a file, only a sample is
+/// examined.
 const ALL_LANGUAGES: u64 = 20_000;
 const SOME_LANGUAGES: u64 = 16;
 
-/// A picture may err now and then; a pass that rejects is stricter.
+/// For a chart, a few wrong languages do no harm; the pass that rejects records is stricter.
 const DETECTOR: Language = Language { allowed: Vec::new(), part: Part::Both, min_chars: 40, min_confidence: 0.5 };
 
-/// What one record adds to the counts.
+/// The facts of one record.
 #[derive(Debug)]
 pub(super) struct Facts {
     prompt: usize,
     answer: usize,
     turns: usize,
-    /// The language, if it can be told; none, if nobody looked.
+    /// The detected language, if it can be detected. The outer `None` means that the record was not examined.
     language: Option<Option<&'static str>>,
     labels: Vec<(String, String)>,
 }
 
-/// The counts. A record that turns out to be rejected is taken out again.
+/// The counts. If a record is rejected later, it is subtracted again.
 #[derive(Debug, Default)]
 pub(super) struct FactTally {
     prompt: Counts,
     answer: Counts,
     turns: Counts,
     languages: BTreeMap<Option<&'static str>, u64>,
-    /// The labels of each key in the order of the keys' appearance, none for a key with too many.
+    /// The labels of each key, in the order in which the keys appeared; `None` for a key with too many labels.
     labels: Vec<(String, Option<BTreeMap<String, u64>>)>,
 }
 
-/// How many records have each value.
+/// The number of records with each value.
 type Counts = BTreeMap<usize, u64>;
 
 impl Facts {
-    /// The facts of a record that was read on this line.
+    /// The facts of a record that was read from the given line.
     pub fn of(record: &Record, line: u64) -> Self {
         let characters = |role: Role| {
             let said = record.messages.iter().filter(|message| message.role == role);
@@ -145,7 +146,8 @@ fn language_name(code: &'static str) -> &'static str {
     whatlang::Lang::from_code(code).map_or(code, |lang| lang.eng_name())
 }
 
-/// The language of what is said, where there is enough of it to tell. A long conversation is told by its beginning.
+/// The language of the conversation, if there is enough text to detect it. For a long conversation, only its beginning
+/// is used.
 fn language(record: &Record) -> Option<&'static str> {
     let mut text = String::new();
     for message in record.messages.iter().filter(|message| message.role != Role::System) {

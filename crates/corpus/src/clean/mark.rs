@@ -1,4 +1,4 @@
-//! The mark of a clean file: which pipeline made it, and of which bytes that is true.
+//! The mark of a clean file: the pipeline that made it, and the hash of the file.
 
 use std::fs::File;
 use std::io;
@@ -11,42 +11,43 @@ use crate::error::{Error, Result};
 use crate::file::{write_error, write_json};
 use crate::report::Report;
 
-/// What stands beside a clean file.
+/// The contents of the mark file.
 #[derive(Serialize, Deserialize)]
 struct Mark {
     /// The hash of the pipeline.
     pipeline: String,
     /// The SHA-256 of the clean file.
     sha256: String,
-    /// The records in it.
+    /// The number of records in it.
     records: u64,
 }
 
-/// A mark is a few hundred bytes; what is longer is none.
+/// A mark has a few hundred bytes. A longer file is not a mark.
 const MAX_MARK: u64 = 1 << 16;
 
-/// Where the mark of a clean file stands: `clean.jsonl.clean.json` beside `clean.jsonl`.
+/// The path of a clean file's mark: `clean.jsonl.clean.json` beside `clean.jsonl`.
 pub fn mark_path(clean: &Path) -> PathBuf {
     let mut name = clean.as_os_str().to_owned();
     name.push(".clean.json");
     name.into()
 }
 
-/// The hash of the pipeline that made the file, as [`Pipeline::hash`](crate::Pipeline::hash) gives it; none for a file
-/// that cleaning has not made, or that has changed since.
+/// The hash of the pipeline that made the file, as given by [`Pipeline::hash`](crate::Pipeline::hash). `None` for a
+/// file that was not made by cleaning, or that has changed since.
 ///
-/// A file of records that has its mark can be trained on as it is. The file is read once, to compare its hash.
+/// A file with a valid mark can be used for training without cleaning. This function reads the whole file once, to
+/// compute its hash.
 ///
 /// # Errors
-/// [`Error::Open`] for a file that cannot be read. A mark that is missing or damaged is no error: then the file is not
-/// known to be clean.
+/// [`Error::Open`] for a file that cannot be read. A missing or damaged mark is not an error: the file then counts as
+/// not clean.
 pub fn is_clean(path: &Path) -> Result<Option<String>> {
     let found = sha256_of(path).map_err(|source| Error::Open { path: path.into(), source })?;
     let mark = read(&mark_path(path)).filter(|mark| mark.sha256 == found);
     Ok(mark.map(|mark| mark.pipeline))
 }
 
-/// Sets the mark of a file that was just written. One that holds no record loses its mark.
+/// Writes the mark of a new clean file. If the file has no records, an old mark is removed.
 pub(super) fn set(out: &Path, report: &Report) -> Result<()> {
     let path = mark_path(out);
     if report.kept == 0 {

@@ -1,4 +1,4 @@
-//! Files in, one clean file and its report out.
+//! Cleaning: reads dataset files, and writes one clean file and a report.
 
 mod examine;
 mod facts;
@@ -21,25 +21,26 @@ use sweep::Sweep;
 
 pub use mark::{is_clean, mark_path};
 
-/// What [`clean_with`] writes, and with what exceptions.
+/// The output and the exceptions of [`clean_with`].
 #[derive(Clone, Debug, Default)]
 pub struct CleanConfig {
-    /// The clean file, by its name chat JSON lines (`.jsonl`, packed `.jsonl.gz` and `.jsonl.zst`) or Parquet (`.parquet`).
-    /// Without one nothing is written: what would be rejected is in the report.
+    /// The clean file. Its extension determines the format: chat JSON lines (`.jsonl`, compressed `.jsonl.gz` and
+    /// `.jsonl.zst`) or Parquet (`.parquet`). Without it, only the report is made.
     pub out: Option<PathBuf>,
-    /// The ids of records that are kept whatever the passes say, as the report names them. All of a name are kept. What
-    /// cannot be read cannot be kept.
+    /// The ids of records that are kept even if a pass would reject them, as they are in the report. All records with
+    /// such an id are kept. A record that cannot be read cannot be kept.
     pub keep: BTreeSet<String>,
-    /// How many threads examine records; as many as the machine runs at once by default. They change no byte.
+    /// The number of threads that examine records; by default, as many as the machine runs at once. It does not affect
+    /// the result.
     pub threads: Option<NonZeroUsize>,
 }
 
-/// Cleans the files into one at `out`, and writes the account of it as JSON at `report`.
+/// Cleans the files into one at `out`, and writes the report as JSON at `report`.
 ///
-/// The records keep their order; a line holds `id`, `messages`, the metadata in their order, and `group`. Both files
-/// appear whole or not at all, none of them may be an input, and the same inputs give the same bytes.
+/// The records keep their order. A line has `id`, `messages`, the metadata in their order, and `group`. Both files are
+/// written atomically, neither may be an input, and the same inputs give the same bytes.
 ///
-/// It is [`clean_with`] and [`Report::save`]; the memory that it takes is described there.
+/// This function calls [`clean_with`] and [`Report::save`]. For its memory use, see there.
 ///
 /// # Errors
 /// Those of [`clean_with`] and of [`Report::save`].
@@ -51,24 +52,25 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
     Ok(account)
 }
 
-/// Cleans the files into one, and gives the account of it.
+/// Cleans the files into one, and returns the report.
 ///
-/// Beside a clean file stands its mark, a small file that says by which pipeline it was made; [`is_clean`] reads it. A
-/// file of no records has none.
+/// The mark of the clean file, a small file beside it, says which pipeline made it; [`is_clean`] reads it. A clean file
+/// without records has no mark.
 ///
-/// It reads every input once. Records are examined a few hundred at a time by a few threads, and taken in their order.
-/// What the passes over single records leave waits in a temporary file, beside the output or in the system's folder
-/// for such files, for the passes over the set, which remember a few numbers of each record. Memory holds those, about
-/// 40 bytes of every record's place, the rejections, and what is on its way through the threads: for each of them six
-/// batches of 256 KiB, or of one longer record.
+/// Every input is read once. Several threads examine records in batches of a few hundred, and the results are processed
+/// in the order of the records. Records that the passes over single records keep are stored in a temporary file, beside
+/// the output or in the system's temporary folder. They wait there for the passes over the set, which remember a few
+/// numbers per record. Memory holds these numbers, about 40 bytes for the place of every record, the rejections, and
+/// the batches in progress: for each thread six batches of 256 KiB, or of one longer record.
 ///
 /// # Errors
-/// Any error of [`read`](crate::read) and of its iterator, [`Error::Outputs`] where an output is an input or cannot be written,
-/// [`Error::OutputFormat`], [`Error::NoTokenCounter`], [`Error::Keep`] and [`Error::Write`]. That nothing is kept is no error here, but one of [`Report::require_kept`].
+/// Any error of [`read`](crate::read) and of its iterator, [`Error::Outputs`] if an output is an input or cannot be
+/// written, [`Error::OutputFormat`], [`Error::NoTokenCounter`], [`Error::Keep`] and [`Error::Write`]. If nothing is
+/// kept, this function succeeds; [`Report::require_kept`] returns an error.
 pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig) -> Result<Report> {
     let format = config.out.as_deref().map(Format::of).transpose()?;
     pipeline.check_ready()?;
-    // A name that is mistyped is told before hours of work are done for the others.
+    // All names are checked first, so that a mistyped name does not cost hours of work.
     inputs.iter().try_for_each(|input| check_file(input))?;
     if let Some(out) = &config.out {
         foehn_files::check_outputs(inputs, &[out, &mark_path(out)])?;

@@ -1,4 +1,4 @@
-//! Records through several threads, in the order of the files.
+//! Processes records on several threads, and returns the results in the order of the files.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -7,18 +7,18 @@ use std::thread;
 use crate::error::{Error, Result};
 use crate::read::{Line, Raw, read};
 
-/// A batch is full with so many records, or so many bytes.
+/// A batch is full at this number of records, or at this number of bytes.
 const BATCH_RECORDS: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
 
-/// How many batches wait before a worker, and how many behind it.
+/// The number of batches that may wait before a worker, and after it.
 const DEPTH: usize = 2;
 
-/// Reads the files' records, lets `threads` workers examine them, and gives what they find to `take` in the order of the
-/// files. An error of a file or of `take` ends it all.
+/// Reads the records of the files, lets `threads` workers examine them, and passes the results to `take` in the order
+/// of the files. An error of a file or of `take` ends the processing.
 ///
-/// The batches go to the workers in turn, and are taken from them in turn: that is the order, and what is under way is
-/// bounded, with no need to put anything in its place again.
+/// Batches are sent to the workers in turn, and results are received from them in the same turn. This keeps the order
+/// without sorting, and limits the number of batches in progress.
 pub(super) fn in_order<T: Send>(
     inputs: &[PathBuf],
     threads: usize,
@@ -36,7 +36,8 @@ pub(super) fn in_order<T: Send>(
             from_workers.push(at_taker);
         }
         scope.spawn(move || feed(inputs, &to_workers));
-        // The first worker that has hung up in its turn is the one that got no further batch.
+        // Results come in turn, so the first worker that closes its channel in its turn is the one after the last
+        // batch.
         for from_worker in from_workers.iter().cycle() {
             let Ok(Batch { items, error }) = from_worker.recv() else { break };
             items.into_iter().try_for_each(&mut take)?;
@@ -48,7 +49,7 @@ pub(super) fn in_order<T: Send>(
     })
 }
 
-/// Some records, and the error that came after them.
+/// Some records, and the error that came after them, if any.
 struct Batch<T> {
     items: Vec<T>,
     error: Option<Error>,
@@ -63,7 +64,7 @@ fn work<T>(batches: &Receiver<Batch<Raw>>, results: &SyncSender<Batch<T>>, exami
     }
 }
 
-/// Sends the files' records to the workers in turn. It ends early where they have hung up.
+/// Sends the records of the files to the workers in turn. Ends early if the workers have closed their channels.
 fn feed(inputs: &[PathBuf], workers: &[SyncSender<Batch<Raw>>]) {
     let mut workers = workers.iter().cycle();
     let mut send = |items, error| workers.next().is_some_and(|worker| worker.send(Batch { items, error }).is_ok());

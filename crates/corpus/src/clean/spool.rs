@@ -1,4 +1,4 @@
-//! The records that wait for the passes over the set, on disk.
+//! A temporary file of records that wait for the passes over the set.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -6,18 +6,19 @@ use std::path::Path;
 
 use foehn_record::Record;
 
-/// A temporary file of records, each with its id and its line of JSON. The system removes it, whatever happens.
+/// A temporary file of records, each with its id and its line of JSON. The system removes the file when the process
+/// ends.
 pub(super) struct Spool {
     writer: BufWriter<File>,
-    /// Where each record begins.
+    /// The offset of each record.
     starts: Vec<u64>,
     end: u64,
 }
 
-/// A record as it was spooled.
+/// A record in the temporary file.
 #[derive(Default)]
 pub(super) struct Spooled {
-    /// The record's name in the report.
+    /// The record's id in the report.
     pub id: String,
     /// The record as JSON.
     pub json: Vec<u8>,
@@ -40,7 +41,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Shows the records with these indices, which ascend, one after another.
+    /// Calls a function with each of the records with these indices, which must be ascending.
     pub fn each(
         &mut self,
         indices: impl IntoIterator<Item = usize>,
@@ -53,13 +54,13 @@ impl Spool {
         let (mut at, mut spooled) = (0u64, Spooled::default());
         for index in indices {
             let Some(&start) = self.starts.get(index) else { continue };
-            // Within the buffer this only skips.
+            // Within the buffer, this seek only skips bytes.
             reader.seek_relative(start as i64 - at as i64)?;
             spooled.read(&mut reader)?;
             at = start + 16 + (spooled.id.len() + spooled.json.len()) as u64;
             show(index, &spooled)?;
         }
-        // What is written next goes to the end again.
+        // Later records are written at the end again.
         let mut file = self.writer.get_ref();
         file.seek(SeekFrom::End(0))?;
         Ok(())

@@ -1,4 +1,4 @@
-//! The examined records, one after another; then the passes over the set.
+//! Collects the examined records, then runs the passes over the set.
 
 mod settle;
 
@@ -16,51 +16,52 @@ use crate::pipeline::Pipeline;
 use crate::read::Place;
 use crate::report::{Change, PassReport, Rejection, Samples, Shown};
 
-/// What the first sweep over the records leaves for the second.
+/// The results of the first pass over the records, for the second one.
 pub(super) struct Sweep<'a> {
     pipeline: &'a Pipeline,
     examiner: &'a Examiner<'a>,
-    /// Where the spool is, for its errors.
+    /// The path near which the temporary file is, for errors.
     near: PathBuf,
     spool: Spool,
     places: Vec<Place>,
-    /// The sketches of the spooled records, a list for each pass over the set.
+    /// The sketches of the stored records, one list for each pass over the set.
     sketches: Vec<Sketches>,
-    /// The counts of reading, of the passes over single records, and of those over the set.
+    /// The counts of reading, of the passes over single records, and of the passes over the set.
     counts: Vec<PassReport>,
     rejections: Vec<(usize, Rejection)>,
     put_back: Vec<(usize, Rejection)>,
     samples: Samples,
-    /// Why spooled records are flagged, by their index.
+    /// The reasons for which stored records are flagged, by record index.
     flags: BTreeMap<usize, Vec<Case>>,
     facts: FactTally,
     read: usize,
-    /// For each spooled record, how many were read before it.
+    /// For each stored record, the number of records read before it.
     order: Vec<usize>,
-    /// What records do without, with their number.
+    /// The parts of records that were left out, each with the number of records.
     left_out: BTreeMap<String, u64>,
-    /// The names asked for that a readable record has.
+    /// The ids to keep that a readable record has.
     seen: BTreeSet<String>,
 }
 
-/// Lists of numbers, end to end.
+/// Lists of numbers, stored one after the other.
 #[derive(Default)]
 struct Sketches {
     words: Vec<u64>,
     ends: Vec<usize>,
 }
 
-/// Why a spooled record is rejected or flagged: the pass by its place among the counts, its reason, and the others.
+/// Why a stored record is rejected or flagged: the index of the pass among the counts, its reason, and the other
+/// records.
 pub(super) struct Case {
     pass: usize,
     reason: String,
     others: Vec<usize>,
 }
 
-/// A case or none, for each spooled record. Most have none, which should take no room.
+/// For each stored record, a case or none. Most records have none, so an entry must be small.
 pub(super) type Cases = Vec<Option<Box<Case>>>;
 
-/// The most names of what is left out.
+/// The largest number of different names of left-out parts.
 const MAX_LEFT_OUT: usize = 64;
 
 impl<'a> Sweep<'a> {
@@ -91,7 +92,7 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    /// Whether a record of this name was taken: only of the names to keep it is known.
+    /// Whether a record with this id was read. Only ids to keep are tracked.
     pub fn has_seen(&self, id: &str) -> bool {
         self.seen.contains(id)
     }
@@ -130,7 +131,7 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// Runs the passes over the set on the sketches.
+    /// Runs the passes over the set on their sketches.
     pub fn judge(&mut self) -> Result<Cases> {
         let mut cases: Cases = self.places.iter().map(|_| None).collect();
         let kept = self.named(self.examiner.keep)?;
@@ -167,7 +168,7 @@ impl<'a> Sweep<'a> {
         Ok(cases)
     }
 
-    /// Counts a record that reached the pass `reached`, which did not let it go on.
+    /// Counts a record that was stopped by the pass `reached`.
     fn count(&mut self, changed: &[bool], reached: usize) {
         self.counts[0].kept += 1;
         for (at, changed) in changed.iter().enumerate() {
@@ -176,7 +177,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Counts what a record does without. Of a file whose every record names others, the first few are enough.
+    /// Counts the parts of a record that were left out. If every record has other names, only the first names are
+    /// counted.
     fn leave_out(&mut self, names: Vec<String>) {
         for name in names {
             let is_full = self.left_out.len() >= MAX_LEFT_OUT && !self.left_out.contains_key(&name);
@@ -210,7 +212,7 @@ impl<'a> Sweep<'a> {
         self.put_back.push((self.read, Rejection { id, place, pass, reason, others }));
     }
 
-    /// The spooled records with one of these names.
+    /// The stored records with one of these ids.
     fn named(&mut self, keep: &BTreeSet<String>) -> Result<BTreeMap<usize, String>> {
         let mut found = BTreeMap::new();
         if keep.is_empty() {
@@ -227,7 +229,7 @@ impl<'a> Sweep<'a> {
         Ok(found)
     }
 
-    /// What a pass over the set has to know of its suspects, by their index.
+    /// The evidence that a pass over the set needs for its suspects, by record index.
     fn evidence(&mut self, pass: &dyn SetPass, left: &[Sketch<'_>]) -> Result<BTreeMap<usize, Vec<u64>>> {
         let suspects: BTreeSet<usize> = pass.suspects(left).into_iter().collect();
         let mut found = BTreeMap::new();
@@ -240,7 +242,7 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// What a pass over the set finds: what is to be rejected, and what is to be flagged.
+/// The results of a pass over the set: the records to reject, and those to flag.
 fn findings(pass: &dyn SetPass, set: Option<Verdict>, left: &[Sketch<'_>]) -> (Vec<Finding>, Vec<Finding>) {
     let (mut sure, mut doubts) = (pass.judge(left), pass.doubts(left));
     let judged: BTreeSet<usize> = sure.iter().map(|finding| finding.index).collect();

@@ -1,18 +1,18 @@
-//! How one line of a form is written: as code, to the sign, or as prose, without its dress.
+//! The form of one line: code is kept exactly, prose loses its punctuation.
 
 use caseless::Caseless;
 
 use super::gap;
 
-/// The longest word, in letters, that is taken for an abbreviation where all of it is capitals.
+/// A word in capitals with at most this many letters counts as an abbreviation.
 const MAX_ABBREVIATION: usize = 5;
 
-/// Whether a line holds a sign that prose does without.
+/// Whether a line has a sign that does not occur in prose.
 pub(super) fn is_code(line: &[char]) -> bool {
     line.iter().any(|c| matches!(c, '\\' | '{' | '}' | '[' | ']' | '$' | '=' | '<' | '>' | '|' | '_' | '^' | '~' | '`'))
 }
 
-/// Code with its white space in runs of one; only a capital that begins a sentence of words is let go.
+/// Appends code with each run of white space as one space. Only a capital that begins a sentence of words is changed.
 pub(super) fn push_code(line: &[char], form: &mut String) {
     let (mut at, mut starts) = (0, true);
     while at < line.len() {
@@ -53,7 +53,7 @@ pub(super) fn push_prose(line: &[char], folds: bool, form: &mut String) {
             '\'' | '"' => {
                 let kind = usize::from(c == '"');
                 let opens = !before.is_some_and(char::is_alphanumeric) && after.is_some_and(|c| !c.is_whitespace());
-                // A foot or an inch, where no quotation ends.
+                // A mark for feet or inches, unless a quotation ends here.
                 if before.is_some_and(char::is_numeric) && !open[kind] {
                     form.push(c);
                 } else {
@@ -93,7 +93,8 @@ pub(super) fn push_prose(line: &[char], folds: bool, form: &mut String) {
     }
 }
 
-/// Whether a hyphen between spaces parts words, and subtracts nothing: words of two letters and more, or quotations.
+/// Whether a hyphen between spaces separates words or quotations, and is not a minus sign: words have two letters or
+/// more.
 fn is_dash(line: &[char], at: usize) -> bool {
     let is_part = |c: Option<&char>, beyond: Option<&char>| {
         c.is_some_and(|c| matches!(c, '"' | '\''))
@@ -110,7 +111,7 @@ fn is_stop(c: char) -> bool {
     matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | '…')
 }
 
-/// Whether the character is a word's: a letter, a figure, or an apostrophe between letters.
+/// Whether the character belongs to a word: a letter, a digit, or an apostrophe between letters.
 pub(super) fn is_word(line: &[char], at: usize) -> bool {
     let is = |index: Option<usize>| index.and_then(|index| line.get(index)).is_some_and(|c| c.is_alphanumeric());
     is(Some(at)) || (line[at] == '\'' && is(at.checked_sub(1)) && is(Some(at + 1)))
@@ -120,11 +121,11 @@ fn word_end(line: &[char], start: usize) -> usize {
     (start..line.len()).find(|at| !is_word(line, *at)).unwrap_or(line.len())
 }
 
-/// A word, in lower case where its capitals say nothing: at a sentence's start, or where it is shouted.
+/// Appends a word. It is in lower case if its capitals have no meaning: at the start of a sentence, or for emphasis.
 fn push_word(line: &[char], start: usize, end: usize, starts: bool, form: &mut String) {
     let word = &line[start..end];
     let is_capitalised = word[0].is_uppercase() && word[1..].iter().all(|c| !c.is_uppercase());
-    // A letter by itself is a name, unless a sentence goes on behind it.
+    // A single letter is a name, unless a sentence continues after it.
     let goes_on = line.get(end) == Some(&' ') && line.get(end + 1).is_some_and(|c| c.is_lowercase());
     let begins = starts && is_capitalised && (word.len() > 1 || goes_on);
     if begins || is_shouted(line, start, end) {
@@ -134,7 +135,7 @@ fn push_word(line: &[char], start: usize, end: usize, starts: bool, form: &mut S
     }
 }
 
-/// Whether a word of capitals is loud rather than short for something: long, or beside another of them.
+/// Whether a word in capitals is emphasis and not an abbreviation: it is long, or beside another one.
 fn is_shouted(line: &[char], start: usize, end: usize) -> bool {
     let is_loud = |word: &[char]| {
         word.iter().any(|c| c.is_uppercase()) && !word.iter().any(|c| c.is_lowercase() || c.is_numeric())

@@ -1,11 +1,11 @@
-//! What tells two texts apart however alike they look.
+//! The parts of a text that distinguish it from a similar text.
 
 use super::exact_form;
 use super::line::is_word;
 use crate::similar::hash_bytes;
 
-/// The hashes of a text's numbers, negations and symbols, in their order: two texts in which they differ say two things,
-/// however alike they look.
+/// The hashes of a text's numbers, negations and symbols, in order. Two texts that differ in them have different
+/// meanings, however similar they look.
 pub(crate) fn pivots(text: &str) -> Vec<u64> {
     let form: Vec<char> = exact_form(text).chars().collect();
     let (mut found, mut at) = (Vec::new(), 0);
@@ -24,7 +24,7 @@ pub(crate) fn pivots(text: &str) -> Vec<u64> {
         let is_hyphen = form[at] == '-' && joins(at.checked_sub(1)) && joins(Some(at + 1));
         let (from, first) = (at, at == 0 || form[at - 1] == '\n');
         at += 1;
-        // A list's marks, headings and stress are dress.
+        // Marks of lists, headings and emphasis do not change the meaning.
         let is_dress = matches!(form[from], '*' | '#' | '-' | '•')
             && (first || form[from] == '*')
             && (form.get(at) == Some(&' ') || form.get(at) == Some(&'*') || from > 0 && form[from - 1] == '*');

@@ -1,9 +1,9 @@
 //! Records as rows of a Parquet file, without Arrow.
 //!
-//! A row has the columns `id` (where a record has one), `messages` (a list of `role`, `content` and, where a message has
-//! one, `weight`), one for each metadata key in the order of its first appearance, and `group` (where a record has one).
-//! A metadata column has the kind that holds all its values: boolean, 64-bit integer, double or text; values of several
-//! kinds, lists and objects are text in JSON, and marked so.
+//! A row has the columns `id` (if a record has one), `messages` (a list of `role`, `content` and, if a message has one,
+//! `weight`), one column for each metadata key in the order of its first appearance, and `group` (if a record has one).
+//! A metadata column has the type that holds all its values: boolean, 64-bit integer, double or text. Values of several
+//! types, lists and objects are stored as JSON text, and marked as JSON.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use serde_json::Value;
 
 use foehn_record::{Record, Role};
 
-/// A row group is closed once its records have so many bytes as JSON, which bounds what is held in memory.
+/// A row group is closed when its records have this number of bytes as JSON. This limits the memory.
 const GROUP_BYTES: usize = 16 << 20;
 
-/// The integers that a double holds exactly end here.
+/// A double holds all integers below this exactly.
 const EXACT: u64 = 1 << 53;
 
-/// The columns that some records need.
+/// The columns that at least one record needs.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     has_id: bool,
@@ -37,7 +37,7 @@ pub(crate) struct Columns {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bool,
-    /// An integer that a double holds as well.
+    /// An integer that a double holds exactly.
     SmallInt,
     Int,
     Double,
@@ -46,7 +46,7 @@ enum Kind {
 }
 
 impl Columns {
-    /// Makes room for a record.
+    /// Adds the columns that a record needs.
     pub fn add(&mut self, record: &Record) {
         self.has_id |= record.id.is_some();
         self.has_group |= record.group.is_some();
@@ -111,7 +111,7 @@ impl Kind {
         })
     }
 
-    /// The kind that holds values of both.
+    /// The type that holds the values of both.
     fn with(self, other: Self) -> Self {
         match (self, other) {
             (one, two) if one == two => one,
@@ -122,7 +122,7 @@ impl Kind {
     }
 }
 
-/// A Parquet file that is being written.
+/// A Parquet file while it is written.
 pub(super) struct Table<W: Write + Send> {
     writer: SerializedFileWriter<W>,
     columns: Columns,
@@ -138,7 +138,7 @@ impl<W: Write + Send> Table<W> {
         Ok(Self { writer, columns, rows: Vec::new(), bytes: 0 })
     }
 
-    /// Appends a row of about so many bytes.
+    /// Appends a row of about the given number of bytes.
     pub fn write(&mut self, record: Record, bytes: usize) -> io::Result<()> {
         self.rows.push(record);
         self.bytes += bytes;
@@ -150,7 +150,7 @@ impl<W: Write + Send> Table<W> {
         self.writer.into_inner().map_err(io_error)
     }
 
-    /// Writes the rows as one row group, column by column, in the schema's order.
+    /// Writes the buffered rows as one row group, column by column, in the order of the schema.
     fn flush(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
@@ -191,7 +191,8 @@ impl<W: Write + Send> Table<W> {
     }
 }
 
-/// Writes the leaves of `messages`. A level says of a value how deep it is defined, and where a new list begins.
+/// Writes the leaf columns of `messages`. The definition level of a value says how deep it is defined; the repetition
+/// level says where a new list begins.
 fn write_messages<W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     rows: &[Record],

@@ -1,4 +1,4 @@
-//! Clean records to a file: chat JSON lines, plain or packed, or Parquet.
+//! Writes clean records to a file: chat JSON lines, uncompressed or compressed, or Parquet.
 
 mod columns;
 
@@ -17,11 +17,11 @@ use foehn_record::Record;
 pub(crate) use columns::Columns;
 use columns::Table;
 
-/// Writes records to a file as [`clean`](crate::clean()) does: `.jsonl`, also with `.gz` or `.zst`, or `.parquet`. The file is
-/// whole or is not there.
+/// Writes records to a file in the same format as [`clean`](crate::clean()): `.jsonl`, also with `.gz` or `.zst`, or
+/// `.parquet`. The file is written atomically.
 ///
 /// # Errors
-/// [`Error::OutputFormat`] for another name, and [`Error::Write`].
+/// [`Error::OutputFormat`] for another extension, and [`Error::Write`].
 pub fn write_clean(path: &Path, records: &[Record]) -> Result<()> {
     let format = Format::of(path)?;
     let mut columns = Columns::default();
@@ -34,7 +34,7 @@ pub fn write_clean(path: &Path, records: &[Record]) -> Result<()> {
     output.finish()
 }
 
-/// What a file's name says that it should hold.
+/// The format that a file's name determines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Lines,
@@ -43,7 +43,7 @@ pub(crate) enum Format {
     Parquet,
 }
 
-/// Zstandard's own default, about three times as fast as gzip's and smaller.
+/// The default of Zstandard: about three times as fast as gzip, with smaller files.
 const ZSTD_LEVEL: i32 = 3;
 
 impl Format {
@@ -66,7 +66,7 @@ impl Format {
     }
 }
 
-/// A file of records that is being written. It appears when it is [finished](Self::finish).
+/// A file of records while it is written. It appears when it is [finished](Self::finish).
 pub(crate) struct Output<'a> {
     path: &'a Path,
     sink: Sink,
@@ -80,13 +80,13 @@ enum Sink {
 }
 
 impl<'a> Output<'a> {
-    /// A file of the format; `columns` have to know every record that a Parquet file will hold.
+    /// A file in the given format. For Parquet, `columns` must be computed from all records of the file.
     pub fn new(path: &'a Path, format: Format, columns: Columns) -> Result<Self> {
         let draft = Draft::new(path).map_err(|source| write_error(path, source))?;
         let failed = |source| write_error(path, source);
         let sink = match format {
             Format::Lines => Sink::Lines(draft),
-            // The header holds no time and no name: the same records give the same bytes.
+            // The header has no time and no name, so the same records give the same bytes.
             Format::Gzip => Sink::Gzip(GzEncoder::new(draft, Compression::default())),
             Format::Zstd => {
                 let mut encoder = zstd::Encoder::new(draft, ZSTD_LEVEL).map_err(failed)?;
@@ -98,7 +98,7 @@ impl<'a> Output<'a> {
         Ok(Self { path, sink })
     }
 
-    /// Writes one record, given as its line of JSON; where the file is Parquet, as the record too.
+    /// Writes one record, given as its line of JSON. For Parquet, the record itself is needed too.
     pub fn write(&mut self, line: &[u8], record: Option<Record>) -> Result<()> {
         let written = match &mut self.sink {
             Sink::Lines(draft) => write_line(draft, line),
@@ -109,7 +109,7 @@ impl<'a> Output<'a> {
         written.map_err(|source| write_error(self.path, source))
     }
 
-    /// Ends the file, syncs it, and puts it in its place.
+    /// Completes the file, syncs it, and moves it to its destination.
     pub fn finish(self) -> Result<()> {
         let draft = match self.sink {
             Sink::Lines(draft) => Ok(draft),

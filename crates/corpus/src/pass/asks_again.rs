@@ -1,4 +1,4 @@
-//! Answers that go on to ask what others were asked.
+//! Answers that go on to ask questions that other prompts ask.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,23 +7,25 @@ use super::{Finding, SetPass, Sketch};
 use crate::text::mask_quotes;
 use foehn_record::{Record, Role};
 
-/// Rejects a record whose answer goes on, after its first sentence or its first few words, to ask a question of the
-/// dataset's own, and answers it. One that asks it and leaves it open, or that leads to it, or whose prompt asks for
-/// questions or for turns, is flagged.
+/// Rejects a record whose answer, after its first sentence or its first few words, asks a question of the dataset and
+/// then answers it. If the answer asks the question and leaves it unanswered, or introduces it, or if its prompt asks
+/// for questions or for turns, the record is flagged.
 ///
-/// The question is the dataset's own where a sentence of four words or more is another record's prompt, but for what it quotes; and where it is of
-/// the kind of five prompts or more, and something follows it, an answer that is. Two requests are of a kind where they
-/// have the same first four words, or the same first and last three, and a quotation or a name, which may differ, is
-/// among them: `Which sense is it: 'a bell rang'?` and `Which sense is it: 'smoke'?`.
+/// A sentence is a question of the dataset in two cases. In the first, it has four words or more and equals another
+/// record's prompt, apart from what it quotes. In the second, it is of the same kind as five prompts or more; then, if
+/// other text follows it, it counts as answered. Two requests are of the same kind if they have the same first four
+/// words, or the same first and last three, and one of these words is a quotation or a name (which may differ): `Which
+/// sense is it: 'a bell rang'?` and `Which sense is it: 'smoke'?`.
 ///
-/// A dataset of articles that ask and answer on purpose is better off without this pass, or with its verdict at `flag`.
+/// For a dataset of articles that intentionally ask and answer questions, leave out this pass, or set its verdict to
+/// `flag`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsksAgain;
 
-/// The fewest prompts that make a kind.
+/// The smallest number of prompts that form a kind.
 const MIN_PROMPTS: usize = 5;
 
-/// What a hash of a sketch is the hash of.
+/// The tags of the hashes in a sketch.
 const PROMPT: u64 = 0;
 const PROMPT_KIND: u64 = 1;
 const SENTENCE: u64 = 2;
@@ -47,7 +49,7 @@ impl SetPass for AsksAgain {
                     own.extend(prompts.iter().map(Skeleton::exact));
                     is_asked_for |= asks_for_turns(&masked);
                     sketch.extend(prompts.iter().flat_map(|prompt| [PROMPT, prompt.exact()]));
-                    // Two questions of a kind in one prompt are one prompt.
+                    // Two questions of the same kind in one prompt count as one prompt.
                     let kinds: BTreeSet<u64> = prompts.iter().flat_map(Skeleton::kinds).collect();
                     sketch.extend(kinds.into_iter().flat_map(|kind| [PROMPT_KIND, kind]));
                 }
@@ -79,9 +81,9 @@ impl SetPass for AsksAgain {
     }
 }
 
-/// The records with a sentence of one of these tags that others ask.
+/// The records that have a sentence with one of these tags which other records ask.
 fn find(sketches: &[Sketch<'_>], tags: &[u64], reason: &str) -> Vec<Finding> {
-    // The first record that asks it, and how many do.
+    // The first record that asks the question, and the number of records that do.
     let mut asked: BTreeMap<[u64; 2], (usize, usize)> = BTreeMap::new();
     for sketch in sketches {
         for pair in pairs(sketch).filter(|[tag, _]| [PROMPT, PROMPT_KIND].contains(tag)) {

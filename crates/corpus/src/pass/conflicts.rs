@@ -1,4 +1,4 @@
-//! One question under two labels.
+//! The same question with different labels.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::meaning::{exact_form, label};
 use crate::text::{hash, quoted_span};
 use foehn_record::{Record, Role};
 
-/// Rejects all the records that answer the same question with different short answers: nobody knows which is right.
+/// Rejects all records that answer the same question with different short answers: it is not known which one is right.
 ///
-/// The question is the conversation before the answer, in a form that keeps what a symbol or
-/// a capital changes: `\d` and `\D` are two questions. In a record whose `task` is
-/// [`span_task`](Self::span_task), it is the sentence that the prompt quotes as well, however the prompt puts the question.
+/// The question is the conversation before the answer, in a form that keeps symbols and capitals with a meaning: `\d`
+/// and `\D` are two questions. In a record whose `task` is [`span_task`](Self::span_task), the sentence that the prompt
+/// quotes is also a question, whatever the rest of the prompt says.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conflicts {
-    /// The most words of an answer that counts as a label. Two longer answers may both be right.
+    /// The largest number of words of an answer that counts as a label. Of two longer answers, both may be right.
     pub max_words: usize,
     /// The task whose prompts quote a sentence and ask for its label.
     pub span_task: String,
@@ -30,7 +30,7 @@ impl Default for Conflicts {
     }
 }
 
-/// How many of the records on the other sides a rejection names.
+/// The largest number of records with other answers that a rejection names.
 const MAX_OTHERS: usize = 8;
 
 impl SetPass for Conflicts {
@@ -38,7 +38,7 @@ impl SetPass for Conflicts {
         "conflict"
     }
 
-    /// Two words of a question and one of its answer, for every question that has a short answer.
+    /// Two words of a question and one of its answer, for every question with a short answer.
     fn sketch(&self, record: &Record) -> Vec<u64> {
         let mut sketch = Vec::new();
         for (at, (message, [high, low])) in record.messages.iter().zip(hash_prefixes(record)).enumerate() {
@@ -87,7 +87,7 @@ impl SetPass for Conflicts {
 }
 
 impl Conflicts {
-    /// The hash of the sentence that the user's turn before the first answer quotes.
+    /// The hash of the sentence that is quoted in the user's message before the first answer.
     fn span(&self, record: &Record, answer: usize) -> Option<[u64; 2]> {
         let is_first = record.messages[..answer].iter().all(|message| message.role != Role::Assistant);
         if !is_first || record.text("task") != Some(self.span_task.as_str()) {
@@ -99,7 +99,7 @@ impl Conflicts {
     }
 }
 
-/// The questions of a sketch with their answers.
+/// The questions of a sketch, with their answers.
 fn questions<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = ([u64; 2], u64)> + use<'a> {
     let (triples, _) = sketch.words.as_chunks::<3>();
     triples.iter().map(|[high, low, answer]| ([*high, *low], *answer))

@@ -1,4 +1,4 @@
-//! Records that hold what the model will be judged by.
+//! Records that contain evaluation texts.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,23 +18,23 @@ use foehn_record::Record;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContaminationSettings {
-    /// The evaluation files: JSON lines, one JSON array, or plain text of a text a line.
+    /// The evaluation files: JSON lines, one JSON array, or plain text with one text per line.
     pub files: Vec<PathBuf>,
-    /// The keys of an object whose text is the evaluation's, at any depth; none means every text in it.
+    /// The keys whose texts are evaluation texts, at any depth of an object. An empty list means every text.
     #[serde(default)]
     pub fields: Vec<String>,
-    /// The fewest words of an evaluation text that is looked for. One word is in every record.
+    /// The smallest number of words of an evaluation text. A text of one word would be in every record.
     #[serde(default = "min_words", deserialize_with = "positive")]
     pub min_words: usize,
-    /// How many words in a row give a longer text away.
+    /// The number of consecutive words of a longer text that counts as a match.
     #[serde(default = "run", deserialize_with = "positive")]
     pub run: usize,
-    /// The least Jaccard index, over shingles of 5 characters, of a text that is nearly the evaluation's.
+    /// The smallest Jaccard index, over shingles of 5 characters, of a text that counts as nearly the same.
     #[serde(default = "threshold", deserialize_with = "share")]
     pub threshold: f64,
 }
 
-/// Five words: "What is the capital of" is in many a record, but rarely all that a probe says.
+/// Five words: many records have "What is the capital of", but rarely all the words of a probe.
 fn min_words() -> usize {
     5
 }
@@ -49,28 +49,29 @@ fn threshold() -> f64 {
 }
 
 impl ContaminationSettings {
-    /// The settings for these files: every text of 5 words or more; 13 words in a row; 0.7.
+    /// The settings for these files: every text of 5 words or more, 13 consecutive words, a Jaccard index of 0.7.
     pub fn new(files: Vec<PathBuf>) -> Self {
         Self { files, fields: Vec::new(), min_words: min_words(), run: run(), threshold: threshold() }
     }
 }
 
-/// Rejects a record that holds a text of an evaluation file: all of its words in a row, or 13 of them, whatever their case
-/// and punctuation; or that has a message, a sentence or a quotation that is nearly the same.
+/// Rejects a record that contains a text of an evaluation file: all its words in order, or 13 consecutive ones,
+/// ignoring case and punctuation. Also rejects a record with a message, a sentence or a quotation that is nearly the
+/// same as such a text.
 ///
-/// Near texts come from an index that misses none (a prefix filter), where MinHash would miss some; evaluation files are
-/// small enough for it. It holds 8 bytes for each word of the evaluation, and as many for each character.
+/// Similar texts are found with an exact index (a prefix filter), because MinHash would miss some, and evaluation files
+/// are small enough. It takes 8 bytes for each word and each character of the evaluation texts.
 pub struct Contamination {
-    /// The settings that say what a text is; the files are named by what they hold.
+    /// The keys whose texts are evaluation texts.
     fields: Vec<String>,
     min_words: usize,
-    /// The hash of each file's bytes, in their order.
+    /// The hash of each file, in their order.
     contents: Vec<String>,
     run: usize,
     threshold: f64,
-    /// Where each text stands: its file and line.
+    /// The place of each text: its file and line.
     names: Vec<String>,
-    /// Hashes of runs of words, with the text that holds each.
+    /// Hashes of runs of words, each with a text that has the run.
     runs: HashedMap<u32>,
     /// The lengths of those runs.
     lengths: BTreeSet<usize>,
@@ -78,15 +79,15 @@ pub struct Contamination {
     index: PrefixIndex,
 }
 
-/// The shingles by which texts are near.
+/// The size of the shingles for similar texts.
 const SIZE: usize = 5;
 
 impl Contamination {
     /// Reads the evaluation files.
     ///
     /// # Errors
-    /// [`Error::Open`], [`Error::Read`] and [`Error::Evaluation`], and [`Error::Empty`] for a file without a text that is
-    /// long enough to be looked for.
+    /// [`Error::Open`], [`Error::Read`] and [`Error::Evaluation`], and [`Error::Empty`] for a file without a text that
+    /// is long enough.
     pub fn new(settings: &ContaminationSettings) -> Result<Self> {
         let (mut texts, mut contents): (Vec<(String, String)>, Vec<String>) = (Vec::new(), Vec::new());
         for file in &settings.files {
@@ -139,7 +140,7 @@ impl Contamination {
     }
 }
 
-/// The settings, and the hashes of the files in the place of what was made of them: a pipeline is known by this.
+/// Shows the settings and the hashes of the files, because the hash of a pipeline is computed from this text.
 impl fmt::Debug for Contamination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Contamination")
@@ -172,7 +173,7 @@ fn word_hashes(text: &str) -> Vec<u64> {
     normal.split(' ').filter(|word| !word.is_empty()).map(|word| hash_bytes(word.as_bytes(), 0)).collect()
 }
 
-/// Every text of a file, with its name and line.
+/// Adds every text of a file, with its name and line.
 fn push_texts(file: &Path, bytes: &[u8], fields: &[String], texts: &mut Vec<(String, String)>) -> Result<()> {
     let content = String::from_utf8_lossy(bytes);
     let content = content.trim_start_matches('\u{feff}');
@@ -198,7 +199,7 @@ fn push_texts(file: &Path, bytes: &[u8], fields: &[String], texts: &mut Vec<(Str
     Ok(())
 }
 
-/// The texts of a value, under the keys that count.
+/// Adds the texts of a value that are under the given keys.
 fn push_values(value: &Value, fields: &[String], counts: bool, place: &str, texts: &mut Vec<(String, String)>) {
     match value {
         Value::String(text) if counts => texts.push((place.to_owned(), text.clone())),

@@ -1,4 +1,4 @@
-//! Words of a chat template that were left in a text.
+//! Chat template markers that were left in a text.
 
 use std::sync::LazyLock;
 
@@ -9,15 +9,17 @@ use super::skeleton::pattern as new;
 use crate::text::mask_quotes;
 use foehn_record::{Record, Role};
 
-/// Rejects a record with the control text of a chat template in a message: `<|im_start|>`, `[INST]`, `</s>` and their like.
+/// Rejects a record with a chat template's control text in a message: `<|im_start|>`, `[INST]`, `</s>` and similar
+/// texts.
 ///
-/// In an assistant's message it would teach the model to write it; in a user's it says that the record was cut out of a
-/// rendered conversation at the wrong place. A record that speaks of such texts, or shows them in code or quotation marks,
-/// is flagged, unless they stand where a template puts them. Encoding it is harmless (`tokens` never makes a control token of text).
+/// In an assistant's message it would teach the model to write such text. In a user's message it shows that a rendered
+/// conversation was cut at a wrong place. A record that talks about control texts, or shows them in code or quotation
+/// marks, is flagged only, unless they are at the positions where a template puts them. Encoding such a text is
+/// harmless (`tokens` never makes a control token from text).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ControlText;
 
-/// The control texts of the Mistral, Llama and Gemma families that are not of the form `<|…|>`.
+/// The control texts of the Mistral, Llama and Gemma families that do not have the form `<|…|>`.
 const EXACT: [&str; 17] = [
     "[INST]",
     "[/INST]",
@@ -38,17 +40,17 @@ const EXACT: [&str; 17] = [
     "<eos>",
 ];
 
-/// What shows that a conversation is about such texts.
+/// Recognises conversations about control texts.
 static SPEAKS_OF: LazyLock<Regex> = LazyLock::new(|| {
     new(
         r"(?i)\b(?:tokens?|tokeni[sz]\w*|tags?|x?html5?|xml|rust|generics?|templates?|chatml|mistral|llama|gemma|qwen|instruct|delimiters?|markers?|sentinels?|bos|eos|eot|markup|(?:prompt|chat|input|message|turn) formats?|special (?:symbol|sequence|string|word)s?|control (?:text|word|sequence|character|token)s?|strike-?through)\b|\b(?:what|why|where|when|how)(?:'s| does| do| is| are| should)?(?: the| an?| this)? \x02|\x02[?.,]? (?:do|does|means?|stands?|marks?|ends?|begins?|starts?|opens?|closes?|is (?:used|for|there)|are (?:used|for|there))\b|\b(?:explain|define|describe) \x02",
     )
 });
 
-/// What a control text stands as in a text.
+/// The role of a control text within a text.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
-    /// In code, in quotation marks, or as a part of a name: it is spoken of.
+    /// In code, in quotation marks, or as a part of a name: the text mentions it.
     Shown,
     Bare,
 }
@@ -71,7 +73,7 @@ impl Pass for ControlText {
     }
 }
 
-/// The first message with control text that is a fault.
+/// The first message with control text that counts as a fault.
 fn report(record: &Record, is_fault: impl Fn(&str, &[(usize, &str)]) -> bool) -> Option<String> {
     record.messages.iter().enumerate().find_map(|(at, message)| {
         let found = all(&message.content);
@@ -85,7 +87,7 @@ fn report(record: &Record, is_fault: impl Fn(&str, &[(usize, &str)]) -> bool) ->
     })
 }
 
-/// Whether a text is about control texts, or what they look like.
+/// Whether a text is about control texts, or about things that look like them.
 fn speaks_of(text: &str) -> bool {
     let mut bare = String::with_capacity(text.len());
     let mut end = 0;
@@ -104,7 +106,7 @@ fn place(text: &str, at: usize, control: &str) -> Place {
         || before.rsplit("```").next().unwrap_or(before).matches('`').count() % 2 == 1;
     let is_mark = |c: char| matches!(c, '"' | '\'' | '“' | '”' | '‘' | '’' | '«' | '»');
     let is_quoted = before.ends_with(is_mark) && after.starts_with(is_mark);
-    // `Vec<s>`, and HTML's `<s>struck out</s>`; where a template begins with it, more control text follows.
+    // `Vec<s>`, and HTML's `<s>struck out</s>`. If a template wrote `<s>` at the start, more control text follows.
     let is_whole = before.trim().is_empty() && after.trim_end().ends_with("</s>");
     let is_element = match control {
         "<s>" => !is_whole && !after.trim_start().starts_with("[INST]"),
@@ -114,8 +116,8 @@ fn place(text: &str, at: usize, control: &str) -> Place {
     if in_code || is_quoted || is_element { Place::Shown } else { Place::Bare }
 }
 
-/// Whether control text stands where a template puts it: a text ends with it after a whole answer, or begins with it and
-/// goes on as a template does.
+/// Whether control text is where a template puts it: at the end of the text after a complete answer, or at the
+/// beginning, followed by text as in a template.
 fn is_rendered(text: &str, found: &[(usize, &str)]) -> bool {
     let ends = found.last().is_some_and(|(at, control)| {
         let before = text[..*at].trim_end();
@@ -138,7 +140,7 @@ fn find(text: &str) -> Option<&str> {
     all(text).first().map(|(_, control)| *control)
 }
 
-/// The control texts in a text, each with its place.
+/// The control texts in a text, each with its position.
 fn all(text: &str) -> Vec<(usize, &str)> {
     let candidates = text.char_indices().filter(|(_, c)| matches!(c, '<' | '['));
     let control = |(at, _): (usize, char)| {

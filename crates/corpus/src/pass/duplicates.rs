@@ -1,4 +1,4 @@
-//! The same conversation twice.
+//! Duplicate conversations.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,12 @@ use crate::meaning::{exact_form, folded_form, is_caseless};
 use crate::text::hash;
 use foehn_record::{Record, Role};
 
-/// Rejects all but the first of the records that have the same messages, but for spacing, the punctuation of prose, and
-/// capitals that say nothing: in a text all of small letters or all of capitals none does.
+/// Of records with the same messages, rejects all but the first. Differences in spacing, in the punctuation of prose,
+/// and in capitals without meaning are ignored. Capitals have no meaning in a text that is entirely in lower case or
+/// entirely in capitals.
 ///
-/// What a symbol, a figure or the case of a name changes is no copy: `[]` and `{}`, `\d` and `\D`, `Co` and `CO`.
+/// Texts that differ in a symbol, a digit or the case of a name are not duplicates: `[]` and `{}`, `\d` and `\D`, `Co`
+/// and `CO`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Duplicates;
 
@@ -19,7 +21,7 @@ impl SetPass for Duplicates {
         "duplicate"
     }
 
-    /// The hash of the exact form, that of the folded one, and whether the record's case says nothing.
+    /// The hash of the exact form, the hash of the folded form, and whether the record's case has no meaning.
     fn sketch(&self, record: &Record) -> Vec<u64> {
         let exact = hash_prefixes(record).pop().unwrap_or_default();
         let folded = prefixes(record, folded_form).pop().unwrap_or_default();
@@ -28,7 +30,7 @@ impl SetPass for Duplicates {
     }
 
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {
-        // Of those that stay: by the exact form; by the folded one, the first of all, and the first without case.
+        // The kept records by exact form; and by folded form, the first of all and the first whose case has no meaning.
         let (mut exact, mut folded, mut caseless) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut findings = Vec::new();
         for sketch in sketches {
@@ -50,7 +52,8 @@ impl SetPass for Duplicates {
     }
 }
 
-/// The hash of the conversation before each message, and at last of all of it: roles, and texts in their exact forms.
+/// The hash of the conversation before each message, and of the whole conversation: roles and texts in their exact
+/// forms.
 pub(super) fn hash_prefixes(record: &Record) -> Vec<[u64; 2]> {
     prefixes(record, exact_form)
 }

@@ -1,4 +1,4 @@
-//! Records in a language that was not asked for.
+//! Records in a language that is not wanted.
 
 use serde::{Deserialize, Deserializer};
 use whatlang::{Detector, Lang};
@@ -8,39 +8,40 @@ use crate::similar::Part;
 use crate::text::outside_code;
 use foehn_record::Record;
 
-/// Rejects a record with a message in none of the languages that are asked for; by default, any language is.
+/// Rejects a record with a message in none of the given languages. By default, all languages are accepted.
 ///
-/// A text is judged where it has [`min_chars`](Self::min_chars) letters or more and the detector is sure of it; a record
-/// with nothing to judge stays. Code, numbers and addresses are no letters.
+/// A text is judged if it has [`min_chars`](Self::min_chars) letters or more and the detector is confident. A record
+/// without such a text is kept. Code, numbers and addresses do not count.
 ///
-/// The detector is the crate `whatlang` (trigrams, 70 languages, 0.8 MB of source). On lingua's test sentences in eight
-/// languages of the Latin script, what it was sure of was right in 99.7% to 100% of the texts from 40 characters on, and no
-/// more than one English text of 743 from 60 on was called foreign; it was sure of 69% of those of 60 to 100, and of 90% of
-/// those of 100 to 200. `lingua` names more of the short ones (95% of 20 to 40, against 66%), but takes 40 MB of program for
-/// eight languages, and is five to ten times slower; and a text that nobody judges stays, which is no harm.
+/// The detector is the crate `whatlang` (trigrams, 70 languages, 0.8 MB of source). It was measured on lingua's test
+/// sentences in eight languages with Latin script. For texts of 40 characters or more, its confident results were right
+/// in 99.7% to 100% of the cases. At most one English text of 743 with 60 characters or more was detected as another
+/// language. It was confident for 69% of the texts of 60 to 100 characters, and for 90% of those of 100 to 200.
+/// `lingua` identifies more of the short texts (95% of those of 20 to 40 characters, against 66%), but takes 40 MB of
+/// program for eight languages and is five to ten times slower. A text that is not judged is kept, which does no harm.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Language {
-    /// The languages, by ISO 639-3 (`eng`) or English name; none means any.
+    /// The accepted languages, by ISO 639-3 code (`eng`) or English name. An empty list accepts all.
     #[serde(deserialize_with = "known")]
     pub allowed: Vec<String>,
     /// The part of the conversation that is judged.
     pub part: Part,
-    /// The fewest letters of a text that is judged.
+    /// The smallest number of letters of a text that is judged.
     pub min_chars: usize,
-    /// The least confidence of the detector, in `[0, 1]`, with which a text is called foreign.
+    /// The detector's smallest confidence, in `[0, 1]`, for a text to count as another language.
     pub min_confidence: f64,
 }
 
 impl Default for Language {
-    /// Any language; 75 letters, and a confidence of 0.9.
+    /// All languages; 75 letters, and a confidence of 0.9.
     fn default() -> Self {
         Self { allowed: Vec::new(), part: Part::Both, min_chars: 75, min_confidence: 0.9 }
     }
 }
 
 impl Language {
-    /// The language of a text by ISO 639-3, where it is long enough and the detector is sure.
+    /// The ISO 639-3 code of the text's language, if the text is long enough and the detector is confident.
     pub fn of(&self, text: &str) -> Option<&'static str> {
         self.detect(text).map(|lang| lang.code())
     }
@@ -78,9 +79,9 @@ impl Pass for Language {
     }
 }
 
-/// The words of the text that are no code, address or number; empty where they are less than half of it.
+/// The words of the text that are not code, addresses or numbers. Empty if they are less than half of it.
 fn prose(text: &str) -> String {
-    // White space and ASCII marks inside a word make it no word; other scripts have their own marks and no spaces.
+    // A string with ASCII marks inside is not a word. Other scripts have their own marks and no spaces.
     let is_inner = |c: char| c.is_alphabetic() || !c.is_ascii() || matches!(c, '\'' | '-');
     let mut prose = String::with_capacity(text.len());
     let mut all = 0;

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::Pass;
 use foehn_record::{Record, Role};
 
-/// Counts tokens. This crate knows no tokenizer, so the caller gives one; a closure over a text is one.
+/// Counts tokens. This crate has no tokenizer, so the caller provides a counter. A closure over a text is one.
 pub trait TokenCounter: Send + Sync {
-    /// The tokens of a text.
+    /// The number of tokens of a text.
     fn count(&self, text: &str) -> usize;
 }
 
@@ -20,33 +20,34 @@ impl<F: Fn(&str) -> usize + Send + Sync> TokenCounter for F {
     }
 }
 
-/// Rejects a record whose prompt, answer or whole is shorter or longer than what is set; nothing is by default.
+/// Rejects a record whose prompt, answer or whole conversation is outside the limits. By default there are no limits.
 ///
-/// A prompt is a user's message, an answer a trained message of the assistant's, each by itself; tokens are those of all
-/// messages of the record, the template's own not among them. Where tokens are limited and nobody counts them
-/// ([`counting`](Self::counting), [`Pipeline::counting`](crate::Pipeline::counting)), cleaning is refused before it begins.
+/// A prompt is one message of the user. An answer is one trained message of the assistant. Tokens are counted over all
+/// messages of the record, without the tokens of a template. If tokens are limited but there is no counter
+/// ([`counting`](Self::counting), [`Pipeline::counting`](crate::Pipeline::counting)), cleaning returns an error before
+/// it begins.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Length {
-    /// The fewest characters of a prompt.
+    /// The smallest number of characters of a prompt.
     pub min_prompt: Option<usize>,
-    /// The most characters of a prompt.
+    /// The largest number of characters of a prompt.
     pub max_prompt: Option<usize>,
-    /// The fewest characters of an answer.
+    /// The smallest number of characters of an answer.
     pub min_answer: Option<usize>,
-    /// The most characters of an answer.
+    /// The largest number of characters of an answer.
     pub max_answer: Option<usize>,
-    /// The fewest tokens of a record.
+    /// The smallest number of tokens of a record.
     pub min_tokens: Option<usize>,
-    /// The most tokens of a record.
+    /// The largest number of tokens of a record.
     pub max_tokens: Option<usize>,
-    /// Counts the tokens.
+    /// The token counter.
     #[serde(skip)]
     pub counter: Option<Arc<dyn TokenCounter>>,
 }
 
 impl Length {
-    /// The same limits, with what counts the tokens.
+    /// The same limits, with a token counter.
     #[must_use]
     pub fn counting(self, counter: impl TokenCounter + 'static) -> Self {
         Self { counter: Some(Arc::new(counter)), ..self }
@@ -100,7 +101,7 @@ impl Pass for Length {
     }
 }
 
-/// A count, and the limit that it breaks.
+/// A count, and the limit that it violates.
 struct Wrong {
     found: usize,
     how: &'static str,
@@ -113,7 +114,7 @@ impl Wrong {
     }
 }
 
-/// Counts only where there is a limit.
+/// Counts only if there is a limit.
 fn outside(count: impl Fn() -> usize, min: Option<usize>, max: Option<usize>) -> Option<Wrong> {
     min.or(max)?;
     let found = count();

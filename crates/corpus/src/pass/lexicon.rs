@@ -1,4 +1,4 @@
-//! Words of one sense in a text about another.
+//! Words of one sense in a text about another sense.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::text::words;
 use foehn_record::{Record, Role};
 
-/// Words and the one class, such as a sense, that each belongs to.
+/// Words, each with its class, such as a sense.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SenseLexicon {
     classes: Vec<String>,
@@ -28,11 +28,11 @@ impl SenseLexicon {
         Self::new(lists)
     }
 
-    /// A lexicon of the word forms of each class; case does not count.
+    /// A lexicon of the word forms of each class. Case is ignored.
     ///
     /// # Errors
-    /// [`Error::LexiconWord`] for an entry that is not one run of letters, which no text could match, and
-    /// [`Error::LexiconOverlap`] for a word in two classes.
+    /// [`Error::LexiconWord`] for an entry that is not a single run of letters, because no word of a text could match
+    /// it; [`Error::LexiconOverlap`] for a word in two classes.
     pub fn new(lists: BTreeMap<String, Vec<String>>) -> Result<Self> {
         let mut lexicon = Self::default();
         for (class, entries) in lists {
@@ -65,7 +65,7 @@ impl SenseLexicon {
         &self.classes
     }
 
-    /// The words of a text that the lexicon has, case-folded and in their order, each with its class.
+    /// The words of a text that are in the lexicon, case-folded and in order, each with its class.
     pub fn senses(&self, text: &str) -> Vec<(String, &str)> {
         let class = |word: &String| {
             let number = self.class_of.get(word)?;
@@ -76,15 +76,15 @@ impl SenseLexicon {
     }
 }
 
-/// Rejects a record with an answer that holds a word of a sense other than the record's `modality`.
+/// Rejects a record with an answer that has a word of another sense than the record's `modality`.
 ///
-/// It looks at records whose `task` is one of [`tasks`](Self::tasks), and rejects one of those with no modality that the
-/// lexicon knows as well, since nobody can say what is off its target.
+/// It examines records whose `task` is one of [`tasks`](Self::tasks). If such a record has no modality that the lexicon
+/// knows, it is rejected too, because its words cannot be checked.
 #[derive(Clone, Debug)]
 pub struct OffTarget {
     /// The words of the senses.
     pub lexicon: SenseLexicon,
-    /// The tasks whose answers keep to one sense.
+    /// The tasks whose answers should use one sense only.
     pub tasks: Vec<String>,
 }
 

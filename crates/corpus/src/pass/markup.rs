@@ -1,4 +1,4 @@
-//! What scraping leaves of HTML and Markdown.
+//! Leftover HTML and Markdown from scraped pages.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -9,30 +9,30 @@ use serde::{Deserialize, Serialize};
 use super::{Pass, repair_messages};
 use foehn_record::Record;
 
-/// What a pass does with what it finds.
+/// What the pass does with markup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MarkupAction {
-    /// Writes it as plain text.
+    /// Replaces it by plain text.
     #[default]
     Repair,
     /// Rejects the record.
     Drop,
 }
 
-/// Writes the debris of HTML and Markdown as plain text, or rejects a record that has any.
+/// Replaces leftover HTML and Markdown by plain text, or rejects a record that has any.
 ///
-/// Debris are HTML's tags by their names, comments, scripts and style sheets; character references (`&amp;`, `&#39;`);
-/// links with no text and images, of which the description stays; and a wiki's `[edit]` and `[citation needed]`. Bold
-/// text, lists, links, tables and code are what a chat model should write, and stay.
+/// This covers HTML tags (recognised by their names), comments, scripts and style sheets; character references
+/// (`&amp;`, `&#39;`); links without text, and images, whose description is kept; and the wiki markers `[edit]` and
+/// `[citation needed]`. Bold text, lists, links, tables and code are wanted in a chat model's answers, and are kept.
 ///
-/// A record that speaks of markup (`HTML`, `XML`, `CSS`, `LaTeX`, …) is left alone, and so is code, in blocks or spans. A
-/// name in angle brackets that is no tag of HTML (`<name>`, `Vec<String>`) is none. `&lt;b&gt;` stays as it is: decoded, it
-/// would be a tag.
+/// A record that talks about markup (`HTML`, `XML`, `CSS`, `LaTeX`, …) is not changed, and neither is code, in blocks
+/// or spans. A name in angle brackets that is not an HTML tag (`<name>`, `Vec<String>`) is kept. `&lt;b&gt;` is kept
+/// too: decoded, it would become a tag.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Markup {
-    /// What is done with it.
+    /// What to do with markup.
     pub action: MarkupAction,
 }
 
@@ -42,19 +42,19 @@ static SPEAKS_OF: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// Elements whose content is no text.
+/// Elements whose content is not text.
 static HIDDEN: LazyLock<Regex> = LazyLock::new(|| {
     new(r"(?is)<!--.*?-->|<(?:script\b[^>]*>.*?</script|style\b[^>]*>.*?</style|noscript\b[^>]*>.*?</noscript)\s*>")
 });
 
-/// A tag that ends a line.
+/// A tag that means a line break.
 static BREAK: LazyLock<Regex> = LazyLock::new(|| {
     new(
         r"(?i)[ \t]*<(?:br|hr)\b(?:\s[^<>]*)?/?>[ \t]*\n?|[ \t]*</(?:p|div|li|tr|h[1-6]|ul|ol|table|blockquote|section|article|pre)\s*>[ \t]*\n?",
     )
 });
 
-/// Every other tag of HTML.
+/// Every other HTML tag.
 static TAG: LazyLock<Regex> = LazyLock::new(|| {
     let names = "a|abbr|article|aside|b|big|blockquote|body|button|caption|center|cite|code|dd|del|div|dl|dt|em|figcaption|figure|font|footer|form|h[1-6]|head|header|html|i|iframe|img|input|ins|label|li|link|main|mark|meta|nav|ol|option|p|pre|q|s|samp|section|select|small|span|strike|strong|sub|sup|table|tbody|td|textarea|tfoot|th|thead|title|tr|tt|u|ul|var|video";
     new(&format!(
@@ -101,7 +101,7 @@ fn may_hold(record: &Record) -> bool {
     texts().any(has_mark) && !texts().any(speaks_of_markup)
 }
 
-/// Whether a text names markup outside of what is markup itself.
+/// Whether a text mentions markup, outside of the markup itself.
 fn speaks_of_markup(text: &str) -> bool {
     SPEAKS_OF.is_match(text) && {
         let bare = HIDDEN.replace_all(text, " ");
@@ -112,7 +112,7 @@ fn speaks_of_markup(text: &str) -> bool {
     }
 }
 
-/// The text with what is no code written plainly.
+/// The text with everything outside code written plainly.
 fn plain(text: &str) -> String {
     pieces(text).map(|(piece, is_code)| if is_code { Cow::Borrowed(piece) } else { plain_piece(piece) }).collect()
 }
@@ -130,7 +130,7 @@ fn plain_piece(text: &str) -> Cow<'_, str> {
     decoded.map_or(stripped, Cow::Owned)
 }
 
-/// What a character reference stands for; itself, where that would make a tag or a control character.
+/// The character of a reference. If it would make a tag or a control character, the reference itself.
 fn decoded(reference: &Captures<'_>) -> String {
     let whole = &reference[0];
     let decoded = html_escape::decode_html_entities(whole);
@@ -154,7 +154,7 @@ fn first_debris(text: &str) -> Option<String> {
     })
 }
 
-/// The text in pieces, each with whether it is code: a block between fences, or a span between backquotes on a line.
+/// The pieces of the text, each with whether it is code: a fenced block, or a span between backquotes on one line.
 fn pieces(text: &str) -> impl Iterator<Item = (&str, bool)> {
     static CODE: LazyLock<Regex> = LazyLock::new(|| new(r"(?s)```.*?(?:```|\z)|`[^`\n]+`"));
     let mut end = 0;
@@ -167,7 +167,7 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, bool)> {
     pieces.into_iter()
 }
 
-/// A pattern of this crate's own. The tests run every one of them.
+/// Compiles one of this crate's own patterns. The tests compile all of them.
 fn new(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap_or_else(|error| unreachable!("{error}"))
 }

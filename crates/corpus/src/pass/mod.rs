@@ -1,4 +1,4 @@
-//! The passes: what repairs a record, what refuses it, and what judges it beside the others.
+//! The passes: they repair records, reject or flag single records, and compare records with each other.
 
 mod asks_again;
 mod conflicts;
@@ -47,99 +47,102 @@ use serde::{Deserialize, Serialize};
 
 use foehn_record::Record;
 
-/// A pass that looks at one record by itself.
+/// A pass over single records.
 ///
-/// A [`Pipeline`](crate::Pipeline) lets every pass repair, over and over, until no pass changes anything; only then it
-/// lets every pass check. So a check sees settled text, and cleaning what is clean changes nothing.
+/// A [`Pipeline`](crate::Pipeline) first repeats the repairs of all passes until none changes anything, and only then
+/// runs the checks. So a check sees the final text, and cleaning a clean record changes nothing.
 pub trait Pass: Debug + Send + Sync {
-    /// The name under which the report counts the pass.
+    /// The name of the pass in the report.
     fn name(&self) -> &'static str;
 
-    /// Repairs the record in place, and says whether that changed anything.
+    /// Repairs the record in place. Returns whether the record was changed.
     fn repair(&self, _record: &mut Record) -> bool {
         false
     }
 
-    /// The reason to reject the record, or `None` to keep it.
+    /// The reason to reject the record; `None` to keep it.
     fn check(&self, _record: &Record) -> Option<String> {
         None
     }
 
-    /// The reason to flag a record that [`check`](Self::check) keeps: what may be a fault there, and may be meant.
+    /// The reason to flag a record that [`check`](Self::check) keeps: something that may be a fault or may be intended.
     fn doubt(&self, _record: &Record) -> Option<String> {
         None
     }
 
-    /// Whether the pass judges records. One that only repairs them has no [`Verdict`] to set.
+    /// Whether the pass judges records. For a pass that only repairs them, no [`Verdict`] can be set.
     fn judges(&self) -> bool {
         true
     }
 
-    /// Takes what counts tokens, if the pass limits them.
+    /// Takes a token counter, if the pass limits tokens.
     fn count_with(&mut self, _counter: &Arc<dyn TokenCounter>) {}
 
-    /// Whether the pass limits tokens, and nobody has given it what [counts](Self::count_with) them.
+    /// Whether the pass limits tokens but has no [token counter](Self::count_with).
     fn lacks_counter(&self) -> bool {
         false
     }
 
-    /// The text with what a report must not repeat masked, if there is any.
+    /// The text with everything masked that a report must not show; `None` if there is nothing to mask.
     fn redact(&self, _text: &str) -> Option<String> {
         None
     }
 }
 
-/// A pass that compares records with one another.
+/// A pass that compares records with each other.
 ///
-/// It sees each record once, and remembers numbers alone: a set of any size is judged in a few words of memory a record.
-/// What takes more than that, such as a true Jaccard index, is asked of the [`suspects`](Self::suspects) alone.
+/// It sees each record once, and remembers only numbers. So a set of any size takes a few words of memory per record.
+/// Larger data, such as for an exact Jaccard index, is computed only for the [`suspects`](Self::suspects).
 pub trait SetPass: Debug + Send + Sync {
-    /// The name under which the report counts the pass.
+    /// The name of the pass in the report.
     fn name(&self) -> &'static str;
 
-    /// The numbers, hashes mostly, that the pass remembers of a record. They depend on nothing but the record.
+    /// The numbers, usually hashes, that the pass remembers of a record. They must depend only on the record.
     fn sketch(&self, record: &Record) -> Vec<u64>;
 
-    /// The indices of the records that cannot be judged by their sketches, in any order; none unless a pass says so.
+    /// The indices of the records that cannot be judged by their sketches alone, in any order. By default there are
+    /// none.
     fn suspects(&self, _sketches: &[Sketch<'_>]) -> Vec<usize> {
         Vec::new()
     }
 
-    /// The numbers that judging a suspect takes. They depend on nothing but the record.
+    /// The numbers that are needed to judge a suspect. They must depend only on the record.
     fn evidence(&self, _record: &Record) -> Vec<u64> {
         Vec::new()
     }
 
-    /// The records to reject, given the sketches of all that are left, in their order, with the evidence of suspects.
+    /// The records to reject. `sketches` has all records that are left, in order, with the evidence of suspects.
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding>;
 
-    /// The records to flag beside those that [`judge`](Self::judge) rejects: what may be a fault there, and may be meant.
+    /// The records to flag besides those that [`judge`](Self::judge) rejects: they have something that may be a fault
+    /// or may be intended.
     fn doubts(&self, _sketches: &[Sketch<'_>]) -> Vec<Finding> {
         Vec::new()
     }
 }
 
-/// What becomes of a record in which a pass finds something.
+/// What happens to a record in which a pass finds something.
 ///
-/// A pass has its own mind: it rejects what is surely a fault, and flags what may be meant. A pipeline can set one verdict
-/// for all that a pass finds.
+/// By default, a pass rejects definite faults and flags what may be intended. A pipeline can set one verdict for all
+/// findings of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// The record goes, and the report says why.
+    /// The record is removed, and the report says why.
     Reject,
-    /// The record stays, and the report says what to look at.
+    /// The record is kept, and the report says what to check.
     Flag,
 }
 
-/// What a [`SetPass`] remembers of one record.
+/// The numbers that a [`SetPass`] remembers of one record.
 #[derive(Clone, Copy, Debug)]
 pub struct Sketch<'a> {
-    /// The record's place in the set. Indices ascend; those of records that earlier passes rejected are missing.
+    /// The index of the record in the set. Indices are ascending; those of records that earlier passes rejected are
+    /// missing.
     pub index: usize,
-    /// What [`SetPass::sketch`] made of it.
+    /// The result of [`SetPass::sketch`].
     pub words: &'a [u64],
-    /// What [`SetPass::evidence`] made of it, if it is a suspect; else empty.
+    /// The result of [`SetPass::evidence`] for a suspect; otherwise empty.
     pub evidence: &'a [u64],
 }
 
@@ -148,13 +151,13 @@ pub struct Sketch<'a> {
 pub struct Finding {
     /// The index of the record.
     pub index: usize,
-    /// The indices of the records because of which it is.
+    /// The indices of the other records because of which it is rejected or flagged.
     pub others: Vec<usize>,
-    /// Why, in words that make sense before the places of the others.
+    /// The reason, worded so that the places of the other records can follow.
     pub reason: String,
 }
 
-/// Repairs every message's text; true if any changed.
+/// Repairs the text of every message. Returns whether any changed.
 fn repair_messages(record: &mut Record, repair: impl Fn(&str) -> Option<String>) -> bool {
     let mut changed = false;
     for message in &mut record.messages {

@@ -1,19 +1,19 @@
-//! UTF-8 that was once read as Windows-1252 or Latin-1, turned back.
+//! Repairs UTF-8 text that was decoded as Windows-1252 or Latin-1.
 
 use super::{Pass, repair_messages};
 use foehn_record::Record;
 
-/// Repairs mojibake (`â€œ` for `“`, `Ã©` for `é`), also where it happened several times over, and rejects a record that
-/// holds U+FFFD, the mark of a character that was lost.
+/// Repairs mojibake (`â€œ` for `“`, `Ã©` for `é`), also if it happened several times, and rejects a record with U+FFFD,
+/// which stands for a lost character.
 ///
-/// A sequence is repaired where its characters, as bytes of Windows-1252, are UTF-8 for a character that text has, and
-/// it cannot be text as it stands. `É®`, `Ã”` after capitals or `é”»` may be: a letter, then marks that follow letters.
-/// Those are repaired only where the same text holds a sequence that leaves no doubt. The approach is that of ftfy
-/// (Speer, 2019, doi:10.5281/zenodo.2591652), without its tables.
+/// A sequence is repaired if its characters, encoded in Windows-1252, are UTF-8 for a character that is used in text,
+/// and if the sequence cannot be intended. `É®`, `Ã”` after capitals or `é”»` may be intended: a letter, followed by
+/// marks that can follow letters. They are repaired only if the same text has another sequence that is certainly
+/// mojibake. The approach is that of ftfy (Speer, 2019, doi:10.5281/zenodo.2591652), without its tables.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mojibake;
 
-/// How many times over text may have been misread. Each time makes it twice as long or longer.
+/// The largest number of wrong decodings that are undone. Each one makes the text at least twice as long.
 const MAX_LAYERS: usize = 16;
 
 impl Pass for Mojibake {
@@ -32,7 +32,7 @@ impl Pass for Mojibake {
     }
 }
 
-/// The text repaired, or `None` where there is nothing to repair.
+/// The repaired text; `None` if there is nothing to repair.
 fn repaired(text: &str) -> Option<String> {
     if text.is_ascii() {
         return None;
@@ -51,7 +51,7 @@ fn repaired(text: &str) -> Option<String> {
     current.map(|chars| chars.into_iter().collect())
 }
 
-/// One misreading undone, or `None` where none is found.
+/// Undoes one wrong decoding; `None` if there is none.
 fn one_layer(chars: &[char]) -> Option<Vec<char>> {
     let found = matches(chars);
     let is_certain = |at: usize| {
@@ -74,12 +74,12 @@ fn one_layer(chars: &[char]) -> Option<Vec<char>> {
     (repaired != chars).then_some(repaired)
 }
 
-/// A sequence that would decode.
+/// A sequence that can be repaired.
 struct Match {
     start: usize,
     end: usize,
     decoded: char,
-    /// It might be text as it stands.
+    /// Whether the sequence may be intended.
     doubtful: bool,
 }
 
@@ -117,14 +117,14 @@ fn match_at(chars: &[char], start: usize) -> Option<Match> {
     is_expected(decoded).then_some(Match { start, end, decoded, doubtful })
 }
 
-/// `â€` without its third character is `”`: 0x9D is the one byte after E2 80 that Windows-1252 does not have.
+/// `â€` without its third character is `”`: 0x9D is the only byte after E2 80 that Windows-1252 does not have.
 fn lost_quote(chars: &[char], start: usize) -> Option<Match> {
     let is_lost = chars[start] == 'â' && chars.get(start + 1) == Some(&'€');
     let end = start + 2 + usize::from(chars.get(start + 2) == Some(&'\u{fffd}'));
     is_lost.then_some(Match { start, end, decoded: '”', doubtful: false })
 }
 
-/// Whether the sequence might be what was written: a letter and marks that follow letters, or letters of one word.
+/// Whether the sequence may be intended: a letter followed by marks that can follow letters, or letters of one word.
 fn is_doubtful(chars: &[char], start: usize, end: usize) -> bool {
     let (lead, marks) = (chars[start], &chars[start + 1..end]);
     let before = start.checked_sub(1).map(|at| chars[at]);
@@ -135,16 +135,16 @@ fn is_doubtful(chars: &[char], start: usize, end: usize) -> bool {
     if !marks.iter().all(|c| may_follow_letter(*c) || is_high_letter(*c)) {
         return false;
     }
-    // Czech has `Úž` and `íš“`; nobody has `Ãœ` or `âœ”`.
+    // Czech has `Úž` and `íš“`; no language has `Ãœ` or `âœ”`.
     if marks.iter().any(|c| is_high_letter(*c)) {
         return !matches!(lead, 'Â' | 'Ã' | 'Ä' | 'Å' | 'â' | 'ï' | 'ð');
     }
     match (lead, marks) {
         // A closing quotation mark and a dash: `“naïveté”—so`.
         (_, [_, _, ..]) => true,
-        // A capital inside a word.
+        // A capital inside a word cannot be intended.
         _ if lead.is_uppercase() && before.is_some_and(char::is_lowercase) => false,
-        // Few words end in `Â` or `Ã`, and those are written in capitals.
+        // Few words end in `Â` or `Ã`, and these are written in capitals.
         ('Â' | 'Ã', ['\u{a0}'..='\u{ff}']) => before.is_some_and(char::is_uppercase),
         (_, ['–' | '—']) if precedes_letter => before.is_some_and(char::is_alphabetic),
         _ => !precedes_letter,
@@ -156,19 +156,19 @@ fn may_follow_letter(c: char) -> bool {
     quotes_and_dashes || matches!(c, '\u{a0}' | '™' | '®' | '°' | '·' | '¹' | '²' | '³' | 'ª' | 'º')
 }
 
-/// A letter among the bytes 0x80 to 0x9F.
+/// Whether the letter is among the bytes 0x80 to 0x9F.
 fn is_high_letter(c: char) -> bool {
     matches!(c, 'œ' | 'Œ' | 'š' | 'Š' | 'ž' | 'Ž' | 'Ÿ' | 'ƒ' | 'ˆ')
 }
 
-/// Whether text has such characters: the scripts, punctuation and symbols of UTF-8 files, not its remote corners, into
-/// which accidental sequences fall.
+/// Whether the character is common in text: usual scripts, punctuation and symbols. Sequences that decode by accident
+/// give rare characters.
 fn is_expected(c: char) -> bool {
     matches!(
         u32::from(c),
-        // A C1 control is what a second misreading left of a byte.
+        // A C1 control is the result of decoding a byte wrongly twice.
         0x80..=0x17F
-            // `ƒ` is a byte of Windows-1252.
+            // `ƒ` is a character of Windows-1252.
             | 0x192
             | 0x218..=0x21B
             | 0x2B0..=0x4FF
@@ -188,7 +188,7 @@ fn is_expected(c: char) -> bool {
     )
 }
 
-/// A C1 control, which text has no use for, as what Windows-1252 has in its place.
+/// Replaces a C1 control, which has no use in text, by the character of Windows-1252 at its place.
 fn c1_decoded(c: char) -> char {
     match u32::from(c) {
         code @ 0x80..=0x9F => HIGH[code as usize - 0x80],
@@ -196,7 +196,7 @@ fn c1_decoded(c: char) -> char {
     }
 }
 
-/// The byte of Windows-1252 or Latin-1 from 0x80 on that was read as this character.
+/// The byte from 0x80 on that Windows-1252 or Latin-1 decodes as this character.
 fn byte(c: char) -> Option<u8> {
     match u32::from(c) {
         code @ 0x80..=0xFF => u8::try_from(code).ok(),
@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// What a program shows that reads UTF-8 as Windows-1252.
+    /// The text as shown by a program that decodes UTF-8 as Windows-1252.
     fn misread(text: &str) -> String {
         text.bytes()
             .map(|byte| match byte {

@@ -1,4 +1,4 @@
-//! Records that say nearly the same.
+//! Near-duplicate records.
 
 mod against;
 
@@ -12,55 +12,59 @@ use crate::meaning::{label, pivots};
 use crate::similar::{Part, Unit, combined, hash_bytes, jaccard, minima, record_shingles};
 use foehn_record::{Record, Role};
 
-/// Rejects a record that is nearly the same as an earlier one that stays.
+/// Rejects a record that is nearly the same as an earlier record that is kept.
 ///
-/// Two are where the Jaccard index of their shingles is [`threshold`](Self::threshold) or more. Candidates come from
-/// MinHash with banding (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4): records that agree in
-/// all values of at least one band. Each candidate is then verified by the true index, so that none is rejected by
-/// chance; a pair at the threshold is a candidate with the probability [`recall`](Self::recall), a nearer one with a higher.
+/// Two records are near-duplicates if the Jaccard index of their shingles is at least [`threshold`](Self::threshold).
+/// Candidates are found by MinHash with banding (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", section
+/// 3.4): two records are candidates if all values of at least one band are equal. Then the exact index is computed for
+/// each candidate, so no record is rejected by chance. A pair at the threshold becomes a candidate with the probability
+/// [`recall`](Self::recall), a more similar pair with a higher one.
 ///
-/// Two that differ in a number, a symbol or a negation, or in a short answer, say two things however alike they look, and
-/// both stay.
+/// Two records that differ in a number, a symbol or a negation, or in a short answer, have different meanings, however
+/// similar they look. Both are kept.
 ///
-/// It remembers 8 bytes a band of each record (17 bands by default), and of the candidates alone 8 bytes a shingle, of
-/// which there are at most 65,536: beyond them the index is an estimate with a standard error below 0.002.
+/// The pass remembers 8 bytes per band of each record (17 bands by default), and only for candidates 8 bytes per
+/// shingle, of at most 65,536 shingles. For records with more shingles the index is an estimate with a standard error
+/// below 0.002.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NearDuplicates {
-    /// The least Jaccard index of near-duplicates, above 0 and at most 1.
+    /// The smallest Jaccard index of near-duplicates, above 0 and at most 1.
     #[serde(deserialize_with = "share")]
     pub threshold: f64,
-    /// What is compared.
+    /// The part of the conversation that is compared.
     pub part: Part,
-    /// What a shingle is a run of.
+    /// The unit of a shingle.
     pub unit: Unit,
-    /// How many of them.
+    /// The number of units in a shingle.
     #[serde(deserialize_with = "positive")]
     pub size: usize,
-    /// The most MinHash values of a record, up to 65,536. More of them make for longer bands, and fewer candidates to verify.
+    /// The largest number of MinHash values per record, up to 65,536. With more values, bands are longer and there are
+    /// fewer candidates to verify.
     #[serde(deserialize_with = "few")]
     pub hashes: usize,
-    /// The least probability with which a pair at the threshold is found.
+    /// The smallest probability with which a pair at the threshold is found.
     #[serde(deserialize_with = "share")]
     pub recall: f64,
 }
 
 impl Default for NearDuplicates {
-    /// 0.8 over shingles of 5 characters of prompt and answer; 128 values, and a recall of 0.98.
+    /// A threshold of 0.8 over shingles of 5 characters of prompt and answer; 128 values, and a recall of 0.98.
     fn default() -> Self {
         Self { threshold: 0.8, part: Part::Both, unit: Unit::Chars, size: 5, hashes: 128, recall: 0.98 }
     }
 }
 
-/// The most earlier records that a record is compared with: those that share most bands. Only a set in which more than
-/// these are alike without being near-duplicates, such as one question put to 10,000 names, comes to it.
+/// The largest number of earlier records with which a record is compared: those that share the most bands. This limit
+/// matters only for a set in which more records are similar without being near-duplicates, such as one question about
+/// 10,000 names.
 const MAX_COMPARED: usize = 512;
 
-/// The most words of an answer that is compared as a whole: in a longer one a word may be another.
+/// The largest number of words of an answer that must be equal as a whole. In a longer answer, one word may differ.
 const SHORT_ANSWER: usize = 8;
 
 impl NearDuplicates {
-    /// A hash of what near-duplicates have in common to the letter: numbers, symbols, negations, and short answers.
+    /// A hash of the parts that must be equal in near-duplicates: numbers, symbols, negations, and short answers.
     fn pivot(&self, record: &Record) -> u64 {
         let messages = record.messages.iter().filter(|message| self.part.holds(message.role));
         combined(messages.flat_map(|message| {
@@ -73,20 +77,20 @@ impl NearDuplicates {
         }))
     }
 
-    /// The number of bands, and of values in each: the longest bands with which a pair at the threshold is found often
-    /// enough, `1 - (1 - threshold^rows)^bands ≥ recall`.
+    /// The number of bands, and of values per band: the longest bands with which a pair at the threshold is found with
+    /// the required probability, `1 - (1 - threshold^rows)^bands ≥ recall`.
     pub fn bands(&self) -> (usize, usize) {
         let threshold = self.threshold.clamp(0.01, 0.999_999);
         let missed = 1.0 - self.recall.clamp(0.01, 0.999_999);
         let hashes = self.hashes.max(1);
-        // ln(1 + x) of its own: beside 1, the power of a long band vanishes.
+        // `ln_1p`, because for long bands the power is lost when it is added to 1.
         let bands = |rows: usize| (missed.ln() / (-threshold.powi(rows as i32)).ln_1p()).ceil().max(1.0);
         let longest = (1..=hashes.min(256)).rev().find(|rows| bands(*rows) * *rows as f64 <= hashes as f64);
         longest.map_or((hashes, 1), |rows| (bands(rows) as usize, rows))
     }
 
-    /// The findings among the sketches after the first `fixed`. Those are others' records: they stay, and nothing is found in
-    /// them. A finding names what it is near to by its place among the sketches.
+    /// The findings among the sketches after the first `fixed`. The first `fixed` belong to records of other files:
+    /// they are always kept. A finding names the index of the similar sketch.
     fn near_pairs(&self, sketches: &[Sketch<'_>], fixed: usize) -> Vec<(usize, usize, f64)> {
         let buckets = Buckets::new(sketches);
         let mut kept: Vec<Vec<u32>> = vec![Vec::new(); buckets.count];
@@ -105,10 +109,10 @@ impl NearDuplicates {
         pairs
     }
 
-    /// The Jaccard index of two records by their evidence, if they are near-duplicates.
+    /// The Jaccard index of two records, computed from their evidence, if they are near-duplicates.
     fn index(&self, evidence: &[u64], other: &[u64]) -> Option<f64> {
         let ([pivot, shingles @ ..], [other_pivot, others @ ..]) = (evidence, other) else { return None };
-        // The sizes alone bound the index from above.
+        // The sizes alone give an upper bound of the index.
         let (short, long) = (shingles.len().min(others.len()) as f64, shingles.len().max(others.len()) as f64);
         if pivot != other_pivot || short < self.threshold * long {
             return None;
@@ -144,7 +148,7 @@ impl SetPass for NearDuplicates {
         suspects.map(|(_, sketch)| sketch.index).collect()
     }
 
-    /// The hash of the numbers, symbols and negations, and the shingles.
+    /// The hash of the parts that must be equal, then the shingles.
     fn evidence(&self, record: &Record) -> Vec<u64> {
         [self.pivot(record)].into_iter().chain(self.shingles(record)).collect()
     }
@@ -161,7 +165,7 @@ impl SetPass for NearDuplicates {
     }
 }
 
-/// The records to compare with, in order of their place: all, or those that share most bands.
+/// The records to compare with, in order of their index: all, or those that share the most bands.
 fn candidates<'a>(buckets: impl Iterator<Item = &'a [u32]>) -> Vec<u32> {
     let mut all: Vec<u32> = buckets.flatten().copied().collect();
     all.sort_unstable();
@@ -174,10 +178,10 @@ fn candidates<'a>(buckets: impl Iterator<Item = &'a [u32]>) -> Vec<u32> {
     counted.into_iter().map(|(_, at)| at).collect()
 }
 
-/// For each sketch and band, the bucket in which it is not alone.
+/// For each sketch and band, the bucket that it shares with others.
 struct Buckets {
     bands: usize,
-    /// `[sketch][band]`, [`ALONE`] where there is none.
+    /// `[sketch][band]`; [`ALONE`] if it shares none.
     buckets: Vec<u32>,
     count: usize,
 }

@@ -11,26 +11,27 @@ use foehn_record::Record;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PiiKind {
-    /// A private key, or an access token of AWS, GitHub, GitLab, Slack, Google, Stripe, Hugging Face, OpenAI, npm or PyPI, or
-    /// a JSON Web Token, each by its published form.
+    /// A private key, an access token of AWS, GitHub, GitLab, Slack, Google, Stripe, Hugging Face, OpenAI, npm or PyPI,
+    /// or a JSON Web Token, recognised by its published form.
     Secret,
-    /// An e-mail address, also in words: `jane (at) example (dot) org`.
+    /// An e-mail address, also written in words: `jane (at) example (dot) org`.
     Email,
-    /// An international bank account number: its country's length, and ISO 7064's check of 97.
+    /// An international bank account number, with its country's length and the check digits of ISO 7064 (MOD 97).
     Iban,
-    /// A payment card: an issuer's prefix and length, groups as on a card, and Luhn's check (ISO/IEC 7812).
+    /// A payment card number, with an issuer's prefix and length, the groups of a card, and Luhn's check digit (ISO/IEC
+    /// 7812).
     Card,
     /// A public IPv4 or IPv6 address.
     Ip,
-    /// A social security number of the United States, of a range that is given out.
+    /// A United States social security number in a range that is issued.
     Ssn,
-    /// A telephone number: with its country's code, in North America's or the United Kingdom's form, or behind a word such as
-    /// `phone`.
+    /// A telephone number: with a country code, in the form of North America or the United Kingdom, or after a word
+    /// such as `phone`.
     Phone,
 }
 
 impl PiiKind {
-    /// What stands in the place of a masked one.
+    /// The placeholder that replaces masked data.
     pub fn placeholder(self) -> &'static str {
         match self {
             Self::Secret => "[SECRET]",
@@ -44,28 +45,28 @@ impl PiiKind {
     }
 }
 
-/// What [`Pii`] does with what it finds.
+/// What [`Pii`] does with its findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PiiAction {
-    /// Writes a placeholder of its kind in its place.
+    /// Replaces it by a placeholder of its kind.
     #[default]
     Mask,
-    /// Rejects the record. The reason names the kind, and does not repeat what was found.
+    /// Rejects the record. The reason names the kind, and does not repeat the data.
     Drop,
 }
 
-/// Masks personal data and secrets in every message, or rejects a record that has any. Metadata are not looked at.
+/// Masks personal data and secrets in every message, or rejects a record that has any. Metadata are not examined.
 ///
-/// It rather misses one than takes a date, a version, an ISBN or a measure for one: what has a checksum has to pass it, an
-/// address that could be a version needs a word that says what it is, and a local telephone number one as well. Names and
-/// postal addresses are not looked for.
+/// It prefers missing some data to masking a date, a version, an ISBN or a measure. A number with a checksum must pass
+/// it. An IP address that could be a version needs a word before it that says what it is, and so does a local telephone
+/// number. Names and postal addresses are not searched for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pii {
-    /// What is done with what is found.
+    /// What to do with the data.
     pub action: PiiAction,
-    /// The kinds that are looked for.
+    /// The kinds to look for.
     pub kinds: Vec<PiiKind>,
 }
 
@@ -114,10 +115,10 @@ impl Pass for Pii {
 }
 
 impl Pii {
-    /// The text with placeholders, if it needs any.
+    /// The text with placeholders, if there is anything to mask.
     fn masked(&self, text: &str) -> Option<String> {
         let mut masked = self.masked_once(text)?;
-        // What a placeholder parts may be found only now.
+        // Masking can separate text, so that more data is found in the next round.
         while let Some(again) = self.masked_once(&masked) {
             masked = again;
         }
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_found_is_masked_by_its_kind() {
-        // Tokens are put together here, so that no scanner of repositories takes them for real.
+        // Tokens are assembled here, so that repository scanners do not report them.
         let secrets = [
             format!("AKIA{}", "IOSFODNN7EXAMPLE"),
             format!("ghp_{}", "a1B2".repeat(9)),

@@ -1,4 +1,4 @@
-//! Answers that refuse, or speak of themselves as a model.
+//! Answers that refuse, or in which the model talks about itself.
 
 use std::sync::LazyLock;
 
@@ -8,25 +8,27 @@ use serde::Deserialize;
 use super::Pass;
 use foehn_record::Record;
 
-/// Rejects a record with a trained answer that refuses, or that speaks of itself as a language model.
+/// Rejects a record with a trained answer that refuses, or in which the model talks about itself as a language model.
 ///
-/// A refusal counts where the answer opens with it, in its first 300 characters and two sentences; and only with a verb
-/// that a model is asked to do (`I can't help with that`, `I'm sorry, but I cannot provide …`), so that `I can't believe
-/// it` and `Sorry I'm late` stay. What a model says of itself counts wherever a sentence has it: `As an AI language
-/// model`, `my knowledge cutoff`, `my training data`. English alone is known; [`phrases`](Self::phrases) adds others.
+/// A refusal counts if it is in the opening of the answer, its first two sentences within its first 300 characters. It
+/// needs a verb for something that a model is asked to do (`I can't help with that`, `I'm sorry, but I cannot provide
+/// …`), so that `I can't believe it` and `Sorry I'm late` are kept. A statement of the model about itself counts in any
+/// sentence: `As an AI language model`, `my knowledge cutoff`, `my training data`. Only English is supported;
+/// [`phrases`](Self::phrases) adds others.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Refusals {
-    /// Further phrases that an answer may not open with, whatever their case.
+    /// Additional phrases that count as a refusal in the opening of an answer, ignoring case.
     pub phrases: Vec<String>,
-    /// Keep refusals: they are taught on purpose. What speaks of itself as a model goes all the same.
+    /// Whether refusals are kept, because they are wanted. Answers in which the model talks about itself are rejected
+    /// anyway.
     pub keep_refusals: bool,
 }
 
-/// How many characters of an answer are its opening.
+/// The number of characters in the opening of an answer.
 const OPENING: usize = 300;
 
-/// `I can't` and its like, then what is refused.
+/// `I can't` and similar words, then the verb for what is refused.
 static REFUSAL: LazyLock<Regex> = LazyLock::new(|| {
     let cannot = r"(?:can(?:no|')t|can not|could not|couldn't|won't|will not|am (?:not able|unable) to|'m (?:not able|unable) to|(?:am|'m) not (?:allowed|permitted|programmed|designed|comfortable|going) to)";
     let verb = r"(?:help|assist|provide|fulfil+|comply|answer|continue|engage|create|generate|write|produce|discuss|support|share|access|browse|recommend|offer|complete|process|participate|respond|do that|do this|give you|condone|promote|facilitate|satisfy|accommodate|open (?:links?|urls?)|view (?:images?|files?))";
@@ -37,7 +39,7 @@ static REFUSAL: LazyLock<Regex> = LazyLock::new(|| {
     ))
 });
 
-/// An apology to the user for what was asked, by itself.
+/// An apology to the user for the request, as a sentence of its own.
 static APOLOGY: LazyLock<Regex> = LazyLock::new(|| {
     new(
         r"(?i)^\W*(?:(?:i'm|i am|we're|we are) )?(?:very |so |truly )?sorry,? (?:but )?(?:i|we) ?(?:can(?:no|')t|can not|'m unable|am unable|'m not able|am not able|do not|don't) (?:help|assist|provide|fulfil+|comply|answer|do that|do this|understand (?:the|your) (?:question|request|input|prompt)|have (?:access|enough information|the ability))\b",
@@ -51,7 +53,7 @@ static POLICY: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// What a model says of itself, anywhere.
+/// Statements of a model about itself, anywhere in a text.
 static SELF: LazyLock<Regex> = LazyLock::new(|| {
     let model = r"(?:(?:large |artificial intelligence |ai |text-based |virtual |digital )*(?:language model|ai assistant|artificial intelligence|chatbot|conversational ai|virtual assistant)|ai)";
     new(&format!(
@@ -93,14 +95,14 @@ impl Refusals {
     }
 }
 
-/// The first two sentences, up to [`OPENING`] characters.
+/// The first two sentences, at most [`OPENING`] characters.
 fn opening(text: &str) -> &str {
     let limit = text.char_indices().nth(OPENING).map_or(text.len(), |(at, _)| at);
     let ends = text[..limit].match_indices(['.', '!', '?', '\n']).filter(|(at, _)| *at > 0);
     ends.map(|(at, _)| at + 1).nth(1).map_or(&text[..limit], |end| &text[..end])
 }
 
-/// A pattern of this crate's own. The tests run every one of them.
+/// Compiles one of this crate's own patterns. The tests compile all of them.
 fn new(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap_or_else(|error| unreachable!("{error}"))
 }

@@ -1,4 +1,4 @@
-//! Answers that say the same over and over.
+//! Answers that repeat themselves.
 
 mod ngrams;
 
@@ -12,42 +12,44 @@ use crate::text::{normalised, outside_code};
 use foehn_record::Record;
 use ngrams::{Ngrams, chars};
 
-/// Rejects a record with a trained answer that repeats itself, by the rules of Gopher (Rae et al. 2021, "Scaling Language
-/// Models: Methods, Analysis & Insights from Training Gopher", table A1), whose thresholds are the defaults.
+/// Rejects a record with a trained answer that repeats itself, by the rules of Gopher (Rae et al. 2021, "Scaling
+/// Language Models: Methods, Analysis & Insights from Training Gopher", table A1). The defaults are Gopher's
+/// thresholds.
 ///
-/// Those rules are for documents of 50 words and more, which Gopher's own filter of lengths leaves. Here they judge
-/// answers of [`min_words`](Self::min_words) or more, and of them
+/// Those rules are for documents of 50 words and more, since Gopher removes shorter ones first. Here they are applied
+/// to answers of [`min_words`](Self::min_words) words or more, with two limits:
 ///
-/// - lines and paragraphs where there are four or more: of two lines that rhyme on a refrain one half is no fault;
-/// - the most frequent 2-, 3- and 4-gram where it stands three times or more.
+/// - Lines and paragraphs are examined only if there are four or more. In a rhyme of two lines, a repeated line is half
+///   of the text and no fault.
+/// - The most frequent 2-, 3- and 4-gram is examined only if it occurs three times or more.
 ///
-/// A shorter answer is judged by one rule of its own: one to eight words that stand [`max_run`](Self::max_run) times or more
-/// in a row, and make up half of it. Words are those of the normalised text outside of code and addresses; a share is one of
-/// their characters.
+/// A shorter answer has a rule of its own: it is rejected if a sequence of one to eight words occurs
+/// [`max_run`](Self::max_run) times or more in a row and makes up half of the answer. Words are those of the normalised
+/// text outside code and addresses. A share is a share of their characters.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Repetition {
-    /// The fewest words of an answer for Gopher's rules.
+    /// The smallest number of words for Gopher's rules.
     pub min_words: usize,
-    /// How often in a row a run of words makes a loop of a shorter answer.
+    /// How often a sequence of words must occur in a row in a shorter answer.
     pub max_run: usize,
-    /// The largest share of lines that repeat another.
+    /// The largest share of repeated lines.
     #[serde(deserialize_with = "share")]
     pub duplicate_lines: f64,
-    /// The largest share of characters in lines that repeat another; of paragraphs too.
+    /// The largest share of characters in repeated lines, and in repeated paragraphs.
     #[serde(deserialize_with = "share")]
     pub duplicate_line_chars: f64,
-    /// The largest share of paragraphs that repeat another.
+    /// The largest share of repeated paragraphs.
     #[serde(deserialize_with = "share")]
     pub duplicate_paragraphs: f64,
     /// The largest share of characters in the most frequent 2-, 3- and 4-gram.
     pub top_ngrams: [f64; 3],
-    /// The largest share of characters in 5- to 10-grams that repeat another.
+    /// The largest share of characters in repeated 5- to 10-grams.
     pub duplicate_ngrams: [f64; 6],
 }
 
 impl Default for Repetition {
-    /// Gopher's thresholds; 50 words, and 4 times in a row.
+    /// Gopher's thresholds; 50 words; 4 times in a row.
     fn default() -> Self {
         Self {
             min_words: 50,
@@ -61,11 +63,11 @@ impl Default for Repetition {
     }
 }
 
-/// The fewest lines or paragraphs of which a share repeats.
+/// The smallest number of lines or paragraphs that are examined.
 const MIN_PARTS: usize = 4;
-/// The fewest times that the most frequent n-gram stands there.
+/// The smallest number of occurrences of the most frequent n-gram.
 const MIN_TOP: usize = 3;
-/// The most words of what a short answer repeats.
+/// The largest number of words in a repeated sequence of a short answer.
 const MAX_LOOP: usize = 8;
 
 impl Pass for Repetition {
@@ -142,14 +144,14 @@ impl Repetition {
     }
 }
 
-/// The words that are no code, address or rule of a table: links to one place are no repetition.
+/// The words that are not code, addresses or table rules: links to the same page are not repetition.
 fn prose(text: &str) -> String {
     let words = outside_code(text).flat_map(str::split_whitespace);
     let words = words.filter(|word| word.contains(char::is_alphanumeric) && !word.contains("://"));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The shares of parts, and of characters in parts, that repeat an earlier part.
+/// The shares of repeated parts, and of the characters in them.
 struct Repeated {
     parts: f64,
     chars: f64,
@@ -179,7 +181,7 @@ fn rounded(share: f64) -> String {
 mod tests {
     use super::*;
 
-    /// So many words, all different.
+    /// `count` different words.
     fn words(count: usize) -> String {
         (0..count).map(|at| format!("w{at:03}")).collect::<Vec<_>>().join(" ")
     }
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn the_papers_rules_judge_long_answers() {
         check(&words(60), None);
-        // 0.2 of the characters are the limit of the most frequent 2-gram: 6 of 60 words are 0.2, 7 are more.
+        // The limit for the most frequent 2-gram is 0.2 of the characters: 6 of 60 words are 0.2, and 7 are more.
         let with_pairs = |count: usize| {
             let (all, pairs) = (words(60 - 2 * count), vec!["xxxx yyyy"; count]);
             all.split(' ')
@@ -221,7 +223,8 @@ mod tests {
         };
         check(&with_pairs(6), None);
         check(&with_pairs(7), Some("`xxxx yyyy` stands 7 times, 0.23 of its characters, at most 0.2"));
-        // 10 words again are 10 of 70 (0.143) characters in each of 5- to 10-grams: the limit of 7-grams is 0.13.
+        // Repeating 10 words gives 10 of 70 characters (0.143) in each of the 5- to 10-grams. The limit of the 7-grams
+        // is 0.13.
         check(&format!("{} {}", words(60), words(10)), Some("stand in 6 words"));
         check(&format!("{} {}", words(60), words(9)), Some("stand in 7 words"));
         check(&format!("{} {}", words(60), words(4)), None);

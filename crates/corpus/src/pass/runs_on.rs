@@ -1,20 +1,21 @@
-//! Answers that go on to ask and answer what they were asked.
+//! Answers that continue with further turns or questions.
 
 use super::skeleton::{Skeleton, asks_for_turns, later_requests, leads_in, led_requests, requests};
 use super::{Pass, Verdict};
 use crate::text::{mask_quotes, sentences};
 use foehn_record::{Record, Role};
 
-/// Rejects a record whose answer does not stop: it carries another turn's role marker (`User:`, `[User]`,
-/// `### Instruction`, a `Q:` after its first line), or asks the user's question again with another object.
+/// Rejects a record whose answer does not stop: it has the role marker of another turn (`User:`, `[User]`, `###
+/// Instruction`, a `Q:` after its first line), or asks the user's question again with another object.
 ///
-/// The question is asked again where a sentence after the first has six tenths of the prompt's words in their order, with
-/// quoted spans and capitalised words masked, and is a question, or begins with the same verb, as the prompt does. Of a
-/// prompt with a list, what stands beside the list is compared, and each question there. Where no mark parts the
-/// question from an answer of one to three words, it has to be of the prompt's kind, as in
+/// The question is asked again if a sentence after the first one has 60% of the prompt's words in order, with quoted
+/// spans and capitalised words masked, and if it is a question or, like the prompt, begins with the same verb. If the
+/// prompt has a list, the text beside the list is compared, and each question in it. If there is no mark between the
+/// question and an answer of one to three words before it, the question must be of the prompt's kind, as in
 /// [`AsksAgain`](super::AsksAgain).
 ///
-/// A role marker alone may be meant: in a dialogue that was asked for, a table of fields, a quiz. Such a record is flagged.
+/// A role marker alone may be intended: in a dialogue that was asked for, a table of fields, a quiz. Then the record is
+/// flagged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunsOn;
 
@@ -36,11 +37,11 @@ impl Pass for RunsOn {
 #[derive(Default)]
 struct Asked {
     requests: Vec<Skeleton>,
-    /// Questions, turns, or a text that shows them.
+    /// Whether the user asked for questions, turns, or a text that shows them.
     turns: bool,
 }
 
-/// The first answer that runs on, and deserves the verdict.
+/// The first answer that runs on, if it has the given verdict.
 fn find(record: &Record, verdict: Verdict) -> Option<String> {
     let mut asked = Asked::default();
     for (at, message) in record.messages.iter().enumerate() {
@@ -65,8 +66,8 @@ fn find(record: &Record, verdict: Verdict) -> Option<String> {
     None
 }
 
-/// Whether the masked answer makes one of the prompt's requests again. It runs on where it answers it too, and nothing says
-/// that it was meant.
+/// Whether the masked answer makes one of the prompt's requests again. It is rejected if it also answers the request,
+/// and nothing shows that this was intended.
 fn asks_again(masked: &str, asked: &Asked) -> Option<Verdict> {
     let leads = leads_in(masked);
     let again = later_requests(masked).filter_map(|request| {
@@ -80,18 +81,18 @@ fn asks_again(masked: &str, asked: &Asked) -> Option<Verdict> {
     Some(if sure && !asked.turns { Verdict::Reject } else { Verdict::Flag })
 }
 
-/// Whose turn a marker begins.
+/// The role whose turn a marker begins.
 #[derive(Clone, Copy, PartialEq)]
 enum Speaker {
     User,
     Assistant,
 }
 
-/// The first marker of a role at the start of a line or a sentence, and what it deserves.
+/// The first role marker at the start of a line or a sentence, and its verdict.
 ///
-/// The answer runs on where, after some answer, one marker stands for the user and a later one for the assistant, and nobody
-/// has asked for turns; where what the user is made to say is the prompt with another object; and where it begins with the
-/// assistant's own name.
+/// The answer is rejected in three cases: if, after some text, a marker of the user is followed by one of the
+/// assistant, and the user has not asked for turns; if the text after the user's marker is the prompt with another
+/// object; and if the answer begins with the assistant's own marker.
 fn role_marker<'a>(answer: &'a str, asked: &Asked) -> Option<(Verdict, &'a str)> {
     let sentences = sentences(answer);
     let markers: Vec<(usize, Speaker, &str, &str)> = sentences
@@ -119,7 +120,7 @@ fn role_marker<'a>(answer: &'a str, asked: &Asked) -> Option<(Verdict, &'a str)>
     Some((if sure { Verdict::Reject } else { Verdict::Flag }, marker))
 }
 
-/// Whether the sentence begins as an assistant's turn.
+/// Whether the sentence begins like an assistant's turn.
 fn is_reply(sentence: &str) -> bool {
     let bare = sentence.trim_start_matches(['*', '_', '>', '#', '[', ' ']);
     ["assistant", "response", "answer", "a"].iter().any(|name| {
@@ -130,7 +131,7 @@ fn is_reply(sentence: &str) -> bool {
     })
 }
 
-/// How many lines of the text are a field with a name that is no role: `Port: 22`.
+/// The number of lines that are fields with a name that is not a role: `Port: 22`.
 fn fields(text: &str) -> usize {
     let is_field = |line: &&str| {
         line.split_once(':').is_some_and(|(name, value)| {
@@ -150,7 +151,7 @@ fn whose(marker: &str) -> Speaker {
     if ["assistant", "response"].iter().any(|name| marker.contains(name)) { Speaker::Assistant } else { Speaker::User }
 }
 
-/// The end of `### Instruction`, as Alpaca's and Vicuna's prompts write roles.
+/// The end of `### Instruction`, the role marker of Alpaca's and Vicuna's prompts.
 fn heading(line: &str) -> Option<usize> {
     let rest = line.strip_prefix("###")?.trim_start();
     let role =
@@ -166,7 +167,7 @@ fn bracketed(line: &str) -> Option<usize> {
     is_role(name).then_some(name.len() + 2)
 }
 
-/// The end of `User:`, or of `Q:` in an answer that did not begin with one.
+/// The end of `User:`, or of `Q:` in an answer that does not begin with one.
 fn speaker(line: &str, is_first: bool) -> Option<usize> {
     let colon = line.char_indices().take(16).find(|(_, c)| *c == ':')?.0;
     let name = line[..colon].trim_end_matches(['*', '_', ' ']);
@@ -175,7 +176,7 @@ fn speaker(line: &str, is_first: bool) -> Option<usize> {
     (is_role(name) || is_question).then_some(colon + 1)
 }
 
-/// Whether it names a role as a marker does: with a capital.
+/// Whether the name is a role with a capital, as in a marker.
 fn is_role(name: &str) -> bool {
     name.starts_with(char::is_uppercase) && ["user", "human", "assistant"].contains(&name.to_ascii_lowercase().as_str())
 }

@@ -1,4 +1,4 @@
-//! Settings that are refused where they are read.
+//! Deserialises settings and checks their ranges.
 
 use serde::de::{Deserialize, Deserializer, Error};
 
@@ -15,7 +15,7 @@ pub(super) fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usi
     if found > 0 { Ok(found) } else { Err(D::Error::custom("0 is too few: expected 1 or more")) }
 }
 
-/// A number of values that every record has: at least 1, and few enough for memory.
+/// A number of values per record: at least 1, and small enough for memory.
 pub(super) fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let found = usize::deserialize(deserializer)?;
     match found {

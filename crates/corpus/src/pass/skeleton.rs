@@ -1,4 +1,4 @@
-//! What a question looks like without what changes from one question of its kind to the next.
+//! The skeleton of a question: the question without the parts that differ between questions of the same kind.
 
 use std::sync::LazyLock;
 
@@ -6,38 +6,38 @@ use regex::Regex;
 
 use crate::text::{QUOTED, hash, sentences};
 
-/// What a prompt says that asks for questions, for what several people say, or for a text that shows how one looks.
+/// Recognises prompts that ask for questions, for several speakers, or for an example of such a text.
 static ASKS_FOR_TURNS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"(?i)\b(?:dialog(?:ue)?s?|conversations?|chats?|transcripts?|scripts?|interview\w*|quiz\w*|questions?|ask(?:s|ing|ed)?|faqs?|q ?& ?a|q and a|flash ?-?cards?|cards?|trivia|exams?|surveys?|questionnaires?|riddles?|role-?play\w*|play (?:an?|the|my)|pretend|act (?:as|like|out)|be (?:a|an|my|the) \w+|examples?|samples?|templates?|formats?|prompts?|config\w*|headings?|instruct\w*|alpaca|vicuna|chatml|few-shot|forms?|logs?|translate|translation|summari[sz]e|summary|tutor\w*|teach\w*|quizz\w*|clarif\w*|follow-?ups?|checklists?|greet(?:s|ing)?|poems?|stor(?:y|ies)|jokes?|plays?)\b",
     )
 });
 
-/// How an answer begins that leads to a question of its own.
+/// Recognises beginnings of answers that introduce a question of their own.
 static LEADS_IN: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"(?i)^\W*(?:(?:good|great|nice|excellent|fair|interesting) (?:\w+)|well|gladly|sure\w*|of course|certainly|happily|ok(?:ay)?|let'?s|let us|let me|first\w*|before|think|hm+|not quite|almost|close|try|to help|happy to|glad to|i (?:need|can|would|will|have|'d)|i'd|i'll|we need|hello|hi|hey|welcome|thanks|thank you|sorry|absolutely|right|here|now|start|begin|imagine|suppose|consider)\b",
     )
 });
 
-/// How the sentence after a question begins that answers nothing.
+/// Recognises sentences after a question that do not answer it.
 static WAITS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"(?i)^\W*(?:think|take|try|tell|look|remember|hint|let|please|once|if|then|with|when|after|i (?:can|will|need|would|ask)|i'll|we (?:can|will)|you (?:can|may|will)|knowing|your|give|send|write|share|that way|this (?:helps|will|way))\b",
     )
 });
 
-/// Whether a masked prompt asks for questions, for turns, or for a text that shows them. The items of a list say nothing.
+/// Whether a masked prompt asks for questions, for turns, or for an example of them. Items of a list are ignored.
 pub(super) fn asks_for_turns(masked: &str) -> bool {
     masked.lines().filter(|line| !is_item(line)).any(|line| ASKS_FOR_TURNS.is_match(line))
 }
 
-/// Whether a masked answer begins as one that leads to a question of its own.
+/// Whether a masked answer begins by introducing a question of its own.
 pub(super) fn leads_in(masked: &str) -> bool {
     sentences(masked).first().is_some_and(|first| LEADS_IN.is_match(first) || first.ends_with(':'))
 }
 
-/// A pattern of this crate's own. The tests run every one of them.
+/// Compiles one of this crate's own patterns. The tests compile all of them.
 pub(super) fn pattern(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap_or_else(|error| unreachable!("{error}"))
 }
@@ -46,11 +46,11 @@ pub(super) fn pattern(pattern: &str) -> Regex {
 pub(super) struct Skeleton {
     words: Vec<Word>,
     is_question: bool,
-    /// What follows may answer it: it is no further question, and asks for nothing.
+    /// Whether the text after it may be an answer: it is not another question, and makes no request.
     is_answered: bool,
 }
 
-/// A word, and what stands for it in a skeleton: itself, or a mask.
+/// A word in a skeleton: the word itself, or a mask.
 #[derive(PartialEq)]
 struct Word {
     text: String,
@@ -60,14 +60,14 @@ struct Word {
 /// The longest prompt or sentence, in words, that is compared word by word.
 const MAX_WORDS: usize = 64;
 
-/// The fewest words of a request that can be told from chance.
+/// The smallest number of words of a request. Shorter ones may be equal by chance.
 const MIN_WORDS: usize = 4;
 
-/// The most words of an answer after which a request counts though no mark parts the two.
+/// The largest number of words before a request that has no mark in front of it.
 const MAX_LEAD: usize = 3;
 
 impl Skeleton {
-    /// The skeleton of a text whose quotations are masked. A capitalised word after the first, but `I`, is taken for a
+    /// The skeleton of a text with masked quotations. A capitalised word after the first one, except `I`, counts as a
     /// name or a label.
     pub(super) fn new(masked: &str) -> Self {
         let mut words: Vec<Word> = Vec::new();
@@ -86,8 +86,8 @@ impl Skeleton {
         Self { words, is_question: masked.trim_end().ends_with('?'), is_answered: false }
     }
 
-    /// Whether it asks for something in words enough: a question, or a sentence that begins with a verb rather than
-    /// with its subject.
+    /// Whether it is a request with enough words: a question, or a sentence that begins with a verb instead of its
+    /// subject.
     pub(super) fn is_request(&self) -> bool {
         const SUBJECTS: [&str; 16] = [
             "i", "it", "the", "this", "that", "these", "those", "my", "we", "you", "he", "she", "they", "there", "a",
@@ -99,8 +99,8 @@ impl Skeleton {
         self.words.len() >= MIN_WORDS && (self.is_question || !SUBJECTS.contains(&first.text.as_str()))
     }
 
-    /// Whether it is the prompt with another object: six tenths of the words in their order, and a question, or the
-    /// same verb first, like the prompt.
+    /// Whether it is the prompt with another object: 60% of the words in order, and it is a question, or it begins with
+    /// the same verb as the prompt.
     pub(super) fn resembles(&self, prompt: &Skeleton) -> bool {
         let longest = self.words.len().max(prompt.words.len());
         let first = |skeleton: &Skeleton| skeleton.words.first().map(|word| word.text.clone());
@@ -108,38 +108,39 @@ impl Skeleton {
         same_kind && longest <= MAX_WORDS && 10 * common_words(&self.words, &prompt.words) >= 6 * longest
     }
 
-    /// Whether the two are of a kind.
+    /// Whether both are of the same kind.
     pub(super) fn is_of_kind(&self, prompt: &Skeleton) -> bool {
         let kinds = prompt.kinds();
         self.kinds().iter().any(|kind| kinds.contains(kind))
     }
 
-    /// Whether what follows the sentence may answer it.
+    /// Whether the text after the sentence may answer it.
     pub(super) fn is_answered(&self) -> bool {
         self.is_answered
     }
 
-    /// Whether a new sentence follows what it quotes, with no mark between the two: `Say it louder: 'a bell' A bell clangs.`
+    /// Whether a new sentence follows the quotation without a mark between them: `Say it louder: 'a bell' A bell
+    /// clangs.`
     fn holds_answer(&self) -> bool {
         let is_quote = |word: &Word| word.mask.is_some_and(|mask| mask.starts_with(QUOTED));
         let last = self.words.iter().rposition(is_quote);
         last.and_then(|at| self.words.get(at + 1)).is_some_and(|next| next.mask.is_some())
     }
 
-    /// Whether it quotes something.
+    /// Whether it has a quotation.
     pub(super) fn quotes(&self) -> bool {
         self.words.iter().any(|word| word.mask.is_some_and(|mask| mask.starts_with(QUOTED)))
     }
 
-    /// The hash of the request as it stands, but for what it quotes.
+    /// The hash of the request without its quotations.
     pub(super) fn exact(&self) -> u64 {
         let is_quote = |word: &Word| word.mask.is_some_and(|mask| mask.starts_with(QUOTED));
         let shown = |word| if is_quote(word) { "\u{1}" } else { word.text.as_str() };
         self.hash("=", self.words.iter().map(shown))
     }
 
-    /// The hashes of the kinds that the request is of: its first four words, and its first with its last three. Only
-    /// those with a mask among them are a kind; the others are turns of the language.
+    /// The hashes of the kinds of the request: its first four words, and its first word with its last three. Only word
+    /// sequences with a mask form a kind; the others are common phrases.
     pub(super) fn kinds(&self) -> Vec<u64> {
         let beginning = self.words.iter().take(MIN_WORDS).collect::<Vec<_>>();
         let tail = self.words.len().saturating_sub(3).max(1);
@@ -163,8 +164,8 @@ impl Word {
     }
 }
 
-/// The requests of a masked prompt: the whole of it, or, if it holds a list, what stands beside the list, and each
-/// question there. An item is none: to repeat it is an answer.
+/// The requests of a masked prompt. Without a list, this is the whole prompt. With a list, it is the text beside the
+/// list, and each question in that text. An item of the list is not a request, because an answer may repeat it.
 pub(super) fn requests(masked: &str) -> Vec<Skeleton> {
     let (items, beside): (Vec<&str>, Vec<&str>) = masked.lines().partition(|line| is_item(line));
     let beside = beside.join("\n");
@@ -174,7 +175,7 @@ pub(super) fn requests(masked: &str) -> Vec<Skeleton> {
     requests.filter(Skeleton::is_request).collect()
 }
 
-/// The requests among the sentences of a masked answer after the first. A heading of the answer's own is none.
+/// The requests among the sentences of a masked answer after the first one. A heading of the answer is not a request.
 pub(super) fn later_requests(masked: &str) -> impl Iterator<Item = Skeleton> {
     let sentences = sentences(masked);
     let answered = |next: &&str| !next.trim_end().ends_with('?') && !WAITS.is_match(next);
@@ -187,8 +188,8 @@ pub(super) fn later_requests(masked: &str) -> impl Iterator<Item = Skeleton> {
     found.into_iter()
 }
 
-/// The requests that begin within the first sentence of a masked answer, after a few words and no mark, where something
-/// follows them: `Auditory What modality is: 'smoke'? Olfactory`.
+/// The requests within the first sentence of a masked answer, after a few words without a mark, if text follows them:
+/// `Auditory What modality is: 'smoke'? Olfactory`.
 pub(super) fn led_requests(masked: &str) -> Vec<Skeleton> {
     let sentences = sentences(masked);
     let [first, _, ..] = sentences[..] else {
@@ -210,7 +211,7 @@ pub(super) fn led_requests(masked: &str) -> Vec<Skeleton> {
     found
 }
 
-/// Whether the line begins like an item of a list: `- `, `2. `, `(b) `.
+/// Whether the line begins like a list item: `- `, `2. `, `(b) `.
 fn is_item(line: &str) -> bool {
     let marker = line.split_whitespace().next().unwrap_or_default();
     let label = marker.trim_start_matches('(').strip_suffix(['.', ')', ':']).unwrap_or_default();

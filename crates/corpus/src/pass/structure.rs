@@ -1,16 +1,16 @@
-//! Who speaks when.
+//! The order of roles in a conversation.
 
 use serde::Deserialize;
 
 use super::Pass;
 use foehn_record::{Record, Role};
 
-/// Rejects a conversation that no chat template can train on: it has to be an optional system message, then user and
-/// assistant in turn, the assistant last, no message empty, and at least one turn trained on.
+/// Rejects a conversation that no chat template can train on. It must have an optional system message, then user and
+/// assistant alternately, ending with the assistant. No message may be empty, and at least one turn must be trained.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Structure {
-    /// Keep a record of one assistant message: plain text, for continued pre-training.
+    /// Whether a record with a single assistant message is kept: plain text, for continued pre-training.
     pub plain_text: bool,
 }
 

@@ -12,18 +12,19 @@ use words::{dangles, ends_in_prose};
 
 /// Rejects a record with a trained answer that breaks off, and flags one that may.
 ///
-/// It looks first at what a text is. Code, markup, fields, lists, verse, titles, sign-offs, labels, numbers, addresses and
-/// languages without full stops may end as they like; only a fence, a string or an object of JSON has to be closed. Of prose
-/// an answer is broken off where its end asks for more: a mark (`,`, `:`), a word that opens something (`the`, `within
-/// your`), a quotation or a series of clauses that nothing ends. Prose that ends in a word, with no full stop, is flagged:
-/// people write like that as well. A first line that is a label hides nothing of what follows it.
+/// It first determines the type of text. Code, markup, fields, lists, verse, titles, sign-offs, labels, numbers,
+/// addresses and languages without full stops may end in any way, except that a fence, a string or a JSON object must
+/// be closed. Prose breaks off if its end requires more text: a mark (`,`, `:`), a word that opens a phrase (`the`,
+/// `within your`), or a quotation or a series of clauses that is not ended. Prose that ends in a word without a full
+/// stop is only flagged, because people also write like that. If the first line is a label, the text after it is
+/// examined in the same way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Truncated;
 
-/// The fewest words that make an unfinished sentence out of a phrase.
+/// The smallest number of words of an unfinished sentence. Shorter text is a phrase.
 const SENTENCE: usize = 6;
 
-/// The most words on a line of a list or a verse.
+/// The largest number of words on a line of a list or a verse.
 const VERSE: usize = 11;
 
 impl Pass for Truncated {
@@ -51,7 +52,7 @@ fn find(record: &Record, verdict: Verdict) -> Option<String> {
     })
 }
 
-/// How the text breaks off, if it does, and whether that is sure.
+/// How the text breaks off, if it does, and the verdict.
 fn cut(text: &str) -> Option<(Verdict, String)> {
     let sure = |how: &str| Some((Verdict::Reject, how.to_owned()));
     if in_fence(text) {
@@ -98,7 +99,7 @@ fn cut(text: &str) -> Option<(Verdict, String)> {
     if is_open_prose(last, &words, before) { after(Verdict::Flag) } else { None }
 }
 
-/// What it means that a text ends in a mark after which more is expected; nothing where it is no prose.
+/// The verdict for a text that ends in a mark after which more text is expected; `None` if the text is not prose.
 fn after_mark(last: &str, words: &[&str], before: &[&str], end: char) -> Option<Verdict> {
     let bare = words.last().is_some_and(|word| word.chars().count() == 1);
     let says = |names: &[&str]| words.iter().rev().take(6).any(|word| names.contains(&plain(word).as_str()));
@@ -112,10 +113,10 @@ fn after_mark(last: &str, words: &[&str], before: &[&str], end: char) -> Option<
         before.len() > 1 && words.len() <= VERSE && before.iter().all(|line| line.split_whitespace().count() <= VERSE);
     let is_couplet = before.len() == 1 && words.len() <= VERSE && before[0].ends_with(end);
     let is_command = bare && end == '-';
-    // `With «`, and what breaks a sentence on purpose: `behind the door stood—`.
+    // `With «`, and intentional breaks: `behind the door stood—`.
     let is_shown = bare && words.len() <= 3 && !matches!(end, ',' | ';' | ':');
     let is_pause = !bare && matches!(end, '—' | '–');
-    // A statement of a language nobody knows here; prose has a second mark, or is longer.
+    // A statement of an unknown programming language. Prose has a second mark, or is longer.
     let is_short = end == ';' && words.len() < 5 && last.matches([';', ',', '.']).count() == 1;
     let is_verse = is_verse || is_couplet;
     let doubtful = is_short
@@ -129,7 +130,7 @@ fn after_mark(last: &str, words: &[&str], before: &[&str], end: char) -> Option<
     Some(if doubtful { Verdict::Flag } else { Verdict::Reject })
 }
 
-/// Whether the mark closes: `„Servus“` in German, `»Hej«` in Danish, and the question mark of Greek.
+/// Whether the mark closes something: `„Servus“` in German, `»Hej«` in Danish, and the question mark of Greek.
 fn is_closed(last: &str, end: char) -> bool {
     let before = &last[..last.len() - end.len_utf8()];
     let opening = match end {
@@ -143,14 +144,14 @@ fn is_closed(last: &str, end: char) -> bool {
     count(opening) > count(end)
 }
 
-/// Whether the last word is a face: `:(`, `>:-(`, `:'(`.
+/// Whether the last word is an emoticon: `:(`, `>:-(`, `:'(`.
 fn is_face(words: &[&str]) -> bool {
     let Some(face) = words.last().and_then(|word| word.strip_suffix(['(', '[', '{'])) else { return false };
     let eyes = face.trim_end_matches(['-', '\'', '’', '^', 'o']);
     eyes.ends_with([':', ';', '=']) && eyes.chars().count() <= 2
 }
 
-/// Words before a mark that is spoken of: `the opening brace, which is {`.
+/// Words that announce a mark which is then shown: `the opening brace, which is {`.
 const MARKS: [&str; 19] = [
     "is",
     "bracket",
@@ -173,7 +174,7 @@ const MARKS: [&str; 19] = [
     "called",
 ];
 
-/// The word in small letters, without the marks around it.
+/// The word in lower case, without the marks around it.
 fn plain(word: &str) -> String {
     word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase()
 }
@@ -182,7 +183,7 @@ fn expects_more(end: char) -> bool {
     matches!(end, ',' | ';' | ':' | '(' | '[' | '{' | '-' | '–' | '—' | '“' | '‘' | '«' | '„' | '&')
 }
 
-/// Whether the letter is of a script whose prose ends in full stops.
+/// Whether the letter belongs to a script whose prose ends in full stops.
 fn has_full_stops(letter: char) -> bool {
     matches!(u32::from(letter), 0..=0x52F | 0x1E00..=0x1FFF)
 }

@@ -1,15 +1,15 @@
-//! One way to write each text: normal form, line endings, and no character that nobody sees.
+//! Normalises how texts are written: normal form, line endings, invisible characters.
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::{Pass, repair_messages};
 use foehn_record::Record;
 
-/// Writes text in Unicode's normal form C with `\n` as its line ending, and removes characters of no width.
+/// Converts text to Unicode normal form C with `\n` as line ending, and removes characters without width.
 ///
-/// Removed are the byte-order mark, zero-width spaces, word joiners, soft hyphens, and the controls that turn the
-/// direction of text (Boucher and Anderson, "Trojan Source", 2021). A zero-width joiner or non-joiner stays between two
-/// characters that are not ASCII, where scripts and emoji need it.
+/// It removes the byte-order mark, zero-width spaces, word joiners, soft hyphens, and the controls that change the
+/// direction of text (Boucher and Anderson, "Trojan Source", 2021). A zero-width joiner or non-joiner is kept between
+/// two characters that are not ASCII, because scripts and emoji need it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Normalise;
 
@@ -33,10 +33,10 @@ impl Pass for Normalise {
     }
 }
 
-/// Removes control characters other than the line break and the tab, and the terminal sequences that ESC opens.
+/// Removes control characters except line breaks and tabs, and the terminal sequences that begin with ESC.
 ///
-/// Those that are white space stay white space: the next line (U+0085) becomes a line break, and the vertical tab, the form
-/// feed and the separators (U+001C to U+001F) a space, where none stands beside them.
+/// White space among them is replaced: the next line (U+0085) by a line break; the vertical tab, the form feed and the
+/// separators (U+001C to U+001F) by a space, unless there is one beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Controls;
 
@@ -54,9 +54,10 @@ impl Pass for Controls {
     }
 }
 
-/// Removes white space at both ends of every message, but the indent of its first line.
+/// Removes white space at both ends of every message, except the indent of its first line.
 ///
-/// One space before a text is dirt, unless a later line is indented as well: answers of older formats begin with it.
+/// A single space before a text is removed too, unless a later line is also indented: in older formats, answers begin
+/// with it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trim;
 

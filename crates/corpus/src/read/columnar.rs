@@ -1,4 +1,4 @@
-//! The rows of a Parquet file, as objects.
+//! The rows of a Parquet file, as JSON objects.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,11 +17,12 @@ use super::Fault;
 use super::lines::LIMIT;
 use super::shape::is_needed;
 
-/// The bytes that begin a Parquet file, and end it.
+/// The first and last bytes of a Parquet file.
 pub(super) const MAGIC: &[u8] = b"PAR1";
 
 const DAY: i64 = 86_400;
-/// 0001-01-01 and the day after 9999-12-31, in days from 1970-01-01: years of four figures, as ISO 8601 has them.
+/// 0001-01-01 and the day after 9999-12-31, in days from 1970-01-01: the range of years with four digits, as in ISO
+/// 8601.
 const DAYS: std::ops::Range<i64> = -719_162..2_932_897;
 
 /// The rows of every row group, in order.
@@ -31,17 +32,17 @@ pub(super) struct Columnar {
     number: u64,
 }
 
-/// One row: its number from 1, its bytes as JSON for hashing, and its cells by column.
+/// One row: its number from 1, its bytes as JSON for hashing, and its values by column.
 pub(super) struct Cells {
     pub number: u64,
     pub raw: Vec<u8>,
     pub object: Result<Map<String, Value>, Fault>,
-    /// The columns that JSON has no value for, and that are not needed.
+    /// The columns that were left out: they have no JSON value and are not needed.
     pub left_out: Vec<String>,
 }
 
 impl Columnar {
-    /// Reads the footer, and checks that every column is of a kind that can be read.
+    /// Reads the footer, and checks that every column has a supported type.
     pub fn new(file: File) -> Result<Self, ParquetError> {
         unpanicked(|| {
             let reader = SerializedFileReader::new(file)?;
@@ -59,12 +60,13 @@ impl Columnar {
         &self.columns
     }
 
-    /// The last row that was read.
+    /// The number of the last row that was read.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next row, or `None` at the end. After an error the columns are out of step, so no row may be asked for.
+    /// The next row; `None` at the end. After an error the columns are not aligned any more, so no further row may be
+    /// read.
     pub fn next(&mut self) -> Result<Option<Cells>, ParquetError> {
         let rows = &mut self.rows;
         let Some(row) = unpanicked(|| rows.next().transpose())? else {
@@ -73,7 +75,7 @@ impl Columnar {
         self.number += 1;
         let mut left_out = Vec::new();
         let (object, raw) = match object(&row, "", &mut left_out) {
-            // The row in words stands for the bytes of one that no object comes of.
+            // If no object can be made from the row, its debug text is used as its bytes.
             Err(fault) => (Err(fault), format!("{row:?}").into_bytes()),
             Ok(object) => match serde_json::to_vec(&object) {
                 Err(source) => (Err(Fault::Json { source }), Vec::new()),
@@ -85,10 +87,10 @@ impl Columnar {
     }
 }
 
-/// Runs the decoder, and makes an error of its panic.
+/// Runs the decoder, and turns a panic into an error.
 ///
-/// The decoder asserts what a damaged file breaks, deep inside pages where nothing can be checked beforehand. Its state
-/// is not used again after an error. The process's panic hook still prints what happened.
+/// The decoder panics on some damaged files, deep inside a page, where nothing can be checked in advance. Its state is
+/// not used after an error. The process's panic hook still prints a message.
 fn unpanicked<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);
@@ -97,8 +99,8 @@ fn unpanicked<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, 
     })
 }
 
-/// Refuses a footer whose row groups do not make up its rows (some would be missed without a word), or that places a
-/// column before the file.
+/// Refuses a footer whose row groups do not add up to the number of rows (some rows would be missing without an error),
+/// or that places a column before the start of the file.
 fn check_footer(footer: &ParquetMetaData) -> Result<(), ParquetError> {
     let expected = footer.file_metadata().num_rows();
     let counts = footer.row_groups().iter().map(RowGroupMetaData::num_rows);
@@ -116,7 +118,7 @@ fn check_footer(footer: &ParquetMetaData) -> Result<(), ParquetError> {
     Ok(())
 }
 
-/// Refuses what the row reader would panic on.
+/// Refuses types on which the row reader would panic.
 fn check(node: &Type, path: &str) -> Result<(), ParquetError> {
     let refuse = |what: &str| Err(ParquetError::NYI(format!("the column `{path}` {what}")));
     let info = node.get_basic_info();
@@ -153,7 +155,7 @@ fn check(node: &Type, path: &str) -> Result<(), ParquetError> {
     children.iter().try_for_each(|child| check(child, &format!("{path}.{}", child.name())))
 }
 
-/// Whether the row reader knows what to make of such a leaf.
+/// Whether the row reader supports this type of leaf column.
 fn is_readable(physical: Physical, converted: ConvertedType) -> bool {
     use ConvertedType as C;
     match physical {
@@ -182,8 +184,8 @@ fn is_readable(physical: Physical, converted: ConvertedType) -> bool {
     }
 }
 
-/// The cells of a row, or of a group in one. Of what the conversation does not need, the cell alone is left out that has no
-/// value in JSON.
+/// The values of a row, or of a group inside a row. A value that has no JSON form is left out, unless the conversation
+/// needs it.
 fn object(row: &Row, path: &str, left_out: &mut Vec<String>) -> Result<Map<String, Value>, Fault> {
     let mut object = Map::new();
     for (name, field) in row.get_column_iter() {
@@ -199,7 +201,7 @@ fn object(row: &Row, path: &str, left_out: &mut Vec<String>) -> Result<Map<Strin
     Ok(object)
 }
 
-/// A cell as JSON. Dates, times and decimals become text; so do bytes that are UTF-8.
+/// A value as JSON. Dates, times and decimals become text, and so do bytes that are UTF-8.
 fn value(field: &Field, path: &str, left_out: &mut Vec<String>) -> Result<Value, Fault> {
     let fault = |found| Err(Fault::Column { column: path.into(), found });
     let text_within = |is_within: bool, found| if is_within { Ok(field.to_string().into()) } else { fault(found) };

@@ -1,48 +1,48 @@
-//! Why one record cannot be read.
+//! The reasons why a record cannot be read.
 
 use foehn_files::{printable, printable_json};
 
-/// The reason that a line, an array element or a table row gives no [`Record`](crate::Record).
+/// Why a line, an array element or a table row cannot be read as a [`Record`](crate::Record).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The bytes are not UTF-8.
     #[error("invalid UTF-8 after byte {valid_up_to}")]
     NotUtf8 {
-        /// How many bytes are valid before the first that is not.
+        /// The number of valid bytes before the first invalid one.
         valid_up_to: usize,
     },
-    /// The record is longer than a record may be.
+    /// The record is longer than the limit.
     #[error("longer than {limit} bytes")]
     TooLong {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The text is not JSON, or nests too deeply.
+    /// The text is not JSON, or is nested too deeply.
     #[error("not JSON: {source}", source = printable(source))]
     Json {
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// The array's closing bracket is missing after this element.
+    /// The closing bracket of the array is missing after this element.
     #[error("the array is not closed after this element")]
     Unclosed,
-    /// Something follows the array's closing bracket.
+    /// There is text after the closing bracket of the array.
     #[error("text after the end of the array")]
     TrailingText,
-    /// The value is JSON, but no object.
+    /// The value is JSON, but not an object.
     #[error("expected an object, found {found}")]
     NotAnObject {
         /// The kind of the value.
         found: &'static str,
     },
-    /// No known set of keys makes a conversation of the object.
+    /// The object has no known set of keys that makes a conversation.
     #[error(
         "no messages, conversations, instruction and output, prompt and completion, or text among the keys {keys}",
         keys = printable(keys)
     )]
     UnknownShape {
-        /// The keys found, joined by commas.
+        /// The keys of the object, separated by commas.
         keys: String,
     },
     /// A field is missing.
@@ -51,30 +51,31 @@ pub enum Fault {
         /// The field, as a path from the record.
         field: String,
     },
-    /// A field has a value of another kind.
+    /// A field has a value of another type.
     #[error("the field `{field}` should be {expected}, found {found}", field = printable(field))]
     WrongKind {
         /// The field, as a path from the record.
         field: String,
-        /// The kind expected.
+        /// The expected type.
         expected: &'static str,
-        /// The kind found.
+        /// The type that was found.
         found: &'static str,
     },
-    /// A field holds what a text can't say: tool calls, reasoning beside the answer, an image, an answer that is not wanted.
+    /// A field has content that text cannot express: tool calls, reasoning beside the answer, an image, an unwanted
+    /// answer.
     #[error("the field `{field}` holds {what}, which can't be trained on here", field = printable(field))]
     Unsupported {
         /// The field, as a path from the record.
         field: String,
-        /// What it holds.
+        /// The kind of content.
         what: &'static str,
     },
-    /// A message is spoken by nobody known.
+    /// A message has an unknown role.
     #[error("message {message} has the unknown role `{role}`", role = printable(role))]
     UnknownRole {
         /// The message, from 1.
         message: usize,
-        /// The role found.
+        /// The role.
         role: String,
     },
     /// A message's weight is neither 0 nor 1.
@@ -82,23 +83,23 @@ pub enum Fault {
     Weight {
         /// The message, from 1.
         message: usize,
-        /// The value found, as JSON.
+        /// The value, as JSON.
         found: String,
     },
     /// A table row has more or fewer cells than the header.
     #[error("expected {expected} columns, found {found}")]
     Cells {
-        /// The header's columns.
+        /// The number of columns in the header.
         expected: usize,
-        /// The row's cells.
+        /// The number of cells in the row.
         found: usize,
     },
-    /// A Parquet cell holds what JSON and text have nothing for.
+    /// A Parquet cell has a value that neither JSON nor text can express.
     #[error("the column `{column}` holds {found}", column = printable(column))]
     Column {
         /// The column, as a path from the row.
         column: String,
-        /// What it holds.
+        /// The kind of value.
         found: &'static str,
     },
 }

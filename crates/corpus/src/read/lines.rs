@@ -1,25 +1,25 @@
-//! A stream of bytes to records' bytes: one a line, or one an element of a JSON array.
+//! Splits a stream of bytes into records: one per line, or one per element of a JSON array.
 //!
-//! Both readers hold one record at a time, and no more of it than [`LIMIT`].
+//! Both readers hold one record at a time, and at most [`LIMIT`] bytes of it.
 
 use std::io::{self, BufRead};
 
 use super::Fault;
 
-/// The longest record that is read, in bytes. A longer one is skipped, and reported.
+/// The longest record that is read, in bytes. A longer one is skipped and reported.
 pub(super) const LIMIT: usize = 16 << 20;
 
-/// The bytes of one record, or what is known of it where it has none.
+/// The bytes of one record, or of the beginning of a record that is too long.
 pub(super) struct Chunk {
-    /// The line or the element's position, from 1.
+    /// The line number, or the position of the element, from 1.
     pub number: u64,
     /// The record, or its first [`LIMIT`] bytes.
     pub bytes: Vec<u8>,
-    /// What is wrong with the bytes, if that is known already.
+    /// The fault, if one was already found.
     pub fault: Option<Fault>,
 }
 
-/// The lines of a file that are not blank.
+/// The non-blank lines of a file.
 pub(super) struct Lines<R> {
     input: R,
     number: u64,
@@ -30,12 +30,12 @@ impl<R: BufRead> Lines<R> {
         Self { input, number: 0 }
     }
 
-    /// The last line that was read.
+    /// The number of the last line that was read.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next line without its line break, or `None` at the end.
+    /// The next line without its line break; `None` at the end.
     pub fn next(&mut self) -> io::Result<Option<Chunk>> {
         loop {
             let mut bytes = Bounded::default();
@@ -49,7 +49,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Reads up to the next line break; false where the input has ended already.
+    /// Reads up to the next line break. Returns false at the end of the input.
     fn read_line(&mut self, line: &mut Bounded) -> io::Result<bool> {
         let mut any = false;
         loop {
@@ -69,10 +69,10 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// The elements of the one array that a `.json` file holds.
+/// The elements of the single array in a `.json` file.
 ///
-/// The elements are told apart by counting brackets outside strings, so that a bad one does not take the others with it,
-/// and a deep one needs no stack.
+/// The elements are separated by counting brackets outside strings. So a broken element does not affect the others, and
+/// a deeply nested one needs no stack.
 pub(super) struct Elements<R> {
     input: R,
     number: u64,
@@ -92,12 +92,12 @@ impl<R: BufRead> Elements<R> {
         Self { input, number: 0, state: State::Before }
     }
 
-    /// The last element that was read.
+    /// The position of the last element that was read.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next element's bytes, or `None` after the array.
+    /// The next element's bytes; `None` after the end of the array.
     pub fn next(&mut self) -> io::Result<Option<Chunk>> {
         if self.state == State::Before {
             self.skip_to(|byte| byte == b'[')?;
@@ -107,7 +107,7 @@ impl<R: BufRead> Elements<R> {
         if self.state == State::Inside {
             let mut bytes = Bounded::default();
             self.state = self.read_element(&mut bytes)?;
-            // An empty array and a trailing comma end without an element.
+            // After an empty array or a trailing comma there is no element.
             let blank = !bytes.long && bytes.kept.trim_ascii().is_empty();
             if !(blank && self.state == State::After) {
                 self.number += 1;
@@ -131,7 +131,7 @@ impl<R: BufRead> Elements<R> {
         Ok(None)
     }
 
-    /// Reads up to the comma or bracket that ends the element, and says where that leaves the array.
+    /// Reads up to the comma or bracket that ends the element, and returns the state after it.
     fn read_element(&mut self, element: &mut Bounded) -> io::Result<State> {
         let (mut depth, mut in_string, mut escaped) = (0u64, false, false);
         loop {
@@ -178,7 +178,7 @@ impl<R: BufRead> Elements<R> {
         }
     }
 
-    /// Drops bytes up to the first that `stop` wants, and says whether there is one.
+    /// Skips bytes up to the first one that `stop` accepts. Returns whether there is one.
     fn skip_to(&mut self, stop: impl Fn(u8) -> bool) -> io::Result<bool> {
         loop {
             let buffer = fill(&mut self.input)?;
@@ -195,7 +195,7 @@ impl<R: BufRead> Elements<R> {
     }
 }
 
-/// Bytes up to the limit, and whether there were more.
+/// Bytes up to the limit, and whether there were more of them.
 #[derive(Default)]
 pub(super) struct Bounded {
     kept: Vec<u8>,
@@ -214,13 +214,13 @@ impl Bounded {
     }
 }
 
-/// The buffered bytes, reading on where there are none; empty at the end alone.
+/// The buffered bytes; reads more if there are none. Empty only at the end.
 pub(super) fn fill<R: BufRead>(input: &mut R) -> io::Result<&[u8]> {
     loop {
         match input.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-            // Asked twice, since the borrow of the first answer cannot leave the loop.
+            // Called twice, because the borrow of the first result cannot leave the loop.
             Ok(_) => return input.fill_buf(),
         }
     }
@@ -230,7 +230,7 @@ pub(super) fn fill<R: BufRead>(input: &mut R) -> io::Result<&[u8]> {
 mod tests {
     use super::*;
 
-    /// Reads in pieces of three bytes, so that every boundary is met.
+    /// Reads in pieces of three bytes, so that an element is split at every position.
     fn elements(text: &str) -> Vec<(u64, String, Option<String>)> {
         let mut elements = Elements::new(io::BufReader::with_capacity(3, text.as_bytes()));
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Files to records, one at a time, whatever the format.
+//! Reads files of any supported format, one record at a time.
 
 mod columnar;
 mod fault;
@@ -29,50 +29,51 @@ use objects::Objects;
 use packed::{Input, Stream};
 use table::Table;
 
-/// Where a record was read.
+/// The place where a record was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
-    /// The file, as the caller named it.
+    /// The file, as the caller wrote it.
     #[serde(serialize_with = "as_text")]
     pub file: Arc<Path>,
-    /// The line from 1; in a JSON array the element's position from 1; in a CSV file the line on which the row begins; in a Parquet file the
-    /// row from 1.
+    /// The line, from 1. In a JSON array, the position of the element, from 1. In a CSV file, the line on which the row
+    /// begins. In a Parquet file, the row, from 1.
     pub line: u64,
 }
 
-/// One record of a file, or the reason that it cannot be read.
+/// One record of a file, or the reason why it cannot be read.
 #[derive(Debug)]
 pub struct Line {
-    /// Where it was read.
+    /// The place where it was read.
     pub place: Place,
     /// The record, if it can be read.
     pub record: std::result::Result<Record, Unreadable>,
-    /// What the record does without, as paths: side columns and metadata that JSON has no value for (bytes, NaN,
-    /// infinity), and keys of messages that say nothing of the text.
+    /// The parts of the record that were left out, as paths: side columns and metadata that JSON cannot express (bytes,
+    /// NaN, infinity), and keys of messages that do not concern the text.
     pub left_out: Vec<String>,
 }
 
 /// A record that cannot be read.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// The record's own id where that much can be read, else the hash of its bytes.
+    /// The record's own id if it can be read, otherwise the hash of its bytes.
     pub id: String,
-    /// What is wrong with it.
+    /// The reason.
     pub fault: Fault,
-    /// How it begins, at most [`EXCERPT`] characters; bytes that are no text are replaced.
+    /// The beginning of the record, at most [`EXCERPT`] characters; invalid bytes are replaced.
     pub excerpt: String,
 }
 
-/// How many characters of a text are shown, in an [`Unreadable`] and in the report.
+/// The largest number of characters of a text that is shown, in an [`Unreadable`] and in the report.
 pub const EXCERPT: usize = 1200;
 
-/// The records of one file, in order. Made by [`read`].
+/// The records of one file, in order. [`read`] returns it.
 ///
-/// It holds one record in memory, at most 16 MiB of it; of a Parquet file a page of each column. An error ends it.
+/// It holds one record in memory, at most 16 MiB of it; for a Parquet file, one page of each column. It ends after an
+/// error.
 pub struct Reader {
     file: Arc<Path>,
     source: Source,
-    /// What the file is packed with.
+    /// The compression format of the file.
     packed: Option<&'static str>,
     is_empty: bool,
     is_done: bool,
@@ -86,7 +87,7 @@ enum Source {
     Columnar(Box<Columnar>),
 }
 
-/// One record's bytes or cells. Making a record of them takes nothing else, so that any thread may do it.
+/// The bytes or cells of one record. Any thread can parse it, because nothing else is needed.
 pub(crate) struct Raw {
     place: Place,
     content: Content,
@@ -97,25 +98,28 @@ enum Content {
     Cells { object: std::result::Result<Map<String, Value>, Fault>, raw: Vec<u8>, left_out: Vec<String> },
 }
 
-/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv` or `.parquet`; all but the last also with `.gz` or `.zst`.
+/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv` or `.parquet`; all but the last also with `.gz` or
+/// `.zst`.
 ///
-/// Whether a JSON file holds one array or one object a line is told by its first character; a `.json` whose first object
-/// goes over several lines holds one object after another. What makes an object a
-/// record by its keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, or `text`.
-/// A byte-order mark is skipped, and so are blank lines. A file without an extension is JSON where it begins as JSON does.
+/// The first character of a JSON file shows whether it is one array or one object per line. A `.json` file whose first
+/// object extends over several lines is read as one object after another. An object is a record if it has one of these
+/// sets of keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, or `text`. A
+/// byte-order mark and blank lines are skipped. A file without an extension is read as JSON if it begins like JSON.
 ///
-/// Whether a file is packed, its first bytes say, whatever its name. It is unpacked as it is read.
+/// The first bytes of a file show whether it is compressed; its name does not matter. It is decompressed while it is
+/// read.
 ///
-/// A Parquet file is known by its first bytes too. A row is the object of its columns: dates, times and decimals are
-/// text, as are bytes that are UTF-8. It is read uncompressed or with Snappy, gzip or Zstandard.
+/// A Parquet file is also recognised by its first bytes. A row becomes an object with one key per column. Dates, times
+/// and decimals become text, and so do bytes that are UTF-8. Pages may be uncompressed, or compressed with Snappy, gzip
+/// or Zstandard.
 ///
-/// What JSON has no value for (other bytes, NaN, infinity) is left out of a record's metadata, and named in
-/// [`Line::left_out`]; in a conversation it is a fault.
+/// Values that JSON cannot express (other bytes, NaN, infinity) are left out of a record's metadata and named in
+/// [`Line::left_out`]. In a conversation they are a fault.
 ///
 /// # Errors
 /// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::Parquet`],
-/// [`Error::PackedParquet`], and [`Error::Empty`] for a file of no bytes. The iterator gives [`Error::Read`],
-/// [`Error::Compressed`], [`Error::UnclosedQuote`], [`Error::Parquet`], and [`Error::Empty`] where no record came.
+/// [`Error::PackedParquet`], and [`Error::Empty`] for a file of zero bytes. The iterator returns [`Error::Read`],
+/// [`Error::Compressed`], [`Error::UnclosedQuote`], [`Error::Parquet`], and [`Error::Empty`] if there was no record.
 pub fn read(path: &Path) -> Result<Reader> {
     check_file(path)?;
     let extension = packed::extension(path);
@@ -145,13 +149,13 @@ pub fn read(path: &Path) -> Result<Reader> {
     Ok(Reader { file: path.into(), source, packed, is_empty: true, is_done: false })
 }
 
-/// Whether a path is a file that is there, as far as that can be told without opening it.
+/// Checks that a path is an existing file, as far as this is possible without opening it.
 pub(crate) fn check_file(path: &Path) -> Result<()> {
     let about = std::fs::metadata(path).map_err(|source| Error::Open { path: path.into(), source })?;
     if about.is_dir() { Err(Error::Folder { path: path.into() }) } else { Ok(()) }
 }
 
-/// Reads a file in which every record has to be readable, such as one that [`clean`](crate::clean) wrote.
+/// Reads a file in which every record must be readable, such as one that [`clean`](crate::clean) wrote.
 ///
 /// # Errors
 /// As [`read`], and [`Error::Line`] for the first record that cannot be read.
@@ -172,7 +176,7 @@ impl Iterator for Reader {
 }
 
 impl Reader {
-    /// As the iterator's `next`, with the record still to be made.
+    /// Like the iterator's `next`, but does not parse the record.
     pub(crate) fn next_raw(&mut self) -> Option<Result<Raw>> {
         if self.is_done {
             return None;
@@ -228,7 +232,7 @@ impl Reader {
 }
 
 impl Raw {
-    /// The bytes that it holds, about.
+    /// About how many bytes it holds.
     pub fn size(&self) -> usize {
         match &self.content {
             Content::Text(chunk) => chunk.bytes.len(),
@@ -251,7 +255,7 @@ impl Raw {
     }
 }
 
-/// The first byte that is no white space, after a byte-order mark, which is consumed.
+/// The first byte that is not white space. Consumes a byte-order mark before it.
 fn first_byte(input: &mut Input) -> io::Result<Option<u8>> {
     if input.fill_buf()?.starts_with(b"\xEF\xBB\xBF") {
         input.consume(3);
@@ -311,7 +315,7 @@ fn shaped(
 }
 
 fn excerpt(raw: &[u8]) -> String {
-    // A character has four bytes at most.
+    // A character has at most four bytes.
     let head = &raw[..raw.len().min(4 * EXCERPT)];
     String::from_utf8_lossy(head).chars().take(EXCERPT).collect()
 }
@@ -323,7 +327,7 @@ fn table_error(path: &Path, table: &Table<Input>, packed: Option<&'static str>, 
     read_error(path, table.line(), packed, source)
 }
 
-/// An error of a packed file is the decoder's, unless the system gave it.
+/// An error while reading a compressed file comes from the decoder, unless it has a system error code.
 fn read_error(path: &Path, line: u64, packed: Option<&'static str>, source: io::Error) -> Error {
     match packed {
         Some(format) if source.raw_os_error().is_none() => {

@@ -1,17 +1,17 @@
-//! JSON with the numbers that it does not have.
+//! Parses JSON that contains numbers which are not valid JSON.
 //!
-//! Python writes `NaN`, `Infinity` and `-Infinity` into JSON unless it is told not to, and some writers numbers that no
-//! double holds, such as `1e999`. None of them is a value; what holds one is left out, and the rest of the record stays.
+//! By default, Python writes `NaN`, `Infinity` and `-Infinity` into JSON, and some programs write numbers that do not
+//! fit in a double, such as `1e999`. Values with such numbers are left out; the rest of the record is kept.
 
 use serde_json::Value;
 
-/// Parses a text; the paths of what is left out are added to the list.
+/// Parses a text. The paths of values that are left out are added to the list.
 ///
 /// # Errors
-/// The parser's, for what is no JSON otherwise.
+/// The parser's error, if the text is otherwise not JSON.
 pub(super) fn parse(text: &str, left_out: &mut Vec<String>) -> serde_json::Result<Value> {
     serde_json::from_str(text).or_else(|error| {
-        // What stands for such a number must not be a text that the record holds.
+        // The placeholder for such a number must not be a text of the record.
         let mark = (0..).map(|at| format!("no number {at}")).find(|mark| !text.contains(mark.as_str()));
         let mark = mark.unwrap_or_default();
         let Some(marked) = mark_odd(text, &mark) else { return Err(error) };
@@ -21,7 +21,7 @@ pub(super) fn parse(text: &str, left_out: &mut Vec<String>) -> serde_json::Resul
     })
 }
 
-/// The text with each odd number replaced by the mark; none where it has none.
+/// The text with each invalid number replaced by the placeholder; `None` if there is no such number.
 fn mark_odd(text: &str, mark: &str) -> Option<String> {
     let (mut marked, mut in_string, mut is_escaped, mut end) = (String::new(), false, false, 0);
     let bytes = text.as_bytes();
@@ -58,7 +58,8 @@ fn is_odd(word: &str) -> bool {
     matches!(word, "NaN" | "-NaN" | "Infinity" | "-Infinity" | "nan" | "inf" | "-inf") || is_huge()
 }
 
-/// Takes the entries out whose value is the mark, or a list that holds it; says whether the value itself is such a one.
+/// Removes the entries whose value is the placeholder, or a list that contains it. Returns whether the value itself is
+/// one of these.
 fn remove(value: &mut Value, mark: &str, path: String, left_out: &mut Vec<String>) -> bool {
     match value {
         Value::String(text) => text == mark,

@@ -1,19 +1,19 @@
-//! A `.json` file of objects that go over several lines.
+//! A `.json` file of objects that extend over several lines.
 
 use std::io::{self, BufRead};
 
 use super::lines::{Bounded, Chunk, fill};
 
-/// The objects of a file, one after another, told apart by counting brackets outside strings.
+/// The objects of a file, one after another. They are separated by counting brackets outside strings.
 pub(super) struct Objects<R> {
     input: R,
-    /// The line breaks read.
+    /// The number of line breaks read.
     breaks: u64,
     /// The line on which the last object began.
     number: u64,
 }
 
-/// Whether the first line of these bytes opens an object, and leaves it open where JSON may go on.
+/// Whether the first line of these bytes opens an object and leaves it open at a place where JSON may continue.
 pub(super) fn is_spread(head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
     let Some(end) = head.iter().position(|byte| *byte == b'\n') else { return false };
@@ -22,7 +22,8 @@ pub(super) fn is_spread(head: &[u8]) -> bool {
     line.iter().for_each(|byte| brackets.pass(*byte));
     let goes_on = match line.last() {
         Some(b'{' | b'[' | b':') => true,
-        // Of two lines of JSON the first of which breaks off, the second begins an object; what goes on here is a key.
+        // If the first line was truncated JSON, the next line begins with a new object. In an object that continues, a
+        // key comes next.
         Some(b',') => !head[end..].trim_ascii_start().starts_with(b"{"),
         _ => head[end..].trim_ascii_start().starts_with(b"}"),
     };
@@ -39,7 +40,7 @@ impl<R: BufRead> Objects<R> {
         self.number
     }
 
-    /// The next object's bytes, or `None` at the end. What stands between two objects belongs to the second.
+    /// The next object's bytes; `None` at the end. Text between two objects is added to the second one.
     pub fn next(&mut self) -> io::Result<Option<Chunk>> {
         let (mut bytes, mut brackets, mut has_begun) = (Bounded::default(), Brackets::default(), false);
         loop {
@@ -72,7 +73,7 @@ impl<R: BufRead> Objects<R> {
     }
 }
 
-/// How deep in brackets a text is, and whether inside a string.
+/// The nesting depth of brackets in a text, and whether it is inside a string.
 #[derive(Default)]
 struct Brackets {
     depth: u64,

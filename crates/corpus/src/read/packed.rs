@@ -1,4 +1,5 @@
-//! Files as they are, or unpacked as they are read: gzip and Zstandard, told by their first bytes.
+//! Files that are uncompressed, or decompressed while they are read: gzip and Zstandard, recognised by their first
+//! bytes.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -8,16 +9,16 @@ use flate2::bufread::MultiGzDecoder;
 
 const GZIP: &[u8] = b"\x1F\x8B";
 const ZSTD: &[u8] = b"\x28\xB5\x2F\xFD";
-/// A frame that decoders skip, with which a Zstandard file may begin (RFC 8878, 3.1.2): 16 numbers, these three bytes.
+/// A Zstandard file may begin with a skippable frame (RFC 8878, 3.1.2): one of 16 numbers, then these three bytes.
 const ZSTD_SKIPPABLE: &[u8] = b"\x2A\x4D\x18";
 
 const GZIP_NAME: &str = "gzip";
 const ZSTD_NAME: &str = "Zstandard";
 
-/// The bytes of a dataset file, unpacked.
+/// The decompressed bytes of a dataset file.
 pub(super) type Input = BufReader<Stream>;
 
-/// A file with what unpacks it. A packed file may have several members or frames.
+/// A file and its decoder. A compressed file may have several members or frames.
 pub(super) enum Stream {
     Plain(BufReader<File>),
     Gzip(Box<MultiGzDecoder<BufReader<File>>>),
@@ -37,7 +38,7 @@ impl Stream {
         })
     }
 
-    /// What the file is packed with.
+    /// The compression format of the file.
     pub fn format(&self) -> Option<&'static str> {
         match self {
             Self::Plain(_) => None,
@@ -46,7 +47,7 @@ impl Stream {
         }
     }
 
-    /// The file itself, or what it is packed with.
+    /// The file itself, or its compression format.
     pub fn into_file(self) -> Result<File, &'static str> {
         match self {
             Self::Plain(file) => Ok(file.into_inner()),
@@ -66,7 +67,7 @@ impl Read for Stream {
     }
 }
 
-/// The extension of a file's name in lower case, that of a packed file before `.gz` or `.zst`.
+/// The extension of a file's name in lower case; for a compressed file, the one before `.gz` or `.zst`.
 pub(super) fn extension(path: &Path) -> String {
     let lower = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     match lower(path).as_str() {

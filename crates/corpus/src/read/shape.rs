@@ -1,10 +1,10 @@
-//! One JSON object of any known dataset format to one [`Record`].
+//! Turns a JSON object of any known dataset format into a [`Record`].
 //!
-//! - `messages`: a list of `{role, content, weight?}`, as in OpenAI's and mistral-finetune's files. A content may be a list
-//!   of text parts, and `developer` is the system's role by its newer name.
-//! - `conversations`: a list of `{from, value}`, as in ShareGPT's.
-//! - `instruction`, `output`, and perhaps `input`, `system` and `history`: Alpaca's columns, joined as LLaMA-Factory's
-//!   `data/README.md` joins them (`instruction` and `input` with a line break between).
+//! - `messages`: a list of `{role, content, weight?}`, as in the files of OpenAI and mistral-finetune. A content may be
+//!   a list of text parts. `developer` is the newer name of the system role.
+//! - `conversations`: a list of `{from, value}`, as in ShareGPT's files.
+//! - `instruction`, `output`, and optionally `input`, `system` and `history`: Alpaca's columns, joined as in
+//!   LLaMA-Factory's `data/README.md` (`instruction` and `input` with a line break between them).
 //! - `prompt`, `completion`: two texts, or two lists of messages as in TRL's conversational format.
 //! - `text`: plain text, which becomes one assistant message.
 
@@ -16,7 +16,7 @@ use foehn_record::{Message, Record, Role};
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// The keys that, present together, make an object a record, in order of precedence.
+/// The sets of keys that make an object a record, in order of precedence.
 const SHAPES: [&[&str]; 5] =
     [&["messages"], &["conversations"], &["instruction", "output"], &["prompt", "completion"], &["text"]];
 
@@ -25,14 +25,14 @@ pub(super) fn is_known(has: impl Fn(&str) -> bool) -> bool {
     SHAPES.iter().any(|keys| keys.iter().all(|key| has(key)))
 }
 
-/// Whether the key holds a part of the conversation, or what the record is called: without it there is no record.
+/// Whether the key is part of the conversation, or is the record's id: without it the object is not a record.
 pub(super) fn is_needed(key: &str) -> bool {
     const BESIDE: [&str; 6] = ["input", "system", "history", "tools", "id", "group"];
     BESIDE.contains(&key) || SHAPES.iter().any(|keys| keys.contains(&key))
 }
 
-/// Reads a record out of an object; the keys that do not belong to the conversation become its metadata. The keys of
-/// messages that say nothing of the text are named as left out.
+/// Reads a record from an object. Keys that do not belong to the conversation become its metadata. Keys of messages
+/// that do not concern the text are listed as left out.
 pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>) -> Result<Record> {
     let has = |key: &str| object.contains_key(key);
     if let Some(fault) = preference(&object) {
@@ -55,7 +55,7 @@ pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>)
     Ok(Record { id, messages, metadata: object, group })
 }
 
-/// The kind of a value, with its article.
+/// The type of a value, with its article.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -67,7 +67,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The object's own name for the record, where it has one; a number is taken as text.
+/// The record's id in the object, if it has one; a number is converted to text.
 pub(super) fn id(object: &Map<String, Value>) -> Option<String> {
     match object.get("id")? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
@@ -85,7 +85,7 @@ fn name(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> 
     }
 }
 
-/// The fault of a record that compares answers, as TRL writes them: of two one is not wanted, or the only one is not.
+/// The fault of a record that compares answers, as in TRL's formats: one of two answers, or the only one, is unwanted.
 fn preference(object: &Map<String, Value>) -> Option<Fault> {
     let has = |key: &str| object.contains_key(key);
     let whole = SHAPES.iter().any(|keys| keys.iter().all(|key| has(key)));
@@ -173,7 +173,7 @@ fn text(object: &mut Map<String, Value>, field: &str) -> Result<String> {
     }
 }
 
-/// A text that may be absent, null or empty, all of which mean that there is none.
+/// An optional text: absent, null and empty all mean that there is none.
 fn optional_text(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> {
     match object.shift_remove(field) {
         None | Some(Value::Null) => Ok(None),

@@ -20,17 +20,17 @@ pub(super) struct Table<R> {
     is_exhausted: bool,
 }
 
-/// One row: its first line, its bytes as one text for hashing, and its cells by column.
+/// One row: its first line, its bytes as one text for hashing, and its values by column.
 pub(super) struct Row {
     pub line: u64,
     pub raw: Vec<u8>,
     pub object: Result<Map<String, Value>, Fault>,
-    /// The columns whose cells are no text, and are not needed.
+    /// The columns that were left out: their cells are not text and are not needed.
     pub left_out: Vec<String>,
 }
 
 impl<R: BufRead> Table<R> {
-    /// Reads the header. A name that is not UTF-8 is kept with its bytes replaced: it matches no known column.
+    /// Reads the header. In a name that is not UTF-8, invalid bytes are replaced: it matches no known column.
     pub fn new(input: R) -> io::Result<Self> {
         let (parser, cells, lines) = (csv_core::Reader::new(), Cells::default(), LineCount::default());
         let mut table = Self { input, parser, columns: Vec::new(), cells, lines, row: 0, is_exhausted: false };
@@ -48,12 +48,12 @@ impl<R: BufRead> Table<R> {
         self.row
     }
 
-    /// Whether the last failure was a row past the limit.
+    /// Whether the last error was a row longer than the limit.
     pub fn is_exhausted(&self) -> bool {
         self.is_exhausted
     }
 
-    /// The next row, or `None` at the end.
+    /// The next row; `None` at the end.
     pub fn next(&mut self) -> io::Result<Option<Row>> {
         if !self.read_row()? {
             return Ok(None);
@@ -64,9 +64,10 @@ impl<R: BufRead> Table<R> {
         Ok(Some(Row { line: self.row, raw, object, left_out }))
     }
 
-    /// Reads the cells of the next row that is not blank; false at the end.
+    /// Reads the cells of the next row that is not blank. Returns false at the end.
     ///
-    /// A quotation mark that never closes would swallow the file into memory, so that a row past [`LIMIT`] is an error.
+    /// With an unclosed quotation mark, the rest of the file would be read into memory. So a row longer than [`LIMIT`]
+    /// is an error.
     fn read_row(&mut self) -> io::Result<bool> {
         self.skip_breaks()?;
         self.row = self.lines.next;
@@ -90,7 +91,7 @@ impl<R: BufRead> Table<R> {
         }
     }
 
-    /// Passes over what ends the row before, and over blank lines.
+    /// Skips the end of the previous row, and blank lines.
     fn skip_breaks(&mut self) -> io::Result<()> {
         loop {
             let input = fill(&mut self.input)?;
@@ -104,7 +105,7 @@ impl<R: BufRead> Table<R> {
         }
     }
 
-    /// The row's cells that are not empty, under their columns' names.
+    /// The row's non-empty cells under the names of their columns.
     fn object(&self, left_out: &mut Vec<String>) -> Result<Map<String, Value>, Fault> {
         let (expected, found) = (self.columns.len(), self.cells.count);
         if found != expected {
@@ -122,7 +123,7 @@ impl<R: BufRead> Table<R> {
                     continue;
                 }
             };
-            // An empty cell of the conversation is a message that says nothing; any other is no value.
+            // An empty cell of the conversation is an empty message. Any other empty cell is left out.
             if !text.is_empty() || is_message(column) {
                 object.insert(column.clone(), Value::from(text));
             }
@@ -149,9 +150,9 @@ impl Cells {
         (self.length, self.count) = (0, 0);
     }
 
-    /// Adds what a piece of the input holds of the row, making room first; gives the bytes of the piece that were used.
+    /// Makes room, and parses the part of the row that is in this piece of the input. Returns the number of bytes used.
     fn parse(&mut self, parser: &mut csv_core::Reader, input: &[u8]) -> (ReadRecordResult, usize) {
-        // As much as the piece can give; at the end of the input the parser may still want a byte.
+        // The piece cannot give more than this; at the end of the input, the parser may need one more byte.
         self.bytes.resize(self.bytes.len().max(self.length + input.len() + 1), 0);
         self.ends.resize(self.ends.len().max(self.count + input.len() + 1), 0);
         let (bytes, ends) = (&mut self.bytes[self.length..], &mut self.ends[self.count..]);
@@ -168,7 +169,7 @@ impl Cells {
     }
 }
 
-/// Counts lines, which end at `\n`, `\r\n` or `\r`, as rows outside quotation marks do.
+/// Counts lines. A line ends at `\n`, `\r\n` or `\r`, as a row outside quotation marks does.
 struct LineCount {
     /// The line of the next byte.
     next: u64,

@@ -1,4 +1,4 @@
-//! One turn of a conversation, and the keys that say more than a text can.
+//! Reads one turn of a conversation, and refuses keys with content that text cannot express.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,8 @@ use super::Fault;
 use super::shape::wrong_kind;
 use foehn_record::{Message, Role};
 
-/// What turns and records may hold that no template here renders: without it the text would teach something else.
+/// Keys of turns and records that no template here can render. Without their content, the text would teach something
+/// else.
 const UNSUPPORTED: [(&str, &str); 22] = [
     ("tool_calls", "tool calls"),
     ("function_call", "a function call"),
@@ -32,15 +33,16 @@ const UNSUPPORTED: [(&str, &str); 22] = [
     ("files", "files"),
 ];
 
-/// Those that a record has beside its conversation. Its other keys are metadata, which stay in the clean file.
+/// The keys among them that can be beside a record's conversation. All other keys are metadata, and stay in the clean
+/// file.
 const OF_RECORD: [&str; 8] = ["tools", "functions", "image", "images", "audio", "audios", "video", "videos"];
 
-/// Refuses a record whose conversation needs what stands beside it.
+/// Refuses a record whose conversation needs content beside it.
 pub(super) fn check_record(object: &Map<String, Value>) -> Result<(), Fault> {
     OF_RECORD.iter().try_for_each(|key| refuse(object.get(*key), key, (*key).to_owned()))
 }
 
-/// Reads one `{role, content, weight?}` or `{from, value, weight?}`. Keys that say nothing of the text are left out.
+/// Reads one `{role, content, weight?}` or `{from, value, weight?}`. Keys that do not concern the text are left out.
 pub(super) fn turn(value: Value, field: &str, message: usize, left_out: &mut Vec<String>) -> Result<Message, Fault> {
     let path = |key: &str| format!("{field}[{message}].{key}");
     let mut turn = match value {
@@ -83,7 +85,7 @@ pub(super) fn turn(value: Value, field: &str, message: usize, left_out: &mut Vec
     Ok(Message { role, content, weight })
 }
 
-/// A text, or a list of parts that are text, which are joined as templates join them: with nothing between.
+/// A text, or a list of text parts, which are joined as templates do: with nothing between them.
 fn text_of(content: Value, path: &str) -> Result<String, Fault> {
     let parts = match content {
         Value::String(text) => return Ok(text),
@@ -124,7 +126,7 @@ fn refuse(value: Option<&Value>, key: &str, field: String) -> Result<(), Fault> 
     }
 }
 
-/// Whether a value stands for none: null, false, and what is empty, written as text too.
+/// Whether a value means "nothing": null, false, an empty value, or the text of one of these.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -1,67 +1,67 @@
-//! How long, of which language, under which labels.
+//! Statistics of the kept records: lengths, languages, labels.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What the records kept are like.
+/// The distributions of the kept records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Distributions {
-    /// The characters of what the user says in a record.
+    /// The number of characters of the user's messages per record.
     pub prompt_characters: Lengths,
-    /// The characters of what the assistant says in a record.
+    /// The number of characters of the assistant's messages per record.
     pub answer_characters: Lengths,
-    /// The answers in a record.
+    /// The number of answers per record.
     pub answers: Lengths,
-    /// The records of each language, the most frequent first; those too short to tell among them. Of a file, the first 20,000
-    /// lines are looked at, and then every sixteenth.
+    /// The number of records in each language, the most frequent first. Texts that are too short to tell are one of the
+    /// entries. For each file, the first 20,000 lines are examined, and then every sixteenth.
     pub languages: Vec<(String, u64)>,
-    /// The records of each label, for every metadata key that has few different short texts.
+    /// The number of records with each label, for every metadata key with few different short texts.
     pub labels: Vec<LabelCounts>,
 }
 
-/// The records of each label of one key.
+/// The number of records with each label of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LabelCounts {
     /// The metadata key.
     pub key: String,
-    /// The labels with their records, the most frequent first.
+    /// The labels with their numbers of records, the most frequent first.
     pub counts: Vec<(String, u64)>,
 }
 
-/// A distribution of whole numbers.
+/// A distribution of integers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lengths {
     /// The smallest.
     pub min: usize,
-    /// Five percent are no larger than this.
+    /// The 5th percentile.
     pub p05: usize,
-    /// Half are no larger than this.
+    /// The median.
     pub median: usize,
-    /// Ninety-five percent are no larger than this.
+    /// The 95th percentile.
     pub p95: usize,
     /// The largest.
     pub max: usize,
-    /// The histogram, from 0 on in steps of one width; the last bin holds all that is larger.
+    /// The histogram, with bins of equal width from 0 on; the last bin has all larger values.
     pub bins: Vec<Bin>,
 }
 
-/// A bar of a histogram.
+/// A bin of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bin {
-    /// The smallest number in it.
+    /// The smallest value of the bin.
     pub from: usize,
-    /// The largest number in it.
+    /// The largest value of the bin.
     pub to: usize,
-    /// How many are in it.
+    /// The number of values in it.
     pub count: u64,
 }
 
-/// About how many bars a histogram has.
+/// About how many bins a histogram has.
 const BARS: usize = 24;
 
 impl Lengths {
-    /// The distribution of numbers that are given with their counts.
+    /// The distribution of values that are given with their counts.
     pub(crate) fn of(counts: &BTreeMap<usize, u64>) -> Self {
         let (Some((&min, _)), Some((&max, _))) = (counts.first_key_value(), counts.last_key_value()) else {
             return Self::default();
@@ -75,7 +75,7 @@ impl Lengths {
             });
             found.map_or(max, |(value, _)| *value)
         };
-        // A few giants would press all others into one bar.
+        // A few very large values would put all others into one bin.
         let width = nice((quantile(99) + 1).div_ceil(BARS));
         let last = quantile(99) / width;
         let mut bins: Vec<Bin> =
@@ -90,7 +90,7 @@ impl Lengths {
     }
 }
 
-/// The next number of one figure and noughts.
+/// The next number with one digit followed by zeros.
 fn nice(width: usize) -> usize {
     let mut power = 1;
     loop {
@@ -113,7 +113,7 @@ mod tests {
         let mut counts = BTreeMap::new();
         numbers.iter().for_each(|number| *counts.entry(*number).or_default() += 1);
         let lengths = Lengths::of(&counts);
-        // The nearest rank: the smallest number that so many percent do not exceed.
+        // The nearest rank: the smallest value such that this percentage of all values is no larger.
         for (percent, found) in [(5, lengths.p05), (50, lengths.median), (95, lengths.p95)] {
             assert_eq!(found, sorted[percent * 200 / 100 - 1], "{percent}");
         }

@@ -1,4 +1,4 @@
-//! What cleaning did, and why.
+//! The report of a cleaning.
 
 mod lengths;
 mod page;
@@ -19,89 +19,88 @@ pub use lengths::{Bin, Distributions, LabelCounts, Lengths};
 pub use samples::{Change, Reason, Repairs, Sample, Turn};
 pub(crate) use samples::{Samples, Shown};
 
-/// The account of one [`clean`](crate::clean): every record that was read is kept, or is among the rejections.
+/// The report of one [`clean`](crate::clean). Every record that was read is either kept or among the rejections.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// The records read, those included that could not be.
+    /// The number of records read, including those that could not be parsed.
     pub read: u64,
-    /// The records written, or that would be.
+    /// The number of records written, or that would be written.
     pub kept: u64,
-    /// The records rejected.
+    /// The number of rejected records.
     pub rejected: u64,
-    /// The records kept in which a pass found what may be a fault, and may be meant.
+    /// The number of kept records in which a pass found something that may be a fault or may be intended.
     pub flagged: u64,
     /// The [hash](crate::Pipeline::hash) of the pipeline.
     pub pipeline: String,
-    /// What each pass did, in their order; the first is `read`, which rejects what cannot be read.
+    /// The counts of each pass, in order. The first entry is `read`, which rejects records that cannot be read.
     pub passes: Vec<PassReport>,
-    /// Every record rejected, in the order of the inputs.
+    /// All rejected records, in the order of the inputs.
     pub rejections: Vec<Rejection>,
-    /// What passes flag in the records kept, in the order of the inputs. A record may be there for several passes.
+    /// The flags on kept records, in the order of the inputs. A record can have flags of several passes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<Rejection>,
-    /// What passes would have rejected, and the caller kept; in the order of the inputs.
+    /// The records that passes would have rejected and that the caller kept, in the order of the inputs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub put_back: Vec<Rejection>,
-    /// What the audits found in the records kept, in the pipeline's order.
+    /// The results of the audits on the kept records, in the order of the pipeline.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
-    /// What records do without, as paths, each with the number of records: side columns and metadata that JSON has no
-    /// value for, and keys of messages that say nothing of the text.
+    /// The parts of records that were left out, as paths, each with the number of records: side columns and metadata
+    /// that JSON cannot express, and keys of messages that do not concern the text.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
-    /// The files read, as the caller named them.
+    /// The files, as the caller wrote them.
     pub inputs: Vec<String>,
-    /// What the records kept are like.
+    /// The distributions of the kept records.
     pub distributions: Distributions,
-    /// The kinds of reasons, each with some of its records; in the order of the passes, the most frequent first.
+    /// The kinds of reasons, each with some records as samples; in the order of the passes, the most frequent first.
     pub reasons: Vec<Reason>,
-    /// The kinds of reasons for which records are flagged, likewise.
+    /// The kinds of reasons for flags, in the same form.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flag_reasons: Vec<Reason>,
-    /// Some of what each pass repaired, in the order of the passes.
+    /// Some of the repairs of each pass, in the order of the passes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<Repairs>,
 }
 
-/// What one pass did with the records that reached it.
+/// The counts of one pass, over the records that reached it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassReport {
     /// The pass.
     pub pass: String,
-    /// The records that it let go on, changed or not.
+    /// The number of records that it kept, changed or not.
     pub kept: u64,
-    /// The records that it changed.
+    /// The number of records that it changed.
     pub changed: u64,
-    /// The records that it rejected.
+    /// The number of records that it rejected.
     pub rejected: u64,
-    /// The records that it flagged, of those that are kept at the end.
+    /// The number of records that it flagged, among those that are kept at the end.
     pub flagged: u64,
 }
 
-/// One record that was rejected, or kept and flagged.
+/// A record that was rejected, or kept and flagged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rejection {
     /// The record's id, or the hash of its content.
     pub id: String,
-    /// Where it was read.
+    /// The place where it was read.
     #[serde(flatten)]
     pub place: Place,
     /// The pass that found it.
     pub pass: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// The records because of which it was, if it was for others.
+    /// The other records because of which it was rejected or flagged, if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Place>,
 }
 
 impl Report {
-    /// Tells a cleaning that kept nothing from one that left something to use.
+    /// Returns an error if records were read but none was kept.
     ///
     /// # Errors
-    /// [`Error::NothingKept`](crate::Error::NothingKept) with the most frequent reasons, if records were read and none is
-    /// kept.
+    /// [`Error::NothingKept`](crate::Error::NothingKept) with the most frequent reasons.
     pub fn require_kept(&self) -> Result<()> {
         if self.kept > 0 || self.read == 0 {
             return Ok(());
@@ -114,7 +113,7 @@ impl Report {
         Err(Error::NothingKept { read: self.read, reasons })
     }
 
-    /// What records do without: `score (of 12 records), messages[].name (of 3 records)`.
+    /// The parts that were left out, as text: `score (of 12 records), messages[].name (of 3 records)`.
     fn left_out_in_words(&self) -> String {
         let named = self.left_out.iter().map(|(name, count)| {
             let name: String = printable(name).to_string().chars().take(60).collect();
@@ -123,7 +122,7 @@ impl Report {
         named.collect::<Vec<_>>().join(", ")
     }
 
-    /// Writes the account as JSON.
+    /// Writes the report as JSON.
     ///
     /// # Errors
     /// [`Error::Write`](crate::Error::Write).
@@ -131,7 +130,7 @@ impl Report {
         crate::file::write_json(path, self)
     }
 
-    /// Writes the account as one page of HTML for people. It holds everything that it shows: it needs no network and no script.
+    /// Writes the report as one HTML page. The page is self-contained: it needs no network and no script.
     ///
     /// # Errors
     /// [`Error::Write`](crate::Error::Write).
@@ -151,7 +150,7 @@ impl PassReport {
     }
 }
 
-/// A table of at most 100 columns, one line a pass.
+/// A table of at most 100 columns, with one line per pass.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { read, kept, rejected, flagged, .. } = self;
@@ -164,7 +163,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "{:<24}{:>12}{:>12}{:>12}{:>12}", "pass", "kept", "changed", "rejected", "flagged")?;
         for PassReport { pass, kept, changed, rejected, flagged } in &self.passes {
-            // A caller's own pass may have any name.
+            // The name of a caller's own pass may be long.
             let name: String = printable(pass).to_string().chars().take(23).collect();
             writeln!(f, "{name:<24}{kept:>12}{changed:>12}{rejected:>12}{flagged:>12}")?;
         }

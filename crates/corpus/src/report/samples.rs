@@ -1,4 +1,4 @@
-//! Some records of each reason, and some repairs of each pass, as texts to look at.
+//! Sample records for each reason, and sample repairs of each pass.
 
 use std::collections::BTreeMap;
 
@@ -9,79 +9,79 @@ use crate::pipeline::Pipeline;
 use crate::read::{EXCERPT, Place};
 use foehn_record::{Message, Role};
 
-/// How many records of a reason, and repairs of a pass, are shown.
+/// The number of samples per reason, and of repairs per pass.
 const SAMPLES: usize = 10;
 
-/// How many kinds of reasons of one pass are told apart. A caller's pass may give each record a reason of its own.
+/// The largest number of kinds of reasons per pass. A caller's own pass may give each record another reason.
 const KINDS: usize = 40;
 
-/// How many messages of a conversation are shown.
+/// The number of messages that are shown of a conversation.
 const TURNS: usize = 6;
 
-/// One kind of reason, and how often it was given.
+/// A kind of reason, and how often it occurred.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// The pass.
     pub pass: String,
-    /// The reason, with `…` for what it quotes and N for numbers.
+    /// The reason, with `…` in place of quoted text and N in place of numbers.
     pub reason: String,
-    /// The records rejected, or flagged, for it.
+    /// The number of records rejected or flagged for this reason.
     pub count: u64,
-    /// The first ten of them.
+    /// The first ten of these records.
     pub samples: Vec<Sample>,
 }
 
-/// A rejected or flagged record to look at.
+/// A rejected or flagged record, for people to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sample {
-    /// Its place among the report's rejections, or among its flags, from 0.
+    /// The index of the record among the report's rejections, or among its flags, from 0.
     pub rejection: usize,
-    /// What it says, after the repairs; as it was read where it could not be.
+    /// The conversation after the repairs, or the raw text if it could not be read.
     pub text: Vec<Turn>,
-    /// What the first of the records says because of which it was.
+    /// The conversation of the first of the other records because of which it was rejected or flagged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other: Vec<Turn>,
 }
 
-/// A message, or a longer one in part.
+/// A message, shortened if it is long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Turn {
-    /// Who speaks; nobody, where the text is no message.
+    /// The role; `None` if the text is not a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// What is said. `[…]` stands for what is left out.
+    /// The text. `[…]` stands for parts that are left out.
     pub text: String,
 }
 
-/// Some of what one pass repaired.
+/// Some of the repairs of one pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Repairs {
     /// The pass.
     pub pass: String,
-    /// The first ten records that it changed.
+    /// The first ten records that the pass changed.
     pub changes: Vec<Change>,
 }
 
-/// What a pass made of a text.
+/// A change that a pass made to a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The record's id, or the hash of its content.
     pub id: String,
-    /// Where it was read.
+    /// The place where it was read.
     #[serde(flatten)]
     pub place: Place,
-    /// The text around the first change, as it was read.
+    /// The text around the first change, before the repair.
     pub before: String,
-    /// The same after the repair.
+    /// The same text after the repair.
     pub after: String,
 }
 
-/// What is shown of a record.
+/// The part of a record that is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown(Vec<Turn>);
 
 impl Shown {
-    /// Of a conversation its first messages and its last.
+    /// The first messages and the last message of a conversation.
     pub fn record(messages: &[Message], pipeline: &Pipeline) -> Self {
         let text = |message: &Message| excerpt(&pipeline.redacted(&message.content));
         let turn = |message: &Message| Turn { role: Some(message.role), text: text(message) };
@@ -94,14 +94,14 @@ impl Shown {
         Self(head.iter().map(turn).chain([gap]).chain(tail.iter().map(turn)).collect())
     }
 
-    /// Of what is no record, its text.
+    /// The text of something that is not a record.
     pub fn raw(text: &str) -> Self {
         Self(vec![Turn { role: None, text: excerpt(text) }])
     }
 }
 
 impl Change {
-    /// How much stays before a change, and how much is shown from there on.
+    /// The number of characters shown before a change, and the number shown from there on.
     const BEFORE: usize = 60;
     const SHOWN: usize = 300;
 
@@ -117,12 +117,12 @@ impl Change {
     }
 }
 
-/// The collection while records go by.
+/// The samples collected so far.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
-    /// The kinds of reasons of each pass.
+    /// The kinds of reasons for each pass.
     reasons: BTreeMap<String, BTreeMap<String, Kind>>,
-    /// The repairs of each pass, by its place in the pipeline.
+    /// The repairs of each pass, by its index in the pipeline.
     repairs: BTreeMap<usize, Repairs>,
 }
 
@@ -134,16 +134,16 @@ struct Kind {
 
 #[derive(Debug)]
 struct Collected {
-    /// How many records were read up to this one.
+    /// The number of records read up to this one.
     order: usize,
     shown: Shown,
-    /// The spooled record because of which it was rejected.
+    /// The index of the stored record because of which it was rejected.
     other: Option<usize>,
     other_shown: Option<Shown>,
 }
 
 impl Samples {
-    /// Counts a rejection, and shows it while there are few of its kind.
+    /// Counts a rejection, and keeps it as a sample while there are few of its kind.
     pub fn rejected(
         &mut self,
         order: usize,
@@ -167,7 +167,7 @@ impl Samples {
         }
     }
 
-    /// Shows a repair while there are few of its pass; true once there are enough.
+    /// Keeps a repair as a sample while the pass has few of them. Returns true when there are enough.
     pub fn repaired(&mut self, at: usize, pass: &str, change: Change) -> bool {
         let repairs = self.repairs.entry(at).or_insert_with(|| Repairs { pass: pass.to_owned(), changes: Vec::new() });
         if repairs.changes.len() < SAMPLES {
@@ -176,7 +176,7 @@ impl Samples {
         repairs.changes.len() == SAMPLES
     }
 
-    /// The spooled records that have to be shown beside others.
+    /// The stored records that must be shown beside other records.
     pub fn others(&self) -> std::collections::BTreeSet<usize> {
         self.collected().filter_map(|collected| collected.other).collect()
     }
@@ -189,7 +189,8 @@ impl Samples {
         });
     }
 
-    /// The collection, with `rejection` to find a record among the rejections by its place among all that were read.
+    /// The samples for the report. `rejection` maps the position among all records read to the index among the
+    /// rejections.
     pub fn finish(
         self,
         passes: &[PassReport],
@@ -198,7 +199,7 @@ impl Samples {
         let mut reasons = Vec::new();
         let mut by_pass = self.reasons;
         for PassReport { pass, .. } in passes {
-            // Two passes of one name share their reasons.
+            // Two passes with the same name share their reasons.
             let Some(kinds) = by_pass.remove(pass) else { continue };
             let mut kinds: Vec<Reason> = kinds
                 .into_iter()
@@ -227,7 +228,7 @@ impl Collected {
     }
 }
 
-/// A reason without what tells one record from another: `…` for what stands between backticks, N for numbers.
+/// A reason without the parts that differ between records: `…` for text between backticks, N for numbers.
 fn kind_of(reason: &str) -> String {
     let mut kind = String::with_capacity(reason.len());
     for (at, part) in reason.split('`').enumerate() {
@@ -235,7 +236,7 @@ fn kind_of(reason: &str) -> String {
             kind.push_str("`…`");
             continue;
         }
-        // A figure inside a word is part of a name: UTF-8, x86.
+        // A digit inside a word is part of a name: UTF-8, x86.
         let (mut in_number, mut in_word) = (false, false);
         for c in part.chars() {
             let is_number = c.is_ascii_digit() && !in_word;
@@ -251,7 +252,7 @@ fn kind_of(reason: &str) -> String {
     kind
 }
 
-/// The text, or its beginning and its end.
+/// The text, or its beginning and its end if it is long.
 fn excerpt(text: &str) -> String {
     let length = text.chars().count();
     if length <= EXCERPT {

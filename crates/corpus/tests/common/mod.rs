@@ -1,4 +1,4 @@
-//! A folder to clean in.
+//! A temporary folder for cleaning.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Reading a suite's files, with errors that name the place.
+//! Reads a suite's files. Errors name the file and the line.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::Probe;
 use crate::{Error, Result};
 
-/// The suite file: field by field as in the example of [`Suite`](super::Suite).
+/// The suite file; its fields are those of the example of [`Suite`](super::Suite).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SuiteFile {
@@ -41,7 +41,7 @@ pub struct ProductionFile {
     pub unseen_lexicon: Option<PathBuf>,
 }
 
-/// The items of a JSONL file with their lines, at least one, if the file is the frozen one.
+/// The items of a JSONL file with their line numbers, at least one. Checks that the file is the frozen one.
 pub fn frozen_lines<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Vec<(usize, T)>> {
     let bytes = read(path)?;
     let found = sha256(&bytes);
@@ -76,7 +76,7 @@ pub fn truth(path: &Path, probes: &[(usize, Probe)], labels: &[String]) -> Resul
     probes.iter().map(label).collect()
 }
 
-/// A lexicon of the suite's labels, with its hash.
+/// A lexicon for the suite's labels, with its hash.
 pub fn lexicon_of(suite: &Path, path: &Path, labels: &[String]) -> Result<(SenseLexicon, String)> {
     let lexicon = SenseLexicon::load(path)?;
     let classes: BTreeSet<&String> = lexicon.classes().iter().collect();
@@ -87,7 +87,7 @@ pub fn lexicon_of(suite: &Path, path: &Path, labels: &[String]) -> Result<(Sense
     Ok((lexicon, sha256(&read(path)?)))
 }
 
-/// Refuses an id that two items have.
+/// Refuses an id that occurs twice.
 pub fn check_ids<'a>(path: &Path, ids: impl Iterator<Item = (usize, &'a String)>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for (line, id) in ids {
@@ -105,7 +105,7 @@ pub fn check_ids<'a>(path: &Path, ids: impl Iterator<Item = (usize, &'a String)>
     Ok(())
 }
 
-/// Refuses labels and questions that nothing can be asked with.
+/// Refuses labels and questions that cannot be used to ask anything.
 pub fn check_wording(path: &Path, file: &SuiteFile) -> Result<()> {
     let SuiteFile { labels, recognition, production, .. } = file;
     let distinct: BTreeSet<&str> = labels.iter().map(|label| label.trim()).filter(|label| !label.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! A small suite in a folder of its own.
+//! A small suite in its own folder.
 #![allow(dead_code)] // Each test binary uses its own part.
 
 use std::path::PathBuf;
@@ -34,13 +34,13 @@ lexicon = "lexicon.json"
 unseen_lexicon = "unseen.json"
 "#;
 
-/// A folder with a suite, and the hashes that are put in the suite file.
+/// A folder with a suite, and the hashes that the suite file has.
 pub struct Folder {
     folder: TempDir,
 }
 
 impl Folder {
-    /// The small suite, frozen, with one file's text changed before.
+    /// The small suite, frozen, after the text of one file was changed.
     pub fn new(change: impl Fn(&str, &str) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (probes, scenes) = (change("recognition.jsonl", PROBES), change("production.jsonl", SCENES));

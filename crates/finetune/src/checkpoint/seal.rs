@@ -1,4 +1,4 @@
-//! `state.json`: a run's state, with size and hash of every other file of the checkpoint and of itself.
+//! `state.json`: the state of a run, with the size and hash of every file of the checkpoint, itself included.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ struct Sealed {
     #[serde(flatten)]
     state: State,
     files: BTreeMap<String, FileSeal>,
-    /// Of this file, with zeros in place of these digits.
+    /// The hash of this file, computed with zeros in place of the hash's own digits.
     sha256: String,
 }
 
@@ -27,7 +27,7 @@ struct FileSeal {
     sha256: String,
 }
 
-/// Writes `state.json` beside the files that it speaks for.
+/// Writes `state.json` beside the files whose sizes and hashes it holds.
 pub fn write(folder: &Path, state: &State) -> Result<(), Error> {
     let blank = "0".repeat(64);
     let sealed = Sealed { state: state.clone(), files: files(folder)?, sha256: blank.clone() };
@@ -37,7 +37,7 @@ pub fn write(folder: &Path, state: &State) -> Result<(), Error> {
     write_file(&folder.join(STATE), text.replace(&blank, &own).as_bytes())
 }
 
-/// Reads `state.json` and holds every file against it.
+/// Reads `state.json` and checks every file against it.
 pub fn read(folder: &Path) -> Result<State, Error> {
     let path = folder.join(STATE);
     let text = fs::read(&path).map_err(|source| Error::File { path: path.clone(), source })?;
@@ -65,7 +65,7 @@ pub fn read(folder: &Path) -> Result<State, Error> {
     Ok(sealed.state)
 }
 
-/// All files under a folder but `state.json`, by their names within it.
+/// All files in a folder except `state.json`, by their relative paths.
 fn files(folder: &Path) -> Result<BTreeMap<String, FileSeal>, Error> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

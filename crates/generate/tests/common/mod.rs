@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-/// The two control tokens behind the 256 bytes.
+/// The two control tokens after the 256 bytes.
 pub const IM_START: u32 = 256;
 pub const IM_END: u32 = 257;
 
@@ -25,7 +25,7 @@ pub fn golden(name: &str) -> Mistral {
     load(&folder)
 }
 
-/// A model whose logits are the larger, the larger `scale` is, with tokenizer and template.
+/// A model with tokenizer and template. A larger `scale` gives larger logits.
 pub struct Tiny {
     pub model: Mistral,
     pub tokenizer: Arc<Tokenizer>,
@@ -38,7 +38,7 @@ impl Tiny {
         Self::with_head(seed, scale, scale)
     }
 
-    /// The head's weights have a scale of their own.
+    /// With a separate scale for the weights of the head.
     pub fn with_head(seed: u64, scale: f32, head: f32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = write_config(folder.path());

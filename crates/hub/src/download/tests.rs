@@ -2,7 +2,7 @@ use super::*;
 
 const TEXT: &[u8] = b"the quick brown fox jumps over the lazy dog";
 
-/// A source that delivers `pieces[i]` bytes at its i-th answer and then breaks off.
+/// A source that delivers `pieces[i]` bytes in its i-th response and then breaks off.
 struct Flaky {
     text: &'static [u8],
     pieces: Vec<usize>,

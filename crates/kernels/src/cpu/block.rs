@@ -1,4 +1,5 @@
-//! The two halves of a decoder layer, forward and backward by hand: what the backward pass needs is saved, nothing else.
+//! The two halves of a decoder layer, with hand-written backward passes. The forward pass saves only what the backward
+//! pass needs.
 
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::buffer::Buffer;
@@ -20,7 +21,7 @@ pub struct SelfAttention<'a> {
     pub seen: &'a Seen,
 }
 
-/// What [`SelfAttention::forward`] leaves for its backward pass.
+/// The values of [`SelfAttention::forward`] that its backward pass needs.
 #[derive(Debug)]
 pub struct SavedAttention {
     /// q and k rotated, and v.
@@ -50,7 +51,8 @@ impl SelfAttention<'_> {
         (out, SavedAttention { input: [query, key, value], mixed, log_sums, lows: (lows, low) })
     }
 
-    /// The gradients, given that of the output: of the adapters of q, k, v and o, and, where it is wanted, of `x`.
+    /// The gradients, given that of the output: those of the adapters of q, k, v and o, and, with `wants_dx`, that of
+    /// `x`.
     pub fn backward(
         &self,
         level: Level,
@@ -94,7 +96,7 @@ pub struct FeedForward<'a> {
     pub down: Linear<'a>,
 }
 
-/// What [`FeedForward::forward`] leaves for its backward pass.
+/// The values of [`FeedForward::forward`] that its backward pass needs.
 #[derive(Debug)]
 pub struct SavedFeedForward {
     gate: Buffer,
@@ -119,7 +121,8 @@ impl FeedForward<'_> {
         (out, SavedFeedForward { gate, up, lows, low })
     }
 
-    /// The gradients, given that of the output: of the adapters of gate, up and down, and, where it is wanted, of `x`.
+    /// The gradients, given that of the output: those of the adapters of gate, up and down, and, with `wants_dx`, that
+    /// of `x`.
     pub fn backward(
         &self,
         level: Level,
@@ -153,7 +156,7 @@ fn normed(level: Level, x: &[f32], weight: &[f32], eps: f32) -> Buffer {
     normed
 }
 
-/// The residual's gradient and that which comes through the norm.
+/// The gradient of the block's input: the residual's gradient plus the gradient through the norm.
 fn through_norm(level: Level, x: &[f32], weight: &[f32], eps: f32, d_normed: &[f32], d_out: &[f32]) -> Vec<f32> {
     let mut dx = d_out.to_vec();
     rms_norm_backward(level, x, weight, eps, d_normed, &mut dx);

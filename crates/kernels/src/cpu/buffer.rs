@@ -1,23 +1,24 @@
-//! Buffers that are used again.
+//! Buffers that are reused.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Numbers that a kernel writes before it reads them: at first they are what the buffer's last user left.
+/// A buffer whose first values are arbitrary: zeros, or what its last user left. A kernel must write an element before
+/// it reads it.
 ///
-/// A step takes thousands of buffers of a few sizes. To clear each would cost a twentieth of the step, and to give each
-/// back to the system, which clears it too, more.
+/// A training step takes thousands of buffers of a few sizes. Clearing each one would cost a twentieth of the step.
+/// Returning each one to the system, which clears it too, would cost more.
 #[derive(Debug)]
 pub struct Buffer(Vec<f32>);
 
-/// Buffers that nobody uses.
+/// Buffers that are free for reuse.
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
-/// How many are kept.
+/// The largest number of free buffers that are kept.
 const KEPT: usize = 64;
 
 impl Buffer {
-    /// A buffer of `len` numbers, whatever they are.
+    /// A buffer of `len` numbers with arbitrary values.
     pub fn new(len: usize) -> Self {
         if len == 0 {
             return Self(Vec::new());

@@ -1,4 +1,4 @@
-//! A stack of decoder layers over a cache of keys and values: what generation runs.
+//! A stack of decoder layers over a KV cache, for generation.
 
 mod attend;
 mod store;
@@ -14,20 +14,20 @@ use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
 use attend::AttentionPlan;
 
-/// A sequence's new rows.
+/// The new rows of one sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     pub sequence: usize,
-    /// Rows that the cache holds of it.
+    /// Rows of the sequence that are already in the cache.
     pub past: usize,
-    /// Rows that it brings.
+    /// New rows of the sequence.
     pub new: usize,
 }
 
 /// One decoder layer.
 #[derive(Clone, Copy)]
 pub struct Layer<'a> {
-    /// Of the norms before attention and feed-forward.
+    /// The weights of the norms before attention and feed-forward.
     pub norms: [&'a [f32]; 2],
     pub eps: f32,
     /// q, k, v
@@ -38,7 +38,7 @@ pub struct Layer<'a> {
     pub down: Linear<'a>,
 }
 
-/// What passes write on, kept from one to the next.
+/// Scratch buffers of a whole pass, reused between passes.
 #[derive(Clone, Debug, Default)]
 pub struct PassScratch {
     pub runs: Vec<Run>,
@@ -49,18 +49,18 @@ pub struct PassScratch {
     pub layers: LayerScratch,
 }
 
-/// What the layers write on.
+/// Scratch buffers of the layers.
 #[derive(Clone, Debug, Default)]
 pub struct LayerScratch {
     attention: AttentionPlan,
     few: Scratch,
 }
 
-/// What all layers of a pass share.
+/// The inputs that all layers of a pass share.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     pub heads: Heads,
-    /// The rows' sequences, in the order of the rows.
+    /// The new rows of each sequence, in the order of the rows.
     pub runs: &'a [Run],
     /// Cosines and sines, `[rows, head_dim / 2]`.
     pub rotary: [&'a [f32]; 2],
@@ -74,7 +74,8 @@ impl Pass<'_> {
         self.runs.iter().map(|run| run.new).sum()
     }
 
-    /// Runs the layers on `x` (`[rows, d_model]`), which becomes their output, and appends to the store.
+    /// Runs the layers on `x` (`[rows, d_model]`) and overwrites it with their output. Appends the keys and values to
+    /// the store.
     ///
     /// # Panics
     /// When the lengths do not fit together.
@@ -120,7 +121,7 @@ impl Pass<'_> {
         }
     }
 
-    /// The logits of each run's last row, `[runs, vocab]`, by the weight of the last norm and the head.
+    /// The logits of each run's last row, `[runs, vocab]`, given the weight and epsilon of the last norm, and the head.
     pub fn logits(
         &self,
         level: Level,
@@ -153,7 +154,7 @@ impl Pass<'_> {
         scratch: &mut Scratch,
     ) {
         let rows = x.len() / linears[0].weight.input();
-        // What is rounded is so for any number of rows: a sequence is continued as if it were alone.
+        // The rounding must not depend on the number of rows, so that a sequence is continued as if it were alone.
         let is_rounded = |linear: &Linear<'_>| linear.adapter.is_some_and(|adapter| adapter.halves.is_some());
         match rows <= FEW || self.integers || linears.iter().any(is_rounded) {
             true => project_few(level, x, linears, outs, add, self.integers, scratch),

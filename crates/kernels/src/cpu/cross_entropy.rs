@@ -1,20 +1,20 @@
-//! The loss over rows, with its gradient, a few rows at a time.
+//! The loss and its gradient, computed for a few rows at a time.
 
 use super::matrix::{BLOCK, Left, Matrix, Packed};
 use super::pool::parallel_chunks;
 use super::product::{Backward, backward, forward_packed};
 use super::simd::{LANES, Level, Simd, dispatch};
 
-/// Rows whose logits exist at once.
+/// Rows whose logits are in memory at once.
 const CHUNK: usize = 128;
-/// Tokens of the vocabulary that one item goes over.
+/// Tokens of the vocabulary per item.
 const ITEM: usize = 2048;
 
-/// What one row is to predict: `(id, weight)`, any number of them.
+/// The targets of one row: any number of `(id, weight)`.
 pub type RowTargets<'a> = &'a [(u32, f32)];
 
-/// `log softmax(hidden·Wᵀ)[id]` of every target, row by row, and with `gradient` (`[rows, d_model]`, overwritten) that of
-/// `Σ weight · −log softmax` for the hidden rows.
+/// Returns `log softmax(hidden·Wᵀ)[id]` of every target, row by row. Writes to `gradient` (`[rows, d_model]`,
+/// overwritten), if it is given, the gradient of `Σ weight · −log softmax` with respect to the hidden rows.
 ///
 /// # Panics
 /// When the shapes do not fit together, or an id is not below the vocabulary's size.
@@ -61,7 +61,7 @@ fn log_sums(level: Level, logits: &Packed) -> Vec<f32> {
     let (vocab, panel_len) = (logits.input(), logits.panel_len());
     let panels = logits.out().div_ceil(BLOCK);
     let runs = vocab.div_ceil(ITEM);
-    // Of each run of the vocabulary its maxima and sums, a pair of 32 a panel.
+    // For each panel and each run of the vocabulary: 32 maxima, then 32 sums.
     let mut partial = vec![0.0; panels * runs * 2 * BLOCK];
     parallel_chunks(&mut partial, 2 * BLOCK, |item, to| {
         let (panel, run) = (item / runs, item % runs);
@@ -80,7 +80,7 @@ fn log_sums(level: Level, logits: &Packed) -> Vec<f32> {
 }
 
 dispatch! {
-    /// The maxima of 32 rows, and the sums of `e^(logit − max)`.
+    /// Writes the maxima of 32 rows, then their sums of `e^(logit − max)`.
     fn run_max_and_sum(logits: &[f32], to: &mut [f32]) = run_max_and_sum_with
 }
 
@@ -100,11 +100,11 @@ fn run_max_and_sum_with<S: Simd>(simd: S, logits: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Logits become `Σweight · softmax − weight at the targets`.
+/// Replaces the logits by their gradient, `Σweight · softmax − weight at the targets`.
 fn to_gradient(level: Level, logits: &mut Packed, log_sums: &[f32], targets: &[RowTargets<'_>]) {
     let (vocab, panel_len) = (logits.input(), logits.panel_len());
     let panels = logits.out().div_ceil(BLOCK);
-    // The lanes beyond the last row are computed and never read.
+    // The lanes after the last row are computed but not read.
     let mut sums = vec![0.0; panels * BLOCK];
     let mut totals = vec![0.0; panels * BLOCK];
     sums[..log_sums.len()].copy_from_slice(log_sums);

@@ -1,4 +1,4 @@
-//! Projections of few rows: a step of decoding reads every weight once, and does little else.
+//! Projections of few rows. A decoding step reads every weight once, and this reading takes most of its time.
 
 mod low;
 
@@ -12,30 +12,31 @@ use super::simd::Level;
 pub use low::Halves;
 use low::{LaneLow, Low};
 
-/// Inputs of a weight that are opened at once: what comes of them stays in the first-level cache.
+/// How many inputs of a weight are expanded at once. The result must fit in the first-level cache.
 pub const OPEN: usize = 128;
 
-/// Ranges of panels that a thread's part is taken in: few, so that memory is read in long runs.
+/// Into how many ranges of panels a thread's part is split: few, so that memory is read in long runs.
 const CHUNKS: usize = 8;
 
-/// The most rows that go this way.
+/// The largest number of rows for this path.
 pub const FEW: usize = 32;
 
-/// What projections of few rows write on, kept from one to the next.
+/// Scratch buffers for projections of few rows, reused between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     rounded: Rounded,
-    /// What adapters make of the input.
+    /// The low-rank values of the adapters.
     low: Vec<f32>,
 }
 
-/// Runs all projections on `x` (`[rows, in]`), each into its `[rows, out]`, or adds to it where `add` is set, in one parallel
-/// region. With `integers`, quantised weights are multiplied as integers, with `x` rounded to eight bits.
+/// Computes all projections of `x` (`[rows, in]`) in one parallel region. Each is written to its output `[rows, out]`,
+/// or added to it where `add` is set. With `integers`, `x` is rounded to eight bits and quantised weights are
+/// multiplied as integers.
 ///
-/// Each row's result is the same whatever rows there are beside it.
+/// The result of a row does not depend on the other rows.
 ///
 /// # Panics
-/// When the lengths do not fit together. Dropout masks are not for this path.
+/// When the lengths do not fit together, or an adapter has a dropout mask.
 pub fn project_few<const N: usize>(
     level: Level,
     x: &[f32],
@@ -74,7 +75,7 @@ pub fn project_few<const N: usize>(
     });
 }
 
-/// The rows as weights meet them, in tiles.
+/// The input rows in the forms that the weights need, in tiles.
 struct Rows<'a> {
     count: usize,
     tile_rows: usize,
@@ -83,10 +84,10 @@ struct Rows<'a> {
     integers: bool,
 }
 
-/// The rows as one weight meets them.
+/// The input rows in the form that one weight needs.
 enum Input<'a> {
     Exact(&'a Left),
-    /// One row that meets each weight once: nothing is gained by opening the weight first.
+    /// A single row. It meets each weight once, so expanding the weight into a buffer first gains nothing.
     Row(&'a [f32], &'a Blocks),
     Rounded(&'a Rounded, &'a Blocks),
 }
@@ -101,7 +102,7 @@ impl<'a> Rows<'a> {
         if any_rounded {
             rounded.set(level, x, count);
         }
-        // Whole runs of what is multiplied as integers.
+        // A tile covers whole runs of the rows that are multiplied as integers.
         let most = if any_rounded { integer::ROWS } else { level.tile_rows() };
         let tile_rows = most.min(count.max(1));
         let exact = (!linears.iter().all(is_rounded))
@@ -121,7 +122,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The blocks of a weight that is multiplied as integers.
+/// The weight's blocks, if it is multiplied as integers.
 fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
     match linear.weight {
         Matrix::Blocks(blocks) if integers && integer::is_integer(blocks) => Some(blocks),
@@ -129,30 +130,30 @@ fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
     }
 }
 
-/// One projection's share.
+/// The work for one projection.
 struct Job<'a> {
     linear: &'a Linear<'a>,
-    /// Its first panel among all.
+    /// The index of its first panel among the panels of all projections.
     first: usize,
     input: Input<'a>,
-    /// Where that which the adapter makes of the input begins, among that of all.
+    /// Where the low-rank values of its adapter begin among those of all adapters.
     first_low: usize,
     rows: &'a Rows<'a>,
     out: Parts<'a>,
     add: bool,
 }
 
-/// What a thread writes on.
+/// The scratch memory of one thread.
 struct Lane<'a> {
     tile: Tile,
     opened: Buffer,
-    /// A panel of an adapter's B, where it is in single precision.
+    /// A panel of an adapter's B, if B is in single precision.
     b: Buffer,
     low: LaneLow<'a>,
 }
 
 impl Job<'_> {
-    /// Whether its weight is opened before it is multiplied.
+    /// Whether the weight is expanded before it is multiplied.
     fn opens(&self) -> bool {
         matches!(self.input, Input::Exact(_)) && self.linear.weight.full().is_none()
     }
@@ -173,7 +174,9 @@ impl Job<'_> {
                 low::add(level, adapter, column, b, low, &mut tile[..count]);
             }
             for (row, sums) in tile[..count].iter().enumerate() {
-                // SAFETY: panels of one output do not overlap, and each is computed once.
+                // SAFETY: this is row `first + row` of the output, columns `column..column + columns`. `column` and
+                // `columns` belong to this panel alone, the rows of one call are distinct, and `parallel_streams` gives
+                // each panel to one thread once. So no other thread writes these elements.
                 let to = unsafe { self.out.part((first + row) * weight.out() + column, columns) };
                 match self.add {
                     true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
@@ -183,7 +186,7 @@ impl Job<'_> {
         }
     }
 
-    /// A tile of the rows against a panel of the weight.
+    /// The product of one tile of the rows with one panel of the weight.
     fn sum(&self, level: Level, panel: usize, at: usize, tile: &mut [[f32; BLOCK]], opened: &mut [f32]) {
         match self.input {
             Input::Rounded(x, blocks) => integer::sum(level, blocks, panel, x, at, tile),
@@ -194,7 +197,7 @@ impl Job<'_> {
             Input::Exact(x) => {
                 let weight = self.linear.weight;
                 tile.fill([0.0; BLOCK]);
-                // In the same runs however the weight is stored, so that the sums are the same.
+                // The sums are split into the same runs for every storage of the weight, so the results are the same.
                 for start in (0..x.depth()).step_by(OPEN) {
                     let inputs = start..x.depth().min(start + OPEN);
                     let weights = match weight.full() {
@@ -211,7 +214,7 @@ impl Job<'_> {
     }
 }
 
-/// A tile's rows, for some of the inputs, against a panel's weights for them.
+/// The product of a tile's rows with a panel's weights, over a range of inputs.
 fn term<'a>(x: &'a Left, tile: usize, panel: &'a [f32], inputs: std::ops::Range<usize>) -> Term<'a> {
     let left_stride = x.tile_rows() * BLOCK;
     Term {

@@ -1,6 +1,7 @@
-//! Products of few rows by integer dot products: the rows are rounded to eight bits, the weights are taken as they are.
+//! Products of few rows by integer dot products: the rows are rounded to eight bits, the weights keep their stored
+//! values.
 //!
-//! For decoding alone: the rounding is an error of its own, about a 250th of a group's largest element.
+//! For decoding only: the rounding adds an error of about a 250th of a group's largest element.
 
 mod rounded;
 #[cfg(target_arch = "x86_64")]
@@ -12,10 +13,10 @@ use crate::encoding::Numbers;
 use rounded::Cell;
 pub use rounded::Rounded;
 
-/// Rows that one pass over a weight serves: with more, the compiler runs out of registers.
+/// Rows per pass over a weight. With more, the compiler runs out of registers.
 pub const ROWS: usize = 4;
 
-/// How integers are multiplied.
+/// The instructions that multiply integers.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// AVX-512 with integer dot products.
@@ -24,14 +25,14 @@ pub enum Kind {
     /// AVX2 with integer dot products.
     #[cfg(target_arch = "x86_64")]
     AvxVnni(x86::AvxVnni),
-    /// AVX2 alone.
+    /// AVX2 without integer dot products.
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::Bytes),
     Portable,
 }
 
 impl Kind {
-    /// What this processor can run at a level, the best first.
+    /// All kinds that this processor has at a level, the best first.
     pub fn all(level: Level) -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let found = match level {
@@ -49,40 +50,40 @@ impl Kind {
         found.into_iter().flatten().chain([Self::Portable])
     }
 
-    /// Costs next to nothing: what the processor has is looked up once by the standard library.
+    /// This is cheap: the standard library detects the processor's features once and stores them.
     fn best(level: Level) -> Self {
         Self::all(level).next().unwrap_or(Self::Portable)
     }
 }
 
-/// Whether integers are multiplied faster than floating-point numbers: not by the portable code.
+/// Whether integers are multiplied faster than floating-point numbers. They are not in the portable code.
 pub fn is_fast(level: Level) -> bool {
     !matches!(Kind::best(level), Kind::Portable)
 }
 
-/// Whether weights of this kind have an integer product here.
+/// Whether weights in this encoding can be multiplied as integers.
 pub fn is_integer(blocks: &Blocks) -> bool {
     blocks.encoding().numbers() != Numbers::Levels
 }
 
-/// `x·Wᵀ` for a run of [`ROWS`] rows of `x` (the last may be shorter) and the 32 outputs of a panel, written to as many rows of
-/// `to`.
+/// `x·Wᵀ` for run `run` of [`ROWS`] rows of `x` (the last run may be shorter) and the 32 outputs of a panel. Each row's
+/// result is written to one row of `to`.
 pub fn sum(level: Level, blocks: &Blocks, panel: usize, x: &Rounded, run: usize, to: &mut [[f32; BLOCK]]) {
     sum_as(Kind::best(level), blocks, panel, x, run, to);
 }
 
-/// As [`sum`], with integers multiplied in a given way.
+/// As [`sum`], with the given kind of instructions.
 pub fn sum_as(kind: Kind, blocks: &Blocks, panel: usize, x: &Rounded, run: usize, to: &mut [[f32; BLOCK]]) {
     let (shape, panel) = (blocks.shape(), blocks.panels_from(panel));
     let x = x.run(run, to.len());
     match kind {
-        // SAFETY: the value is the proof that the processor has the instruction sets.
+        // SAFETY: the value in `kind` exists only if the processor has these instruction sets.
         #[cfg(target_arch = "x86_64")]
         Kind::Vnni(dots) => unsafe { sum_vnni(dots, shape, panel, x, to) },
-        // SAFETY: as above.
+        // SAFETY: the value in `kind` exists only if the processor has these instruction sets.
         #[cfg(target_arch = "x86_64")]
         Kind::AvxVnni(dots) => unsafe { sum_avx_vnni(dots, shape, panel, x, to) },
-        // SAFETY: as above.
+        // SAFETY: the value in `kind` exists only if the processor has these instruction sets.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2(dots) => unsafe { sum_avx2(dots, shape, panel, x, to) },
         Kind::Portable => by_rows(Portable, shape, panel, x, to),
@@ -107,7 +108,7 @@ fn sum_avx2(dots: x86::Bytes, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [
     by_rows(dots, shape, panel, x, to);
 }
 
-/// Integer dot products of an instruction set, whose values prove it as those of [`Simd`] do.
+/// Integer dot products of an instruction set. As with [`Simd`], a value exists only if the processor has it.
 trait Dots: Copy {
     type Simd: Simd;
     /// 64 unsigned bytes.
@@ -116,19 +117,20 @@ trait Dots: Copy {
     type Sums: Copy;
 
     fn simd(self) -> Self::Simd;
-    /// Of each of 64 bytes, the bits from `shift` on that `mask` keeps.
+    /// For each of 64 bytes: the bits from `shift` on, masked with `mask`.
     fn numbers(self, from: &[u8], shift: u32, mask: u8) -> Self::Numbers;
-    /// `low + 16 · high`, where that is at most 255.
+    /// `low + 16 · high`; the result must be at most 255.
     fn join(self, low: Self::Numbers, high: Self::Numbers) -> Self::Numbers;
     fn zero(self) -> Self::Sums;
-    /// Adds to each sum the products of its four numbers, below 128, with the four signed bytes of `x`, none of them -128.
+    /// Adds to each sum the products of its four numbers with the four signed bytes of `x`. The numbers must be below
+    /// 128, and no byte of `x` may be -128.
     fn dot(self, sums: Self::Sums, numbers: Self::Numbers, x: i32) -> Self::Sums;
     /// As [`dot`](Self::dot), with numbers up to 255.
     #[inline(always)]
     fn dot_wide(self, sums: Self::Sums, numbers: Self::Numbers, x: i32) -> Self::Sums {
         self.dot(sums, numbers, x)
     }
-    /// The sums as floating-point numbers.
+    /// Converts the sums to floating-point numbers.
     fn float(self, sums: Self::Sums) -> <Self::Simd as Simd>::V;
 }
 
@@ -156,18 +158,18 @@ fn by_numbers<D: Dots, const R: usize>(dots: D, shape: Shape, panel: &[u8], x: &
     }
 }
 
-/// How the numbers of half a block are stored. Functions of types, not closures: these the compiler may leave outside of what
-/// it compiles for an instruction set.
+/// How the numbers of half a block are stored. These are trait functions, not closures: the compiler may leave a
+/// closure out of the code that it compiles for an instruction set.
 trait Stored {
-    /// Groups of a block, each with scales of its own.
+    /// The number of groups of a block; each has its own scale.
     const GROUPS: usize;
 
-    /// Adds the products of a group's numbers with those of each row.
+    /// Adds the products of a group's numbers with the numbers of each row.
     fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]);
 }
 
 struct Four;
-/// With one scale a block, or with two.
+/// Six bits, with one scale per block, or with two.
 struct Six<const GROUPS: usize>;
 struct Eight;
 
@@ -242,7 +244,7 @@ fn sum_with<D: Dots, K: Stored, const R: usize>(
     }
 }
 
-/// One half of a block: sixteen outputs.
+/// One half of a block: the results of sixteen outputs.
 #[inline(always)]
 fn sum_half<D: Dots, K: Stored, const R: usize>(
     dots: D,

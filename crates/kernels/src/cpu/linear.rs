@@ -15,28 +15,30 @@ pub struct Linear<'a> {
     pub adapter: Option<Adapter<'a>>,
 }
 
-/// A low-rank pair.
+/// The two matrices of a low-rank adapter.
 #[derive(Clone, Copy)]
 pub struct Adapter<'a> {
     /// `[r, in]`
     pub a: &'a [f32],
     /// `[out, r]`
     pub b: &'a [f32],
-    /// Both in half precision, for few rows that need not be exact: taken in place of `a` and `b` there.
+    /// A and B in half precision. The path for few rows uses them in place of `a` and `b` when the result need not be
+    /// exact.
     pub halves: Option<&'a Halves>,
     pub r: usize,
     pub scale: f32,
-    /// What the input's element of this index is multiplied by, on the adapter's side alone.
+    /// The dropout mask: the factor for the input's element with this index, in the adapter's path only.
     pub mask: Option<&'a (dyn Fn(usize) -> f32 + Sync)>,
 }
 
-/// What an adapter made of its input, `scale·(mask∘x)·Aᵀ`, `[rows, r]`; `None` where there is no adapter.
+/// The low-rank value of an adapter for its input, `scale·(mask∘x)·Aᵀ`, `[rows, r]`; `None` where there is no adapter.
 pub type Low = Option<Vec<f32>>;
 
-/// The gradients of an adapter's two matrices; `None` where there is no adapter.
+/// The gradients of an adapter's A and B; `None` where there is no adapter.
 pub type Gradients = Option<[Vec<f32>; 2]>;
 
-/// Runs all projections on `x` (`[rows, in]`); each writes its `[rows, out]`, or adds to it where `add` is set.
+/// Computes all projections of `x` (`[rows, in]`). Each is written to its output `[rows, out]`, or added to it where
+/// `add` is set.
 ///
 /// # Panics
 /// When the lengths do not fit together.
@@ -65,8 +67,8 @@ pub fn project<const N: usize>(
     lows
 }
 
-/// As [`project_few`](super::few::project_few) in single precision, faster where there are many rows: to the same bits, so
-/// that a row's result does not depend on how many there are.
+/// As [`project_few`](super::few::project_few) in single precision, but faster for many rows. The bits of the result
+/// are the same, so a row's result does not depend on the number of rows.
 ///
 /// # Panics
 /// When the lengths do not fit together.
@@ -81,7 +83,7 @@ pub fn project_many<const N: usize>(
     let width = linears[0].weight.input();
     let left = rows_of(level, x, rows, width);
     for (linear, out) in linears.iter().zip(outs) {
-        // What is added is summed first.
+        // With `add`, the whole sum is computed first and then added to `out`, as `project_few` does.
         let mut room = Buffer::new(if add { out.len() } else { 0 });
         let sum = if add { &mut room[..] } else { &mut out[..] };
         forward_in_runs(level, &[Forward { x: &left, weight: linear.weight }], sum, false, OPEN);
@@ -110,7 +112,7 @@ fn matrix(level: Level, rows: &[f32], out: usize, input: usize) -> Matrix {
     Packed::new(level, rows, out, input, input).into()
 }
 
-/// The adapters' low-rank inputs: adapters that see the same input are computed as one matrix.
+/// The low-rank values of all adapters. Adapters without a mask see the same input and are computed as one matrix.
 fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [Linear<'_>; N]) -> [Low; N] {
     let (rows, width) = (left.rows(), left.depth());
     let shared: Vec<Adapter<'_>> =
@@ -152,7 +154,8 @@ fn masked(x: &[f32], mask: &(dyn Fn(usize) -> f32 + Sync)) -> Buffer {
     masked
 }
 
-/// The gradients of [`project`]: of the adapters' matrices, and, where `dx` is given, that of `x`, which is overwritten.
+/// The gradients of [`project`]: those of the adapters' matrices and, where `dx` is given, that of `x`, which
+/// overwrites `dx`.
 ///
 /// # Panics
 /// When the lengths do not fit together.

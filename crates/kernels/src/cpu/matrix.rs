@@ -1,4 +1,4 @@
-//! Matrices in the layouts that a product reads.
+//! Matrices in the layouts that the products read.
 
 mod blocks;
 mod half;
@@ -12,17 +12,17 @@ use super::simd::{LANES, Level, Simd, dispatch};
 pub use blocks::{Blocks, Shape};
 pub use half::Half;
 
-/// Side of a block.
+/// Side of a square block.
 pub const BLOCK: usize = 32;
 
-/// A matrix `[out, in]` in panels of 32 outputs, which products multiply by.
+/// A weight matrix `[out, in]` in panels of 32 outputs: the right-hand side of a product.
 #[derive(Debug)]
 pub enum Matrix {
     /// In single precision.
     Full(Packed),
-    /// In half precision, opened where it is used.
+    /// In half precision; expanded to single precision in each product.
     Half(Half),
-    /// Quantised, opened where it is used.
+    /// Quantised; expanded to single precision in each product.
     Blocks(Blocks),
 }
 
@@ -51,12 +51,12 @@ impl Matrix {
         }
     }
 
-    /// The packed matrix, where it is in single precision.
+    /// The packed matrix, if it is in single precision.
     pub fn full(&self) -> Option<&Packed> {
         if let Self::Full(packed) = self { Some(packed) } else { None }
     }
 
-    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    /// Writes the weights of a panel for a range of inputs, in single precision: `[inputs][32]`.
     pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
         match self {
             Self::Full(packed) => {
@@ -68,7 +68,7 @@ impl Matrix {
         }
     }
 
-    /// The bytes of a panel that has to be opened.
+    /// The stored bytes of a panel; empty in single precision, where nothing has to be expanded.
     pub fn closed(&self, panel: usize) -> &[u8] {
         match self {
             Self::Full(_) => &[],
@@ -93,7 +93,7 @@ impl Matrix {
         }
     }
 
-    /// The matrix row-major.
+    /// The matrix in row-major order.
     pub fn to_rows(&self, level: Level) -> Vec<f32> {
         let (out, input) = (self.out(), self.input());
         let mut rows = vec![0.0; out * input];
@@ -113,9 +113,9 @@ impl Matrix {
     }
 }
 
-/// A matrix `[out, in]` in panels of 32 outputs: `[out/32][in][32]`, both sides filled up to whole blocks.
+/// A matrix `[out, in]` in panels of 32 outputs: `[out/32][in][32]`, both sides padded to whole blocks.
 ///
-/// What fills them up is never part of a result: a product sums over exactly the depth, and writes exactly the columns.
+/// The padding never enters a result: a product sums over exactly the given depth and writes exactly the given columns.
 ///
 /// One copy serves both products: `x·Wᵀ` reads a panel as rows of 32 outputs, `dy·W` reads the same numbers as rows of
 /// one input each.
@@ -127,7 +127,7 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs a row-major matrix, of which each row begins `stride` elements after the one before.
+    /// Packs a row-major matrix. Each row begins `stride` elements after the one before it.
     ///
     /// # Panics
     /// When `from` is too short.
@@ -152,7 +152,7 @@ impl Packed {
         self.input
     }
 
-    /// Elements of a panel.
+    /// Elements per panel.
     pub fn panel_len(&self) -> usize {
         self.input.next_multiple_of(BLOCK) * BLOCK
     }
@@ -162,21 +162,21 @@ impl Packed {
         &self.data
     }
 
-    /// All panels, to be overwritten.
+    /// All panels, for overwriting.
     pub fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
 
-    /// A matrix to be overwritten.
+    /// A matrix with arbitrary values, to be overwritten.
     pub fn unset(out: usize, input: usize) -> Self {
         let len = out.next_multiple_of(BLOCK) * input.next_multiple_of(BLOCK);
         Self { data: Buffer::new(len), out, input }
     }
 }
 
-/// Rows as the left side of a product: tiles of as many rows as a tile has, each `[depth/32][rows][32]`.
+/// The left-hand side of a product: rows packed in tiles of `tile_rows` rows, each `[depth/32][tile_rows][32]`.
 ///
-/// What fills up the last tile and the last block is never part of a result, and is left as it is.
+/// The padding of the last tile and of the last block has arbitrary values. It never enters a result.
 #[derive(Debug)]
 pub struct Left {
     data: Buffer,
@@ -191,7 +191,7 @@ impl Left {
         Self::with_tile_rows(level.tile_rows(), rows, depth, row)
     }
 
-    /// As [`new`](Self::new), in tiles of another height.
+    /// As [`new`](Self::new), with a given number of rows per tile.
     pub fn with_tile_rows<'a>(
         tile_rows: usize,
         rows: usize,
@@ -223,19 +223,19 @@ impl Left {
         self.tile_rows
     }
 
-    /// Elements of a tile.
+    /// Elements per tile.
     pub fn tile_len(&self) -> usize {
         self.depth.div_ceil(BLOCK) * self.tile_rows * BLOCK
     }
 
-    /// From a tile on.
+    /// The data from the given tile on.
     pub fn tiles_from(&self, tile: usize) -> &[f32] {
         &self.data[tile * self.tile_len()..]
     }
 }
 
 dispatch! {
-    /// Writes up to 32 rows as columns.
+    /// Transposes up to 32 rows into the columns of a panel.
     pub fn pack_panel(from: &[f32], rows: usize, depth: usize, stride: usize, to: &mut [f32]) = pack_panel_with
 }
 
@@ -245,7 +245,8 @@ fn pack_panel_with<S: Simd>(simd: S, from: &[f32], rows: usize, depth: usize, st
         let lanes = (rows - first).min(LANES);
         for k in (0..depth).step_by(LANES) {
             let columns = (depth - k).min(LANES);
-            // Sixteen of each row are loaded, whatever comes after a short one.
+            // Sixteen elements of each row are loaded. Where a row ends earlier, the elements after its end are loaded
+            // too and not used.
             if lanes == LANES && from.len() >= (first + LANES - 1) * stride + k + LANES {
                 let mut square = [simd.splat(0.0); LANES];
                 for (lane, row) in square.iter_mut().enumerate() {

@@ -1,6 +1,6 @@
-//! The CPU's kernels: plain slices, no tensor.
+//! The CPU kernels. They work on plain slices, not on tensors.
 
-// The vector instructions, the pool and the parts of a buffer that its threads write are what `unsafe` is for here.
+// `unsafe` is used for three things: vector instructions, the thread pool, and buffers that several threads write.
 #![allow(unsafe_code)]
 
 pub mod attention;

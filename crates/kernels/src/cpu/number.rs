@@ -1,13 +1,13 @@
-//! What is kept in single precision, or in half.
+//! Stored numbers: single or half precision.
 
 use super::simd::{LANES, Simd, dispatch};
 
 /// A number in half precision, little-endian.
 pub type F16 = [u8; 2];
 
-/// A number as it is kept.
+/// A number in its stored precision.
 pub trait Number: Copy {
-    /// The first sixteen of some numbers.
+    /// Loads the first sixteen numbers.
     fn load<S: Simd>(simd: S, from: &[Self]) -> S::V;
     fn to_f32(self) -> f32;
 }

@@ -1,11 +1,12 @@
 //! The one thread pool: workers that spin for a moment before they sleep.
 //!
-//! A training step has thousands of parallel regions, each of some hundred microseconds. Waking a thread that sleeps costs
-//! as much; one that spins is there within a microsecond.
+//! A training step has thousands of parallel regions, each of some hundred microseconds. Waking a sleeping thread costs
+//! about as much. A spinning thread starts within a microsecond.
 //!
-//! Items are taken one by one from a counter, so that a worker which comes late, or never, leaves its items to the others.
-//! What it has begun has to be waited for. Where other programs hold the cores, that can cost more than the workers gain:
-//! [`Pace`] measures it, and asks fewer of them for a while.
+//! Workers take items one by one from a shared counter. A worker that comes late, or not at all, leaves its items to
+//! the others; but the region cannot end before every item that a worker has begun is finished. When other programs use
+//! the cores, this wait can cost more than the workers gain. [`Pace`] measures the wait and, when it is too long, uses
+//! fewer workers for a while.
 
 mod pace;
 mod parts;
@@ -25,29 +26,31 @@ use pace::Pace;
 pub use parts::{Parts, parallel_chunks};
 pub use streams::{MOST_LANES, parallel_streams};
 
-/// How long a worker spins for the next region before it sleeps.
+/// How long a worker spins and waits for the next region before it sleeps.
 const SPIN: Duration = Duration::from_millis(1);
 
-/// How often the opener of a region looks for its end, some ten microseconds in all, before it looks at a clock.
+/// How often the opening thread polls for the end of its region (about ten microseconds in all) before it reads a
+/// clock.
 const LOOKS: usize = 1024;
 
-/// How long it looks on from there, and lets others have its core, before it sleeps.
+/// After that: how long the opening thread polls and yields its core between polls, before it sleeps.
 const PATIENCE: Duration = Duration::from_micros(100);
 
 struct Pool {
-    /// The region: how many it has been (the upper half, [`EPOCH`] each), whether workers may join it ([`OPEN`]), whether the
-    /// last to leave has to wake its opener ([`WAITING`]), for how many workers it has work ([`SEAT`] each), and how many are
-    /// inside ([`INSIDE`]).
+    /// The state of the region, in bit fields: the number of regions so far ([`EPOCH`] is one; the upper half), whether
+    /// workers may join ([`OPEN`]), whether the last worker to leave must wake the opening thread ([`WAITING`]), how
+    /// many workers the region has work for ([`SEAT`] is one), and how many workers are inside ([`INSIDE`]).
     state: Line<AtomicU64>,
-    /// The next item of the region that nobody has taken.
+    /// The next item of the region that no thread has taken.
     next: Line<AtomicUsize>,
-    /// What the region runs. Written while the region is closed and nobody is inside, read by who is inside.
+    /// What the region runs. The opening thread writes it while the region is closed and no worker is inside. Workers
+    /// that are inside read it.
     region: UnsafeCell<Region>,
     panicked: AtomicBool,
-    /// The last opener that went to sleep. It stays here when it has woken: to be woken once more does it no harm.
+    /// The last opening thread that went to sleep. It is not removed when it wakes: one unpark too many does no harm.
     waiter: Mutex<Option<Thread>>,
     pace: Pace,
-    /// Held by the thread whose region is open. Has the workers; a region for so many is for the first of them.
+    /// Held by the thread whose region is open. Contains all workers; a region for `n` workers uses the first `n`.
     opener: Mutex<Vec<Worker>>,
 }
 
@@ -57,32 +60,35 @@ const WAITING: u64 = 1 << 30;
 const SEAT: u64 = 1 << 15;
 const INSIDE: u64 = SEAT - 1;
 
-/// Far more than there are cores, and what the state has room for.
+/// Far more than there are cores. The bit fields of `state` have room for this number.
 const MOST_WORKERS: usize = 1 << 14;
 
-/// Something that many threads write, in a cache line of its own.
+/// A value that many threads write, in a cache line of its own.
 #[repr(align(128))]
 struct Line<T>(T);
 
 struct Worker {
     thread: Thread,
-    /// Whether it sleeps, or is about to.
+    /// Whether the worker sleeps or is about to sleep.
     asleep: Arc<Line<AtomicBool>>,
 }
 
 /// One parallel region.
 #[derive(Clone, Copy)]
 struct Region {
-    /// Runs one item. Lives on the stack of the thread that opened the region, which waits for all workers.
+    /// Runs one item. The closure lives on the stack of the thread that opened the region; that thread waits for all
+    /// workers.
     run: *const (dyn Fn(usize) + Sync),
     items: usize,
 }
 
-// SAFETY: `region` alone is not `Sync`. Its one writer, `Pool::run`, holds `opener` and writes while the region is closed and
-// nobody is inside; readers join an open region first (`Pool::join`), with an acquiring load of what the writer released.
-// Its closure is `Sync`, and lives until the region is closed and left by all.
+// SAFETY: only the field `region` is not `Sync` by itself. `Pool::run` alone writes it, holding the lock `opener`,
+// while the region is closed and no worker is inside. Workers read it only after they have joined an open region
+// (`Pool::join`): their acquire operation on `state` sees the opener's release store, so the write is complete. The
+// closure behind `run` is `Sync`, and it lives until the region is closed and every worker has left.
 unsafe impl Sync for Pool {}
-// SAFETY: as above.
+// SAFETY: the raw pointer in `region` is the only field that is not `Send`. Any thread may use it, for the reasons
+// above.
 unsafe impl Send for Pool {}
 
 fn pool() -> &'static Pool {
@@ -102,8 +108,8 @@ fn pool() -> &'static Pool {
 /// 0 stands for "not set yet".
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// How many threads compute: what [`set_threads`] said, else `FOEHN_THREADS`, else one a core; never more than there are
-/// cores.
+/// The number of threads that compute: the value given to [`set_threads`], else that of `FOEHN_THREADS`, else one per
+/// core. It is never more than the number of cores.
 pub fn threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
         0 => {
@@ -115,9 +121,10 @@ pub fn threads() -> usize {
     }
 }
 
-/// Sets how many threads compute on the CPU device, from the next operation on. Results do not depend on it.
+/// Sets the number of threads that compute on the CPU device, from the next operation on. Results do not depend on it.
 ///
-/// More than the cores that this process may use are as many as those: a thread without a core holds up the others.
+/// A number above the number of cores that this process may use is reduced to that number: a thread without a core
+/// delays the others.
 ///
 /// # Panics
 /// When it is 0.
@@ -127,7 +134,7 @@ pub fn set_threads(threads: usize) {
     THREADS.store(threads.min(cores), Ordering::Relaxed);
 }
 
-/// How many threads a region of so many items is worth, as other programs leave the cores.
+/// The number of threads to use for a region of `items` items, given how late workers were recently.
 fn useful_threads(items: usize) -> usize {
     #[cfg(test)]
     if let Some(threads) = scoped::threads() {
@@ -140,9 +147,10 @@ fn useful_threads(items: usize) -> usize {
     (1 + pool().pace.helpers(threads - 1, Instant::now)).min(items)
 }
 
-/// Calls `run` once for every item in `0..items`, on all threads, in no particular order; returns when all are done.
+/// Calls `run` once for every item in `0..items`, on all threads, in no particular order. Returns when all calls are
+/// done.
 ///
-/// A region inside a region, or beside one of another thread, runs on the calling thread alone.
+/// If another region is open (an enclosing one, or one of another thread), all items run on the calling thread.
 ///
 /// # Panics
 /// When a call panicked.
@@ -155,7 +163,7 @@ pub fn parallel(items: usize, run: impl Fn(usize) + Sync) {
     if threads > 1 {
         let opener = match pool().opener.try_lock() {
             Ok(opener) => Some(opener),
-            // Of a region that panicked nothing is left behind.
+            // A panic in a region leaves no broken state behind, so a poisoned lock can be used.
             Err(TryLockError::Poisoned(opener)) => Some(opener.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
@@ -180,15 +188,17 @@ impl Pool {
         }
         let began = Instant::now();
         let helpers = &workers[..helpers.min(workers.len())];
-        // SAFETY: only the lifetime changes. The region is closed and left by all before this function returns, so nobody
-        // calls the closure after its end.
+        // SAFETY: the transmute changes only the lifetime. This function returns only after the region is closed and
+        // every worker has left it, so no thread calls the closure after it is dropped.
         let run: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(run) };
         let region = Region { run, items };
         let epoch = (self.state.0.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
-        // SAFETY: the last region was closed and left by all before its opener gave `opener` away, and none is open.
+        // SAFETY: this thread holds `opener`, so no other thread opens a region. The last region was closed, and every
+        // worker had left it, before its opener released the lock. So no thread reads `region` during this write.
         unsafe { *self.region.get() = region };
         self.next.0.store(0, Ordering::Relaxed);
-        // In one order with what a worker does who is about to sleep: either it sees the region, or it is seen.
+        // Sequentially consistent with the worker's store to `asleep` and its load of `state`: either the worker sees
+        // the new region before it sleeps, or this thread sees that the worker is asleep and wakes it.
         self.state.0.store(epoch | OPEN | (SEAT * helpers.len() as u64), Ordering::SeqCst);
         for worker in helpers {
             if worker.asleep.0.load(Ordering::SeqCst) {
@@ -202,7 +212,8 @@ impl Pool {
         assert!(!self.panicked.swap(false, Ordering::Relaxed), "a parallel region panicked");
     }
 
-    /// A new worker; none where the system has no thread to give, and those that are there do the work.
+    /// Starts a new worker. Returns `None` when the system cannot start a thread; then the existing workers do the
+    /// work.
     fn worker(&'static self, index: usize) -> Option<Worker> {
         let asleep = Arc::new(Line(AtomicBool::new(false)));
         let own = Arc::clone(&asleep);
@@ -211,14 +222,15 @@ impl Pool {
         Some(Worker { thread, asleep })
     }
 
-    /// Takes items until none is left. Called by the region's opener and by those inside.
+    /// Takes items until none is left. The opening thread and every worker inside the region call it.
     fn work(&self, region: Region) {
         loop {
             let item = self.next.0.fetch_add(1, Ordering::Relaxed);
             if item >= region.items {
                 return;
             }
-            // SAFETY: the opener of the region is in `Pool::run`, so the closure is alive.
+            // SAFETY: the thread that opened the region is still in `Pool::run`, because it waits for this worker. So
+            // the closure on its stack is alive.
             let run = unsafe { &*region.run };
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(item))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
@@ -226,7 +238,7 @@ impl Pool {
         }
     }
 
-    /// Waits until the region, which is closed and began at that time, is left by all.
+    /// Waits until every worker has left the region. The region is already closed; it was opened at `began`.
     fn wait(&self, began: Instant) {
         let is_left = || self.state.0.load(Ordering::Acquire) & INSIDE == 0;
         let is_left_soon = |looks: usize| {
@@ -239,14 +251,15 @@ impl Pool {
             return;
         }
         let start = Instant::now();
-        // A worker that the system has put aside needs the core that this thread would hold.
+        // If the system has suspended a worker, that worker needs this thread's core: yield it.
         while !is_left_soon(64) {
             if start.elapsed() < PATIENCE {
                 std::thread::yield_now();
                 continue;
             }
             *self.waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
-            // Whoever leaves last leaves before this, and it is seen here; or after it, and sees this.
+            // The last worker leaves either before this operation, and this thread sees it here, or after it, and the
+            // worker sees `WAITING`.
             if self.state.0.fetch_or(WAITING, Ordering::AcqRel) & INSIDE != 0 {
                 while !is_left() {
                     std::thread::park();
@@ -257,7 +270,7 @@ impl Pool {
         self.pace.waited(threads() - 1, start - began, now - start, now);
     }
 
-    /// A worker's life.
+    /// The main loop of a worker.
     fn serve(&self, index: u64, asleep: &AtomicBool) {
         let mut seen = 0;
         loop {
@@ -267,7 +280,7 @@ impl Pool {
             scoped::dawdle(state);
             if let Some(region) = self.join(state) {
                 self.work(region);
-                // The region's memory is its opener's again when this is seen.
+                // Release: after the opening thread has seen this decrement, no worker uses the region's memory.
                 let before = self.state.0.fetch_sub(1, Ordering::AcqRel);
                 if before & (WAITING | INSIDE) == WAITING | 1 {
                     let waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner);
@@ -277,13 +290,15 @@ impl Pool {
         }
     }
 
-    /// Steps into the region of a state, if it is still open. A worker does so once a region, so that no more are inside than
-    /// it is for.
+    /// Joins the region described by `state`, if it is still open. Each worker joins a region at most once, so the
+    /// number of workers inside never exceeds the number of seats.
     fn join(&self, mut state: u64) -> Option<Region> {
         let epoch = state & !(EPOCH - 1);
         while state & OPEN != 0 && state & !(EPOCH - 1) == epoch {
             match self.state.0.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
-                // SAFETY: whoever is inside keeps the opener in `Pool::run`, and the region as it is.
+                // SAFETY: this worker has joined the region, so the opening thread stays in `Pool::run` and does not
+                // write `region` before this worker leaves. The acquire operation above orders this read after the
+                // opener's write.
                 Ok(_) => return Some(unsafe { *self.region.get() }),
                 Err(now) => state = now,
             }
@@ -291,7 +306,7 @@ impl Pool {
         None
     }
 
-    /// Waits for an epoch other than `seen` whose region is for the worker of this index too.
+    /// Waits for an epoch other than `seen` whose region has a seat for the worker with this index.
     fn next_region(&self, index: u64, asleep: &AtomicBool, seen: u64) -> u64 {
         let is_next = |state: u64| state & !(EPOCH - 1) != seen && state % WAITING / SEAT > index;
         let start = Instant::now();

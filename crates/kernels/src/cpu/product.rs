@@ -1,11 +1,12 @@
 //! Matrix products over packed operands.
 //!
-//! One tile does all of them: some rows of a left operand, broadcast element by element, against 32 columns of a right one,
-//! with the whole tile of the result in registers. A result is the sum of several products, so that a projection and its
-//! low-rank path, or the gradients of three projections of one input, are added before anything is stored.
+//! One kernel computes all of them, a tile at a time: some rows of the left operand, broadcast element by element,
+//! times 32 columns of the right operand, with the whole tile of the result in registers. A result is the sum of
+//! several products. So a projection and its low-rank path, or the gradients of three projections of one input, are
+//! added before anything is stored.
 //!
-//! Each element of a result is summed in an order that its place alone decides, so results depend neither on the number
-//! of threads nor on who computed what.
+//! The order of the additions for an element depends on its position alone, so results do not depend on the number of
+//! threads.
 
 mod sum;
 mod tile;
@@ -17,9 +18,9 @@ use sum::{Cold, Strip, Sum};
 pub use tile::{EMPTY, Term, Tile, sum_tile};
 use tile::{Place, tile_product};
 
-/// Depth that is summed at once, so that a panel of it stays in the second-level cache.
+/// Depth that is summed at once, so that this part of a panel stays in the second-level cache.
 const DEPTH: usize = 1536;
-/// Above this depth a weight comes from memory, where longer runs of a panel matter more than deeper sums.
+/// A weight of more than this depth is read from memory. There, longer runs of a panel matter more than deeper sums.
 const DEEP: usize = 16 << 10;
 
 /// `x·Wᵀ`, one of several to be added.

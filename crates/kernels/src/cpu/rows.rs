@@ -1,18 +1,19 @@
-//! What is done to each row by itself: normalisation, rotation, gating.
+//! Kernels that treat each row by itself: normalisation, rotation, gating.
 
 use super::number::{F16, Number};
 use super::pool::{Parts, parallel_chunks};
 use super::simd::{LANES, Level, Simd, dispatch};
 
-/// Elements that one item of an elementwise kernel goes over.
+/// Elements per item of an elementwise kernel.
 const ITEM: usize = 16 << 10;
 
-/// Whole rows of an item.
+/// The number of whole rows per item.
 fn rows_an_item(width: usize) -> usize {
     (ITEM / width.max(1)).max(1)
 }
 
-/// Calls `f` with every sixteen elements' place, and with each place of what is left over.
+/// Runs `$whole` at the start of every full vector of sixteen elements, and `$rest` for each element after the last
+/// full vector.
 macro_rules! lanes {
     ($len:expr, |$at:ident| $whole:expr, |$one:ident| $rest:expr) => {{
         let whole = $len / LANES * LANES;
@@ -65,7 +66,7 @@ fn inverse_rms<S: Simd>(simd: S, x: &[f32], eps: f32) -> f32 {
 }
 
 dispatch! {
-    /// The sums of the products of `x` with rows of its length.
+    /// The dot products of `x` with rows of the same length.
     pub fn dots(x: &[f32], rows: &[f32], to: &mut [f32]) = dots_with
 }
 
@@ -92,7 +93,7 @@ fn dots_with<S: Simd, T: Number>(simd: S, x: &[f32], rows: &[T], to: &mut [f32])
     }
 }
 
-/// `ROWS` sums at once: each is one chain of additions, and the processor works at all of them.
+/// `ROWS` sums at once. Each sum is a chain of dependent additions; the processor works on all chains in parallel.
 #[inline(always)]
 fn dots_of<S: Simd, T: Number, const ROWS: usize>(simd: S, x: &[f32], rows: &[T], to: &mut [f32]) {
     let rows = &rows[..ROWS * x.len()];
@@ -112,7 +113,7 @@ fn dots_of<S: Simd, T: Number, const ROWS: usize>(simd: S, x: &[f32], rows: &[T]
     }
 }
 
-/// The sum of the products, in four chains.
+/// The dot product, summed in four independent chains.
 #[inline(always)]
 fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [simd.splat(0.0); 4];
@@ -126,7 +127,8 @@ fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     a[whole..].iter().zip(&b[whole..]).fold(simd.sum(sum), |sum, (a, b)| sum + a * b)
 }
 
-/// The gradient of [`rms_norm`] for its input, added to `dx`: `dx += (dy·w − x·mean(dy·w·x)/rms²) / rms` of each row.
+/// The gradient of [`rms_norm`] with respect to its input, added to `dx`: `dx += (dy·w − x·mean(dy·w·x)/rms²) / rms` of
+/// each row.
 ///
 /// # Panics
 /// When the lengths do not fit together.
@@ -171,7 +173,8 @@ fn rms_norm_backward_row_with<S: Simd>(simd: S, x: &[f32], weight: &[f32], eps: 
     );
 }
 
-/// Turns the heads of each row in place by the row's angles: half-split, forwards or (`back`) backwards.
+/// Rotates the heads of each row in place by the row's angles, in the half-split layout; with `back`, by the negative
+/// angles.
 ///
 /// `x` is `[rows, heads · head_dim]`, `cos` and `sin` are `[rows, head_dim / 2]`.
 ///
@@ -249,7 +252,7 @@ fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.div(one, simd.add(one, simd.exp(simd.sub(simd.splat(0.0), x))))
 }
 
-/// The gradients of [`swiglu`], in place of its inputs: `gate` becomes that of the gate, `up` that of `up`.
+/// The gradients of [`swiglu`], written over its inputs: `gate` becomes the gradient of the gate, `up` that of `up`.
 ///
 /// # Panics
 /// When the lengths differ.
@@ -258,7 +261,8 @@ pub fn swiglu_backward(level: Level, gate: &mut [f32], up: &mut [f32], dy: &[f32
     let up = Parts::new(up);
     parallel_chunks(gate, ITEM, |item, gate| {
         let start = item * ITEM;
-        // SAFETY: each item takes its own run, as `parallel_chunks` does of `gate`.
+        // SAFETY: item `item` takes the elements `start..start + gate.len()` of `up`, the same range as its chunk of
+        // `gate`. These ranges do not overlap, and each item runs once, so no other thread accesses this range.
         let up = unsafe { up.part(start, gate.len()) };
         swiglu_backward_run(level, gate, up, &dy[start..][..gate.len()]);
     });

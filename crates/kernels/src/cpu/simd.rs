@@ -1,8 +1,8 @@
-//! Vectors of sixteen `f32`, whatever the processor.
+//! Vectors of sixteen `f32`, on any processor.
 //!
-//! Every kernel is written once over [`Simd`] and compiled for each instruction set; [`dispatch!`] picks one at run time.
-//! A vector has sixteen lanes everywhere (AVX2 and the portable code hold it in several registers), so the order in
-//! which a kernel adds does not depend on the processor.
+//! Every kernel is written once, generic over [`Simd`], and compiled for each instruction set. [`dispatch!`] picks one
+//! at run time. A vector always has sixteen lanes (AVX2 and the portable code use several registers), so the order of
+//! additions in a kernel does not depend on the processor.
 
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -17,19 +17,19 @@ pub use x86::{Avx2, Avx512};
 /// Lanes of a vector.
 pub const LANES: usize = 16;
 
-/// An instruction set. A value of an implementing type is the proof that this processor has it.
+/// An instruction set. A value of an implementing type exists only if this processor has the instruction set.
 pub trait Simd: Copy + Send + Sync + 'static {
     /// Sixteen `f32`.
     type V: Copy;
 
-    /// How many rows of a product's tile fit the registers.
+    /// The number of rows of a product's tile that fit in the registers.
     const TILE_ROWS: usize;
-    /// How many vectors wide that tile is.
+    /// The width of that tile, in vectors.
     const TILE_VECTORS: usize;
 
-    /// All lanes `x`.
+    /// A vector with `x` in all lanes.
     fn splat(self, x: f32) -> Self::V;
-    /// The first sixteen elements.
+    /// Loads the first sixteen elements.
     ///
     /// # Panics
     /// When there are fewer.
@@ -47,34 +47,35 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`, rounded once where the processor can.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// To the nearest integer, ties to even.
+    /// Rounds to the nearest integer, ties to even.
     fn round(self, a: Self::V) -> Self::V;
     /// `2^a` for integers `a` in `-126..=127`.
     fn pow2(self, a: Self::V) -> Self::V;
-    /// `v`, and zero in the lanes where `x < limit`.
+    /// `v`, but zero in the lanes where `x < limit`.
     fn zero_below(self, v: Self::V, x: Self::V, limit: f32) -> Self::V;
     /// The lanes as an array.
     fn lanes(self, v: Self::V) -> [f32; LANES];
 
-    /// Of each of sixteen little-endian numbers of 32 bits, the bits from `shift` on that `mask` keeps.
+    /// For each of sixteen little-endian 32-bit numbers: shifted right by `shift`, then masked with `mask`.
     ///
     /// # Panics
-    /// When there are fewer than 64 bytes; so do the next four with fewer than sixteen numbers.
+    /// When there are fewer than 64 bytes. The next four functions panic when there are fewer than sixteen numbers.
     fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V;
-    /// As [`bits`](Self::bits) with four bits, each of which stands for an entry of the table.
+    /// As [`bits`](Self::bits) with a mask of four bits, each result replaced by the table's entry with that index.
     fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V;
-    /// Sixteen IEEE 754 half-precision numbers, little-endian.
+    /// Loads sixteen IEEE 754 half-precision numbers, little-endian.
     fn f16(self, from: &[u8]) -> Self::V;
-    /// The nearest half-precision numbers, as [`f16`](Self::f16) reads them.
+    /// Rounds to half precision and stores the result in the format that [`f16`](Self::f16) loads.
     #[inline(always)]
     fn to_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
         for (to, lane) in to.as_chunks_mut::<2>().0.iter_mut().zip(self.lanes(v)) {
             *to = half::f16::from_f32(lane).to_le_bytes();
         }
     }
-    /// Sixteen bfloat16 numbers, little-endian.
+    /// Loads sixteen bfloat16 numbers, little-endian.
     fn bf16(self, from: &[u8]) -> Self::V;
-    /// Rounds to signed bytes, four to a word, little-endian, and gives their sum. The lanes are within -128 and 127.
+    /// Rounds to signed bytes, stores them four to a word, little-endian, and returns their sum. The lanes must be
+    /// within -128 and 127.
     #[inline(always)]
     fn to_i8(self, v: Self::V, to: &mut [i32]) -> i32 {
         let lanes = self.lanes(self.round(v));
@@ -83,10 +84,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
         lanes.iter().map(|&lane| lane as i32).sum()
     }
-    /// Sixteen signed bytes.
+    /// Loads sixteen signed bytes.
     fn i8(self, from: &[u8]) -> Self::V;
 
-    /// `e^x`, and 0 where that is below the smallest normal number. The relative error is under 2e-7.
+    /// `e^x`; 0 where the result would be below the smallest normal number. The relative error is under 2e-7.
     ///
     /// Source: the range reduction and polynomial of Cephes' `expf` (Moshier).
     #[inline(always)]
@@ -103,14 +104,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
         self.zero_below(self.mul(y, self.pow2(n)), x, MIN_EXP)
     }
 
-    /// Lane `j` of vector `i` becomes lane `i` of vector `j`.
+    /// Transposes: lane `j` of vector `i` becomes lane `i` of vector `j`.
     #[inline(always)]
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
         let rows = rows.map(|row| self.lanes(row));
         std::array::from_fn(|column| self.load(&rows.map(|row| row[column])))
     }
 
-    /// The sum of the lanes, halves first.
+    /// The sum of the lanes; the two halves are added first, then the quarters, and so on.
     #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
         halves(self.lanes(v), |a, b| a + b)
@@ -123,7 +124,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
-/// Below this, [`Simd::exp`] gives 0.
+/// For `x` below this, [`Simd::exp`] returns 0.
 const MIN_EXP: f32 = -87.3;
 
 #[inline(always)]
@@ -136,7 +137,7 @@ fn halves(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// Asks for memory that will be read soon, a line of 64 bytes at a time.
+/// Prefetches memory that will be read soon, one cache line of 64 bytes at a time.
 #[inline(always)]
 pub fn prefetch<T>(data: &[T]) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -145,12 +146,13 @@ pub fn prefetch<T>(data: &[T]) {
     let _ = data;
 }
 
-/// Bytes ahead of what a stream of weights has come to that memory is asked for: the processor's own reading ahead ends with
-/// each page.
+/// How many bytes ahead of the current position a stream of weights is prefetched. The processor's own prefetcher stops
+/// at each page.
 const AHEAD: usize = 8 << 10;
 
-/// As [`prefetch`], for a stream that has come to some of its bytes: asks for those that lie [`AHEAD`] of them, if there are any.
-/// They will be read once, so what the caches hold is left where it is.
+/// As [`prefetch`], for a stream: given the bytes that are being read now, prefetches the bytes that come [`AHEAD`]
+/// later, if there are any. They will be read only once, so the hint asks to leave the other contents of the caches in
+/// place.
 #[inline(always)]
 pub fn prefetch_ahead(stream: &[u8], reached: std::ops::Range<usize>) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -165,12 +167,13 @@ pub fn prefetch_ahead(stream: &[u8], reached: std::ops::Range<usize>) {
 #[inline(always)]
 fn prefetch_as<T, const HINT: i32>(data: &[T]) {
     for line in data.chunks(64 / size_of::<T>()) {
-        // SAFETY: every x86-64 processor has the instruction, and it changes nothing that a program can see.
+        // SAFETY: every x86-64 processor has this instruction. It does not access memory in a way that a program can
+        // observe, and it does not fault on any address.
         unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(line.as_ptr().cast()) };
     }
 }
 
-/// What this processor has.
+/// The best instruction set to use.
 #[derive(Clone, Copy, Debug)]
 pub enum Level {
     #[cfg(target_arch = "x86_64")]
@@ -181,7 +184,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Everything that this processor can run, the best first.
+    /// All instruction sets that this processor has, the best first.
     pub fn all() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -193,13 +196,14 @@ impl Level {
         levels
     }
 
-    /// The best that this processor can run; found once.
+    /// The best instruction set that this processor has. It is detected once.
     pub fn best() -> Self {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(|| Self::all()[0])
     }
 
-    /// Rows of a tile that divide a block: fewer than [`tile_rows`](Self::tile_rows), at nearly the same speed.
+    /// Rows of a tile, such that tiles divide a block: fewer than [`tile_rows`](Self::tile_rows), at nearly the same
+    /// speed.
     pub fn even_tile_rows(self) -> usize {
         if self.tile_rows() >= 8 { 8 } else { 4 }
     }
@@ -216,8 +220,8 @@ impl Level {
     }
 }
 
-/// Defines a function that runs `$generic` (an `#[inline(always)]` function whose first argument is a [`Simd`]) compiled
-/// for the given [`Level`].
+/// Defines a function that calls `$generic` (an `#[inline(always)]` function whose first argument is a [`Simd`]),
+/// compiled for the given [`Level`].
 macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $generic:path) => {
         $(#[$meta])*
@@ -237,10 +241,10 @@ macro_rules! dispatch {
                 $generic(simd, $($arg),*)
             }
             match level {
-                // SAFETY: the value in the level is the proof that the processor has the instruction set.
+                // SAFETY: the value `simd` in the level exists only if the processor has AVX-512.
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512(simd) => unsafe { avx512(simd, $($arg),*) },
-                // SAFETY: as above.
+                // SAFETY: the value `simd` in the level exists only if the processor has AVX2, FMA and F16C.
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2(simd) => unsafe { avx2(simd, $($arg),*) },
                 Level::Portable(simd) => $generic(simd, $($arg),*),

@@ -1,4 +1,4 @@
-//! Every kernel on every instruction set of this processor against its definition in f64, on random shapes.
+//! Tests every kernel on every instruction set of this processor against its definition in f64, on random shapes.
 
 mod compact;
 
@@ -14,10 +14,10 @@ use super::product::{Backward, Forward, backward, forward, forward_packed, over_
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
 use super::simd::{LANES, Level, Simd, dispatch};
 
-/// Sums of this many products in f32 stay this near, relative to the norm of the whole result.
+/// The allowed error of a sum of this many products in f32, relative to the norm of the whole result.
 const TOLERANCE: f64 = 2e-6;
 
-/// Miri takes a thousand times as long: a few small shapes have to do there.
+/// Under Miri, which is about a thousand times slower, only a few small shapes are tested.
 const SMALL: bool = cfg!(miri);
 
 fn config() -> ProptestConfig {
@@ -102,7 +102,7 @@ proptest! {
             let expected = product([rows, input, out], |i, p| dy[i * out + p], |p, j| w[p * input + j]);
             prop_assert!(error(&dx, &expected) < TOLERANCE, "{level:?} backward: {}", error(&dx, &expected));
 
-            // The gradient of a low-rank matrix: a sum over rows.
+            // The gradient of a low-rank matrix is a sum over rows.
             let columns: Vec<f32> = (0..r).flat_map(|i| (0..rows).map(move |m| (m, i))).map(|(m, i)| low[m * r + i]).collect();
             let columns = left(level, &columns, r, rows);
             let expected = product([r, input, rows], |i, m| low[m * r + i], |m, j| x[m * input + j]);
@@ -124,7 +124,7 @@ proptest! {
         let (wide, narrow) = (heads.query_width(), heads.key_width());
         let [query, d_out] = [1, 2].map(|i| noise(seed ^ i, rows * wide));
         let [key, value] = [3, 4].map(|i| noise(seed ^ i, rows * narrow));
-        // A row hangs below the row before, or below an ancestor of it, or begins a tree.
+        // The parent of a row is the row before it, or an ancestor of that row; or the row begins a new tree.
         let choice = noise(seed ^ 5, rows);
         let mut paths: Vec<Vec<usize>> = Vec::new();
         for (row, choice) in choice.iter().enumerate() {
@@ -179,8 +179,8 @@ proptest! {
             let mut grads = [vec![f32::NAN; rows * wide], vec![f32::NAN; rows * narrow], vec![f32::NAN; rows * narrow]];
             let [q, k, v] = &mut grads;
             attention_backward(level, heads, saved, &seen, &d_out, [q, k, v]);
-            // Where rows see little but themselves, the gradients for queries and keys come near zero, as differences of
-            // what is not small: their rounding is measured against the values' gradient then.
+            // Where rows see hardly more than themselves, the gradients for queries and keys are near zero: they are
+            // differences of larger numbers. Then their rounding error is measured relative to the values' gradient.
             let size: f64 = gradients[2].iter().map(|x| x * x).sum::<f64>().sqrt();
             for (found, expected) in grads.iter().zip(&gradients) {
                 let norm: f64 = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -309,8 +309,8 @@ fn exp_is_near_everywhere_and_zero_far_below() {
     }
 }
 
-/// Any number of threads gives the same bytes, and so does the same work again. All of them have a part in each region that
-/// has enough for all.
+/// The result has the same bytes for any number of threads, and when the same work is repeated. In each region with
+/// enough items, every thread computes at least one.
 #[test]
 fn results_do_not_depend_on_the_threads() {
     let (rows, out, input) = if SMALL { (20, 40, 36) } else { (300, 200, 100) };

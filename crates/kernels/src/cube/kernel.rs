@@ -1,23 +1,23 @@
-//! The kernels: a quantised matrix opened, and multiplied while it is opened.
+//! GPU kernels: they expand a quantised matrix, or multiply it while they expand it.
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
 use crate::encoding::{Encoding, NF4_LEVELS, Numbers, Offset};
 
-/// Four neighbours in a row.
+/// Four neighbouring elements of a row.
 pub type Quad = Vector<f32, Const<4>>;
 type Words = Vector<u32, Const<4>>;
 
-/// Units that share an output of [`multiply`]: a power of two, and as many as a plane has on most devices.
+/// Units that compute one output of [`multiply`] together: a power of two, and the size of a plane on most devices.
 pub const LANES: usize = 32;
 const STEPS: usize = LANES.ilog2() as usize;
-/// Outputs of a cube.
+/// Outputs per cube.
 pub const OUTPUTS: usize = 4;
-/// Elements that a unit opens at a time. They lie in one group.
+/// Elements that a unit expands at a time. They belong to one group.
 const RUN: usize = 8;
 const QUADS: usize = RUN / 4;
 
-/// Where the parts of a matrix are; see [`Form`](super::words::Form).
+/// The positions of a matrix's parts; see [`Form`](super::words::Form).
 #[derive(CubeType, CubeLaunch)]
 pub struct Places {
     pub input: usize,
@@ -26,7 +26,7 @@ pub struct Places {
     pub bytes: usize,
 }
 
-/// The matrix, row by row.
+/// Expands the matrix, row by row.
 #[cube(launch)]
 pub fn open(words: &[u32], weights: &mut [Quad], places: Places, #[comptime] encoding: Encoding) {
     let levels = levels(encoding);
@@ -37,7 +37,7 @@ pub fn open(words: &[u32], weights: &mut [Quad], places: Places, #[comptime] enc
     }
 }
 
-/// The given rows of the matrix.
+/// Expands the given rows of the matrix.
 #[cube(launch)]
 pub fn open_rows(words: &[u32], rows: &[u32], weights: &mut [Quad], places: Places, #[comptime] encoding: Encoding) {
     let levels = levels(encoding);
@@ -50,8 +50,8 @@ pub fn open_rows(words: &[u32], rows: &[u32], weights: &mut [Quad], places: Plac
     }
 }
 
-/// `y = x·Wᵀ` for a few rows `x`: the units of an output go through its row of the matrix side by side, keep a sum for each
-/// row of `x`, and add their sums up in a tree, so that the order is always the same.
+/// `y = x·Wᵀ` for a few rows `x`. The units of an output read its row of the matrix side by side, and each keeps a sum
+/// for each row of `x`. Then the units' sums are added in a tree, so the order of additions is always the same.
 #[cube(launch)]
 pub fn multiply(
     x: &[Quad],
@@ -112,7 +112,7 @@ pub fn multiply(
     }
 }
 
-/// Four weights, the first of which is `element` of the matrix; of one group.
+/// Four weights of one group; the first is element `element` of the matrix.
 #[cube]
 fn quad(
     words: &[u32],
@@ -154,7 +154,7 @@ fn numbers(words: &[u32], places: &Places, element: usize, #[comptime] encoding:
     }
 }
 
-/// Four neighbouring fields of so many bits each, of which `first` is the index of the first among all.
+/// Four neighbouring bit fields of the given width; `first` is the index of the first one.
 #[cube]
 fn fields(word: u32, first: usize, #[comptime] bits: usize) -> Words {
     let word = word >> ((first * bits % 32) as u32);
@@ -166,7 +166,7 @@ fn fields(word: u32, first: usize, #[comptime] bits: usize) -> Words {
     found & Words::new(comptime!((1u32 << bits) - 1))
 }
 
-/// What an element's number is multiplied by, and what is added then.
+/// The scale and the offset of an element: a weight is `scale · number + offset`.
 #[cube]
 fn scale_and_minimum(words: &[u32], places: &Places, element: usize, #[comptime] encoding: Encoding) -> (f32, f32) {
     let super_block = if comptime!(encoding == Encoding::Nf4) {
@@ -186,7 +186,7 @@ fn scale_and_minimum(words: &[u32], places: &Places, element: usize, #[comptime]
         if comptime!(encoding.has_sub_minima()) {
             minimum *= byte(words, places.bytes, at + 1);
         }
-        // In NF4 the minimum is the scales', not the weights'.
+        // In NF4 the minimum is added to the groups' scales, not to the weights.
         if comptime!(encoding == Encoding::Nf4) {
             scale += minimum;
         }
@@ -194,15 +194,15 @@ fn scale_and_minimum(words: &[u32], places: &Places, element: usize, #[comptime]
     (scale, minimum)
 }
 
-/// The signed byte of an index in a section.
+/// The signed byte with the given index in a section.
 #[cube]
 fn byte(words: &[u32], section: usize, index: usize) -> f32 {
     let bits = (words[section + index / 4] >> ((index % 4 * 8) as u32)) & 0xff;
     f32::cast_from(bits) - select(bits > 127, f32::new(256.0), f32::new(0.0))
 }
 
-/// The half-precision number of an index in a section. Shaders often lack the type, so its bits are taken apart: below the
-/// smallest normal number they count steps of 2⁻²⁴, above the largest they are infinite or not a number, and stay so.
+/// The half-precision number with the given index in a section. Many shaders do not have the type, so its bits are
+/// decoded here. Below the smallest normal number they count steps of 2⁻²⁴. Infinity and NaN are kept.
 #[cube]
 fn half(words: &[u32], section: usize, index: usize) -> f32 {
     let bits = words[section + index / 2] >> ((index % 2 * 16) as u32);
@@ -216,7 +216,7 @@ fn half(words: &[u32], section: usize, index: usize) -> f32 {
     f32::reinterpret(sign | found)
 }
 
-/// The levels of NF4 where they are fast to look up; nothing for other encodings.
+/// The levels of NF4, in memory that is fast to look up. Empty for other encodings.
 #[cube]
 fn levels(#[comptime] encoding: Encoding) -> Shared<[f32]> {
     let used = comptime!(encoding.numbers() == Numbers::Levels);

@@ -1,14 +1,15 @@
 //! Quantised weights on GPUs: the devices `wgpu` and `cuda`, through CubeCL.
 //!
-//! The weight stays packed in device memory at nearly its file's size, and is opened where it is used. A product has two
-//! routes. Few rows, as in decoding, are bound by memory: their kernel opens the weight while it multiplies, and reads the
-//! packed words alone. Many rows, as in training, are bound by arithmetic: one kernel opens the weight into a tensor that
-//! lives as long as the product, and Burn's matrix product, which uses the device's matrix units, does the rest. Opening
-//! costs about nine bytes of traffic a weight, little beside the product of a few hundred rows; a kernel that opened while
-//! it multiplied would open each weight once for every tile of rows, and would have to compete with Burn's in everything
-//! else. So at most one dense weight exists at a time, and none is kept on the tape.
+//! The weight stays packed in device memory, at nearly the size of its file, and is expanded for each product. A
+//! product has two routes. Few rows, as in decoding, are limited by memory bandwidth: one kernel expands the weight
+//! while it multiplies, and reads only the packed words. Many rows, as in training, are limited by arithmetic: one
+//! kernel expands the weight into a temporary tensor, and then Burn's matrix product computes the result with the
+//! device's matrix units. Expanding costs about nine bytes of memory traffic per weight, which is little compared to
+//! the product of a few hundred rows. A kernel that expanded the weight while it multiplied many rows would expand each
+//! weight once for every tile of rows, and would have to be as fast as Burn's product otherwise. So at most one dense
+//! weight exists at a time, and none is kept on the tape.
 //!
-//! Everything is summed in an order that depends on the shapes alone, without atomic additions.
+//! The order of all additions depends on the shapes alone. No atomic additions are used.
 
 mod kernel;
 mod ops;
@@ -21,7 +22,7 @@ use crate::encoding::{Encoding, Row};
 use ops::{QuantisedOps, Side};
 use words::Form;
 
-/// Whether a device, with autodiff or without, is one of CubeCL's.
+/// Whether a device, with or without autodiff, is one of CubeCL's.
 pub fn is_cube(device: &Device) -> bool {
     matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Cube(_))
 }
@@ -59,12 +60,12 @@ impl Quantised {
         Tensor::from_dispatch(Dispatch::quantised_product(x.into_dispatch(), words, self.form, Side::Input))
     }
 
-    /// The matrix, opened.
+    /// Expands the matrix.
     pub fn to_tensor(&self) -> Tensor<2> {
         Tensor::from_dispatch(Dispatch::quantised_open(self.words.clone().into_dispatch(), self.form))
     }
 
-    /// The given rows, opened.
+    /// Expands the given rows.
     pub fn select(&self, rows: &[u32]) -> Tensor<2> {
         let rows = unsigned(rows.to_vec(), &self.device()).into_dispatch();
         Tensor::from_dispatch(Dispatch::quantised_select(self.words.clone().into_dispatch(), rows, self.form))

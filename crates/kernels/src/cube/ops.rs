@@ -17,11 +17,12 @@ use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use super::kernel::{self, LANES, OUTPUTS, PlacesLaunch};
 use super::words::Form;
 
-/// Up to so many rows of `x` are multiplied while the weight is opened. Each of them costs the kernel as many reads of `x` as
-/// the weight has elements, out of a cache, so that with more of them matrix units on an opened weight are faster.
+/// The largest number of rows of `x` that are multiplied while the weight is expanded. For each row, the kernel reads
+/// as many elements of `x` (from a cache) as the weight has. With more rows, matrix units on an expanded weight are
+/// faster.
 pub const FEW: usize = 8;
 
-/// Which side of a matrix `W` a product sums over.
+/// The dimension of a matrix `W` that a product sums over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// `x·Wᵀ`, x: `[rows, in]`
@@ -30,16 +31,16 @@ pub enum Side {
     Output,
 }
 
-/// What can be done with a quantised matrix, given as its words.
+/// The operations on a quantised matrix, which is given as its words.
 #[backend_extension(Cube, Autodiff)]
 pub trait QuantisedOps: Backend {
     /// The product of `x` with the matrix.
     fn quantised_product(x: FloatTensor<Self>, words: IntTensor<Self>, form: Form, side: Side) -> FloatTensor<Self>;
 
-    /// The matrix, `[out, in]`.
+    /// Expands the matrix, `[out, in]`.
     fn quantised_open(words: IntTensor<Self>, form: Form) -> FloatTensor<Self>;
 
-    /// The given rows of the matrix, `[rows, in]`.
+    /// Expands the given rows of the matrix, `[rows, in]`.
     fn quantised_select(words: IntTensor<Self>, rows: IntTensor<Self>, form: Form) -> FloatTensor<Self>;
 }
 
@@ -112,7 +113,7 @@ fn empty(like: &CubeTensor, shape: [usize; 2]) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), Shape::from(shape), DType::F32)
 }
 
-/// A unit for each four elements.
+/// One unit per four elements.
 fn elementwise(output: &CubeTensor) -> (CubeDim, CubeCount) {
     let quads = output.shape().num_elements() / 4;
     let dim = CubeDim::new(&output.client, quads);
@@ -126,7 +127,8 @@ impl Form {
     }
 }
 
-/// The product's gradient is the product with the other side: the tape keeps the words alone, and the weight has none.
+/// The gradient of the product is the product over the other side. The tape keeps only the words, and the weight gets
+/// no gradient.
 impl<B: QuantisedOps, C: CheckpointStrategy> QuantisedOps for Autodiff<B, C> {
     fn quantised_product(x: FloatTensor<Self>, words: IntTensor<B>, form: Form, side: Side) -> FloatTensor<Self> {
         match Product.prepare::<C>([x.node()]).compute_bound().stateful() {

@@ -1,18 +1,19 @@
-//! How a quantised matrix lies in device memory.
+//! The layout of a quantised matrix in device memory.
 
 use crate::encoding::{Encoding, Numbers, Offset, Planes, Row};
 
-/// A quantised matrix's encoding and shape, from which follows where everything is.
+/// A quantised matrix's encoding and shape. They determine where each of its parts is.
 ///
-/// The words have three sections, each the rows one after the other, so that an element's index in the matrix is all that
-/// it takes to find its parts:
+/// The words have three sections. Each has the rows one after the other, so that the positions of an element's parts
+/// follow from its index in the matrix:
 ///
-/// 1. the numbers: 4 bits each, and for five and six bits the upper two in a section of their own after it; or 8 bits each;
-/// 2. a super-block's scale in half precision, with the minimum after it where there are minima;
-/// 3. a group's factors in a byte each, that of the scale and then that of the minimum, where there are such.
+/// 1. the numbers: 4 bits each, and for five and six bits the upper two bits in a section of their own after it; or 8
+///    bits each;
+/// 2. the half-precision scale of each super-block, followed by its minimum where there are minima;
+/// 3. the factors of each group, one byte each: first that of the scale, then that of the minimum, where they exist.
 ///
-/// Units that stand side by side read words that do: that is what fast device memory asks for. What a group shares is not
-/// kept beside its numbers, as the files have it, because their blocks are no whole number of words.
+/// Neighbouring units read neighbouring words, as fast device memory requires. The scales are not stored beside the
+/// numbers, as in the files, because the files' blocks are not whole numbers of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Form {
     pub encoding: Encoding,
@@ -20,7 +21,7 @@ pub struct Form {
     pub input: usize,
 }
 
-/// The first word of each section but the first.
+/// The first word of each section except the first one.
 #[derive(Clone, Copy, Debug)]
 pub struct Sections {
     /// The upper two bits of six-bit numbers.
@@ -30,19 +31,19 @@ pub struct Sections {
     pub end: usize,
 }
 
-/// What an encoding's sections are made of.
+/// The elements that an encoding's sections consist of.
 impl Encoding {
     /// Bits of a number in the first section.
     pub(super) fn lower_bits(self) -> usize {
         if self.numbers() == Numbers::Eight { 8 } else { 4 }
     }
 
-    /// Half-precision numbers a super-block.
+    /// Half-precision numbers per super-block.
     pub(super) fn halves(self) -> usize {
         if self.offset() == Offset::Minimum { 2 } else { 1 }
     }
 
-    /// Bytes a group.
+    /// Bytes per group.
     pub(super) fn bytes(self) -> usize {
         match (self.is_nested(), self.has_sub_minima()) {
             (false, _) => 0,
@@ -61,7 +62,7 @@ impl Form {
         Sections { upper, halves, bytes, end: bytes + (out * encoding.groups(input) * encoding.bytes()).div_ceil(4) }
     }
 
-    /// The words of a matrix, from the planes of its rows.
+    /// Packs the planes of the rows into words.
     pub fn pack(self, row: impl Fn(usize, Row<'_>)) -> Vec<u32> {
         let Self { encoding, out, input } = self;
         let sections = self.sections();
@@ -90,8 +91,8 @@ impl Form {
     }
 }
 
-/// Packs the numbers of a row, of which `first` is the first one's index in the matrix: of each number the lowest `BITS` after
-/// a shift. A row is a whole number of words.
+/// Packs the numbers of a row; `first` is the index of its first element in the matrix. From each number, shifted
+/// right, the lowest `BITS` are stored. A row is a whole number of words.
 fn pack_row<const BITS: usize>(section: &mut [u32], first: usize, numbers: &[u8], shift: u32) {
     let fit = 32 / BITS;
     for (word, numbers) in section[first / fit..].iter_mut().zip(numbers.chunks_exact(fit)) {
@@ -100,7 +101,7 @@ fn pack_row<const BITS: usize>(section: &mut [u32], first: usize, numbers: &[u8]
     }
 }
 
-/// The elements of two planes in turn; the second may be empty.
+/// The elements of two planes alternately; the second plane may be empty.
 fn alternate<'a, T: Copy>(first: &'a [T], second: &'a [T]) -> impl Iterator<Item = T> + 'a {
     first.iter().enumerate().flat_map(|(at, &own)| [Some(own), second.get(at).copied()]).flatten()
 }

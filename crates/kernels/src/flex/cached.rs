@@ -1,4 +1,4 @@
-//! A model's passes over a cache: no tensor and no tape between the tokens and the logits.
+//! A model's passes over a KV cache, without tensors and without a tape.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,14 +9,14 @@ use crate::cpu::{attention::Heads, cached, few, integer, matrix::Matrix, simd::L
 use crate::decoder::{CachedPass, DecoderLayer, Ends};
 use crate::{Linear, LowRank};
 
-/// A model's parts, their values opened once for all passes.
+/// The values of a model's parts, extracted once for all passes.
 pub struct Held {
     embed_tokens: Arc<Matrix>,
     layers: Vec<HeldLayer>,
     norm: Values,
     eps: f32,
     lm_head: Arc<Matrix>,
-    /// The adapters in half precision, for passes that need not be exact: made for the first one.
+    /// The adapters in half precision, for passes that need not be exact. They are made before the first such pass.
     halves: OnceLock<Vec<[Option<few::Halves>; 7]>>,
 }
 
@@ -38,7 +38,7 @@ impl Held {
         }
     }
 
-    /// [`crate::Decoder::next_logits`], or without `logits` [`crate::Decoder::append`].
+    /// Computes [`crate::Decoder::next_logits`], or without `logits` [`crate::Decoder::append`].
     pub fn pass(&self, pass: &CachedPass<'_>, store: &mut cached::Store, logits: Option<&mut Vec<f32>>) {
         let level = Level::best();
         let mut scratch = std::mem::take(&mut store.scratch);
@@ -72,7 +72,7 @@ impl Held {
         Heads { heads: q.weight.out() / head_dim, kv_heads: k.weight.out() / head_dim, head_dim }
     }
 
-    /// The layers for the kernels; with `halved`, their adapters are taken in half precision where there are few rows.
+    /// The layers for the kernels. With `halved`, the kernels use their adapters in half precision for few rows.
     fn borrow(&self, halved: bool) -> impl Iterator<Item = cached::Layer<'_>> + Clone {
         let halves = halved.then(|| self.halves.get_or_init(|| self.layers.iter().map(HeldLayer::halves).collect()));
         self.layers.iter().enumerate().map(move |(index, layer)| layer.borrow(halves.map(|halves| &halves[index])))
@@ -116,7 +116,7 @@ impl HeldLayer {
             .map(|linear| linear.pair.0.as_ref().map(|pair| few::Halves::new(Level::best(), &pair.a, &pair.b, pair.r)))
     }
 
-    /// The layer for the kernels; with `halves`, its adapters are taken in half precision where there are few rows.
+    /// The layer for the kernels. With `halves`, the kernels use its adapters in half precision for few rows.
     fn borrow<'a>(&'a self, halves: Option<&'a [Option<few::Halves>; 7]>) -> cached::Layer<'a> {
         let linear = |index: usize| {
             let mut linear = self.linears[index].pair.borrow(&self.linears[index].weight);

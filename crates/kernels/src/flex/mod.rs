@@ -1,6 +1,7 @@
-//! The fused operations of the CPU device `flex`: Burn's tensors in and out, the kernels of [`crate::cpu`] between.
+//! The fused operations of the CPU device `flex`. They take and return Burn's tensors, and call the kernels of
+//! [`crate::cpu`].
 //!
-//! Each function gives `None` where it has no fast path for its arguments, and the caller runs the reference.
+//! Each function returns `None` if it has no fast path for its arguments; then the caller runs the reference.
 
 mod cached;
 mod record;
@@ -196,7 +197,7 @@ struct Frozen {
 }
 
 impl Frozen {
-    /// `None` where the weight is not packed.
+    /// `None` if the weight is not packed.
     fn new(linear: Linear<'_>) -> Option<Self> {
         let weight = Arc::clone(linear.weight.matrix()?);
         Some(match linear.adapter {
@@ -233,7 +234,7 @@ impl Frozen {
 
 type Mask = dyn Fn(usize) -> f32 + Send + Sync;
 
-/// An adapter's values, apart from the tape.
+/// An adapter's values, without their place on the tape.
 struct Pair(Option<PairValues>);
 
 struct PairValues {

@@ -13,17 +13,17 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 
 type TrackedTensor = <Autodiff<Flex> as burn::backend::BackendTypes>::FloatTensorPrimitive;
 
-/// An operand of an operation: its values, and its place on the tape where it has one.
+/// An operand of an operation: its values and, if it is tracked, its node on the tape.
 pub struct Operand {
     values: FlexTensor,
     tracked: Option<(TrackedTensor, DispatchAutodiffContext)>,
 }
 
 impl Operand {
-    /// Opens a tensor of the CPU device.
+    /// Takes the values and the node from a tensor of the CPU device.
     ///
     /// # Panics
-    /// When it is on another device: operands of one operation share theirs.
+    /// When the tensor is on another device. All operands of one operation must be on the same device.
     pub fn new<const D: usize>(tensor: &Tensor<D>) -> Self {
         let DispatchTensor { kind, autodiff } = tensor.clone().into_dispatch();
         let tracked = match kind {
@@ -49,7 +49,7 @@ impl Operand {
         Values(self.values.clone())
     }
 
-    /// As [`values`](Self::values), where nothing else is wanted.
+    /// As [`values`](Self::values), but consumes the operand.
     pub fn into_values(self) -> Values {
         Values(self.values)
     }
@@ -67,12 +67,13 @@ impl std::ops::Deref for Values {
     }
 }
 
-/// The gradients of an operation's parents, given that of its output and which of them are wanted.
+/// Computes the gradients of an operation's parents. Its arguments are the gradient of the output, and which parents
+/// need one.
 type Pull<const N: usize> = Box<dyn FnOnce(&[f32], [bool; N]) -> [Option<Vec<f32>>; N] + Send>;
 
-/// The output of an operation on the parents: recorded where any of them is tracked.
+/// Makes the output of an operation on the parents. The operation is recorded if any parent is tracked.
 ///
-/// `pull` is made only then. The gradients that it gives have the parents' sizes.
+/// Only then is `pull` made. The gradients that it returns must have the parents' sizes.
 pub fn record<const N: usize, const D: usize>(
     parents: [&Operand; N],
     output: Vec<f32>,

@@ -1,7 +1,8 @@
-//! Which keys of a config are known, and what becomes of the others.
+//! Which keys of a config are known, and how the others are treated.
 //!
-//! A key that is read is checked where it is read. Of the rest, some have no effect on what is computed, some have none at one
-//! value, and a key that stands in neither list may mean another network: it is refused by its name.
+//! A key that is read is checked where it is read. Of the other keys, some never affect the computation, and some do
+//! not affect it at one value. A key in neither list may mean another network: it is refused, with its name in the
+//! error.
 
 use foehn_weights::Gguf;
 use serde_json::{Map, Value, json};
@@ -34,7 +35,7 @@ const READ: [&str; 21] = [
     "auto_map",
 ];
 
-/// Keys of `config.json` that change nothing of a forward pass: notes, settings of training and of sampling, and what
+/// Keys of `config.json` that do not affect the forward pass: notes, settings of training and sampling, and keys that
 /// transformers writes for every kind of model.
 #[rustfmt::skip]
 const WITHOUT_EFFECT: [&str; 78] = [
@@ -54,7 +55,7 @@ const WITHOUT_EFFECT: [&str; 78] = [
     "label2id", "num_labels", "problem_type", "prefix", "task_specific_params",
 ];
 
-/// Keys of `config.json` that have no effect at one value, and mean another network at any other.
+/// Keys of `config.json` that do not affect the computation at this value, and mean another network at any other.
 fn at_one_value() -> [(&'static str, Value); 20] {
     [
         ("attention_bias", json!(false)),
@@ -80,7 +81,7 @@ fn at_one_value() -> [(&'static str, Value); 20] {
     ]
 }
 
-/// Refuses a key of `config.json` that is not known, or not at its value. `null` counts as absent.
+/// Refuses a key of `config.json` that is not known, or that does not have its required value. `null` counts as absent.
 pub(super) fn check_json(map: &Map<String, Value>) -> Result<(), Error> {
     let accepted = at_one_value();
     for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
@@ -93,7 +94,7 @@ pub(super) fn check_json(map: &Map<String, Value>) -> Result<(), Error> {
             None => return Err(field(key, value, "no such key: it is not known here, and may mean another network")),
         }
     }
-    // Code of a tokenizer has no part in the network.
+    // Custom code for a tokenizer does not affect the network.
     if let Some(code) = map.get("auto_map").and_then(Value::as_object) {
         let is_network = |name: &&String| name.starts_with("AutoModel") || name.starts_with("AutoConfig");
         if code.keys().any(|name| is_network(&name)) {
@@ -103,11 +104,11 @@ pub(super) fn check_json(map: &Map<String, Value>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what rotates otherwise in `rope_scaling` or `rope_parameters`.
+/// Refuses keys of `rope_scaling` or `rope_parameters` that change the rotation.
 pub(super) fn check_rope(name: &str, rope: &Map<String, Value>) -> Result<(), Error> {
     for (key, value) in rope.iter().filter(|(_, value)| !value.is_null()) {
         let (is_accepted, expected) = match key.as_str() {
-            // The theta is read; the original length only counts together with another type.
+            // `rope_theta` is read elsewhere. The original length is used only by scaling types that are refused.
             "rope_theta" | "original_max_position_embeddings" => (true, ""),
             "rope_type" | "type" => (value == "default", "default"),
             "factor" | "partial_rotary_factor" | "attention_factor" => (value.as_f64() == Some(1.0), "1"),
@@ -121,7 +122,7 @@ pub(super) fn check_rope(name: &str, rope: &Map<String, Value>) -> Result<(), Er
     Ok(())
 }
 
-/// As numbers, where both are.
+/// Compares two numbers by value, and anything else exactly.
 fn is_equal(found: &Value, expected: &Value) -> bool {
     match (found.as_f64(), expected.as_f64()) {
         (Some(found), Some(expected)) => found == expected,
@@ -129,7 +130,7 @@ fn is_equal(found: &Value, expected: &Value) -> bool {
     }
 }
 
-/// Keys under `llama.` that are read elsewhere, or have no effect.
+/// Keys under `llama.` that are read elsewhere, or that have no effect.
 const GGUF_KEYS: [&str; 17] = [
     "attention.head_count",
     "attention.head_count_kv",
@@ -145,14 +146,14 @@ const GGUF_KEYS: [&str; 17] = [
     "rope.freq_base",
     "vocab_size",
     "tensor_data_layout",
-    // These count together with a type of scaling, which is refused.
+    // These are used only with a scaling type, and that is refused.
     "rope.scaling.original_context_length",
     "rope.scaling.finetuned",
     "rope.scaling.type",
 ];
 
-/// Refuses a key of a GGUF's `llama.` metadata that is not known, or not at the value at which it has no effect. Keys of other
-/// names belong to the tokenizer, or are notes.
+/// Refuses a key of a GGUF's `llama.` metadata that is not known, or whose value is not the one without effect. Keys
+/// with other prefixes belong to the tokenizer, or are notes.
 pub(super) fn check_gguf(gguf: &Gguf) -> Result<(), Error> {
     let scaling = gguf.get_str("llama.rope.scaling.type")?;
     if let Some(scaling) = scaling.filter(|kind| *kind != "none") {
@@ -165,7 +166,7 @@ pub(super) fn check_gguf(gguf: &Gguf) -> Result<(), Error> {
         let Some(name) = key.strip_prefix("llama.") else { continue };
         match name {
             _ if GGUF_KEYS.contains(&name) => (),
-            // Without a type llama.cpp takes them as linear scaling, in which 0 stands for none.
+            // Without a type, llama.cpp treats these as linear scaling; there 0 means no scaling.
             "rope.scaling.factor" | "rope.scale_linear" => {
                 let factor = gguf.get_f32(key)?.unwrap_or(1.0);
                 if scaling.is_none() && ![0.0, 1.0].contains(&factor) {

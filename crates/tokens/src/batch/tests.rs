@@ -1,4 +1,4 @@
-//! Packing changes what is computed, never what is asked of the model.
+//! Packing changes how the model computes, not what it predicts.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Error;
 
-/// What a sample asks of the model: from this path, predict this token.
+/// The predictions of a sample: given this path, predict this token.
 type Predictions = BTreeMap<(Vec<u32>, u32), u32>;
 
 fn predictions_one_by_one(samples: &[Sample]) -> Predictions {
@@ -24,7 +24,7 @@ fn predictions_one_by_one(samples: &[Sample]) -> Predictions {
     predictions
 }
 
-/// The rows from the root to a row, by segments alone.
+/// The rows from the root to a row, computed from the segments alone.
 fn path(batch: &Batch, row: usize) -> Vec<usize> {
     let holds = |segment: &&Segment| (segment.start..segment.start + segment.len).contains(&row);
     let mut segment = *batch.segments().iter().find(holds).unwrap();
@@ -74,7 +74,7 @@ fn check(batch: &Batch, samples: &[Sample]) {
     }
 }
 
-/// Few different tokens, so that samples share much.
+/// Samples over few different tokens, so that they share much.
 fn sample() -> impl Strategy<Value = Sample> {
     vec((0..3_u32, any::<bool>()), 2..12).prop_filter_map("nothing to learn", |tokens| {
         let (ids, mut mask): (Vec<u32>, Vec<bool>) = tokens.into_iter().unzip();
@@ -100,7 +100,7 @@ proptest! {
         prop_assert!(packed.rows() <= unshared.rows());
     }
 
-    /// No two siblings begin alike, nothing is split that does not branch, and every row is needed.
+    /// Siblings begin with different tokens, segments are split only at branches, and every row is needed.
     #[test]
     fn packing_shares_all_that_can_be_shared(samples in vec(sample(), 1..8)) {
         let batch = Batch::pack(&samples.iter().collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Laying samples out depth first.
+//! Orders the rows of samples depth first.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use crate::Sample;
 
 use super::{Batch, Segment, Target};
 
-/// Lays out one trie a group of samples. Groups are of indices into the samples.
+/// Lays out one trie per group of samples. A group is a list of indices into the samples.
 pub(super) fn lay_out(samples: &[&Sample], groups: Vec<Vec<usize>>) -> Batch {
     let paths: Vec<&[u32]> = samples.iter().map(|sample| sample.computed()).collect();
     let rows_unshared = paths.iter().map(|path| path.len()).sum();
@@ -28,23 +28,24 @@ pub(super) fn lay_out(samples: &[&Sample], groups: Vec<Vec<usize>>) -> Batch {
     builder.batch
 }
 
-/// Samples that go on together from a place.
+/// Samples that continue together from one place.
 struct Branch {
     samples: Vec<usize>,
     depth: usize,
     parent: Option<usize>,
 }
 
-/// A batch that is being laid out.
+/// A batch under construction.
 struct Builder<'a> {
     samples: &'a [&'a Sample],
-    /// What each sample has computed.
+    /// The computed tokens of each sample.
     paths: Vec<&'a [u32]>,
     batch: Batch,
 }
 
 impl<'a> Builder<'a> {
-    /// Lays out what a group of samples shares, depth first, branches in the order in which samples first take them.
+    /// Lays out the trie of a group of samples, depth first. Branches are in the order in which the samples first take
+    /// them.
     fn trie(&mut self, group: Vec<usize>) {
         let mut open: VecDeque<Branch> = self.branches(group, 0, None);
         while let Some(branch) = open.pop_front() {
@@ -54,7 +55,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Lays out one segment, and gives the branches that go on from its end.
+    /// Lays out one segment, and returns the branches at its end.
     fn segment(&mut self, branch: Branch) -> VecDeque<Branch> {
         let Branch { mut samples, mut depth, parent } = branch;
         let index = self.batch.segments.len();
@@ -99,7 +100,7 @@ impl<'a> Builder<'a> {
         self.batch.position_ids.push(depth as u32);
     }
 
-    /// Parts samples by their next token.
+    /// Groups samples by their next token.
     fn branches(&self, samples: Vec<usize>, depth: usize, parent: Option<usize>) -> VecDeque<Branch> {
         let mut branches: VecDeque<(u32, Branch)> = VecDeque::new();
         for sample in samples {
@@ -112,12 +113,12 @@ impl<'a> Builder<'a> {
         branches.into_iter().map(|(_, branch)| branch).collect()
     }
 
-    /// The token that a sample has computed at a depth.
+    /// The computed token of a sample at a depth.
     fn token(&self, sample: usize, depth: usize) -> Option<u32> {
         self.paths.get(sample)?.get(depth).copied()
     }
 
-    /// Fills in where subtrees end: a segment's where the last of its descendants does.
+    /// Computes the subtree ends: a segment's subtree ends with its last descendant.
     fn close(&mut self) {
         let mut ends: Vec<usize> = self.batch.segments.iter().map(|segment| segment.start + segment.len).collect();
         for (index, segment) in self.batch.segments.iter().enumerate().rev() {

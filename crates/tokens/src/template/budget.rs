@@ -1,19 +1,20 @@
-//! What a template may still use up: steps, and bytes that it makes. One render has one thread, and so one budget.
+//! The budget of a render: the steps and bytes that a template may still use. Each render has its own thread, and so
+//! its own budget.
 
 use std::cell::Cell;
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
-/// How deep lists and maps may nest. Printing, comparing and dropping them take one native frame a level.
+/// The largest nesting depth of lists and maps. Printing, comparing and dropping them need one stack frame per level.
 const DEPTH: usize = 64;
 
-/// What is left of a budget.
+/// The remaining budget.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Budget {
-    /// Values looked at outside of the engine's own instructions, which have fuel.
+    /// Values that are visited outside of the engine's own instructions, which are limited by fuel.
     pub steps: u64,
-    /// Bytes of text and lists made, whether or not they are still held.
+    /// Bytes of text and lists that were created, whether or not they still exist.
     pub bytes: u64,
 }
 
@@ -21,12 +22,12 @@ thread_local! {
     static LEFT: Cell<Budget> = const { Cell::new(Budget { steps: 0, bytes: 0 }) };
 }
 
-/// Gives this thread a budget.
+/// Sets this thread's budget.
 pub(super) fn set(budget: Budget) {
     LEFT.set(budget);
 }
 
-/// Takes steps.
+/// Subtracts steps.
 pub(super) fn steps(count: u64) -> Result<(), Error> {
     let left = LEFT.get();
     let steps = left.steps.checked_sub(count);
@@ -34,7 +35,7 @@ pub(super) fn steps(count: u64) -> Result<(), Error> {
     steps.map(|_| ()).ok_or_else(|| exceeded("the template takes more steps than a render may"))
 }
 
-/// Takes bytes.
+/// Subtracts bytes.
 pub(super) fn bytes(count: u64) -> Result<(), Error> {
     let left = LEFT.get();
     let bytes = left.bytes.checked_sub(count);
@@ -46,7 +47,7 @@ fn exceeded(message: &'static str) -> Error {
     Error::new(ErrorKind::OutOfFuel, message)
 }
 
-/// Walks a value and gives about as many bytes as it would print. Every value in it costs a step.
+/// Walks through a value and returns about the number of bytes that it would print. Every value in it costs a step.
 pub(super) fn weigh(value: &Value) -> Result<u64, Error> {
     weigh_at(value, 0)
 }
@@ -74,19 +75,19 @@ fn weigh_at(value: &Value, depth: usize) -> Result<u64, Error> {
                 weight = weight.saturating_add(weigh_at(&key, depth + 1)?).saturating_add(item);
             }
         }
-        // A list that holds a namespace could come to hold itself.
+        // A list that contains a namespace could come to contain itself.
         ValueKind::Plain if depth > 0 => return Err(held()),
         _ => {}
     }
     Ok(weight.saturating_add(24))
 }
 
-/// The error for a namespace, macro or loop where only data may stand.
+/// The error for a namespace, macro or loop where only data is allowed.
 pub(super) fn held() -> Error {
     Error::new(ErrorKind::InvalidOperation, "a namespace or macro cannot be held by another value")
 }
 
-/// The bytes that a string, or the list of a sequence, takes by itself; nothing for other values.
+/// The bytes of a string itself, or of the list of a sequence; 0 for other values.
 pub(super) fn own_bytes(value: &Value) -> u64 {
     match value.kind() {
         ValueKind::String => value.as_str().map_or(0, str::len) as u64,
@@ -96,7 +97,7 @@ pub(super) fn own_bytes(value: &Value) -> u64 {
     }
 }
 
-/// A lazy sequence as a list, so that lazy ones never pile up into a deep chain.
+/// Turns a lazy sequence into a list, so that lazy sequences cannot be nested into a deep chain.
 pub(super) fn settle(value: Value) -> Result<Value, Error> {
     if value.kind() != ValueKind::Iterable {
         return Ok(value);
@@ -110,7 +111,7 @@ pub(super) fn settle(value: Value) -> Result<Value, Error> {
     Ok(Value::from(items))
 }
 
-/// A writer that takes bytes of the budget before it passes them on.
+/// A writer that subtracts bytes from the budget before it passes them on.
 pub(super) struct Metered<W>(pub W);
 
 impl<W: std::fmt::Write> std::fmt::Write for Metered<W> {

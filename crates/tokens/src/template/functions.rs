@@ -1,4 +1,4 @@
-//! What chat templates expect of their engine, as transformers gives it to them.
+//! The functions that chat templates can call, as in transformers.
 //!
 //! Source: `render_jinja_template` in `utils/chat_template_utils.py` of <https://github.com/huggingface/transformers>.
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::budget::{self, Metered};
 use super::guarded;
 
-/// The widest indent of `tojson`.
+/// The largest indent of `tojson`.
 const MAX_INDENT: usize = 64;
 
 const MONTHS: [&str; 12] = [
@@ -31,13 +31,13 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-/// The day on which every template renders: year, month, day, weekday from Sunday, day of the year.
+/// The date in every render: year, month, day, weekday counted from Sunday, day of the year.
 const TODAY: (u32, usize, u32, usize, u32) = (2024, 7, 26, 5, 208);
 
-/// An engine that knows what templates may call, and nothing else.
+/// An engine with only the functions that templates may call.
 pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
-    // Errors would print all variables with it.
+    // With debugging on, errors would print all variables.
     environment.set_debug(false);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_formatter(|output, _, value| {
@@ -51,7 +51,7 @@ pub(super) fn environment() -> Environment<'static> {
     environment
 }
 
-/// The engine's output as a writer.
+/// A writer to the engine's output.
 struct Writer<'a, 'b>(&'a mut Output<'b>);
 
 impl std::fmt::Write for Writer<'_, '_> {
@@ -105,7 +105,7 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`. The engine's own filter escapes for HTML.
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`. The engine's own filter escapes for HTML, so it is not used.
 fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let ascii: Option<bool> = options.get("ensure_ascii")?;
@@ -153,7 +153,7 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// Turns `{% generation %}` blocks, which mark answers for transformers, into blocks that do nothing.
+/// Replaces `{% generation %}` blocks, which mark answers for transformers, by blocks without effect.
 pub(super) fn without_generation_tags(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
@@ -176,7 +176,7 @@ pub(super) fn without_generation_tags(source: &str) -> String {
                 text.push_str("%}");
                 rest = behind;
             }
-            // A string inside the tag may hold a "%}" of its own, so only the opening is passed.
+            // A string inside the tag may contain "%}", so only the opening of the tag is skipped.
             None => rest = after,
         }
     }

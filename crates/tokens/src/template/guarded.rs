@@ -1,4 +1,5 @@
-//! The engine's own filters, tests and methods, each with its arguments weighed before it runs and its result after.
+//! The engine's own filters, tests and methods. Their arguments are charged to the budget before the call, and the
+//! result after it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,17 +8,17 @@ use minijinja::{Environment, Error, ErrorKind, State, filters, functions, tests}
 
 use super::budget::{bytes, held, own_bytes, settle, steps, weigh};
 
-/// The largest width, count or size that a filter takes.
+/// The largest width, count or size that a filter accepts.
 const MAX_SIZE: u64 = 1_000;
 
-/// What to do before a filter runs.
+/// The check before a filter runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    /// It takes a moment whatever it is given.
+    /// No check: the filter is fast for all arguments.
     Free,
-    /// It looks at all of its arguments, and makes no more than a few times as much.
+    /// The filter visits all of its arguments, and its result is at most a few times as large.
     Weigh,
-    /// As [`Rule::Weigh`], and its arguments after the first may hold a size.
+    /// As [`Rule::Weigh`], and the arguments after the first may have a size.
     Sized,
     /// `replace(text, from, to)`.
     Replace,
@@ -95,7 +96,7 @@ fn add_tests(environment: &mut Environment<'static>) {
         "le" is_le "<=" is_le "gt" is_gt "greaterthan" is_gt ">" is_gt "ge" is_ge ">=" is_ge "in" is_in);
 }
 
-/// Takes what a filter will use, from its arguments.
+/// Charges a filter's work to the budget, based on its arguments.
 fn before(rule: Rule, args: &[Value]) -> Result<(), Error> {
     if rule == Rule::Free {
         return touch(args.first().unwrap_or(&Value::UNDEFINED));
@@ -107,7 +108,7 @@ fn before(rule: Rule, args: &[Value]) -> Result<(), Error> {
         }
         weight = weight.saturating_add(weigh(value)?);
     }
-    // Sorting looks at each value a few times more.
+    // Sorting visits each value several times.
     steps(weight / 8)?;
     let text = |at: usize| args.get(at).and_then(Value::as_str);
     let made = match rule {
@@ -138,7 +139,7 @@ fn after(rule: Rule, value: Value) -> Result<Value, Error> {
     if rule == Rule::Free { Ok(value) } else { made(settle(value)?) }
 }
 
-/// The size that an argument asks for: a number, or the numbers among named arguments.
+/// The size in an argument: a number, or the numbers among named arguments.
 fn size(value: &Value) -> Result<u64, Error> {
     let mut size = value.as_i64().map_or(0, i64::unsigned_abs);
     if value.is_kwargs() {
@@ -154,7 +155,7 @@ fn size(value: &Value) -> Result<u64, Error> {
     }
 }
 
-/// The sum of all numbers in a format string: its widths and precisions.
+/// The sum of all numbers in a format string, which are its widths and precisions.
 fn sizes(text: &str) -> Result<u64, Error> {
     let mut sum = 0_u64;
     for digits in text.split(|letter: char| !letter.is_ascii_digit()).filter(|digits| !digits.is_empty()) {
@@ -166,7 +167,7 @@ fn sizes(text: &str) -> Result<u64, Error> {
     Ok(sum)
 }
 
-/// Weighs a list or map that was made.
+/// Charges a new list or map to the budget.
 fn made(value: Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => bytes(weigh(&value)?)?,
@@ -175,7 +176,7 @@ fn made(value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// A look into a string takes as long as the string is.
+/// Charges the search in a string; it takes time proportional to its length.
 fn touch(value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) => steps(1 + text.len() as u64 / 64),
@@ -183,13 +184,13 @@ fn touch(value: &Value) -> Result<(), Error> {
     }
 }
 
-/// The checks that compiled templates call between their instructions. Their names are no names of Jinja's.
+/// The checks that compiled templates call between their instructions. Their names are not valid in Jinja.
 fn add_checks(environment: &mut Environment<'static>) {
     environment.add_filter("@touch", |value: Value| touch(&value).map(|()| value));
     environment.add_filter("@charge", |value: Value| weigh(&value).map(|_| value));
     environment.add_filter("@made", made);
     environment.add_filter("@settle", settle);
-    // The first operand is noted, then comes the operator's check with the second.
+    // This check stores the first operand. Then the operator's check follows with the second operand.
     environment.add_filter("@note", |value: Value| -> Value {
         NOTED.set(value.clone());
         value
@@ -209,7 +210,7 @@ fn add_checks(environment: &mut Environment<'static>) {
         for operand in [&NOTED.take(), &value] {
             match operand.as_str() {
                 Some(text) => bytes(text.len() as u64)?,
-                // What isn't text is written as such, with escapes.
+                // An operand that is not text is printed, with escapes.
                 None => bytes(weigh(operand)?.saturating_mul(8))?,
             }
         }
@@ -269,7 +270,7 @@ fn pick<T: Clone>(items: Vec<T>, start: Option<i64>, stop: Option<i64>, step: i6
     picked
 }
 
-/// Jinja's `namespace`. Unlike the engine's it holds data only, so that it can't come to hold itself.
+/// Jinja's `namespace`. Unlike the engine's own, it can contain only data, so it cannot contain itself.
 #[derive(Debug, Default)]
 struct Namespace {
     names: Mutex<std::collections::BTreeMap<String, Value>>,

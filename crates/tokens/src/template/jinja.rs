@@ -1,7 +1,8 @@
-//! Hugging Face's chat templates: Jinja to text, text to ids.
+//! Hugging Face's chat templates: Jinja renders text, and the text is tokenised.
 //!
-//! The rendered text is cut at the template's control tokens and where generation begins; each stretch between is tokenised
-//! as a whole. On texts that spell no control token the ids are those of transformers' `apply_chat_template`.
+//! The rendered text is split at the template's control tokens and at the start of generation. Each piece between them
+//! is tokenised as a whole. If no message contains the text of a control token, the ids equal those of transformers'
+//! `apply_chat_template`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,7 +25,7 @@ pub(super) struct Jinja {
     program: Program,
     bos_token: Option<String>,
     eos_token: Option<String>,
-    /// By first byte, the longest first.
+    /// The control tokens by their first byte, the longest first.
     controls: Vec<Vec<Control>>,
 }
 
@@ -35,11 +36,11 @@ struct Control {
     strips: Strips,
 }
 
-/// A stretch of rendered text.
+/// A piece of rendered text.
 #[derive(Debug)]
 struct Piece {
     range: Range<usize>,
-    /// A control token, or text.
+    /// The control token; `None` for text.
     control: Option<(u32, Strips)>,
 }
 
@@ -49,7 +50,8 @@ impl Jinja {
             .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source: shown(source) })?;
         let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
         for (text, id, strips) in tokenizer.controls() {
-            // White space next to a message may be the message's own, so a token that has some is left to text.
+            // White space next to a message may belong to the message, so a control token with white space at its ends
+            // is not recognised.
             let slot = text.bytes().next().and_then(|first| controls.get_mut(usize::from(first)));
             if let Some(slot) = slot.filter(|_| text.trim() == text) {
                 slot.push(Control { text: text.to_owned(), id, strips });
@@ -92,7 +94,7 @@ impl Jinja {
         Ok(tokenize(tokenizer, &unmarked.text, &self.pieces(&unmarked))?.0)
     }
 
-    /// Renders to text, and finds the messages and the places where generation begins.
+    /// Renders to text, and finds the messages and the positions where generation begins.
     fn text(&self, tokenizer: &Tokenizer, messages: &[Message], prompt: bool) -> Result<Unmarked> {
         let marks = Marks::new(&self.source, messages)?;
         let marked = marks.mark(tokenizer, messages);
@@ -104,7 +106,7 @@ impl Jinja {
             .collect();
         let mut openings = BTreeMap::new();
         for index in rendered_alone(&answers) {
-            // Some templates refuse to begin with an answer; then there is no prompt to compare with.
+            // Some templates refuse a conversation that begins with an answer. Then there is no prompt to compare with.
             let before = messages.get(..index).unwrap_or_default();
             let prompt = self.run(before, &marked, true).ok();
             openings.insert(index, prompt.and_then(|prompt| marks.opening(index, &prompt)));
@@ -139,14 +141,14 @@ impl Jinja {
         self.program.render(variables, count, bytes).map_err(failed)
     }
 
-    /// `bos_token` and `eos_token`, undefined where the tokenizer has none.
+    /// `bos_token` and `eos_token`; undefined if the tokenizer does not have them.
     fn token_names(&self) -> minijinja::Value {
         let names = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
         let known = names.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
         known.collect::<BTreeMap<_, _>>().into()
     }
 
-    /// Cuts at control tokens outside of messages, and where generation begins.
+    /// Splits the text at control tokens outside of messages, and where generation begins.
     fn pieces(&self, unmarked: &Unmarked) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut text_start = 0;
@@ -185,7 +187,7 @@ impl Jinja {
         slot.iter().find(|control| text.starts_with(&control.text))
     }
 
-    /// The ids of an answer, from where generation begins to the first stop token after its text.
+    /// The range of ids of an answer: from where generation begins to the first stop token after the answer's text.
     fn turn(
         &self,
         tokenizer: &Tokenizer,
@@ -196,7 +198,7 @@ impl Jinja {
     ) -> Result<Range<usize>> {
         let untrained =
             || Error::StopTokenUntrained { index: region.message, stop_tokens: tokenizer.eos_ids().to_vec() };
-        // Pieces stand in order, so that the search for each of many answers is short.
+        // Pieces are sorted, so a binary search finds the place of each answer.
         let from = |at: Option<usize>| pieces.partition_point(|piece| Some(piece.range.start) < at);
         let first = from(region.cut);
         let limit = next.map_or(usize::MAX, |next| next.range.start);
@@ -211,8 +213,9 @@ impl Jinja {
     }
 }
 
-/// The answers whose generation prompts are rendered: all of a short conversation, and of a long one the first and the last,
-/// whose openings then serve for those between. One render for each answer would take the square of the conversation.
+/// The answers whose generation prompts are rendered: all of a short conversation; the first and the last of a long
+/// one, whose openings are then used for the others. Rendering a prompt for each answer would take time quadratic in
+/// the length of the conversation.
 fn rendered_alone(answers: &[usize]) -> Vec<usize> {
     const ALL: usize = 16;
     const FIRST: usize = 8;
@@ -221,7 +224,7 @@ fn rendered_alone(answers: &[usize]) -> Vec<usize> {
     alone
 }
 
-/// Lets control tokens swallow the white space that they ask for, but not an answer's indent.
+/// Removes the white space around control tokens that strip it, but not the indent of an answer.
 fn strip(unmarked: &Unmarked, pieces: &mut [Piece]) {
     let text = &unmarked.text;
     let mut answers = unmarked.regions.iter().filter(|region| region.cut.is_some()).map(|region| region.range.start);
@@ -245,8 +248,8 @@ fn strip(unmarked: &Unmarked, pieces: &mut [Piece]) {
     }
 }
 
-/// The ids of all pieces, and where each piece's begin. Of several bos at the start one is left; one is added where the
-/// tokenizer asks for it and the template has none.
+/// The ids of all pieces, and the index where each piece begins. Of several bos at the start only one is kept. A bos is
+/// added if the tokenizer asks for one and the template has none.
 fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> Result<(Vec<u32>, Vec<usize>)> {
     let bos = tokenizer.bos_id();
     let is_bos = |piece: &&Piece| bos.is_some() && piece.control.map(|(id, _)| id) == bos;

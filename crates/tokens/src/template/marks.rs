@@ -1,8 +1,9 @@
-//! Marks around message texts, by which they are found again in what a template renders.
+//! Marks around the texts of messages, by which the texts are found in the output of a template.
 //!
-//! A mark is a private-use character that occurs in no message and not in the template. A message's text stands between two
-//! of its own, inside its outer white space, so that a template's `trim` still trims; an answer, indent and all, stands between its own. Control tokens spelt inside it are
-//! broken by a third. What lies between a message's marks was written by people, all else by the template.
+//! A mark is a private-use character that does not occur in any message or in the template. Each message has two marks.
+//! For most messages they are inside the outer white space, so that the template's `trim` still works; for an answer
+//! they are around the whole text, including the indent. Control tokens spelled inside a message are broken up by a
+//! third mark. Text between the marks of a message was written by people; all other text comes from the template.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Range, RangeInclusive};
@@ -18,33 +19,33 @@ const PRIVATE: [RangeInclusive<char>; 3] =
 /// The marks of one conversation.
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// Breaks control tokens inside of messages.
+    /// Breaks up control tokens that are spelled inside messages.
     break_mark: char,
-    /// Stands where generation begins.
+    /// Marks the position where generation begins.
     cut_mark: char,
-    /// Two a message.
+    /// Two marks for each message.
     ends: Vec<(char, char)>,
 }
 
-/// A rendered conversation, without its marks.
+/// A rendered conversation after its marks were removed.
 #[derive(Debug, Default)]
 pub(super) struct Unmarked {
     pub text: String,
-    /// The messages' texts, in order. One message may have several, or none.
+    /// The places of the messages' texts, in order. A message may have several, or none.
     pub regions: Vec<Region>,
 }
 
-/// Where a message stands.
+/// The place of a message.
 #[derive(Debug, Clone)]
 pub(super) struct Region {
     pub message: usize,
-    /// Where generation begins: answers have one, others have none.
+    /// The position where generation begins; only for answers.
     pub cut: Option<usize>,
     pub range: Range<usize>,
 }
 
 impl Marks {
-    /// Marks for messages that a template with this source will render.
+    /// Chooses marks for messages that are rendered by a template with this source.
     pub fn new(source: &str, messages: &[Message]) -> Result<Self> {
         let texts = messages.iter().map(|message| message.content.as_str()).chain([source]);
         let used: BTreeSet<char> = texts.flat_map(str::chars).filter(|letter| is_private(*letter)).collect();
@@ -58,11 +59,11 @@ impl Marks {
         Ok(Self { break_mark, cut_mark, ends })
     }
 
-    /// The messages' texts with their marks.
+    /// The texts of the messages with their marks.
     pub fn mark(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Vec<String> {
         let mark = |(message, (start, end)): (&Message, &(char, char))| {
             let text = &message.content;
-            // An answer's indent is part of it, so that a template's `trim` must not reach it.
+            // An answer's indent belongs to it, so the template's `trim` must not remove it.
             let inner = if message.role == Role::Assistant { text } else { text.trim() };
             let before = if message.role == Role::Assistant { 0 } else { text.len() - text.trim_start().len() };
             let (before, after) = match inner.is_empty() {
@@ -74,7 +75,8 @@ impl Marks {
         messages.iter().zip(&self.ends).map(mark).collect()
     }
 
-    /// How the template opens the answer of this index: what its generation prompt has after the message before.
+    /// The text with which the template opens the answer with this index: the text of the generation prompt after the
+    /// previous message.
     pub fn opening(&self, message: usize, prompt: &str) -> Option<String> {
         let from = match self.end_before(message) {
             Some(end) => prompt.rfind(end)? + end.len_utf8(),
@@ -83,9 +85,9 @@ impl Marks {
         prompt.get(from..).map(str::to_owned)
     }
 
-    /// Puts marks where generation begins in what was rendered. It begins where the answer's opening ends; where that can't be
-    /// told, at the answer's text. An answer whose own opening is not known has one of the others'. One pass, however long
-    /// the conversation.
+    /// Inserts marks where generation begins. That is the end of the answer's opening or, if this cannot be determined,
+    /// the start of the answer's text. If an answer's own opening is not known, one of the others is used. This takes
+    /// one pass over the text, for a conversation of any length.
     pub fn cut(&self, rendered: &str, answers: &[usize], openings: &BTreeMap<usize, Option<String>>) -> String {
         let mut shared: Vec<&str> = openings.values().flatten().map(String::as_str).collect();
         shared.sort_by_key(|opening| std::cmp::Reverse(opening.len()));
@@ -116,15 +118,15 @@ impl Marks {
         text
     }
 
-    /// The mark after the message before this one.
+    /// The last mark of the message before this one.
     fn end_before(&self, message: usize) -> Option<char> {
         message.checked_sub(1).and_then(|previous| self.ends.get(previous)).map(|(_, end)| *end)
     }
 
-    /// Takes the marks out again.
+    /// Removes the marks.
     ///
     /// # Errors
-    /// [`Error::ContentAltered`] if one is missing or out of place, or an answer doesn't occur exactly once.
+    /// [`Error::ContentAltered`] if a mark is missing or in a wrong place, or if an answer does not occur exactly once.
     pub fn unmark(&self, rendered: &str, messages: &[Message]) -> Result<Unmarked> {
         let mut unmarked = Unmarked::default();
         let mut open: Option<Region> = None;
@@ -161,12 +163,12 @@ impl Marks {
         Ok(unmarked)
     }
 
-    /// A text with a mark inside of every control token that it spells.
+    /// A text with a mark inside every control token that is spelled in it.
     fn broken(&self, tokenizer: &Tokenizer, text: &str) -> String {
         let mut breaks = BTreeSet::new();
         for (control, ..) in tokenizer.controls() {
             let first = control.chars().next().map_or(0, char::len_utf8);
-            // Overlapping occurrences count, so the search goes on one character further.
+            // Occurrences may overlap, so the search continues at the next character.
             let mut from = 0;
             while let Some(at) = text.get(from..).and_then(|rest| rest.find(control)) {
                 breaks.insert(from + at + first);
@@ -190,7 +192,7 @@ fn altered(messages: &[Message], index: usize) -> Error {
     Error::ContentAltered { index, role }
 }
 
-/// Every answer stands whole in one place, and has a place where generation begins.
+/// Checks that every answer is complete and in one place, and that the position where its generation begins is known.
 fn check_answers(unmarked: &Unmarked, messages: &[Message]) -> Result<()> {
     let mut regions: HashMap<usize, Vec<&Region>> = HashMap::new();
     for region in &unmarked.regions {

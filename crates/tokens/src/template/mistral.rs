@@ -1,4 +1,4 @@
-//! Mistral's own templates, by control tokens and not by text.
+//! Mistral's own templates. They are rendered with control tokens, not as text.
 //!
 //! As `mistral-common` 1.13.1 renders them (`tokens/tokenizers/instruct.py`, `protocol/instruct/normalize.py`), without tools:
 //!
@@ -8,7 +8,8 @@
 //! V7   <s>[SYSTEM_PROMPT]▁SYS[/SYSTEM_PROMPT][INST]▁Hi▁there[/INST]▁Hello.</s>[INST]▁Bye[/INST]▁See▁you.</s>
 //! ```
 //!
-//! The `▁` after a control token is the tokenizer's: with a Tekken tokenizer the same template gives V3-Tekken and V7-Tekken.
+//! The `▁` after a control token comes from the tokenizer. With a Tekken tokenizer the same template gives V3-Tekken
+//! and V7-Tekken.
 
 use foehn_record::{Message, Role};
 
@@ -16,19 +17,19 @@ use crate::{Error, Result, Tokenizer};
 
 use super::Rendered;
 
-/// The versions of Mistral's templates. Version 2 is [`MistralVersion::V3`], from which it differs in tools only.
+/// The versions of Mistral's templates. Version 2 equals [`MistralVersion::V3`], except for tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MistralVersion {
-    /// Mistral 7B Instruct v0.1 and v0.2, Mixtral 8x7B. `[INST]` is plain text, and so a user can write it; the system
-    /// prompt stands in the first user turn.
+    /// Mistral 7B Instruct v0.1 and v0.2, Mixtral 8x7B. `[INST]` is plain text, so a user can write it. The system
+    /// prompt is in the first user turn.
     V1,
-    /// Mistral 7B Instruct v0.3, Nemo, Ministral. The system prompt stands in the last user turn.
+    /// Mistral 7B Instruct v0.3, Nemo, Ministral. The system prompt is in the last user turn.
     V3,
-    /// Mistral Large 2411, Mistral Small 2501. The system prompt has control tokens of its own.
+    /// Mistral Large 2411, Mistral Small 2501. The system prompt has its own control tokens.
     V7,
 }
 
-/// A template with its control tokens looked up.
+/// A template and its control tokens.
 #[derive(Debug)]
 pub(super) struct Mistral {
     version: MistralVersion,
@@ -40,7 +41,7 @@ pub(super) struct Mistral {
     system: Option<(u32, u32)>,
 }
 
-/// What stands between two answers: the user's texts joined, and V7's system prompts.
+/// The content between two answers: the joined texts of the user, and V7's system prompts.
 #[derive(Debug)]
 enum Turn<'a> {
     System(&'a str),
@@ -99,7 +100,8 @@ impl Mistral {
         Ok(self.render(tokenizer, messages)?.input_ids)
     }
 
-    /// Joins neighbours of one role with an empty line, and puts the system prompts where the version has them.
+    /// Joins consecutive messages of one role with an empty line, and puts the system prompts where the version has
+    /// them.
     fn turns<'a>(&self, messages: &'a [Message]) -> Result<Vec<Turn<'a>>> {
         check_order(messages)?;
         let mut turns: Vec<Turn<'a>> = Vec::new();
@@ -163,7 +165,7 @@ impl MistralVersion {
     }
 }
 
-/// An answer needs a question, and a system prompt does not come between an answer and the next question.
+/// Checks that every answer has a question, and that no system prompt comes between an answer and the next question.
 fn check_order(messages: &[Message]) -> Result<()> {
     let mut asked = false;
     let mut previous = None;
@@ -182,7 +184,7 @@ fn check_order(messages: &[Message]) -> Result<()> {
     Ok(())
 }
 
-/// Appends a text after an empty line; empty texts leave no trace.
+/// Appends a text after an empty line. An empty text adds nothing.
 fn join(text: &mut String, more: &str) {
     if !text.is_empty() && !more.is_empty() {
         text.push_str("\n\n");

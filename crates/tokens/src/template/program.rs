@@ -1,8 +1,9 @@
-//! A template as a program that runs within bounds.
+//! Runs a template as a program with limits.
 //!
-//! Before it is parsed, its tokens are counted, so that parsing stays shallow and folding of constants small. The compiled
-//! instructions are then rewritten: whatever can build, compare or repeat a large value passes through a filter that takes it
-//! out of the render's [budget](super::budget) first. It runs with fuel, on a thread with a stack of its own size.
+//! Before a template is parsed, its tokens are counted. This limits the depth of parsing and the size of folded
+//! constants. The compiled instructions are then rewritten: every value that can become large, or be compared or
+//! repeated, first passes through a filter that charges it to the render's [budget](super::budget). The program runs
+//! with limited fuel, on a thread with its own stack size.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -16,17 +17,17 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use super::budget::{self, Budget};
 use super::functions::{environment, without_generation_tags};
 
-/// The name under which the template is known.
+/// The name of the template in the engine.
 const NAME: &str = "chat_template";
 const MAX_SOURCE: usize = 1 << 20;
 const MAX_TOKENS: usize = 200_000;
-/// Operators of one tag may nest as deep as there are of them, and so may the arms of one `if`.
+/// Within one tag, operators can be nested as deep as their number, and so can the arms of one `if`.
 const MAX_TAG_TOKENS: usize = 4_000;
 const MAX_ELIF: usize = 1_000;
-/// What folding all constants may cost, in bytes.
+/// The largest cost of folding all constants, in bytes.
 const MAX_FOLDED: u64 = 100_000_000;
 const STACK: usize = 64 << 20;
-/// Fuel, steps and bytes that any render may use, and what each message and each byte of the conversation adds.
+/// The fuel, steps and bytes of every render, and the amounts added for each message and each byte of the conversation.
 const BASE: (u64, u64) = (1_500_000, 48 << 20);
 const EACH: (u64, u64) = (2_000, 8);
 
@@ -58,7 +59,7 @@ impl Program {
         Ok(Self { environment: environment(), instructions })
     }
 
-    /// Renders a conversation of so many messages and bytes.
+    /// Renders a conversation of the given number of messages and bytes.
     pub fn render(&self, variables: Value, messages: usize, bytes: usize) -> Result<String, Error> {
         let steps = BASE.0 + EACH.0 * messages as u64;
         let budget = Budget { steps, bytes: BASE.1 + EACH.1 * (bytes as u64 + 256 * messages as u64) };
@@ -83,7 +84,8 @@ fn refused(message: String) -> Error {
     Error::new(ErrorKind::SyntaxError, message)
 }
 
-/// The source for as long as the process lives, since compiled instructions borrow from it: once for each distinct one.
+/// Keeps the source until the process ends, because compiled instructions borrow from it. Each distinct source is kept
+/// once.
 fn kept(source: String) -> &'static str {
     static SOURCES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +97,7 @@ fn kept(source: String) -> &'static str {
     source
 }
 
-/// Runs on a thread whose stack holds what the bounds allow.
+/// Runs on a thread whose stack is large enough for everything within the limits.
 fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     let failed = |message: &'static str| Error::new(ErrorKind::InvalidOperation, message);
     std::thread::scope(|scope| {
@@ -105,7 +107,7 @@ fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Resu
     })
 }
 
-/// Refuses what would parse too deep, or fold into large constants.
+/// Refuses templates that would be parsed too deeply, or that fold into large constants.
 fn check_tokens(source: &str) -> Result<(), Error> {
     let (mut tokens, mut elifs, mut folded) = (0_usize, 0_usize, 0_u64);
     let mut tag = Tag::default();
@@ -130,7 +132,7 @@ fn check_tokens(source: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// What one tag holds so far.
+/// The counts of the current tag.
 #[derive(Default)]
 struct Tag {
     tokens: usize,
@@ -163,14 +165,14 @@ impl Tag {
         self.literal += text as u64;
     }
 
-    /// An upper bound of the bytes that are copied while its constants are folded.
+    /// An upper bound of the number of bytes that are copied while the tag's constants are folded.
     fn folded(&self) -> u64 {
         let factor = if self.multiplies { self.numbers.max(1) } else { 1 };
         self.literal.saturating_mul(factor).saturating_mul(1 + self.tokens as u64 / 8)
     }
 }
 
-/// The instructions, with the checks between them.
+/// The instructions with the checks inserted.
 fn metered(plain: &Instructions<'static>) -> Result<Instructions<'static>, Error> {
     let parts: Vec<(Instruction<'static>, usize)> =
         (0..).map_while(|at| Some((plain.get(at)?.clone(), plain.get_line(at).unwrap_or(0)))).collect();
@@ -198,7 +200,7 @@ fn metered(plain: &Instructions<'static>) -> Result<Instructions<'static>, Error
     Ok(metered)
 }
 
-/// One instruction with the checks before and after it.
+/// Emits one instruction with the checks before and after it.
 fn expand(plain: Instruction<'static>, put: &mut dyn FnMut(Instruction<'static>)) -> Result<(), Error> {
     let check = |name: &'static str, values: u16| Instruction::ApplyFilter(name, Some(values), !0);
     let second = |put: &mut dyn FnMut(_), name| {

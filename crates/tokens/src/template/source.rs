@@ -1,4 +1,4 @@
-//! Where a model keeps its chat template.
+//! Finds the chat template of a model.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::{Error, Result, Tokenizer};
 
 use super::{ChatTemplate, MistralVersion};
 
-/// The one field of `tokenizer_config.json` that matters here.
+/// The only field of `tokenizer_config.json` that is used here.
 #[derive(Deserialize)]
 struct TokenizerConfig {
     chat_template: Option<OneOrNamed>,
@@ -52,8 +52,8 @@ pub(super) fn from_gguf(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ChatTempla
     }
 }
 
-/// The Jinja source in a folder of Hugging Face's layout. A file of its own goes before the configuration's field, as in
-/// transformers.
+/// The Jinja source in a folder in Hugging Face's layout. A separate file is preferred to the field of the
+/// configuration, as in transformers.
 fn beside(folder: &Path) -> Result<Option<String>> {
     let file = folder.join("chat_template.jinja");
     if file.is_file() {

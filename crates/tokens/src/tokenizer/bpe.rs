@@ -1,7 +1,8 @@
-//! BPE by merges, as the `tokenizers` crate does it: byte-level (GPT-2, SmolLM2, Tekken) or with byte fallback (Llama).
+//! BPE by merges, with the `tokenizers` crate: byte-level (GPT-2, SmolLM2, Tekken) or with byte fallback (Llama).
 //!
-//! The crate is the reference implementation of `tokenizer.json`. It is given a vocabulary without control tokens, so that
-//! no text can reach one, neither as an added token nor by merges; and normalisers and pre-tokenizers that are checked.
+//! That crate is the reference implementation of `tokenizer.json`. Here it gets a vocabulary without control tokens, so
+//! that no text can produce one, neither as an added token nor by merges. It also gets normalisers and pre-tokenizers
+//! that have been checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,36 +18,36 @@ use super::rules::{Normalizer, PreTokenizer, rules, take_failure};
 use super::vocab::{Strips, Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
 use super::{Encoder, Position, Specials, Tokenizer, gpt2_bytes};
 
-/// The crate's tokenizer, with what this one checks.
+/// The crate's tokenizer, with the normaliser and pre-tokenizer types of this crate.
 type Inner = TokenizerImpl<BPE, Normalizer, PreTokenizer, PostProcessorWrapper, DecoderWrapper>;
 
 /// The encoder.
 #[derive(Debug)]
 pub(crate) struct Bpe {
-    /// Marks the start of a text where the file says so.
+    /// Adds the mark at the start of a text, if the file asks for it.
     marking: Inner,
-    /// The same without the mark, where there is one.
+    /// The same without the mark, if there is a mark.
     bare: Option<Inner>,
-    /// Whether the mark stands at the start only, and not after control tokens too.
+    /// Whether the mark is added only at the start, and not after control tokens.
     marks_start_only: bool,
-    /// What it was made from, to be written again.
+    /// The contents of the file, for writing it again.
     pub parts: Parts,
 }
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub path: PathBuf,
-    /// All tokens, control tokens included.
+    /// All tokens, including control tokens.
     pub tokens: Vec<(u32, String)>,
     pub merges: Merges,
-    /// The ids that no text may reach.
+    /// The ids that no text can produce.
     pub control: BTreeMap<u32, Strips>,
-    /// Text tokens that are matched whole before anything else.
+    /// Text tokens that are matched as a whole before anything else.
     pub added: Vec<AddedToken>,
     pub normalizer: Value,
     pub pre_tokenizer: Value,
-    /// Whether the tokens are written in GPT-2's alphabet; otherwise bytes are `<0xXX>` and spaces `▁`.
+    /// Whether the tokens are written in GPT-2's alphabet. If not, bytes are written as `<0xXX>` and spaces as `▁`.
     pub byte_level: bool,
     pub ignore_merges: bool,
     pub drops_first_space: bool,
@@ -70,8 +71,8 @@ impl Parts {
         Ok(Tokenizer::assemble(Encoder::Bpe(Box::new(encoder)), vocab, specials, hash))
     }
 
-    /// Refuses a vocabulary that leaves an ordinary byte without a token: it could not encode every text. Byte-level
-    /// vocabularies may lack those that their training data lacked (SmolLM2's lacks most control characters).
+    /// Refuses a vocabulary without a token for an ordinary byte, because it could not encode every text. A byte-level
+    /// vocabulary may miss bytes that were not in its training data (SmolLM2's misses most control characters).
     fn check_coverage(&self) -> Result<()> {
         let texts: BTreeSet<&str> = self.text_tokens().map(|(_, text)| text).collect();
         for byte in 0..=255_u8 {
@@ -125,7 +126,7 @@ impl Parts {
         Ok(tokenizer)
     }
 
-    /// The tokenizer for text that follows text, if that is another.
+    /// The tokenizer for text after other text, if it is different.
     fn bare(&self) -> Result<Option<Inner>> {
         let (normalizer, pre_tokenizer) = (without_mark(&self.normalizer), without_mark(&self.pre_tokenizer));
         if normalizer == self.normalizer && pre_tokenizer == self.pre_tokenizer {
@@ -158,7 +159,7 @@ impl Parts {
 }
 
 impl Bpe {
-    /// The ids of a text; an error where a pattern of the file gives up on it.
+    /// The ids of a text. Returns an error if a pattern of the file takes too many steps.
     pub fn encode(&self, text: &str, position: Position) -> Result<Vec<u32>> {
         if text.is_empty() {
             return Ok(Vec::new());
@@ -179,7 +180,7 @@ impl Bpe {
     }
 }
 
-/// A normaliser or pre-tokenizer, without what marks the start of a text with a space.
+/// A normaliser or pre-tokenizer, without the part that adds a space at the start of a text.
 fn without_mark(component: &Value) -> Value {
     let kind = component.get("type").and_then(Value::as_str);
     match (kind, component) {
@@ -207,7 +208,7 @@ fn without_mark(component: &Value) -> Value {
     }
 }
 
-/// Whether some object inside has this field with this value.
+/// Whether this object, or an object inside it, has this field with this value.
 pub(crate) fn contains(component: &Value, field: &str, value: &str) -> bool {
     match component {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! Which file holds what: a path to a tokenizer or a template, and reading with errors that name the place.
+//! Finds the files of a tokenizer or a template, and reads them with errors that name the place.
 
 use std::path::{Path, PathBuf};
 
@@ -6,33 +6,33 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
-/// A path, recognised.
+/// The kind of a tokenizer's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Model {
     /// Hugging Face's `tokenizer.json`, with its configuration beside it.
     Json(PathBuf),
-    /// SentencePiece's `tokenizer.model`, perhaps with a version after it.
+    /// SentencePiece's `tokenizer.model`, optionally with a version at the end of its name.
     SentencePiece(PathBuf),
     /// A GGUF file.
     Gguf(PathBuf),
 }
 
 impl Model {
-    /// The folder that the file stands in.
+    /// The folder of the file.
     pub fn folder(&self) -> &Path {
         let (Self::Json(file) | Self::SentencePiece(file) | Self::Gguf(file)) = self;
         file.parent().unwrap_or(Path::new(""))
     }
 }
 
-/// The version at the end of `tokenizer.model.v3` (or `.v7m1`).
+/// The version in the name `tokenizer.model.v3` (or `.v7m1`).
 pub(crate) fn sentencepiece_version(file: &Path) -> Option<u32> {
     let name = file.file_name()?.to_str()?;
     let (_, version) = name.rsplit_once(".model.v")?;
     version.split('m').next()?.parse().ok()
 }
 
-/// Finds the tokenizer's file for a folder, or recognises a file by its name.
+/// Finds the tokenizer's file in a folder, or recognises a file by its name.
 pub(crate) fn locate(path: &Path) -> Result<Model> {
     if path.is_dir() {
         return locate_in(path);
@@ -59,7 +59,8 @@ fn locate_in(folder: &Path) -> Result<Model> {
     for entry in std::fs::read_dir(folder).map_err(read)? {
         files.push(entry.map_err(read)?.path());
     }
-    // A folder's order is the file system's; the highest version is the model's own, the others its predecessors'.
+    // The order of files in a folder depends on the file system. The highest version belongs to the model; the others
+    // belong to earlier models.
     files.sort_by_key(|file| (sentencepiece_version(file), file.clone()));
     let is_model = |file: &&PathBuf| {
         file.file_name().is_some_and(|name| name == "tokenizer.model") || sentencepiece_version(file).is_some()
@@ -74,7 +75,7 @@ fn locate_in(folder: &Path) -> Result<Model> {
     }
 }
 
-/// Reads a whole file of text, of at most [`foehn_files::MAX_TEXT`] bytes.
+/// Reads a text file of at most [`foehn_files::MAX_TEXT`] bytes.
 pub(crate) fn read_to_string(path: &Path) -> Result<String> {
     foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
         .map_err(|source| Error::Read { path: path.to_owned(), source })

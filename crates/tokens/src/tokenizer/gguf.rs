@@ -1,7 +1,8 @@
-//! The tokenizer in a GGUF file's metadata.
+//! Reads the tokenizer from a GGUF file's metadata.
 //!
-//! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer>; the pre-tokenizers as `llama-vocab.cpp` of
-//! <https://github.com/ggml-org/llama.cpp> names them, written out as the `tokenizer.json` that they were made from.
+//! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer>. The names of the pre-tokenizers are
+//! those in `llama-vocab.cpp` of <https://github.com/ggml-org/llama.cpp>; here they are written as in the original
+//! `tokenizer.json`.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +17,13 @@ use super::sentencepiece::{self, Kind, Piece};
 use super::vocab::Strips;
 use super::{Specials, Tokenizer};
 
-/// The patterns that cut text before merging, where GPT-2's own is not meant.
+/// The patterns that split text before merging, for pre-tokenizers with another pattern than GPT-2's.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Loads it.
+/// Loads the tokenizer.
 pub(crate) fn load(gguf: &Gguf) -> Result<Tokenizer> {
     let model = gguf.get_str("tokenizer.ggml.model")?;
     match model {
@@ -50,7 +51,7 @@ fn byte_level(gguf: &Gguf) -> Result<Tokenizer> {
     let added = added.map(|(_, (text, _))| AddedToken::from(*text, false).normalized(false)).collect();
     let merges = gguf.get_strings("tokenizer.ggml.merges")?.ok_or_else(|| missing(gguf, "tokenizer.ggml.merges"))?;
     let split = |(index, merge): (usize, &str)| {
-        // A token may begin with a space in files that were not written in GPT-2's alphabet throughout.
+        // In files that are not completely written in GPT-2's alphabet, a token may begin with a space.
         let seam = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ').map(|(at, _)| at);
         let parts = seam.and_then(|seam| Some((merge.get(..seam)?, merge.get(seam + 1..)?)));
         let place = format!("tokenizer.ggml.merges[{index}]");
@@ -96,7 +97,7 @@ fn llama(gguf: &Gguf) -> Result<Tokenizer> {
     .build()
 }
 
-/// The tokens and what they are.
+/// The tokens and their kinds.
 fn tokens(gguf: &Gguf) -> Result<Vec<(&str, Kind)>> {
     let tokens = gguf.get_strings("tokenizer.ggml.tokens")?.ok_or_else(|| missing(gguf, "tokenizer.ggml.tokens"))?;
     let key = "tokenizer.ggml.token_type";
@@ -123,8 +124,8 @@ fn specials(gguf: &Gguf, adds_bos_by_default: bool) -> Result<Specials> {
     Ok(Specials { bos: id("tokenizer.ggml.bos_token_id")?, eos, add_bos })
 }
 
-/// The pre-tokenizer of a name, and whether the vocabulary is a tiktoken one: merges are then skipped for whole words, and a
-/// bos is added by default.
+/// The pre-tokenizer with this name, and whether the vocabulary comes from tiktoken. With such a vocabulary, merges are
+/// skipped for whole words, and a bos is added by default.
 fn pre_tokenizer(name: &str) -> Option<(Value, bool)> {
     let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let split = |pattern: &str| {

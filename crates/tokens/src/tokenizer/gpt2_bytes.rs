@@ -1,8 +1,8 @@
-//! GPT-2's alphabet: one printable character a byte.
+//! GPT-2's alphabet: one printable character per byte.
 //!
 //! Source: `bytes_to_unicode` in <https://github.com/openai/gpt-2/blob/master/src/encoder.py>.
 
-/// The character that stands for a byte.
+/// The character for a byte.
 pub(crate) fn char_of(byte: u8) -> char {
     match byte {
         b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
@@ -12,7 +12,7 @@ pub(crate) fn char_of(byte: u8) -> char {
     }
 }
 
-/// The byte that a character stands for, if it is one of the alphabet.
+/// The byte of a character; `None` if the character is not in the alphabet.
 pub(crate) fn byte_of(letter: char) -> Option<u8> {
     let code = u32::from(letter);
     let byte = match code {
@@ -25,12 +25,12 @@ pub(crate) fn byte_of(letter: char) -> Option<u8> {
     u8::try_from(byte).ok()
 }
 
-/// The bytes of a token; one with a character outside the alphabet (an added token) stands for its own text.
+/// The bytes of a token. If a character is not in the alphabet (in an added token), the bytes of the token's text.
 pub(crate) fn bytes_of(token: &str) -> Vec<u8> {
     token.chars().map(byte_of).collect::<Option<Vec<u8>>>().unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
-/// Characters from U+0100 on stand for the bytes that print badly.
+/// Characters from U+0100 on represent the bytes that are not printable.
 fn shifted(offset: u32) -> char {
     char::from_u32(0x100 + offset).unwrap_or(char::REPLACEMENT_CHARACTER)
 }

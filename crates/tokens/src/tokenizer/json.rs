@@ -1,4 +1,4 @@
-//! Hugging Face's `tokenizer.json`, with the configuration beside it.
+//! Reads Hugging Face's `tokenizer.json` and the configuration beside it.
 //!
 //! Source: <https://huggingface.co/docs/tokenizers>; fields as `tokenizers` 0.23 reads them.
 
@@ -17,11 +17,12 @@ use super::rules::{check_decoder, check_post_processor};
 use super::vocab::Strips;
 use super::{Specials, Tokenizer};
 
-/// The longest text of an added token, in bytes, and all of them together: published files have 100 and 100,000.
+/// The longest text of an added token, in bytes, and the limit for all of them together. Published files have 100 and
+/// 100,000.
 const MAX_ADDED: usize = 4096;
 const MAX_ADDED_TOTAL: usize = 4 << 20;
 
-/// Read first, so that another model gives a better error than its unknown fields.
+/// Read first: for another kind of model, this gives a better error than one about its unknown fields.
 #[derive(Deserialize)]
 struct Header {
     model: ModelType,
@@ -29,7 +30,7 @@ struct Header {
 
 #[derive(Deserialize)]
 struct ModelType {
-    /// Absent in files of early versions, which are BPE in this family.
+    /// Absent in files of early versions; these are BPE in this family.
     #[serde(rename = "type")]
     kind: Option<String>,
 }
@@ -39,7 +40,7 @@ struct ModelType {
 #[expect(dead_code, reason = "version, truncation and padding are named so that other keys are refused")]
 struct File {
     version: Option<Value>,
-    /// As transformers does, a text is never cut or filled up by the file's own settings.
+    /// As in transformers, texts are not truncated or padded according to the file's own settings.
     truncation: Option<Value>,
     padding: Option<Value>,
     #[serde(default)]
@@ -73,7 +74,7 @@ struct Added {
 struct Model {
     #[serde(rename = "type")]
     kind: Option<String>,
-    /// Without effect where every byte has a token.
+    /// Has no effect if every byte has a token.
     fuse_unk: Option<bool>,
     vocab: BTreeMap<String, u32>,
     merges: Vec<Merge>,
@@ -94,7 +95,7 @@ enum Merge {
     Line(String),
 }
 
-/// What `tokenizer_config.json` says of bos and stop tokens.
+/// The bos and stop tokens in `tokenizer_config.json`.
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
     bos_token: Option<TokenName>,
@@ -109,7 +110,7 @@ enum TokenName {
     Token { content: String },
 }
 
-/// What `generation_config.json` or `config.json` says of them.
+/// The bos and stop tokens in `generation_config.json` or `config.json`.
 #[derive(Default, Deserialize)]
 struct ModelConfig {
     bos_token_id: Option<u32>,
@@ -168,7 +169,7 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
     .build()
 }
 
-/// Refuses what would give other ids or other text than the file means.
+/// Refuses settings that would give other ids or another text than the file means.
 fn check(path: &Path, file: &File, byte_level: bool) -> Result<()> {
     let model = &file.model;
     if let Some(dropout) = model.dropout.filter(|dropout| *dropout != 0.0) {
@@ -251,14 +252,14 @@ fn specials(path: &Path, file: &File, ids: &BTreeMap<String, u32>) -> Result<Spe
     Ok(Specials { bos, eos, add_bos })
 }
 
-/// The control token that a `TemplateProcessing` puts before a text.
+/// The control token that a `TemplateProcessing` adds before a text.
 fn first_special(post_processor: &Value) -> Option<&str> {
     let processors = post_processor.get("processors").and_then(Value::as_array);
     let mut all = processors.map_or(std::slice::from_ref(post_processor), Vec::as_slice).iter();
     all.find_map(|processor| processor.get("single")?.get(0)?.get("SpecialToken")?.get("id")?.as_str())
 }
 
-/// Whether decoding takes one space off the start.
+/// Whether decoding removes a space at the start.
 fn drops_first_space(decoder: &Value) -> bool {
     let parts = decoder.get("decoders").and_then(Value::as_array);
     parts.map_or(std::slice::from_ref(decoder), Vec::as_slice).iter().any(|part| {
@@ -273,7 +274,7 @@ fn drops_first_space(decoder: &Value) -> bool {
     })
 }
 
-/// Reads a file beside this one, if it is there.
+/// Reads a file beside this one, if it exists.
 fn sibling<T: serde::de::DeserializeOwned>(path: &Path, name: &str) -> Result<Option<T>> {
     let file = path.with_file_name(name);
     if file.is_file() { read_json(&file).map(Some) } else { Ok(None) }

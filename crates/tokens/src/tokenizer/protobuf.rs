@@ -1,4 +1,4 @@
-//! SentencePiece's `tokenizer.model`: a protocol buffer, of which a dozen fields matter.
+//! Reads SentencePiece's `tokenizer.model`, a protocol buffer. About a dozen of its fields are used.
 //!
 //! Source: `sentencepiece_model.proto` of <https://github.com/google/sentencepiece>, and
 //! <https://protobuf.dev/programming-guides/encoding/>.
@@ -11,7 +11,7 @@ use super::bpe::bad;
 use super::sentencepiece::{Kind, Parts, Piece};
 use super::{Specials, Tokenizer};
 
-/// What the model says beside its pieces, with the defaults of the `.proto` file.
+/// The settings of the model besides its pieces, with the defaults of the `.proto` file.
 struct Spec {
     model_type: u64,
     bos: i32,
@@ -103,7 +103,7 @@ fn trainer(mut message: Reader<'_>, spec: &mut Spec) -> Result<()> {
         match field {
             3 => spec.model_type = number,
             24 => spec.whitespace_as_suffix = number != 0,
-            // An absent token is -1, which is written as ten bytes of 64 bits.
+            // An absent token is -1, which is encoded as 64 bits in ten bytes.
             41 => spec.bos = number.cast_signed().try_into().unwrap_or(-1),
             42 => spec.eos = number.cast_signed().try_into().unwrap_or(-1),
             _ => {}
@@ -125,11 +125,11 @@ fn normalizer(mut message: Reader<'_>, spec: &mut Spec) -> Result<()> {
     Ok(())
 }
 
-/// A message, read front to back. Every length is checked against what is there.
+/// A message, read from front to back. Every length is checked against the remaining bytes.
 struct Reader<'a> {
     path: &'a Path,
     bytes: &'a [u8],
-    /// Where `bytes` begins in the file.
+    /// The offset of `bytes` in the file.
     offset: usize,
 }
 
@@ -137,13 +137,13 @@ struct Reader<'a> {
 enum Value<'a> {
     Varint(u64),
     Fixed64,
-    /// With the place in the file where they begin.
+    /// With the offset in the file.
     Bytes(usize, &'a [u8]),
     Fixed32([u8; 4]),
 }
 
 impl<'a> Value<'a> {
-    /// The value as a message of its own.
+    /// The value as a nested message.
     fn message(self, parent: &Reader<'a>) -> Result<Reader<'a>> {
         match self {
             Self::Bytes(offset, bytes) => Ok(Reader { path: parent.path, bytes, offset }),

@@ -1,8 +1,8 @@
-//! What a `tokenizer.json` does to a text before merging: its normalizer and its pre-tokenizer, checked.
+//! The steps of a `tokenizer.json` before merging: its normalizer and its pre-tokenizer, checked.
 //!
-//! A tokenizer file is a small program of a stranger's. Only what is named here is built, with settings that are checked
-//! first, and its work is bounded: the steps and their nesting, how far they can grow a text ([`MAX_GROWTH`]), the size of a
-//! pattern, and how many steps it takes in matching ([`pattern`]).
+//! A tokenizer file is like a small program from an unknown source. Only the known steps are built, after their
+//! settings were checked. Their work is limited: the number and nesting of the steps, how much they can lengthen a text
+//! ([`MAX_GROWTH`]), the size of a pattern, and the steps that it takes in matching ([`pattern`]).
 
 mod normalizer;
 mod pattern;
@@ -24,30 +24,30 @@ pub(super) use pattern::Pattern;
 pub(super) use pre_tokenizer::PreTokenizer;
 pub(super) use unused::{check_decoder, check_post_processor};
 
-/// Sequences within sequences: published files have one.
+/// The largest nesting depth of sequences. Published files have a depth of one.
 const MAX_DEPTH: usize = 8;
 
-/// The steps of a normalizer or pre-tokenizer: published files have up to eight.
+/// The largest number of steps of a normalizer or pre-tokenizer. Published files have up to eight.
 const MAX_STEPS: usize = 64;
 
-/// How many times longer a normalizer and a pre-tokenizer may make a text, in bytes: compatibility forms (11) before a mark
-/// on each piece (4) fit, which is more than any published file does.
+/// The largest factor by which a normalizer and a pre-tokenizer together may lengthen a text, in bytes. It allows
+/// compatibility forms (11) before a mark on each piece (4), which is more than any published file needs.
 pub(super) const MAX_GROWTH: f64 = 64.0;
 
-/// The bytes of all patterns of a file.
+/// The limit for the bytes of all patterns of a file.
 const MAX_PATTERNS: usize = 4 * pattern::MAX_LEN;
 
-/// How many bytes they may put before a text, in all.
+/// The limit for the bytes added before a text, in all.
 const MAX_PREFIX: f64 = 4096.0;
 
-/// The text that a step looks for.
+/// The text or pattern that a step searches for.
 #[derive(Deserialize)]
 pub(super) enum PatternText {
     String(String),
     Regex(String),
 }
 
-/// The longest that `n` bytes become: `factor * n + prefix`.
+/// The largest length that `n` bytes can get: `factor * n + prefix`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Growth {
     pub factor: f64,
@@ -61,13 +61,13 @@ impl Growth {
         Self { factor, prefix: 0.0 }
     }
 
-    /// The growth by this, then by the other.
+    /// The growth by this step followed by the next one.
     pub fn then(self, next: Self) -> Self {
         Self { factor: self.factor * next.factor, prefix: self.prefix * next.factor + next.prefix }
     }
 }
 
-/// Where a rule stands, for errors.
+/// The place of a rule in its file, for errors.
 #[derive(Clone)]
 struct Place<'a> {
     file: &'a Path,
@@ -79,13 +79,13 @@ impl Place<'_> {
         bad(self.file, &self.name, reason.into())
     }
 
-    /// A rule's settings; a type or a key that is not known is an error that names it.
+    /// The settings of a rule. An unknown type or key is an error that names it.
     fn settings<T: DeserializeOwned>(&self, rule: &Value) -> Result<T> {
         T::deserialize(rule).map_err(|error| self.bad(error.to_string()))
     }
 }
 
-/// The two of a file, checked together: what one may grow, the other grows on.
+/// Builds both, and checks them together, because their growth factors are multiplied.
 pub(super) fn rules(
     file: &Path,
     normalizer: &Value,
@@ -120,14 +120,14 @@ impl Growth {
     }
 }
 
-/// What a rule is a sequence of, with the name of the field that holds it; `None` for a rule of its own.
+/// The contents of a sequence, and the name of the field that has them; `None` if the rule is not a sequence.
 type Inner<'i, 'a> = &'i dyn Fn(&Place<'a>, &Value) -> Result<Option<(&'static str, Vec<Value>)>>;
 
-/// The rules of sequences within sequences, in the order in which they work.
+/// The rules of nested sequences, in the order in which they are applied.
 fn flatten<'a>(place: Place<'a>, rule: &Value, inner: Inner<'_, 'a>) -> Result<Vec<(Place<'a>, Value)>> {
     let mut flat = Vec::new();
     let mut open = vec![(place, rule.clone(), 0)];
-    // The next to work is the last of the list.
+    // The next rule is the last of the list.
     while let Some((place, rule, depth)) = open.pop() {
         let Some((field, parts)) = inner(&place, &rule)? else {
             flat.push((place, rule));

@@ -1,4 +1,4 @@
-//! A tokenizer and its template to a folder in Hugging Face's layout.
+//! Writes a tokenizer and its template into a folder in Hugging Face's layout.
 //!
 //! Source: <https://huggingface.co/docs/tokenizers>; fields as `tokenizers` 0.23 writes them.
 
@@ -37,7 +37,8 @@ pub(super) fn save(tokenizer: &Tokenizer, template: &ChatTemplate, folder: &Path
     check(tokenizer, template, folder)
 }
 
-/// Opens what was written: a `tokenizer.json` of another would go before a `tokenizer.model`, say.
+/// Opens the written files again and compares. For example, an older `tokenizer.json` would be preferred to a
+/// `tokenizer.model`.
 fn check(tokenizer: &Tokenizer, template: &ChatTemplate, folder: &Path) -> Result<()> {
     let differs = || Error::SavedDiffers { path: folder.to_owned() };
     let opened = Tokenizer::open(folder)?;
@@ -63,7 +64,7 @@ fn merges(parts: &Parts, template: &ChatTemplate) -> Result<Vec<(String, Vec<u8>
     Ok(files.map(|(name, value)| (name.to_owned(), text(&value))).into())
 }
 
-/// The model's own file, under the name that tells its template.
+/// The model's own file, with a name that identifies its template.
 fn sentencepiece(path: &Path, template: &ChatTemplate) -> Result<(String, Vec<u8>)> {
     if !matches!(locate(path), Ok(Model::SentencePiece(_))) {
         let reason = "a SentencePiece model is copied from a tokenizer.model, and this one came from a GGUF file: \
@@ -110,7 +111,7 @@ fn tokenizer_json(parts: &Parts) -> Value {
     })
 }
 
-/// The control tokens by id, then the text tokens that are matched whole, in their order.
+/// The control tokens by id, then the text tokens that are matched as a whole, in their order.
 fn added_tokens(parts: &Parts) -> Vec<Value> {
     let by_id: BTreeMap<u32, &str> = parts.tokens.iter().map(|(id, text)| (*id, text.as_str())).collect();
     let by_text: BTreeMap<&str, u32> = by_id.iter().map(|(id, text)| (*text, *id)).collect();
@@ -129,7 +130,7 @@ fn added_tokens(parts: &Parts) -> Vec<Value> {
     control.chain(added).collect()
 }
 
-/// Puts the bos before a text, where the tokenizer does.
+/// A post-processor that adds the bos before a text, if the tokenizer does so.
 fn post_processor(parts: &Parts) -> Value {
     let Some((id, bos)) = bos(parts).filter(|_| parts.specials.add_bos) else { return Value::Null };
     let special = |type_id: u32| json!({"SpecialToken": {"id": bos, "type_id": type_id}});
@@ -161,7 +162,7 @@ fn tokenizer_config(parts: &Parts) -> Value {
     let mut config = Map::new();
     config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
     config.insert("add_bos_token".to_owned(), json!(parts.specials.add_bos));
-    // Left out, older versions of transformers take the spaces before punctuation away.
+    // Without this setting, older versions of transformers remove the spaces before punctuation.
     config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
     if let Some((_, bos)) = bos(parts) {
         config.insert("bos_token".to_owned(), json!(bos));

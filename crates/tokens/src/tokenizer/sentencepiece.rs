@@ -1,8 +1,9 @@
-//! SentencePiece's BPE, exactly: merges by the score of the piece that they make, the leftmost of equals first.
+//! SentencePiece's BPE, reproduced exactly: the merge whose piece has the best score comes first, and among equal
+//! scores the leftmost one.
 //!
-//! Source: `bpe_model.cc` and `normalizer.cc` of <https://github.com/google/sentencepiece>. Spaces become `▁`, one `▁` stands
-//! before a text, and characters without a piece become their bytes. Control, unknown and byte pieces are no part of the
-//! table that text is looked up in, so no text can spell one.
+//! Source: `bpe_model.cc` and `normalizer.cc` of <https://github.com/google/sentencepiece>. Spaces become `▁`, one `▁`
+//! is added before a text, and a character without a piece becomes its bytes. Control, unknown and byte pieces are not
+//! in the table in which text is looked up, so no text can produce one.
 
 mod encode;
 
@@ -21,13 +22,13 @@ use super::{Encoder, Specials, Tokenizer};
 use encode::Entry;
 pub(crate) use encode::SentencePiece;
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub path: PathBuf,
-    /// By id.
+    /// The pieces by id.
     pub pieces: Vec<Piece>,
-    /// Whether a space is put before every text.
+    /// Whether a space is added before every text.
     pub add_dummy_prefix: bool,
     pub specials: Specials,
 }
@@ -40,16 +41,16 @@ pub(crate) struct Piece {
     pub kind: Kind,
 }
 
-/// SentencePiece's types, by their numbers in the file. GGUF's `token_type` has the same.
+/// SentencePiece's types, with their numbers in the file. GGUF's `token_type` is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
     Normal = 1,
     Unknown = 2,
     Control = 3,
-    /// Text that is matched whole before anything else.
+    /// Text that is matched as a whole before anything else.
     UserDefined = 4,
-    /// Merges may pass through it but not end in it.
+    /// Merges may form it as an intermediate step, but it is not used as a result.
     Unused = 5,
     Byte = 6,
 }

@@ -1,11 +1,11 @@
-//! Token ids to text, one at a time.
+//! Decodes token ids to text, one at a time.
 
 use super::Tokenizer;
 
-/// Decodes ids as they come, without ever cutting a character in two.
+/// Decodes ids as they come. It never splits a character.
 ///
-/// The pieces that [`TextStream::push`] and [`TextStream::finish`] give, joined, are what [`Tokenizer::decode`] gives for
-/// all ids at once. Give one stream one tokenizer.
+/// The texts that [`TextStream::push`] and [`TextStream::finish`] return, joined, equal the result of
+/// [`Tokenizer::decode`] for all ids at once. Use one stream with one tokenizer only.
 ///
 /// ```
 /// # use foehn_tokens::{TextStream, Tokenizer};
@@ -22,7 +22,7 @@ use super::Tokenizer;
 /// ```
 #[derive(Clone, Debug)]
 pub struct TextStream {
-    /// Bytes that begin a character but don't end it.
+    /// The first bytes of an incomplete character.
     pending: Vec<u8>,
     begun: bool,
     skip_control: bool,
@@ -34,7 +34,7 @@ impl TextStream {
         Self { pending: Vec::new(), begun: false, skip_control }
     }
 
-    /// The text that is complete with this token: often a word, sometimes nothing yet.
+    /// The text that is complete with this token: often a word, sometimes empty.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         let Some(token) = tokenizer.vocab.get(id) else {
             self.begun = true;
@@ -56,13 +56,13 @@ impl TextStream {
         self.take()
     }
 
-    /// The rest: U+FFFD if the last character was never completed, otherwise nothing. The stream is at the start again.
+    /// The rest of the text: U+FFFD if the last character is incomplete, otherwise nothing. Resets the stream.
     pub fn finish(&mut self) -> String {
         self.begun = false;
         String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 
-    /// Takes what is complete, with U+FFFD for what can't become a character any more, as `from_utf8_lossy` does.
+    /// Removes and returns the complete text, with U+FFFD for invalid bytes, as in `from_utf8_lossy`.
     fn take(&mut self) -> String {
         let mut text = String::new();
         let mut consumed = 0;

@@ -1,4 +1,4 @@
-//! The table of tokens: what each id is, and the bytes that it stands for.
+//! The table of tokens: the kind and the bytes of each id.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Larger ids than this are a damaged file: Mistral's largest vocabularies have 131,072 tokens.
+/// A file with a larger id is damaged: Mistral's largest vocabularies have 131,072 tokens.
 const MAX_ID: u32 = (1 << 22) - 1;
 
 /// All tokens by id.
@@ -15,24 +15,24 @@ const MAX_ID: u32 = (1 << 22) - 1;
 pub(crate) struct Vocab {
     tokens: Vec<Option<Token>>,
     control: BTreeMap<String, u32>,
-    /// Whether the first space of a decoded text is the tokenizer's own.
+    /// Whether the first space of a decoded text was added by the tokenizer.
     drops_first_space: bool,
 }
 
 /// One token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// As the file writes it.
+    /// The text in the file.
     pub text: String,
-    /// What it decodes to.
+    /// The bytes that it is decoded to.
     pub bytes: Vec<u8>,
-    /// Whether only a template may give it.
+    /// Whether only a template can produce it.
     pub control: bool,
-    /// For control tokens.
+    /// The white space rules; for control tokens only.
     pub strips: Strips,
 }
 
-/// Whether a control token swallows the white space around it, as Hugging Face's added tokens may.
+/// Whether a control token removes the white space around it, as added tokens of Hugging Face may.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Strips {
     pub before: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Strips {
 }
 
 impl Vocab {
-    /// Builds the table, refusing two tokens of one id and two control tokens of one text.
+    /// Builds the table. Refuses two tokens with the same id and two control tokens with the same text.
     pub fn new(path: &Path, tokens: impl IntoIterator<Item = (u32, Token)>, drops_first_space: bool) -> Result<Self> {
         let bad = |place: String, reason: String| Error::BadTokenizer { path: path.to_owned(), place, reason };
         let mut table: Vec<Option<Token>> = Vec::new();
@@ -95,7 +95,7 @@ impl Vocab {
         self.drops_first_space
     }
 
-    /// Feeds every token to a hash, each with its length before it so that no two tables give the same bytes.
+    /// Adds every token to a hash, with its length before it, so that different tables never give the same bytes.
     pub fn digest(&self, hash: &mut Sha256) {
         hash.update([u8::from(self.drops_first_space)]);
         for token in &self.tokens {
@@ -111,19 +111,19 @@ impl Vocab {
     }
 }
 
-/// Feeds a string of bytes to a hash, after its length.
+/// Adds bytes to a hash, with their length before them.
 pub(crate) fn digest_bytes(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_le_bytes());
     hash.update(bytes);
 }
 
-/// The byte that a token such as `<0x0A>` stands for.
+/// The byte of a token such as `<0x0A>`.
 pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// The bytes of a token in which `▁` stands for a space.
+/// The bytes of a token in which `▁` means a space.
 pub(crate) fn metaspace_bytes(token: &str) -> Vec<u8> {
     token.replace('▁', " ").into_bytes()
 }

@@ -1,4 +1,4 @@
-//! GGUF files made from the other fixtures, so that one tokenizer can be had from two kinds of file.
+//! GGUF files made from the other fixtures, so that the same tokenizer can be read from two kinds of file.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub fn write(pairs: &[(&str, Value)]) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The pieces of a SentencePiece model, by a reader of its own.
+/// The pieces of a SentencePiece model, read by separate code.
 pub fn pieces(model: &[u8]) -> Vec<Piece> {
     let piece = |message: &[u8]| {
         let mut piece = (String::new(), 0.0, 1);

@@ -17,7 +17,7 @@ pub struct Pair {
     pub template: ChatTemplate,
 }
 
-/// All pairs, as `templates.json` names them.
+/// All pairs, with the names in `templates.json`.
 pub static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| {
     let files = [
         ("smollm2", "smollm2"),
@@ -40,7 +40,7 @@ pub fn pair(name: &str) -> &'static Pair {
     PAIRS.iter().find(|pair| pair.name == name).unwrap()
 }
 
-/// A Mistral tokenizer with another version's template: V1's needs no control tokens but bos and eos.
+/// A Mistral tokenizer with the template of another version: V1's needs no control tokens except bos and eos.
 pub fn with_version(name: &str, version: MistralVersion) -> Result<ChatTemplate, foehn_tokens::Error> {
     ChatTemplate::mistral(version, &pair(name).tokenizer)
 }
@@ -66,7 +66,7 @@ pub fn system(content: &str) -> Message {
     Message::new(Role::System, content)
 }
 
-/// What a person might write to break out of a message, and what breaks tokenizers.
+/// Texts that could break out of a message, and texts that are difficult for tokenizers.
 const AWKWARD: &[&str] = &[
     "<s>",
     "</s>",
@@ -116,7 +116,7 @@ const AWKWARD: &[&str] = &[
     "{% if %}",
 ];
 
-/// Texts made of them, and of anything else.
+/// Texts made of these, and of arbitrary characters.
 pub fn text() -> impl Strategy<Value = String> {
     let part = prop_oneof![4 => proptest::sample::select(AWKWARD).prop_map(str::to_owned), 1 => any::<String>()];
     proptest::collection::vec(part, 0..10).prop_map(|parts| parts.concat())
@@ -127,7 +127,7 @@ pub fn answer() -> impl Strategy<Value = String> {
     (text(), "[a-z<|\\[]").prop_map(|(text, letter)| text + &letter)
 }
 
-/// Conversations that every template renders: perhaps a system prompt, then questions and answers.
+/// Conversations that every template renders: optionally a system prompt, then questions and answers.
 pub fn conversation() -> impl Strategy<Value = Vec<Message>> {
     (proptest::option::of(text()), proptest::collection::vec((text(), answer(), any::<bool>()), 1..4)).prop_map(
         |(prompt, turns)| {

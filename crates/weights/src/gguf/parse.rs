@@ -1,8 +1,9 @@
 //! Reading a GGUF header.
 //!
-//! Magic, version, the counts of tensors and of key-values; the key-values; the tensors' names, dimensions, types and
-//! offsets; then, aligned, the data (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>). A count in the file is
-//! never trusted with an allocation: it must fit into the bytes that are left.
+//! A file has the magic number, the version, and the counts of tensors and key-value pairs; then the pairs; then the
+//! tensors' names, dimensions, types and offsets; then, aligned, the data
+//! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>). Before memory is allocated for a count, the count is
+//! checked: its items must fit in the rest of the file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +19,11 @@ pub(crate) const MAGIC: &[u8] = b"GGUF";
 const DEFAULT_ALIGNMENT: u32 = 32;
 /// GGML's `GGML_MAX_DIMS`.
 const MAX_DIMS: u32 = 4;
-/// Arrays of arrays are allowed; a file can't use them to exhaust the stack.
+/// Arrays of arrays are allowed. The limit keeps a file from overflowing the stack.
 const MAX_NESTING: u32 = 4;
-/// Smallest key-value: an empty key, a type, one byte.
+/// The size of the smallest key-value pair: an empty key, a type, one byte.
 const MIN_PAIR: u64 = 8 + 4 + 1;
-/// Smallest tensor description: an empty name, no dimension, a type, an offset.
+/// The size of the smallest tensor description: an empty name, no dimension, a type, an offset.
 const MIN_TENSOR: u64 = 8 + 4 + 4 + 8;
 
 /// Reads and checks the header of a file that starts with [`MAGIC`].
@@ -58,7 +59,7 @@ pub(crate) fn open(file: Arc<MappedFile>) -> Result<(BTreeMap<String, Entry>, Gg
     Ok((place(&file, tensors, header_end, u64::from(alignment))?, gguf))
 }
 
-/// A tensor's description, with its offset from the start of the data.
+/// The description of a tensor; its offset counts from the start of the data.
 struct Described {
     name: String,
     info: TensorInfo,
@@ -66,7 +67,7 @@ struct Described {
     length: u64,
 }
 
-/// Checks that every tensor is aligned, within the file, and apart from the others.
+/// Checks that every tensor is aligned, lies within the file, and does not overlap another.
 fn place(
     file: &MappedFile,
     mut tensors: Vec<Described>,
@@ -86,7 +87,7 @@ fn place(
             let what = format!("tensor {name:?}");
             return Err(Error::Truncated { path: path(), what, offset: begin, needed: length, available });
         }
-        // The file holds the tensor, so that none of these sums can overflow.
+        // The tensor lies within the file, so none of these sums can overflow.
         if offset < free || offset % alignment != 0 {
             let expected = free.max(offset).next_multiple_of(alignment);
             return Err(Error::TensorOffset { path: path(), name, expected, found: offset });
@@ -126,7 +127,8 @@ impl Reader<'_> {
 
     fn array_head(&mut self, key: &str) -> Result<(Kind, usize)> {
         let kind = self.kind()?;
-        // An element takes at least its fixed size: for strings the length before it, for arrays a type and a count.
+        // The smallest size of an element: a fixed size, or for strings the length field, for arrays the type and the
+        // count.
         let smallest = kind.size().unwrap_or(if kind == Kind::Str { 8 } else { 12 });
         let count = self.count_of(key, "an array length of", smallest as u64)?;
         Ok((kind, count))
@@ -134,7 +136,7 @@ impl Reader<'_> {
 
     fn skip_elements(&mut self, key: &str, kind: Kind, count: usize, depth: u32) -> Result<()> {
         if let Some(size) = kind.size() {
-            // The count has been checked against the bytes that are left.
+            // The count has been checked against the rest of the file.
             self.take(count * size, key)?;
             return Ok(());
         }
@@ -162,7 +164,7 @@ impl Reader<'_> {
         for _ in 0..dims {
             shape.push(self.u64(&name)?);
         }
-        // The file writes the dimension that varies fastest first.
+        // In the file, the dimension that varies fastest comes first.
         shape.reverse();
         let id = self.u32(&name)?;
         let offset = self.u64(&name)?;

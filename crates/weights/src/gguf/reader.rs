@@ -1,4 +1,4 @@
-//! Reading the primitives of a GGUF header, one after another, never beyond the file's end.
+//! Reads the primitive values of a GGUF header, and never reads beyond the end of the file.
 
 use std::ops::Range;
 use std::str;
@@ -7,7 +7,7 @@ use super::Kind;
 use crate::map::MappedFile;
 use crate::{Error, Result};
 
-/// A position in a file. `what` and `key` say in an error what was being read.
+/// A position in a file. `what` and `key` describe in an error what was being read.
 pub(super) struct Reader<'a> {
     pub file: &'a MappedFile,
     pub at: usize,
@@ -39,7 +39,8 @@ impl<'a> Reader<'a> {
         Ok(start..self.at)
     }
 
-    /// A 64-bit count of things that take at least `smallest` bytes each and so must fit into the rest of the file.
+    /// Reads a 64-bit count. The counted items have at least `smallest` bytes each, and must fit in the rest of the
+    /// file.
     pub fn count_of(&mut self, what: &str, field: &'static str, smallest: u64) -> Result<usize> {
         let count = self.u64(what)?;
         let left = self.file.len() - self.at as u64;
@@ -105,7 +106,7 @@ impl Kind {
         ALL.into_iter().find(|kind| *kind as u32 == id)
     }
 
-    /// Bytes of a value, `None` for the two kinds of varying length.
+    /// The size of a value in bytes; `None` for the two types of variable length.
     pub fn size(self) -> Option<usize> {
         match self {
             Self::U8 | Self::I8 | Self::Bool => Some(1),

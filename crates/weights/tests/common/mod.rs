@@ -1,4 +1,4 @@
-//! Files made by hand, byte by byte, so that every lie can be told.
+//! Files built by hand, byte by byte, so that any field can be wrong.
 #![allow(dead_code, reason = "each test binary uses its own half")]
 
 use std::fs;
@@ -14,7 +14,7 @@ pub fn scratch(name: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Opens `bytes` as the file `name` and gives the error, whose message must name the file and say `place`.
+/// Opens `bytes` as the file `name` and returns the error. Its message must contain the file's name and `place`.
 pub fn refused(name: &str, bytes: &[u8], place: &str) -> Error {
     let (_folder, path) = scratch(name);
     fs::write(&path, bytes).unwrap();
@@ -29,7 +29,7 @@ pub fn assert_says(error: &Error, path: &Path, place: &str) {
     assert!(message.contains(place), "{message:?} does not say {place:?}");
 }
 
-/// A safetensors file: the JSON as it is given, then the data.
+/// A safetensors file: the given JSON, then the data.
 pub fn safetensors(json: &str, data: &[u8]) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), data].concat()
 }
@@ -64,7 +64,7 @@ pub fn string(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// `tests/golden/gguf_blocks.json`, as `gguf_blocks.py` wrote it.
+/// `tests/golden/gguf_blocks.json`, written by `gguf_blocks.py`.
 pub fn golden() -> serde_json::Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf_blocks.json");
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()

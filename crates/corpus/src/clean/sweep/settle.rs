@@ -1,4 +1,4 @@
-//! What is kept to the output, what is not to the account.
+//! Writes the kept records to the output, and everything else to the report.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::file::write_error;
 use crate::output::{Columns, Format, Output};
 use crate::report::{Rejection, Report, Samples, Shown};
 
-/// What is kept and should be looked at.
+/// A kept record that has been flagged.
 struct Flagged {
     records: u64,
     flags: Vec<Rejection>,
@@ -19,7 +19,7 @@ struct Flagged {
 }
 
 impl Sweep<'_> {
-    /// Writes the spooled records that have no case to the output, if there is one, and closes the account.
+    /// Writes the stored records without a case to the output, if there is one, and completes the report.
     pub fn write(mut self, inputs: &[PathBuf], cases: Cases, out: Option<(&Path, Format)>) -> Result<Report> {
         let is_parquet = out.is_some_and(|(_, format)| format == Format::Parquet);
         let columns = if is_parquet { self.columns(&cases)? } else { Columns::default() };
@@ -78,7 +78,7 @@ impl Sweep<'_> {
         Ok(self.account(inputs, kept, audits, flagged))
     }
 
-    /// The columns of a table that holds what is kept.
+    /// The columns of a table with the kept records.
     fn columns(&mut self, cases: &Cases) -> Result<Columns> {
         let mut columns = Columns::default();
         let kept = (0..cases.len()).filter(|index| cases[*index].is_none());
@@ -90,7 +90,7 @@ impl Sweep<'_> {
         Ok(columns)
     }
 
-    /// Shows the records because of which others were rejected or flagged.
+    /// Adds to the report the records because of which others were rejected or flagged.
     fn show_others(&mut self, flag_samples: &mut Samples) -> Result<()> {
         let mut wanted = self.samples.others();
         wanted.append(&mut flag_samples.others());

@@ -1,4 +1,4 @@
-//! Records that say nearly what other files hold.
+//! Near-duplicates of records in other files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,27 +11,28 @@ use crate::pass::{Finding, SetPass, Sketch};
 use crate::read::read;
 use foehn_record::Record;
 
-/// As [`NearDuplicates`], and rejects a record too that is nearly the same as one of other files, such as what a model is
-/// validated by, or what it was trained on before.
+/// As [`NearDuplicates`], and also rejects a record that is nearly the same as a record of given other files, such as a
+/// validation set, or data that the model was trained on before.
 ///
-/// Of each record of those files it holds 8 bytes a band and 8 bytes a shingle. What can't be read there is passed over.
+/// For each record of those files it holds 8 bytes per band and 8 bytes per shingle. Records that cannot be read are
+/// skipped.
 pub struct NearOthers {
     near: NearDuplicates,
     others: Vec<Other>,
-    /// The hash of what is compared with, in place of all of it.
+    /// The hash of the other files' records; it stands for them in the pipeline's hash.
     sha256: String,
 }
 
 /// A record of another file.
 struct Other {
-    /// Its file and line.
+    /// The file and line of the record.
     name: String,
     sketch: Vec<u64>,
     evidence: Vec<u64>,
 }
 
 impl NearOthers {
-    /// Reads the files, in any format that [`read`] knows.
+    /// Reads the files, in any format that [`read`] supports.
     ///
     /// # Errors
     /// Those of [`read`] and of its iterator.
@@ -51,7 +52,7 @@ impl NearOthers {
         Ok(Self { near, others, sha256 })
     }
 
-    /// The others' sketches, then the set's.
+    /// The sketches of the other files' records, then those of the set.
     fn all<'a>(&'a self, sketches: &[Sketch<'a>]) -> Vec<Sketch<'a>> {
         let others = self.others.iter().enumerate();
         let others = others.map(|(index, other)| Sketch { index, words: &other.sketch, evidence: &other.evidence });
@@ -62,7 +63,7 @@ impl NearOthers {
 impl Other {
     fn new(near: &NearDuplicates, file: &Path, line: u64, record: &Record) -> Self {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        // The reason shows it between such marks.
+        // The reason shows the name between backquotes, so it must not have any itself.
         let name = format!("`{}`, line {line}", name.replace('`', "'"));
         Self { name, sketch: near.sketch(record), evidence: near.evidence(record) }
     }
@@ -144,7 +145,7 @@ mod tests {
         );
         assert!(found[1].0 == 4 && found[1].1.starts_with("nearly the same as another record") && found[1].2 == 1);
 
-        // The name of the pipeline is that of what it compares with, wherever that lies.
+        // The hash of the pipeline depends on the contents of the other files, not on their paths.
         let again = pipeline(list).expect("a sound list").hash();
         assert_eq!(again, strict.hash());
         std::fs::write(&other, line(apart)).expect("writable");

@@ -1,4 +1,4 @@
-//! Where personal data stand in a text.
+//! Finds personal data in a text.
 
 mod numbers;
 mod phones;
@@ -13,7 +13,7 @@ use super::PiiKind;
 use numbers::{cards, ibans, social_security};
 use phones::phones;
 
-/// The spans of these kinds, in their order. Where two overlap, the kind that is declared first has it.
+/// The spans of the given kinds, in order. If two overlap, the kind that is declared first is used.
 pub(super) fn find(text: &str, kinds: &[PiiKind]) -> Vec<(Range<usize>, PiiKind)> {
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
     let mut sorted = kinds.to_vec();
@@ -60,7 +60,7 @@ fn secrets(text: &str) -> Vec<Range<usize>> {
         .join("|"))
     });
     let is_secret = |found: &regex::Captures<'_>| {
-        // Words joined by hyphens have no digits and capitals among them.
+        // Words joined by hyphens do not have digits and capitals.
         found.name("mixed").is_none_or(|mixed| {
             let has = |test: fn(&u8) -> bool| mixed.as_str().bytes().filter(test).count() >= 3;
             has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)
@@ -76,7 +76,7 @@ fn emails(text: &str) -> Vec<Range<usize>> {
             r"[\p{L}\p{N}][\p{L}\p{N}._%+'-]{0,63}@((?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.)+\p{L}{2,24})",
         )
     });
-    // What stands behind the point of a file, not of a host.
+    // Extensions of files, which are not top-level domains here.
     const FILES: [&str; 14] =
         ["png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "md", "txt", "pdf"];
     if !text.contains('@') {
@@ -94,7 +94,7 @@ fn emails(text: &str) -> Vec<Range<usize>> {
     found.filter_map(|found| found.get(0)).map(|found| found.range()).collect()
 }
 
-/// Whether no letter, digit, or mark of a longer number stands at either end.
+/// Whether there is no letter, digit, or mark of a longer number at either end of the span.
 fn stands_alone(text: &str, span: Range<usize>) -> bool {
     let mut before = text[..span.start].chars().rev();
     let mut after = text[span.end..].chars();
@@ -106,7 +106,8 @@ fn stands_alone(text: &str, span: Range<usize>) -> bool {
     !(goes_on || joins(last) || (marks(last) && is_digit(before.next())))
 }
 
-/// Addresses whose marks are written as words: between brackets, or bare behind a word that says what comes.
+/// E-mail addresses whose marks are written as words: in brackets, or without brackets after a word that announces an
+/// address.
 fn spelt_emails(text: &str) -> Vec<Range<usize>> {
     static BRACKETS: LazyLock<Regex> = LazyLock::new(|| {
         let dot = r"(?: ?[(\[{<] ?(?:dot|DOT) ?[)\]}>] ?|\.| (?:dot|DOT) )";
@@ -134,9 +135,10 @@ fn addresses(text: &str) -> Vec<Range<usize>> {
     v4.map(|found| found.range()).chain(v6.map(|found| found.range())).collect()
 }
 
-/// Whether four numbers are the address of a host in public: not a version, and not a network of one's own.
+/// Whether four numbers are the address of a public host, not a version or an address of a private network.
 ///
-/// Without a word for what it is, one of the numbers has to be 100 or more, as are all four of 2% of addresses alone.
+/// Without a word that says what it is, one of the numbers must be 100 or more. Only 2% of all addresses have four
+/// numbers below 100.
 fn is_host(text: &str, found: &regex::Match<'_>) -> bool {
     static VERSION: LazyLock<Regex> = LazyLock::new(|| {
         new(r"(?i)(?:version|ver|release|build|firmware|driver|update|section|chapter|figure|clause|rule|\bv)[.:\s]*$")
@@ -159,19 +161,19 @@ fn is_host(text: &str, found: &regex::Match<'_>) -> bool {
     !is_own && !is_none && says && !VERSION.is_match(before)
 }
 
-/// Whether the words before a number say that it is no person's: an order's, a part's, a book's.
+/// Whether the words before a number say that it is not personal: the number of an order, a part, a book.
 fn is_of_something_else(before: &str) -> bool {
     static WORD: LazyLock<Regex> = LazyLock::new(|| {
         new(
             r"(?i)(?:\b(?:orders?|invoices?|parts?|tickets?|tracking|serials?|model|sku|isbn|issn|ean|upc|gtin|doi|cas|version|case|item|article|product|batch|lot|ref|reference|parcel|shipment|catalogue|patent|id|code|bestell\w*|rechnung\w*|artikel\w*)\b(?:[^\n.;]|\b(?:no|nr)\.){0,16}|[#№]\s?)$",
         )
     });
-    // Some words before the number are enough: the pattern is anchored at their end.
+    // A few words before the number are enough, because the pattern is anchored at their end.
     let start = before.char_indices().rev().nth(39).map_or(0, |(at, _)| at);
     WORD.is_match(&before[start..])
 }
 
-/// A pattern of this crate's own. The tests run every one of them.
+/// Compiles one of this crate's own patterns. The tests compile all of them.
 fn new(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap_or_else(|error| unreachable!("{error}"))
 }

@@ -1,29 +1,29 @@
-//! The n-grams of a text, one size after the other.
+//! The n-grams of a text, for one size after the other.
 
-/// The n-grams of one size as numbers, the same for the same n-gram: those of the next size are pairs of numbers, so that no
-/// size compares words again.
+/// The n-grams of one size as numbers; equal n-grams have equal numbers. N-grams of the next size are pairs of these
+/// numbers, so words are compared only once.
 pub(super) struct Ngrams<'a> {
     words: &'a [&'a str],
     size: usize,
-    /// The rank of the n-gram at each place, smaller than the number of words.
+    /// The rank of the n-gram at each position; smaller than the number of words.
     ranks: Vec<usize>,
     all_differ: bool,
     word_ranks: Vec<usize>,
 }
 
 impl<'a> Ngrams<'a> {
-    /// The words themselves, as n-grams of one.
+    /// The words themselves, as 1-grams.
     pub fn new(words: &'a [&'a str]) -> Self {
         let word_ranks = ranks(words);
         Self { words, size: 1, ranks: word_ranks.clone(), all_differ: false, word_ranks }
     }
 
-    /// The n-grams that are one word longer.
+    /// Computes the n-grams that are one word longer.
     pub fn grow(&mut self) -> &Self {
         let last = self.word_ranks.get(self.size..).unwrap_or_default();
         self.size += 1;
         if self.all_differ {
-            // So do all that are longer, in the same order.
+            // All longer n-grams are then different too, in the same order.
             self.ranks.truncate(last.len());
         } else {
             self.ranks = ranks(&self.ranks.iter().zip(last).collect::<Vec<_>>());
@@ -32,7 +32,8 @@ impl<'a> Ngrams<'a> {
         self
     }
 
-    /// The most frequent n-gram and how often it stands there; of equally frequent ones the one of most characters.
+    /// The most frequent n-gram and its number of occurrences; among equally frequent ones, the one with the most
+    /// characters.
     pub fn top(&self) -> Option<(&'a [&'a str], usize)> {
         let mut counts = vec![0; self.words.len()];
         self.ranks.iter().for_each(|&rank| counts[rank] += 1);
@@ -42,7 +43,7 @@ impl<'a> Ngrams<'a> {
         Some((self.at(at), most))
     }
 
-    /// The characters of the words that stand in an n-gram which stood there before; a word in two such counts once.
+    /// The number of characters of the words in repeated n-grams; a word in several of them counts once.
     pub fn repeated_chars(&self) -> usize {
         let mut seen = vec![false; self.words.len()];
         let (mut repeated, mut end) = (0, 0);
@@ -60,12 +61,12 @@ impl<'a> Ngrams<'a> {
     }
 }
 
-/// The characters of some words.
+/// The number of characters of some words.
 pub(super) fn chars(words: &[&str]) -> usize {
     words.iter().map(|word| word.chars().count()).sum()
 }
 
-/// The rank of each key among the different keys, in their order.
+/// The rank of each key among the distinct keys, in sorted order.
 fn ranks<K: Ord>(keys: &[K]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..keys.len()).collect();
     places.sort_unstable_by_key(|&place| &keys[place]);
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Of every size, what the definitions say.
+        /// For every size, compares with the definitions.
         #[test]
         fn figures_are_those_of_the_definitions(words in proptest::collection::vec("[ab]{1,2}", 0..40)) {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -1,16 +1,16 @@
-//! Sentences that nothing has ended: clauses in a row, phrases, quotations, prose without its full stop.
+//! Unfinished sentences: series of clauses, phrases, quotations, prose without its full stop.
 
 use super::{SENTENCE, VERSE, is_capitalised, is_list_item, plain};
 use crate::text::sentences;
 
-/// How chat begins, which does without its full stop.
+/// Beginnings of casual chat, which often has no full stop.
 const CASUAL: [&str; 30] = [
     "i", "we", "you", "let", "please", "have", "hope", "just", "if", "feel", "sure", "okay", "ok", "thanks", "thank",
     "yes", "no", "yep", "hi", "hey", "hello", "done", "great", "good", "see", "happy", "glad", "ps", "cheers", "enjoy",
 ];
 
-/// Whether the last sentence is a series of clauses, one of them with its subject and its verb (`a bag swings`), and has no
-/// full stop.
+/// Whether the last sentence is a series of clauses without a full stop, one of them with a subject and a verb (`a bag
+/// swings`).
 pub(super) fn is_open_series(last: &str) -> bool {
     let sentence = sentences(last).pop().unwrap_or(last);
     let parts: Vec<Vec<String>> =
@@ -33,13 +33,13 @@ pub(super) fn is_open_series(last: &str) -> bool {
 
 const DETERMINERS: [&str; 10] = ["the", "a", "an", "my", "your", "his", "her", "their", "our", "its"];
 
-/// Whether it looks like a verb of the third person.
+/// Whether it looks like a verb in the third person.
 fn is_verb(word: &str) -> bool {
     word.chars().count() > 3 && word.ends_with('s') && !word.ends_with("ss") && !word.ends_with("us")
 }
 
-/// Whether the last sentence, after others or a comma, is a phrase that needs a clause: `On the left`, `as far as anyone in
-/// the gallery`, `A gutter`.
+/// Whether the last sentence, after others or after a comma, is a phrase that needs a clause: `On the left`, `as far as
+/// anyone in the gallery`, `A gutter`.
 pub(super) fn is_open_phrase(last: &str) -> bool {
     let found = sentences(last);
     let Some((sentence, whole)) = found.split_last() else { return false };
@@ -79,14 +79,14 @@ pub(super) fn is_open_phrase(last: &str) -> bool {
 
 /// Whether a quotation opens in the line and does not close.
 pub(super) fn opens_quotation(last: &str) -> bool {
-    // `6"` is a measure.
+    // `6"` is a measure, not a quotation.
     let straight =
         last.char_indices().filter(|(at, c)| *c == '"' && !last[..*at].ends_with(|c: char| c.is_ascii_digit()));
     !straight.count().is_multiple_of(2)
         || last.matches('“').count() > last.matches('”').count() + last.matches('“').count() / 2
 }
 
-/// Whether a last line that ends in a bare word is prose, which would have ended in a full stop.
+/// Whether a last line that ends in a word without a mark is prose, which should end in a full stop.
 pub(super) fn is_open_prose(last: &str, words: &[&str], before: &[&str]) -> bool {
     let is_bare = |line: &&str| line.ends_with(char::is_alphabetic) && line.split_whitespace().count() > 2;
     let is_verse = words.len() <= VERSE && before.last().is_some_and(is_bare);
@@ -100,7 +100,7 @@ pub(super) fn is_open_prose(last: &str, words: &[&str], before: &[&str]) -> bool
     after_sentence || (words.len() >= SENTENCE && is_capitalised(last) && !is_title(words))
 }
 
-/// `Dr.`, `St.`, `J.`: a short capitalised word whose point ends no sentence.
+/// `Dr.`, `St.`, `J.`: a short capitalised word whose point does not end a sentence.
 fn ends_in_abbreviation(sentence: &str) -> bool {
     let Some(stem) = sentence.strip_suffix('.') else {
         return false;
@@ -109,7 +109,7 @@ fn ends_in_abbreviation(sentence: &str) -> bool {
     word.contains('.') || (word.chars().count() <= 3 && word.starts_with(char::is_uppercase))
 }
 
-/// Whether every word that is no article or preposition begins with a capital.
+/// Whether every word except articles and prepositions begins with a capital.
 fn is_title(words: &[&str]) -> bool {
     let is_long = |word: &&&str| word.chars().count() > 3;
     words.iter().filter(is_long).all(|word| !word.starts_with(char::is_lowercase))

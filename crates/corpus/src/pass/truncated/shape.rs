@@ -1,4 +1,4 @@
-//! What kind of text it is whose end is looked at.
+//! Determines the type of text.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::pass::skeleton::pattern;
 
-/// What stands in code and not in prose: a call, an operator, a keyword at the start with what follows it there.
+/// Recognises code: a call, an operator, or a keyword at the start with the text that follows it in code.
 static CODE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"(?x)
@@ -18,20 +18,20 @@ static CODE: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// Whether the line is, or ends in, code: `Write this first: for i in range(3):` does.
+/// Whether the line is code or ends in code, as in `Write this first: for i in range(3):`.
 pub(super) fn is_code(line: &str) -> bool {
     let shown = line.match_indices(": ").map(|(at, _)| line[at + 2..].trim_start());
     std::iter::once(line).chain(shown).any(is_code_only)
 }
 
 fn is_code_only(line: &str) -> bool {
-    // An English sentence may begin with `use` or `return`; code has a mark of its own, or is short.
+    // An English sentence may begin with `use` or `return`. A line of code has a mark of its own, or is short.
     let begins_as_prose = line.starts_with(char::is_lowercase) && !line.ends_with([';', ':', '{', '}', ')']);
     let has_prose = line.split_whitespace().any(|word| ["the", "a", "of", "your", "my"].contains(&word));
     CODE.is_match(line) && !(begins_as_prose && has_prose)
 }
 
-/// Whether the text ends inside a block between fences. A fence is closed by one of its own kind, and no shorter.
+/// Whether the text ends inside a fenced block. A fence is closed by a fence of the same kind that is not shorter.
 pub(super) fn in_fence(text: &str) -> bool {
     let mut open: Option<(char, usize)> = None;
     for line in text.lines().map(str::trim_start) {
@@ -47,7 +47,7 @@ pub(super) fn in_fence(text: &str) -> bool {
     open.is_some()
 }
 
-/// Whether the text ends inside an object or a list of JSON that began in it.
+/// Whether the text ends inside a JSON object or list that began in it.
 pub(super) fn in_json(text: &str) -> bool {
     let mut rest = text;
     while let Some(start) = rest.find(['{', '[']) {
@@ -66,7 +66,7 @@ pub(super) fn in_json(text: &str) -> bool {
     false
 }
 
-/// Where the value that begins the text ends.
+/// The end of the JSON value at the beginning of the text.
 fn json_end(text: &str) -> Option<usize> {
     let (mut depth, mut in_string, mut is_escaped) = (0usize, false, false);
     for (at, c) in text.char_indices() {
@@ -87,20 +87,21 @@ fn json_end(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether the text's lines are fields, keys and items, as in YAML, the last one a key.
+/// Whether the lines of the text are fields, keys and items, as in YAML, and the last one is a key.
 pub(super) fn is_fields(last: &str, before: &[&str]) -> bool {
     let is_key = |line: &str| line.split_once(':').is_some_and(|(name, _)| !name.contains(' '));
     is_key(last) && !before.is_empty() && before.iter().all(|line| is_key(line) || line.starts_with("- "))
 }
 
-/// How a letter ends.
+/// Endings of letters.
 static SIGN_OFF: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"(?i)(?:\b(?:regards|wishes|sincerely|faithfully|truly|cheers|thanks|thank you|love|yours|greetings|hugs|gr(?:ü|ue)(?:ß|ss)en?|gr(?:ü|ue)(?:ß|ss)e|cordialement|salutations|saludos|atentamente|saluti|groet\w*|hilsen|team|crew|staff|support|day|weekend|evening)\b[^.!?]{0,40}$)|^\W*(?:p\.?\s?s\.?|your|yours)\b",
     )
 });
 
-/// Whether the last line, after other text, ends a letter: its last sentence is a greeting, or it is the name under one.
+/// Whether the last line, after other text, ends a letter: its last sentence is a closing formula, or it is the name
+/// under one.
 pub(super) fn is_sign_off(last: &str, before: &[&str]) -> bool {
     let sentence = last.rsplit(['.', '!', '?']).next().unwrap_or(last);
     let is_short = |text: &str| (1..=8).contains(&text.split_whitespace().count());

@@ -1,10 +1,10 @@
-//! Words that ask for more at the end of a text.
+//! Words after which more text is expected.
 
 use super::{is_capitalised, plain};
 use crate::pass::Verdict;
 use crate::text::sentences;
 
-/// Words that end no phrase.
+/// Words that cannot end a phrase.
 const OPENING: [&str; 61] = [
     "the", "a", "an", "and", "or", "because", "my", "your", "their", "our", "whose", "than", "which", "while", "if",
     "when", "very", "every", "i'm", "you're", "he's", "she's", "it's", "we're", "they're", "within", "during",
@@ -13,27 +13,27 @@ const OPENING: [&str; 61] = [
     "les", "du", "aux", "el", "los", "las", "del", "è",
 ];
 
-/// Words that end a phrase only where it has turned round: `what you asked for`, `as fast as I can`.
+/// Words that can end a phrase only with another word order: `what you asked for`, `as fast as I can`.
 const LEANING: [&str; 41] = [
     "of", "with", "to", "from", "for", "at", "by", "in", "on", "as", "about", "can", "will", "would", "should", "must",
     "may", "might", "could", "is", "are", "was", "were", "has", "have", "had", "been", "be", "we", "they", "i", "he",
     "she", "but", "so", "that", "under", "over", "through", "its", "into",
 ];
 
-/// The leaning words that are verbs.
+/// Those of the `LEANING` words that are verbs.
 const AUXILIARY: [&str; 18] = [
     "can", "will", "would", "should", "must", "may", "might", "could", "is", "are", "was", "were", "has", "have",
     "had", "been", "be", "but",
 ];
 
-/// What, shortly before, makes a preposition a good end: `what you asked for`.
+/// Words shortly before a preposition that allow it at the end: `what you asked for`.
 const RELATIVE: [&str; 13] =
     ["what", "who", "whom", "which", "where", "whatever", "wherever", "whoever", "how", "why", "when", "that", "as"];
 
-/// What makes an auxiliary a good end: `where the key is`, `as fast as you safely can`.
+/// Words before an auxiliary that allow it at the end: `where the key is`, `as fast as you safely can`.
 const COMPARING: [&str; 7] = ["where", "who", "whom", "how", "why", "as", "than"];
 
-/// Verbs that end in a word of place: `turn it on`, `log in`; and those before a last `to`.
+/// Verbs that can end in a word of place: `turn it on`, `log in`; and those that allow a last `to`.
 const PHRASAL: [&str; 29] = [
     "log", "logged", "sign", "turn", "turned", "switch", "switched", "come", "go", "plug", "plugged", "carry", "fill",
     "check", "start", "keep", "hold", "put", "move", "drop", "stop", "join", "lock", "try", "push", "pass", "read",
@@ -77,13 +77,13 @@ const BEFORE_TO: [&str; 35] = [
     "due",
 ];
 
-/// Words that begin what names a thing: `a link to` lacks its end, `nothing to worry about` does not.
+/// Words that begin a noun phrase: `a link to` is incomplete, `nothing to worry about` is complete.
 const DETERMINERS: [&str; 19] = [
     "the", "a", "an", "my", "your", "his", "her", "their", "our", "its", "this", "these", "those", "some", "any",
     "each", "every", "no", "several",
 ];
 
-/// Words that no name of a thing goes on with.
+/// Words that cannot be part of a noun phrase.
 const BREAKING: [&str; 24] = [
     "i",
     "you",
@@ -111,10 +111,10 @@ const BREAKING: [&str; 24] = [
     "people",
 ];
 
-/// The fewest words of a sentence whose last word leans on nothing: people end short ones so.
+/// The smallest number of words of a sentence that must not end in such a word. People end shorter sentences with one.
 const LONG: usize = 9;
 
-/// Words of which the last of a text may be an example.
+/// Words after which the last word may be an example.
 const NAMING: [&str; 11] = [
     "keyword",
     "word",
@@ -129,7 +129,7 @@ const NAMING: [&str; 11] = [
     "statement",
 ];
 
-/// What it means that the line ends in a word that something has to follow, if it does.
+/// The verdict for a line that ends in a word after which text must follow; `None` if it does not.
 pub(super) fn dangles(last: &str, words: &[&str]) -> Option<Verdict> {
     let [.., before_last, last_word] = words else { return None };
     let (before_last, word) = (plain(before_last), last_word.to_lowercase().replace('’', "'"));
@@ -168,7 +168,7 @@ pub(super) fn dangles(last: &str, words: &[&str]) -> Option<Verdict> {
     Some(if is_sure { Verdict::Reject } else { Verdict::Flag })
 }
 
-/// Whether what stands before the last word is the name of a thing.
+/// Whether the text before the last word is a noun phrase.
 fn ends_in_name(sentence: &str) -> bool {
     for word in sentence.split_whitespace().rev().skip(1).take(3) {
         let bare = plain(word);
@@ -184,11 +184,11 @@ fn ends_in_name(sentence: &str) -> bool {
     false
 }
 
-/// Whether what stands before a leaning word makes it a good end.
+/// Whether the text before a leaning word allows it at the end.
 fn has_turned(sentence: &str, word: &str, before_last: &str) -> bool {
     let part = sentence.rsplit([',', ';', ':', '–', '—']).next().unwrap_or(sentence);
     let near: Vec<String> = part.split_whitespace().rev().skip(1).take(8).map(plain).collect();
-    // `as soon as we hear from` turns nothing.
+    // `as soon as we hear from` does not allow it.
     let turns = |at: usize, name: &str| {
         let is_time =
             |at: Option<usize>| at.and_then(|at| near.get(at)).is_some_and(|word| word == "soon" || word == "long");
@@ -205,13 +205,13 @@ fn has_turned(sentence: &str, word: &str, before_last: &str) -> bool {
     if AUXILIARY.contains(&word) {
         return has(&COMPARING, 4) || before_last == "there";
     }
-    // A picture of what was put up is no phrase of `put`.
+    // None of these words belongs to a phrasal verb.
     let may_be_phrasal = !matches!(word, "of" | "as" | "that" | "its" | "so");
     has(&RELATIVE, 8) || (may_be_phrasal && has(&PHRASAL, 4))
 }
 
-/// Whether the line ends in two words of prose that both ask for more, whatever stands before them: `and the`, `and then`,
-/// `because of`, `that you`.
+/// Whether the line ends in two words of prose after both of which text is expected, whatever comes before them: `and
+/// the`, `and then`, `because of`, `that you`.
 pub(super) fn ends_in_prose(words: &[&str]) -> bool {
     let [_, _, .., first, second] = words else { return false };
     let asks = OPENING.contains(first) || LEANING.contains(first);

@@ -1,4 +1,4 @@
-//! What the audits found: any structure as headings, lists and tables.
+//! Shows the result of an audit, of any structure, as headings, lists and tables.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 use super::text::{escaped, number};
 use crate::audit::Section;
 
-/// Tables longer than this show their first rows.
+/// A longer table shows only its first rows.
 const MAX_ROWS: usize = 200;
 
-/// Tables longer than this are folded.
+/// A longer table is collapsed at first.
 const OPEN_ROWS: usize = 12;
 
-/// An audit's findings, as a card.
+/// The result of an audit, as a card.
 pub(super) fn section(section: &Section) -> String {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(section) else {
         return String::new();
@@ -22,7 +22,7 @@ pub(super) fn section(section: &Section) -> String {
     format!("<h3>{}</h3>{}", escaped(&name), object(&fields))
 }
 
-/// The plain fields in one sentence, then each list of objects as a table.
+/// The scalar fields in one sentence, then each list of objects as a table.
 fn object(fields: &Map<String, Value>) -> String {
     let mut page = String::new();
     let plain: Vec<String> = fields
@@ -89,7 +89,7 @@ fn cell(value: &Value) -> String {
     })
 }
 
-/// A value that fits into a line.
+/// A value that fits in one line.
 fn plain(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some("none".to_owned()),
@@ -109,7 +109,7 @@ fn plain(value: &Value) -> Option<String> {
     }
 }
 
-/// An object of numbers and texts alone: `name 3, other 4`.
+/// An object with only numbers and texts: `name 3, other 4`.
 fn plain_object(fields: &Map<String, Value>) -> Option<String> {
     let pair = |(key, value): (&String, &Value)| {
         let is_plain = !value.is_array() && !value.is_object();
@@ -119,7 +119,7 @@ fn plain_object(fields: &Map<String, Value>) -> Option<String> {
     fields.iter().map(pair).collect::<Option<Vec<_>>>().map(|pairs| pairs.join(", "))
 }
 
-/// A number with three figures or so.
+/// A number with about three significant digits.
 fn figure(value: f64) -> String {
     let digits = if value.abs() >= 100.0 {
         0

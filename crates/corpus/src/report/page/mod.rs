@@ -1,4 +1,4 @@
-//! The account as one page of HTML: for a phone and for a wide screen, by day and by night, with no script and no other file.
+//! The report as one HTML page: for narrow and wide screens, light and dark mode, without scripts or other files.
 
 mod audits;
 mod picture;
@@ -14,15 +14,15 @@ use text::{escape, escaped, marked, number, percent, sentence};
 
 const STYLE: &str = include_str!("style.css");
 
-/// A page with more rows than this is no page. The JSON has them all.
+/// The largest number of rows on a page. The JSON has all of them.
 const MAX_ROWS: usize = 2000;
 
-/// The labels of a key are a picture while there are so many.
+/// The labels of at most this many keys are shown as charts.
 const MAX_PICTURES: usize = 8;
 
 pub(super) fn page(report: &Report) -> String {
     let mut page = String::with_capacity(1 << 16);
-    // The policy forbids whatever the page does not hold, should a text ever get past the escaping.
+    // The content security policy forbids everything that is not in the page, in case a text is ever not escaped.
     let _ = write!(
         page,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -142,7 +142,7 @@ fn distributions(report: &Report) -> String {
     }
     let note = "Told by their trigrams. A text that is short or mixed is not told.";
     page.push_str(&picture::bars("Languages", note, &all.languages));
-    // One label for all is not worth a picture.
+    // A single label for all records needs no chart.
     for label in all.labels.iter().filter(|label| label.counts.len() > 1).take(MAX_PICTURES) {
         page.push_str(&picture::bars(&format!("Records by {}", label.key), "", &label.counts));
     }
@@ -232,7 +232,7 @@ fn one_sample(sample: &Sample, rejection: &Rejection) -> String {
     page
 }
 
-/// A message; `text` is escaped already.
+/// A message; `text` is already escaped.
 fn bubble(turn: &Turn, text: &str) -> String {
     let (class, name) = match turn.role {
         Some(Role::System) => ("turn", "<b>System</b>"),

@@ -1,4 +1,4 @@
-//! Pictures as SVG, inside the page.
+//! Charts as SVG, inside the page.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::report::{Bin, Lengths};
 
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 120.0;
-/// The room for the words below the bars.
+/// The height of the labels below the bars.
 const FOOT: f64 = 22.0;
 
 /// A histogram with its median, as a figure.
@@ -20,7 +20,7 @@ pub(super) fn histogram(title: &str, unit: &str, lengths: &Lengths) -> String {
         if *count == 0 {
             continue;
         }
-        // A bar of one record among thousands is still to be seen.
+        // A bar of one record among thousands must still be visible.
         let height = (HEIGHT * *count as f64 / highest as f64).max(1.5);
         let range = if from == to {
             number(*from as u64)
@@ -63,7 +63,7 @@ pub(super) fn histogram(title: &str, unit: &str, lengths: &Lengths) -> String {
     )
 }
 
-/// Bars side by side, as a figure: the counts of some names.
+/// A bar chart of named counts, as a figure.
 pub(super) fn bars(title: &str, note: &str, counts: &[(String, u64)]) -> String {
     let whole: u64 = counts.iter().map(|(_, count)| count).sum();
     let highest = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
@@ -85,7 +85,7 @@ pub(super) fn bars(title: &str, note: &str, counts: &[(String, u64)]) -> String 
     figure + "</figure>"
 }
 
-/// A bar of a share. What it shows stands beside it in words.
+/// A bar that shows a share. The value is also written beside it.
 pub(super) fn meter(part: u64, whole: u64, class: &str) -> String {
     let mut width = 100.0 * part as f64 / whole.max(1) as f64;
     if part > 0 {
@@ -97,7 +97,7 @@ pub(super) fn meter(part: u64, whole: u64, class: &str) -> String {
     )
 }
 
-/// What is kept and what is lost, as one bar with its legend.
+/// One bar with the kept and the rejected records, and a legend.
 pub(super) fn hero(kept: u64, rejected: u64) -> String {
     let whole = kept + rejected;
     let width = 100.0 * kept as f64 / whole.max(1) as f64;

@@ -1,12 +1,13 @@
-//! Texts of strangers on a page: escaped, with what nobody sees made visible, and with what differs marked.
+//! Texts from datasets on a page: escaped, with invisible characters made visible and differences marked.
 
-/// How many pairs of tokens are compared to find what two texts share. Longer ones are compared by their ends.
+/// The largest number of token pairs that are compared to find the common parts of two texts. Of longer texts, only the
+/// ends are compared.
 const MAX_PAIRS: usize = 400_000;
 
-/// Adds the text to the page, where it is nothing but text.
+/// Adds the text to the page as plain text.
 ///
-/// Control characters, those that turn the direction of text, and those of no width are shown by their code points: no
-/// text can hide on the page or change the order of what stands beside it.
+/// Control characters, characters that change the direction of text, and characters without width are shown as code
+/// points. So no text can be hidden on the page, or change the order of other text.
 pub(super) fn escape(page: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -22,20 +23,20 @@ pub(super) fn escape(page: &mut String, text: &str) {
     }
 }
 
-/// The text escaped.
+/// The text, escaped.
 pub(super) fn escaped(text: &str) -> String {
     let mut page = String::with_capacity(text.len());
     escape(&mut page, text);
     page
 }
 
-/// A sentence escaped, with what stands between backticks as code.
+/// A sentence, escaped, with the text between backticks as code.
 pub(super) fn sentence(text: &str) -> String {
     let mut page = String::with_capacity(text.len());
     let mut parts = text.split('`').peekable();
     let mut is_code = false;
     while let Some(part) = parts.next() {
-        // A backtick that is alone is a backtick.
+        // A backtick without a partner is shown as it is.
         match (is_code, parts.peek().is_some()) {
             (true, true) => page.push_str(&format!("<code>{}</code>", escaped(part))),
             (true, false) => page.push_str(&format!("`{}", escaped(part))),
@@ -46,14 +47,14 @@ pub(super) fn sentence(text: &str) -> String {
     page
 }
 
-/// Two texts escaped, with what only one of them has between `<mark>`s.
+/// Two texts, escaped, with the parts that only one of them has between `<mark>` tags.
 pub(super) fn marked(left: &str, right: &str) -> [String; 2] {
     let (lefts, rights) = (tokens(left), tokens(right));
     let [shared_left, shared_right] = shared(&lefts, &rights);
     [mark(&lefts, &shared_left), mark(&rights, &shared_right)]
 }
 
-/// A number with its thousands apart.
+/// A number with separated thousands.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -66,7 +67,7 @@ pub(super) fn number(number: u64) -> String {
     text
 }
 
-/// A share in percent, as coarse as it may be without calling some none or not all all.
+/// A share in percent, with few digits, but never 0% or 100% unless that is exact.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     let percent = 100.0 * part as f64 / whole.max(1) as f64;
     if part > 0 && percent < 0.1 {
@@ -87,7 +88,7 @@ fn is_unseen(c: char) -> bool {
         || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
-/// Words, and single characters between them.
+/// Words, and the single characters between them.
 fn tokens(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut start = 0;
@@ -106,7 +107,7 @@ fn tokens(text: &str) -> Vec<&str> {
     found
 }
 
-/// For each token of both lists, whether it is in their longest common subsequence.
+/// For each token of both lists, whether it belongs to their longest common subsequence.
 fn shared(left: &[&str], right: &[&str]) -> [Vec<bool>; 2] {
     let head = left.iter().zip(right).take_while(|(left, right)| left == right).count();
     let (left_rest, right_rest) = (&left[head..], &right[head..]);
@@ -120,7 +121,7 @@ fn shared(left: &[&str], right: &[&str]) -> [Vec<bool>; 2] {
     if left_middle.len().saturating_mul(width) > MAX_PAIRS {
         return found;
     }
-    // lengths[i * width + j]: how much the texts share from these tokens on.
+    // lengths[i * width + j]: the length of the common subsequence from these tokens on.
     let mut lengths = vec![0u32; (left_middle.len() + 1) * width];
     for i in (0..left_middle.len()).rev() {
         for j in (0..right_middle.len()).rev() {
@@ -169,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// What a browser shows of escaped text that has no code points spelt out.
+    /// The text that a browser shows for escaped text without visible code points.
     fn shown(page: &str) -> String {
         let plain = page.replace("<mark>", "").replace("</mark>", "");
         let plain = plain.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'");
@@ -185,7 +186,7 @@ mod tests {
                 let rest = page.replace("<mark>", "").replace("</mark>", "");
                 prop_assert!(!rest.contains(['<', '>', '"', '\'']));
             }
-            // What is not marked is the same on both sides.
+            // The unmarked parts are the same on both sides.
             let unmarked = |page: &str| {
                 page.split("<mark>").map(|part| part.split_once("</mark>").map_or(part, |(_, rest)| rest)).collect::<String>()
             };

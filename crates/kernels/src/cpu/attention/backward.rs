@@ -1,4 +1,4 @@
-//! The backward pass of attention: the weights are computed again, a head at a time.
+//! The backward pass of attention. The weights are computed again, one head at a time.
 
 use super::{Gathered, Head, Heads, Seen, SeenTile, hide, scores};
 use crate::cpu::buffer::Buffer;
@@ -7,7 +7,7 @@ use crate::cpu::pool::{Parts, parallel, parallel_chunks};
 use crate::cpu::product::{EMPTY, Term, sum_tile};
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 
-/// What the forward pass leaves for [`attention_backward`].
+/// The values of the forward pass that [`attention_backward`] needs.
 #[derive(Clone, Copy)]
 pub struct Saved<'a> {
     /// `[rows, heads · head_dim]`
@@ -22,7 +22,7 @@ pub struct Saved<'a> {
     pub log_sums: &'a [f32],
 }
 
-/// The gradients of [`attention`] for query, key and value, given that of its output. They are overwritten.
+/// The gradients of [`attention`] for query, key and value, given the gradient of its output. They are overwritten.
 ///
 /// # Panics
 /// When the lengths do not fit together.
@@ -36,13 +36,15 @@ pub fn attention_backward(
 ) {
     let (rows, dim) = (seen.rows, heads.head_dim);
     let stride = dim.next_multiple_of(BLOCK);
-    // Each head sums for itself, and the heads of a group are added in order: no result depends on who came first.
+    // Each head sums into its own part. Then the heads of a group are added in a fixed order, so the result does not
+    // depend on which thread was first.
     let mut partial = Buffer::new(2 * heads.heads * rows * stride);
     partial.fill(0.0);
     {
         let (partial, d_query) = (Parts::new(&mut partial), Parts::new(d_query));
         parallel(heads.heads, |head| {
-            // SAFETY: one part a head.
+            // SAFETY: `partial` is `[2, heads, rows, stride]`, and this part is the plane (`which`, `head`). Each plane
+            // is taken once, by the one item that computes this head, so no other thread writes it.
             let of_head = |which| unsafe { partial.part((which * heads.heads + head) * rows * stride, rows * stride) };
             let (d_key, d_value) = (of_head(0), of_head(1));
             for tile in &seen.tiles {
@@ -63,7 +65,7 @@ pub fn attention_backward(
     }
 }
 
-/// One head's gradients from one tile of queries.
+/// The gradients of one head from one tile of queries.
 #[allow(clippy::too_many_arguments)]
 fn backward_tile(
     level: Level,
@@ -118,7 +120,9 @@ fn backward_tile(
                 sum_tile(level, &[term], step, &mut mixed);
                 for (i, query) in (part..tile.rows.min(part + step)).enumerate() {
                     let place = (tile.start + query) * heads.query_width() + head * dim + at;
-                    // SAFETY: one place a head and row, each computed once.
+                    // SAFETY: this is a part of head `head` in row `tile.start + query` of `[rows, heads · head_dim]`.
+                    // One item computes all of a head, and tiles and the values of `at` do not overlap, so no other
+                    // thread writes these elements.
                     let to = unsafe { d_query.part(place, BLOCK.min(dim - at)) };
                     to.copy_from_slice(&mixed[i][..to.len()]);
                 }
@@ -152,7 +156,8 @@ fn backward_tile(
 }
 
 dispatch! {
-    /// Row `i`: scores become weights, and the gradients of the weights those of the unscaled scores.
+    /// For row `i`, turns scores into weights, and the gradients of the weights into the gradients of the unscaled
+    /// scores.
     fn weights_and_slopes(weights: &mut [f32], slopes: &mut [f32], i: usize, step: usize, log_sum: f32, along: f32, scale: f32)
         = weights_and_slopes_with
 }
@@ -180,7 +185,8 @@ fn weights_and_slopes_with<S: Simd>(
 }
 
 dispatch! {
-    /// Sixteen queries' rows (`[16/step][blocks][step][32]`) to rows of keys (`[keys/step][across][step][32]`).
+    /// Transposes the rows of sixteen queries (`[16/step][blocks][step][32]`) into rows of keys
+    /// (`[keys/step][across][step][32]`).
     fn turn(from: &[f32], blocks: usize, step: usize, queries: std::ops::Range<usize>, across: usize, to: &mut [f32]) = turn_with
 }
 
@@ -198,7 +204,7 @@ fn turn_with<S: Simd>(
     for block in 0..blocks {
         for half in [0, LANES] {
             let square = std::array::from_fn(|i| {
-                // Rows beyond the last query hold what an earlier run left there.
+                // There are no rows after the last query: `from` holds old values there, so zeros take their place.
                 if i < queries.len() {
                     simd.load(&from[((i / step * blocks + block) * step + i % step) * BLOCK + half..])
                 } else {

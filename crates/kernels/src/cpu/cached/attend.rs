@@ -1,4 +1,4 @@
-//! Attention of new rows over a store of keys and values.
+//! Attention of new rows over the KV cache.
 
 use std::ops::Range;
 
@@ -13,23 +13,24 @@ use crate::cpu::product::{EMPTY, Tile};
 use crate::cpu::rows::add_scaled;
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 
-/// A softmax over more keys than these is put together from softmaxes over so many. Where a sequence has few rows, they are
-/// items of their own: as many items as there are heads of keys would not be shared evenly by the threads. Where it has many,
-/// they are computed all the same, so that a row's result is the same however many rows come with it.
+/// Keys are split into runs of this length. The softmax over all keys is combined from one softmax per run. Where a
+/// sequence has few rows, each run is an item of its own: one item per head of keys would not spread the work evenly
+/// over the threads. Where it has many rows, the same runs are computed one after the other, so that a row's result
+/// does not depend on how many rows come with it.
 const KEYS: usize = 4 * BLOCK;
 
-/// Who computes which part of attention: the same for all layers of a pass.
+/// How attention is split into items. All layers of a pass use the same plan.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionPlan {
     items: Vec<Item>,
-    /// Runs of items that are of one tile: each goes over some of its keys.
+    /// Ranges of items that share a tile. Each item covers some of the tile's keys.
     tiles: Vec<Range<usize>>,
-    /// What the items of such tiles leave to be put together.
+    /// The partial results of these items, to be combined.
     partials: Vec<f32>,
 }
 
 impl AttentionPlan {
-    /// Plans a pass, in place of the one before.
+    /// Plans a pass, and replaces the previous plan.
     pub fn plan(&mut self, level: Level, pass: &Pass<'_>) {
         let heads = pass.heads;
         let group = heads.heads / heads.kv_heads;
@@ -72,7 +73,8 @@ impl AttentionPlan {
         self.partials.resize(partials, 0.0);
     }
 
-    /// `softmax(q·kᵀ / sqrt(head_dim))·v` of every row over its sequence's keys up to its own, `[rows, heads · head_dim]`.
+    /// Computes `softmax(q·kᵀ / sqrt(head_dim))·v` of every row, over the keys of its sequence up to its own position:
+    /// `[rows, heads · head_dim]`.
     pub fn compute(&mut self, level: Level, query: &[f32], store: &Store, layer: usize, out: &mut [f32]) {
         let (partials, outs) = (Parts::new(&mut self.partials), Parts::new(out));
         parallel(self.items.len(), |item| self.items[item].compute(level, query, store, layer, &partials, &outs));
@@ -87,21 +89,21 @@ impl AttentionPlan {
 struct Item {
     heads: Heads,
     run: Run,
-    /// The run's first row among all.
+    /// The index of the run's first row among all rows.
     first_row: usize,
     kv_head: usize,
-    /// Among the run's pairs of a row and a head of the group, the first one and how many.
+    /// A pair is a row and a query head of the group. This item's pairs are the `rows` pairs from `first` on.
     first: usize,
     rows: usize,
     window: Option<usize>,
-    /// Begins at a whole block, or where the window does.
+    /// The range begins at a whole block or at the start of the window.
     keys: Range<usize>,
-    /// Where it leaves what is to be put together with others' of its rows; `None` for an item that has all keys.
+    /// Where the item writes its partial result. `None` for an item that has all keys of its rows.
     partial: Option<usize>,
 }
 
 impl Item {
-    /// The position of a pair, and where its head is in `[rows, heads · head_dim]`.
+    /// The position of pair `i`, and the index of its head in `[rows, heads · head_dim]`.
     fn place(&self, i: usize) -> (usize, usize) {
         let group = self.heads.heads / self.heads.kv_heads;
         let (row, head) = ((self.first + i) / group, self.kv_head * group + (self.first + i) % group);
@@ -109,13 +111,13 @@ impl Item {
         (self.run.past + row, at)
     }
 
-    /// The positions that a pair sees.
+    /// The positions that pair `i` sees.
     fn seen(&self, i: usize) -> Range<usize> {
         let position = self.place(i).0;
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
     }
 
-    /// What is left of a pair: the mixed values, the largest score and the sum of the weights.
+    /// Length of the partial result of a pair: the mixed values, the largest score and the sum of the weights.
     fn partial_width(&self) -> usize {
         self.heads.head_dim + 2
     }
@@ -146,14 +148,18 @@ impl Item {
             attend(level, &head, self.keys.clone(), rows, &queries, &mut softmax, &mut mixed);
             for (i, mixed) in mixed.chunks_exact(width).enumerate() {
                 let width = self.partial_width();
-                // SAFETY: each item has a place of its own for what it leaves, and is computed once.
+                // SAFETY: this is pair `i` of the item's range of `partials`, which begins at `partial` and has `rows *
+                // width` elements. The plan gives each item a range of its own, and each item is computed once, so no
+                // other thread writes these elements.
                 let to = unsafe { partials.part(partial + i * width, width) };
                 to[..dim].copy_from_slice(&mixed[..dim]);
                 to[dim..].copy_from_slice(&[softmax.largest[i], softmax.sums[i]]);
             }
             return;
         }
-        // SAFETY: a head of a row belongs to one item that has all its keys, and each item is computed once.
+        // SAFETY: this is the head of pair `i` in `[rows, heads · head_dim]`. An item without a partial result has all
+        // keys of its pairs, so no other item has this pair. Each item is computed once, by one thread, and the slices
+        // that `out` returns are used one after the other.
         let out = |i: usize| unsafe { outs.part(self.place(i).1, dim) };
         let mut joined = [Joined::default(); 14];
         for keys in runs_of_keys(self.keys.clone()) {
@@ -169,13 +175,13 @@ impl Item {
     }
 }
 
-/// The runs of at most [`KEYS`] keys that a softmax over a range of them is put together from.
+/// Splits a range of keys into runs of at most [`KEYS`] keys.
 fn runs_of_keys(keys: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let firsts = (keys.start / KEYS * KEYS..keys.end).step_by(KEYS);
     firsts.map(move |first| first.max(keys.start)..keys.end.min(first + KEYS))
 }
 
-/// Puts together what the items of one tile have left: a softmax over all their keys.
+/// Combines the partial results of the items of one tile into a softmax over all their keys.
 fn join(level: Level, items: &[Item], partials: &[f32], out: &mut [f32]) {
     let Some(first) = items.first() else { return };
     let (dim, width) = (first.heads.head_dim, first.partial_width());
@@ -189,7 +195,7 @@ fn join(level: Level, items: &[Item], partials: &[f32], out: &mut [f32]) {
     }
 }
 
-/// A row's softmax over some runs of keys.
+/// The softmax of one row, combined from runs of keys.
 #[derive(Clone, Copy)]
 struct Joined {
     largest: f32,
@@ -203,11 +209,11 @@ impl Default for Joined {
 }
 
 impl Joined {
-    /// Adds the next run: its mixed values, its largest score and the sum of its weights. Nothing changes where the row sees no
-    /// key of it.
+    /// Adds the next run: its mixed values, its largest score and the sum of its weights. Changes nothing if the row
+    /// sees no key of the run.
     fn add(&mut self, level: Level, to: &mut [f32], mixed: &[f32], [largest, sum]: [f32; 2]) {
         if self.sum == 0.0 {
-            // What was in `to` is another pass's.
+            // `to` still holds values of another pass: overwrite it.
             to.copy_from_slice(mixed);
             *self = Self { largest, sum };
             return;
@@ -224,7 +230,7 @@ impl Joined {
     }
 }
 
-/// Below every score, and finite: a row that has seen no key yet turns no difference into NaN.
+/// Below every score, but finite: with it, the differences for a row that has not seen a key yet are not NaN.
 const LOWEST: f32 = -1e30;
 
 /// A softmax that is computed 32 keys at a time.
@@ -234,12 +240,13 @@ struct Softmax {
     /// The keys that each row sees.
     seen: [Range<usize>; 14],
     largest: [f32; 14],
-    /// Of the weights so far.
+    /// Sums of the weights so far.
     sums: [f32; 14],
 }
 
 dispatch! {
-    /// Adds to `mixed` (`[rows]`, each of whole blocks) the values of some keys, weighted by the softmax over them.
+    /// Adds to `mixed` (`[rows]`, each padded to whole blocks) the values of the given keys, weighted by the softmax
+    /// over them.
     fn attend(
         head: &Head<'_>, keys: Range<usize>, rows: usize, queries: &[f32], softmax: &mut Softmax, mixed: &mut [f32],
     ) = attend_with
@@ -288,7 +295,7 @@ fn by_rows<S: Simd, T: Number>(
     }
 }
 
-/// For `ROWS` rows, `VECTORS` vectors of a block at a time.
+/// For `ROWS` rows, with `VECTORS` vectors of a block at a time.
 #[inline(always)]
 fn over<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -322,7 +329,7 @@ fn over<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
                 weights[i] = *score;
             }
         }
-        // What lies behind the last key was never written, or by a sequence that was cut.
+        // The values after the last key were never written, or belong to tokens that were truncated: do not read them.
         let rows = &value_plane[first * widths[1]..keys.end.min(first + BLOCK) * widths[1]];
         for at in (0..widths[1]).step_by(VECTORS * LANES) {
             let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
@@ -339,7 +346,7 @@ fn over<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// `sums += left · right`, the outer product of a number a row and some vectors.
+/// `sums += left · right`: the outer product of one number per row and some vectors.
 #[inline(always)]
 fn multiply<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -360,8 +367,8 @@ fn multiply<S: Simd, T: Number, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Turns a row's scores of the keys from `first` on into weights. Gives what all earlier weights are multiplied by, since a
-/// larger score was met.
+/// Turns a row's scores of the keys from `first` on into weights. Returns the factor for all earlier weights, which is
+/// below 1 if a larger score was found.
 #[inline(always)]
 fn soften<S: Simd>(simd: S, softmax: &mut Softmax, i: usize, first: usize) -> f32 {
     let (scores, seen) = (&mut softmax.scores[i], &softmax.seen[i]);

@@ -1,31 +1,31 @@
-//! Where keys and values are kept.
+//! The storage of keys and values.
 
 use super::{PassScratch, Run};
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::number::{F16, halve};
 use crate::cpu::simd::{Level, prefetch};
 
-/// The keys and values of all layers, for a number of sequences, in single or in half precision. Room is made as it is needed.
+/// The keys and values of all layers, for a number of sequences, in single or half precision. It grows as needed.
 #[derive(Clone, Debug)]
 pub struct Store {
     kv_heads: usize,
     head_dim: usize,
     sequences: usize,
-    /// Rows that there is room for, of each sequence.
+    /// The number of rows that each sequence has room for.
     rows: usize,
     layers: Layers,
     pub scratch: PassScratch,
 }
 
-/// Of each layer the keys, `[sequences][kv_heads][rows/32][head_dim][32]`, and the values,
-/// `[sequences][kv_heads][rows][head_dim]` with each row filled up to whole blocks.
+/// For each layer the keys, `[sequences][kv_heads][rows/32][head_dim][32]`, and the values,
+/// `[sequences][kv_heads][rows][head_dim]` with each row padded to whole blocks.
 #[derive(Clone, Debug)]
 enum Layers {
     Full(Vec<[Vec<f32>; 2]>),
     Half(Vec<[Vec<F16>; 2]>),
 }
 
-/// Runs the same code on layers of either precision.
+/// Runs the same code on layers of single or half precision.
 macro_rules! of_either {
     ($layers:expr, $name:ident => $body:expr) => {
         match $layers {
@@ -35,7 +35,7 @@ macro_rules! of_either {
     };
 }
 
-/// Room is made for so many rows at least.
+/// The room is a multiple of this number of rows.
 const STEP: usize = 256;
 
 impl Store {
@@ -48,12 +48,12 @@ impl Store {
         Self { kv_heads, head_dim, sequences, rows: 0, layers, scratch: PassScratch::default() }
     }
 
-    /// Elements of a row of keys, and of values.
+    /// Elements per row of keys, and per row of values with its padding.
     fn widths(&self) -> [usize; 2] {
         [self.head_dim, self.head_dim.next_multiple_of(BLOCK)]
     }
 
-    /// Makes room for so many rows of each sequence: by half as much again, or what is asked for.
+    /// Makes room for `rows` rows of each sequence. It grows by at least half.
     pub fn reserve(&mut self, rows: usize) {
         if rows <= self.rows {
             return;
@@ -75,7 +75,7 @@ impl Store {
         self.rows = new;
     }
 
-    /// Copies the first rows of a sequence to another one.
+    /// Copies the first `rows` rows of a sequence to another sequence.
     pub fn copy(&mut self, from: usize, to: usize, rows: usize) {
         let (widths, kv_heads, held) = (self.widths(), self.kv_heads, self.rows);
         of_either!(&mut self.layers, layers => for layer in layers {
@@ -83,7 +83,7 @@ impl Store {
                 let len = held * width;
                 for head in 0..kv_heads {
                     let start = (from * kv_heads + head) * len;
-                    // Whole blocks: keys lie in panels of 32.
+                    // Copies whole blocks, because keys are stored in panels of 32.
                     let source = start..start + rows.next_multiple_of(BLOCK) * width;
                     plane.copy_within(source, (to * kv_heads + head) * len);
                 }
@@ -91,7 +91,8 @@ impl Store {
         });
     }
 
-    /// Asks for where the first new row of each sequence will be written: a line for each element of its keys.
+    /// Prefetches the memory where the first new row of each sequence will be written: one cache line per element of
+    /// its keys.
     pub fn prefetch(&self, layer: usize, runs: &[Run]) {
         let [key_width, value_width] = self.widths();
         for run in runs {
@@ -153,11 +154,11 @@ impl Store {
 /// The keys and values of one head.
 pub struct Head<'a> {
     pub planes: Planes<'a>,
-    /// Elements of a row of keys, and of values.
+    /// Elements per row of keys, and per row of values with its padding.
     pub widths: [usize; 2],
 }
 
-/// `[rows/32][head_dim][32]` and `[rows][head_dim]`, each row of the second filled up to whole blocks.
+/// `[rows/32][head_dim][32]` and `[rows][head_dim]`, each row of the latter padded to whole blocks.
 pub enum Planes<'a> {
     Full([&'a [f32]; 2]),
     Half([&'a [F16]; 2]),

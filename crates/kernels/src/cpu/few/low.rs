@@ -1,4 +1,4 @@
-//! Low-rank adapters where there are few rows.
+//! Low-rank adapters for few rows.
 
 use crate::cpu::buffer::Buffer;
 use crate::cpu::linear::{Adapter, Linear};
@@ -8,10 +8,10 @@ use crate::cpu::pool::{MOST_LANES, Parts, parallel};
 use crate::cpu::rows::{dots, dots_half};
 use crate::cpu::simd::{LANES, Level, Simd, dispatch, prefetch};
 
-/// With so few rows every thread computes what the adapters make of the input by itself: that takes less than to share it.
+/// With at most this many rows, every thread computes the low-rank values by itself: that is faster than sharing them.
 const ALONE: usize = 2;
 
-/// An adapter in half precision, as few rows meet it.
+/// An adapter in half precision, in the layout for few rows.
 #[derive(Debug)]
 pub struct Halves {
     /// `[r, in]`
@@ -21,7 +21,7 @@ pub struct Halves {
 }
 
 impl Halves {
-    /// Of A (`[r, in]`) and B (`[out, r]`).
+    /// From A (`[r, in]`) and B (`[out, r]`).
     pub fn new(level: Level, a: &[f32], b: &[f32], r: usize) -> Self {
         let out = b.len() / r;
         let mut panels = vec![0.0; out.next_multiple_of(BLOCK) * r];
@@ -37,25 +37,25 @@ impl Halves {
     }
 }
 
-/// `scale·x·Aᵀ` of each adapter, `[rows, r]`, one after the other.
+/// The low-rank values of all adapters, `scale·x·Aᵀ`, `[rows, r]` each, one after the other.
 pub struct Low<'a, const N: usize> {
     x: &'a [f32],
     rows: usize,
     adapters: [Option<&'a Adapter<'a>>; N],
 }
 
-/// Where that is written.
+/// Where the low-rank values are stored.
 pub enum Places<'a> {
-    /// It is there, for all threads.
+    /// Already computed, and shared by all threads.
     Together(&'a [f32]),
-    /// Each thread has a place of its own, from stride to stride.
+    /// Each thread computes its own copy. Copy `lane` begins at `lane` times the given stride.
     Alone(Parts<'a>, usize),
 }
 
-/// What a thread has of it.
+/// The low-rank values as one thread sees them.
 pub enum LaneLow<'a> {
     Computed(&'a [f32]),
-    /// Once a first panel of a weight has given the adapters time to come from memory.
+    /// Not yet computed. They are computed at the first use, when the prefetched adapters have arrived in the cache.
     Later(&'a mut [f32]),
 }
 
@@ -77,10 +77,11 @@ impl<'a, const N: usize> Low<'a, N> {
         self.rows * self.adapters().map(|adapter| adapter.r).sum::<usize>()
     }
 
-    /// Makes room for each thread, or, where there are more rows, computes all of it on all threads.
+    /// Makes room for one copy per thread. Where there are more than [`ALONE`] rows, computes the values now, on all
+    /// threads.
     pub fn places<'b>(&self, level: Level, room: &'b mut Vec<f32>) -> Places<'b> {
         let alone = self.rows <= ALONE;
-        // No two threads write to one line of the cache.
+        // The padding keeps two threads from writing to the same cache line.
         let stride = self.len() + BLOCK;
         let len = if alone { MOST_LANES * stride } else { self.len() };
         if room.len() < len {
@@ -94,13 +95,15 @@ impl<'a, const N: usize> Low<'a, N> {
         Places::Together(room)
     }
 
-    /// What a thread has, of which there is one at a place; the adapters are asked for where it is to be computed.
+    /// The values for one lane. Where the thread is to compute them itself, this prefetches the adapters.
     pub fn of_lane<'b>(&self, places: &'b Places<'b>, lane: usize) -> LaneLow<'b> {
         match places {
             Places::Together(low) => LaneLow::Computed(low),
             Places::Alone(parts, stride) => {
                 self.adapters().filter_map(|adapter| adapter.halves).for_each(|halves| prefetch(&halves.a));
-                // SAFETY: each lane begins once, and the parts of two do not overlap.
+                // SAFETY: the part is the elements `lane * stride..lane * stride + len`, and `stride > len`, so the
+                // parts of two lanes do not overlap. `parallel_streams` begins each lane once, so only this thread has
+                // this part.
                 LaneLow::Later(unsafe { parts.part(lane * stride, self.len()) })
             }
         }
@@ -111,13 +114,14 @@ impl<'a, const N: usize> Low<'a, N> {
         (0..self.rows).for_each(|row| self.row(level, row, &parts));
     }
 
-    /// What all adapters make of a row, each in its place.
+    /// The low-rank values of all adapters for one row, each written to its place.
     fn row(&self, level: Level, row: usize, low: &Parts<'_>) {
         let width = self.x.len() / self.rows;
         let x = &self.x[row * width..][..width];
         let mut first = 0;
         for adapter in self.adapters() {
-            // SAFETY: each row of an adapter has a place of its own, and each is computed once.
+            // SAFETY: the values of this adapter occupy `first..first + rows * r`, and row `row` has the elements from
+            // `first + row * r` on. No two pairs of adapter and row overlap, and one thread computes each row, once.
             let low = unsafe { low.part(first + row * adapter.r, adapter.r) };
             match adapter.halves {
                 Some(halves) => dots_half(level, x, &halves.a, low),
@@ -128,7 +132,7 @@ impl<'a, const N: usize> Low<'a, N> {
         }
     }
 
-    /// Room for a panel of a B in single precision, where there is one.
+    /// A buffer for one panel of B in single precision; empty if every B is in half precision.
     pub fn panel(&self) -> Buffer {
         let in_full = self.adapters().filter(|adapter| adapter.halves.is_none());
         Buffer::new(in_full.map(|adapter| adapter.r).max().unwrap_or(0) * BLOCK)
@@ -136,7 +140,7 @@ impl<'a, const N: usize> Low<'a, N> {
 }
 
 impl LaneLow<'_> {
-    /// The values, computed when they are first wanted.
+    /// The values; computed at the first call.
     pub fn values(&mut self, compute: impl FnOnce(&mut [f32])) -> &[f32] {
         if let Self::Later(low) = self {
             let low = std::mem::take(low);
@@ -150,7 +154,8 @@ impl LaneLow<'_> {
     }
 }
 
-/// Makes the panel of an adapter's B from a column on ready: `b` takes it where it is in single precision.
+/// Prepares the panel of an adapter's B that begins at `column`. In single precision it is packed into `b`; in half
+/// precision it is prefetched.
 pub fn prepare(level: Level, adapter: &Adapter<'_>, column: usize, columns: usize, b: &mut [f32]) {
     let r = adapter.r;
     match adapter.halves {
@@ -159,7 +164,7 @@ pub fn prepare(level: Level, adapter: &Adapter<'_>, column: usize, columns: usiz
     }
 }
 
-/// Adds `low` (`[rows, r]`) times the panel that was made ready to as many rows.
+/// Adds to the rows the product of `low` (`[rows, r]`) with the prepared panel.
 pub fn add(level: Level, adapter: &Adapter<'_>, column: usize, b: &[f32], low: &[f32], rows: &mut [[f32; BLOCK]]) {
     for (low, sums) in low.chunks_exact(adapter.r).zip(rows) {
         match adapter.halves {
@@ -170,7 +175,7 @@ pub fn add(level: Level, adapter: &Adapter<'_>, column: usize, b: &[f32], low: &
 }
 
 dispatch! {
-    /// Adds `low` (`[r]`) times a panel of B (`[r][32]`).
+    /// Adds the product of `low` (`[r]`) with a panel of B (`[r][32]`).
     fn add_low(low: &[f32], b: &[f32], sums: &mut [f32; BLOCK]) = add_low_with
 }
 

@@ -4,7 +4,7 @@ use super::ROWS;
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 
-/// Rows in eight bits, in runs of [`ROWS`], of each run block by block.
+/// Rows in eight bits, in runs of [`ROWS`] rows. Within a run, block by block.
 #[derive(Clone, Debug, Default)]
 pub struct Rounded {
     /// `[runs][in/32][rows of the run]`
@@ -15,18 +15,18 @@ pub struct Rounded {
 /// 32 elements of a row: `x ≈ unit · number`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cell {
-    /// Four numbers each.
+    /// Four numbers per word.
     pub words: [i32; 8],
     pub unit: f32,
-    /// The sums of the first sixteen numbers and of the others, times the unit.
+    /// The sum of the first sixteen numbers and that of the last sixteen, each multiplied by the unit.
     pub sums: [f32; 2],
-    /// Of all.
+    /// The sum of all numbers, multiplied by the unit.
     pub sum: f32,
 }
 
 impl Rounded {
-    /// Rounds rows of a multiple of 32 elements, in place of those that were here. A row that is not finite stays so: each of
-    /// its products is not a number.
+    /// Rounds rows of a multiple of 32 elements, and replaces the previous rows. If a row has an element that is not
+    /// finite, all its products are NaN.
     pub fn set(&mut self, level: Level, x: &[f32], rows: usize) {
         let blocks = x.len() / rows.max(1) / BLOCK;
         self.blocks = blocks;
@@ -52,7 +52,7 @@ dispatch! {
 
 #[inline(always)]
 fn round_with<S: Simd>(simd: S, x: &[f32], cells: &mut [Cell], row: usize, rows: usize) {
-    // Zero, unless an element is infinite or not a number, which eight bits cannot say.
+    // Zero, unless an element is infinite or NaN: eight bits cannot represent these.
     let mut poison = simd.splat(0.0);
     for (x, cell) in x.chunks_exact(BLOCK).zip(cells.iter_mut().skip(row).step_by(rows)) {
         let (low, high) = (simd.load(x), simd.load(&x[LANES..]));

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::Dots;
 use crate::cpu::simd::{Avx2, Avx512, Simd};
 
-/// AVX-512 with integer dot products.
+/// AVX-512 with integer dot products (VNNI).
 #[derive(Clone, Copy, Debug)]
 pub struct Vnni(Avx512);
 
@@ -28,7 +28,8 @@ impl Dots for Vnni {
     #[inline(always)]
     fn numbers(self, from: &[u8], shift: u32, mask: u8) -> __m512i {
         assert!(from.len() >= 64, "numbers: fewer than 64 bytes");
-        // SAFETY: 64 bytes are there, the load needs no alignment; `self` proves the instruction sets.
+        // SAFETY: the assertion ensures that 64 bytes can be read from `from`; the load needs no alignment. `self`
+        // exists only if the processor has AVX-512 VNNI.
         unsafe {
             let bytes = _mm512_loadu_si512(from.as_ptr().cast());
             let shifted = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift.cast_signed()));
@@ -37,31 +38,31 @@ impl Dots for Vnni {
     }
     #[inline(always)]
     fn join(self, low: __m512i, high: __m512i) -> __m512i {
-        // SAFETY: `self` proves the instruction sets.
+        // SAFETY: `self` exists only if the processor has the instruction sets. The intrinsic accesses no memory.
         unsafe { _mm512_or_si512(low, _mm512_slli_epi32::<4>(high)) }
     }
     #[inline(always)]
     fn zero(self) -> __m512i {
-        // SAFETY: as above.
+        // SAFETY: `self` exists only if the processor has the instruction sets. The intrinsic accesses no memory.
         unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
     fn dot(self, sums: __m512i, numbers: __m512i, x: i32) -> __m512i {
-        // SAFETY: as above.
+        // SAFETY: `self` exists only if the processor has the instruction sets. The intrinsics access no memory.
         unsafe { _mm512_dpbusd_epi32(sums, numbers, _mm512_set1_epi32(x)) }
     }
     #[inline(always)]
     fn float(self, sums: __m512i) -> <Avx512 as Simd>::V {
-        // SAFETY: as above.
+        // SAFETY: `self` exists only if the processor has the instruction sets. The intrinsic accesses no memory.
         unsafe { _mm512_cvtepi32_ps(sums) }
     }
 }
 
-/// AVX2, whose products of bytes are sums of two in sixteen bits.
+/// AVX2 without integer dot products: it multiplies bytes and adds pairs of products in sixteen bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes(Avx2);
 
-/// AVX2 with integer dot products.
+/// AVX2 with integer dot products (AVX-VNNI).
 #[derive(Clone, Copy, Debug)]
 pub struct AvxVnni(Avx2);
 
@@ -79,7 +80,7 @@ impl AvxVnni {
 
 type Pair = [__m256i; 2];
 
-/// What both kinds of AVX2 have in common: everything but the products.
+/// The functions that both kinds of AVX2 share: all except the products.
 macro_rules! by_pairs {
     () => {
         type Simd = Avx2;
@@ -93,7 +94,8 @@ macro_rules! by_pairs {
         #[inline(always)]
         fn numbers(self, from: &[u8], shift: u32, mask: u8) -> Pair {
             assert!(from.len() >= 64, "numbers: fewer than 64 bytes");
-            // SAFETY: 64 bytes are there, the loads need no alignment; `self` proves the instruction set.
+            // SAFETY: the assertion ensures that 64 bytes can be read from `from`; the loads need no alignment. `self`
+            // exists only if the processor has AVX2.
             unsafe {
                 let shift = _mm_cvtsi32_si128(shift.cast_signed());
                 let mask = _mm256_set1_epi8(mask.cast_signed());
@@ -104,7 +106,7 @@ macro_rules! by_pairs {
         }
         #[inline(always)]
         fn join(self, low: Pair, high: Pair) -> Pair {
-            // SAFETY: `self` proves the instruction set.
+            // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory.
             unsafe {
                 [
                     _mm256_or_si256(low[0], _mm256_slli_epi32::<4>(high[0])),
@@ -114,12 +116,12 @@ macro_rules! by_pairs {
         }
         #[inline(always)]
         fn zero(self) -> Pair {
-            // SAFETY: as above.
+            // SAFETY: `self` exists only if the processor has AVX2. The intrinsic accesses no memory.
             unsafe { [_mm256_setzero_si256(); 2] }
         }
         #[inline(always)]
         fn float(self, sums: Pair) -> <Avx2 as Simd>::V {
-            // SAFETY: as above.
+            // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory.
             unsafe { [_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])] }
         }
     };
@@ -130,7 +132,7 @@ impl Dots for AvxVnni {
 
     #[inline(always)]
     fn dot(self, sums: Pair, numbers: Pair, x: i32) -> Pair {
-        // SAFETY: `self` proves the instruction sets.
+        // SAFETY: `self` exists only if the processor has AVX-VNNI. The intrinsics access no memory.
         unsafe {
             let x = _mm256_set1_epi32(x);
             [_mm256_dpbusd_avx_epi32(sums[0], numbers[0], x), _mm256_dpbusd_avx_epi32(sums[1], numbers[1], x)]
@@ -143,8 +145,8 @@ impl Dots for Bytes {
 
     #[inline(always)]
     fn dot(self, sums: Pair, numbers: Pair, x: i32) -> Pair {
-        // SAFETY: `self` proves the instruction set. Two products of a number below 128 with one from -127 to 127 fit sixteen
-        // bits.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory. The result is exact: a
+        // number below 128 times one from -127 to 127, twice, fits in sixteen bits.
         unsafe {
             let (x, ones) = (_mm256_set1_epi32(x), _mm256_set1_epi16(1));
             let low = _mm256_madd_epi16(_mm256_maddubs_epi16(numbers[0], x), ones);
@@ -154,7 +156,8 @@ impl Dots for Bytes {
     }
     #[inline(always)]
     fn dot_wide(self, sums: Pair, numbers: Pair, x: i32) -> Pair {
-        // SAFETY: as above. Four bits at a time, the upper ones with sixteen where the lower ones have one.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory. Each number is split
+        // into its lower and upper four bits; the products of the upper ones are multiplied by sixteen.
         unsafe {
             let (x, ones, sixteens) = (_mm256_set1_epi32(x), _mm256_set1_epi16(1), _mm256_set1_epi16(16));
             let four = _mm256_set1_epi8(15);

@@ -1,4 +1,4 @@
-//! Matrices of small numbers with scales, packed in panels of 32 outputs.
+//! Quantised matrices, packed in panels of 32 outputs.
 
 mod open;
 
@@ -10,19 +10,19 @@ use crate::cpu::simd::{LANES, Level, Simd};
 use crate::encoding::{Encoding, Numbers, Offset, Planes, Row};
 use open::{add_row, open};
 
-/// Bytes of the scales of 32 outputs in half precision.
+/// Bytes of 32 half-precision scales, one per output.
 const HALVES: usize = 2 * BLOCK;
 
 /// A quantised matrix `[out, in]` in panels of 32 outputs.
 ///
-/// A panel is a run of super-blocks, each the super-block's scales (half precision, 32 outputs; minima likewise), then its
-/// blocks of 32 inputs. A block is two halves of 16 outputs, each `[numbers/4][16 outputs][4 numbers]`, and then the block's
-/// own scales and minima. So a lane of 32 bits is four inputs of one output: the integer product needs no sums across lanes,
-/// and a shift gives the sixteen outputs of one input.
+/// A panel is a sequence of super-blocks. Each super-block holds its scales (half precision, one for each of 32
+/// outputs; likewise its minima), then its blocks of 32 inputs. A block consists of two halves of 16 outputs, each
+/// `[numbers/4][16 outputs][4 numbers]`, and then the block's own scales and minima. So a 32-bit lane holds four inputs
+/// of one output: the integer product needs no sums across lanes, and one shift selects one input of sixteen outputs.
 ///
-/// - Four bits: a byte is input `k` of the block below and input `k + 16` above.
-/// - Six bits: four bits as above, then `[2][16 outputs][4]` bytes of the upper two: byte `k % 8` holds those of inputs
-///   `k`, `k + 8`, `k + 16` and `k + 24`.
+/// - Four bits: a byte holds input `k` of the block in its lower half and input `k + 16` in its upper half.
+/// - Six bits: the lower four bits as above, then `[2][16 outputs][4]` bytes with the upper two bits: byte `k % 8`
+///   holds those of inputs `k`, `k + 8`, `k + 16` and `k + 24`.
 #[derive(Debug)]
 pub struct Blocks {
     encoding: Encoding,
@@ -32,7 +32,7 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Packs a matrix whose rows `row` fills in.
+    /// Packs a matrix. `row` is called for each row and fills it in.
     ///
     /// # Panics
     /// When `in` is not a whole number of the encoding's super-blocks.
@@ -44,7 +44,8 @@ impl Blocks {
         let parts = Parts::new(&mut blocks.bytes);
         let shape = Shape::new(encoding, input);
         parallel(out.div_ceil(BLOCK), |panel| {
-            // SAFETY: each panel comes once, and panels do not overlap.
+            // SAFETY: panel `panel` is the bytes `panel * panel_len..(panel + 1) * panel_len`. Panels do not overlap,
+            // and `parallel` calls each one once, so no other thread writes these bytes.
             let to = unsafe { parts.part(panel * panel_len, panel_len) };
             let mut planes = Planes::new(encoding, input);
             for lane in 0..BLOCK.min(out - panel * BLOCK) {
@@ -80,34 +81,35 @@ impl Blocks {
         &self.bytes[panel * self.panel_len()..][..self.panel_len()]
     }
 
-    /// The bytes from a panel on.
+    /// The bytes of all panels from the given one on.
     pub fn panels_from(&self, panel: usize) -> &[u8] {
         &self.bytes[panel * self.panel_len()..]
     }
 
-    /// Adds to `to` the products of one row with a panel's weights, summed in runs of so many inputs, whose sums are added.
+    /// Adds to `to` the products of one row with a panel's weights. Each run of `run` inputs is summed by itself; then
+    /// the sums of the runs are added.
     ///
     /// # Panics
-    /// When the row is not as long as one of the matrix, or a run is no whole number of blocks.
+    /// When the row does not have the matrix's `in` elements, or `run` is not a whole number of blocks.
     pub fn add_row(&self, level: Level, panel: usize, x: &[f32], run: usize, to: &mut [f32; BLOCK]) {
         assert!(x.len() == self.input && run > 0 && run.is_multiple_of(BLOCK), "add_row: not a row, or not in blocks");
         add_row(level, self.shape(), self.panels_from(panel), x, run / BLOCK, to);
     }
 
-    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    /// Writes the weights of a panel for a range of inputs: `[inputs][32]`.
     pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
         open(level, self.shape(), self.panel(panel), inputs, to);
     }
 }
 
-/// Where everything lies in a panel.
+/// The positions of all parts of a panel.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub encoding: Encoding,
     input: usize,
     /// Blocks of 32 inputs in a super-block.
     blocks: usize,
-    /// Bytes of one half's numbers in a block.
+    /// Bytes of the numbers of one half of a block.
     half: usize,
 }
 
@@ -143,7 +145,7 @@ impl Shape {
         self.input.div_ceil(self.blocks.max(1) * BLOCK) * (self.super_head() + self.blocks * self.block_len())
     }
 
-    /// A super-block's scales, and one of its blocks, by the block's place in the panel.
+    /// The scales of the block's super-block, and the bytes of the block, given the block's index in the panel.
     #[inline(always)]
     pub fn block<'a>(&self, panel: &'a [u8], block: usize) -> (&'a [u8], &'a [u8]) {
         let start = block / self.blocks * (self.super_head() + self.blocks * self.block_len());
@@ -216,7 +218,7 @@ impl Shape {
         }
     }
 
-    /// The scales and what is added of sixteen outputs, in one group of a block: a weight is `scale · number + offset`.
+    /// The scale and offset of sixteen outputs in one group of a block: a weight is `scale · number + offset`.
     #[inline(always)]
     pub fn scales<S: Simd>(&self, simd: S, head: &[u8], block: &[u8], group: usize, half: usize) -> [S::V; 2] {
         let scale = simd.f16(&head[half * 2 * LANES..]);

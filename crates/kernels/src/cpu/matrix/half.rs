@@ -1,4 +1,4 @@
-//! Matrices of two bytes a weight, packed in panels of 32 outputs.
+//! Matrices of 16-bit weights, packed in panels of 32 outputs.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::cpu::pool::parallel_chunks;
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 use crate::encoding::HalfKind;
 
-/// A matrix `[out, in]` in half precision, laid out as [`Packed`](super::Packed) is.
+/// A matrix `[out, in]` in a 16-bit format, in the same layout as [`Packed`](super::Packed).
 #[derive(Debug)]
 pub struct Half {
     kind: HalfKind,
@@ -17,7 +17,7 @@ pub struct Half {
 }
 
 impl Half {
-    /// Packs a matrix whose rows `row` fills in, little-endian.
+    /// Packs a matrix. `row` is called for each row and fills in its bytes, little-endian.
     pub fn new(kind: HalfKind, out: usize, input: usize, row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
         let panel_len = 2 * input * BLOCK;
         let mut bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
@@ -47,7 +47,7 @@ impl Half {
         &self.bytes[panel * len..][..len]
     }
 
-    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    /// Writes the weights of a panel for a range of inputs, in single precision: `[inputs][32]`.
     pub fn open(&self, level: Level, panel: usize, inputs: Range<usize>, to: &mut [f32]) {
         let bytes = &self.bytes[(panel * self.input + inputs.start) * 2 * BLOCK..][..inputs.len() * 2 * BLOCK];
         open(level, self.kind, bytes, to);

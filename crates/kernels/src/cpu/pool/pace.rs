@@ -1,41 +1,43 @@
-//! How many workers are worth waiting for.
+//! Decides how many workers a region uses, from the time lost waiting for them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Of all time, the part that may be spent waiting for workers that the system has put aside. Two threads are some 1.4 to 1.9
-/// times as fast as one, so that they lose to it at a share of 0.3 to 0.5.
+/// One part in `SHARE` of all time may be lost waiting for suspended workers. Two threads are about 1.4 to 1.9 times as
+/// fast as one; they become slower than one thread when a share of 0.3 to 0.5 is lost.
 const SHARE: u32 = 4;
 
-/// Time that may be lost at once: the system puts a thread aside for a few milliseconds, now and then on a quiet machine too.
+/// Time that may be lost at once. The system suspends a thread for a few milliseconds now and then, also on a quiet
+/// machine.
 const AT_ONCE: Duration = Duration::from_millis(4);
 
-/// Waits that are shorter are not the system's.
+/// A shorter wait is not counted: it is not caused by the system suspending a thread.
 const SHORTEST_WAIT: Duration = Duration::from_micros(100);
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
-/// Bounds the workers of a region by what waiting for them has cost lately. As long as nobody is late it has no bound, and
-/// looks at no clock.
+/// Limits the number of workers of a region by the time recently lost waiting for them. While no worker is late there
+/// is no limit, and no clock is read.
 ///
-/// When too much was lost, half of the workers get a pause. Then they are tried again; where that fails soon, the pause grows,
-/// up to so long that the trials cost a few hundredths of the time.
+/// When too much time was lost, the number of workers is halved for a pause. After the pause it is raised again. If too
+/// much time is lost again soon, the next pause is longer, up to a length at which these trials cost a few hundredths
+/// of the time.
 pub struct Pace {
-    /// The bound, or `usize::MAX`.
+    /// The limit, or `usize::MAX` for none.
     most: AtomicUsize,
     record: Mutex<Record>,
 }
 
 struct Record {
-    /// Time lost, less the share of all time that may be.
+    /// Time lost, minus the share of time that may be lost.
     lost: Duration,
-    /// Up to where that was counted.
+    /// The time up to which `lost` has been counted.
     counted: Instant,
-    /// When the bound was last raised.
+    /// When the limit was last raised.
     raised: Instant,
-    /// How long the bound holds, and when it ends.
+    /// How long the limit holds, and when it ends.
     pause: Duration,
     until: Instant,
 }
@@ -46,7 +48,7 @@ impl Pace {
         Self { most: AtomicUsize::new(usize::MAX), record: Mutex::new(record) }
     }
 
-    /// How many workers to ask, at most `wanted`.
+    /// How many workers to use, at most `wanted`.
     pub fn helpers(&self, wanted: usize, now: impl FnOnce() -> Instant) -> usize {
         let most = self.most.load(Ordering::Relaxed);
         if most >= wanted {
@@ -64,8 +66,9 @@ impl Pace {
         most.min(wanted)
     }
 
-    /// A region of at most so many workers was waited for at its end, after its opener had worked for some time: that long is
-    /// how long another thread may well take for the last of the work, and only what is above it is lost.
+    /// Records that the opening thread of a region with at most `workers` workers had worked for `worked` and then
+    /// waited for `waited`. Another thread may take as long as `worked` for the last item, so only the part of `waited`
+    /// above it counts as lost.
     pub fn waited(&self, workers: usize, worked: Duration, waited: Duration, now: Instant) {
         let late = waited.saturating_sub(worked);
         if late < SHORTEST_WAIT {

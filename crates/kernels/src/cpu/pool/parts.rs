@@ -1,16 +1,17 @@
-//! Buffers that several threads write.
+//! Buffers that several threads write at once.
 
 use super::parallel;
 
-/// Disjoint parts of one buffer, written by several threads at once.
+/// Gives out disjoint parts of one buffer, so that several threads can write to it at once.
 pub struct Parts<'a, T = f32> {
     start: *mut T,
     len: usize,
     buffer: std::marker::PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: whoever takes a part promises (see `part`) that no other part in use overlaps it, so that each element is one
-// thread's at a time; `T: Send` lets it be another's than the buffer's.
+// SAFETY: a `Parts` gives access to elements only through `part`, whose caller promises that no two parts in use at the
+// same time overlap. So at any time at most one thread accesses an element. `T: Send` allows that thread to be another
+// one than the owner of the buffer.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
@@ -24,23 +25,26 @@ impl<'a, T> Parts<'a, T> {
     /// When they are not in the buffer.
     ///
     /// # Safety
-    /// No other part that overlaps this one is in use while this one is.
+    /// No other part that contains one of the elements `start..start + len` is in use while this one is.
     #[allow(clippy::mut_from_ref)]
     #[inline(always)]
     pub unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start <= self.len && len <= self.len - start, "part: outside the buffer");
-        // SAFETY: in bounds by the assertion, not aliased by the caller's promise.
+        // SAFETY: the assertion keeps `start..start + len` within the buffer of `self.len` elements, which is borrowed
+        // mutably for `'a`. The caller promises that no other part in use overlaps this range.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
 
-/// Calls `run` with every run of `len` elements of `buffer` (the last may be shorter) and its index, on all threads.
+/// Calls `run` on all threads with every chunk of `len` elements of `buffer` (the last may be shorter) and the chunk's
+/// index.
 pub fn parallel_chunks<T: Send>(buffer: &mut [T], len: usize, run: impl Fn(usize, &mut [T]) + Sync) {
     let total = buffer.len();
     let parts = Parts::new(buffer);
     parallel(total.div_ceil(len.max(1)), |index| {
         let start = index * len;
-        // SAFETY: each index comes once, and the runs of different indices do not overlap.
+        // SAFETY: chunk `index` is the elements `index * len..(index + 1) * len`, cut at the end of `buffer`. Chunks of
+        // different indices do not overlap, and `parallel` calls each index once, so one thread at most has a chunk.
         run(index, unsafe { parts.part(start, len.min(total - start)) });
     });
 }

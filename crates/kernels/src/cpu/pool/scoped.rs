@@ -1,4 +1,4 @@
-//! Regions of a certain number of threads, whatever the machine has and whoever else computes: for tests.
+//! For tests: regions with a given number of threads, whatever the machine has and whatever else runs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -10,17 +10,17 @@ use super::pool;
 
 thread_local! {
     static THREADS: Cell<Option<usize>> = const { Cell::new(None) };
-    /// Of each region the items, and the threads that computed some.
+    /// For each region, the number of items and the number of threads that computed at least one of them.
     static SEEN: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What [`with_threads`] asks of regions that this thread opens.
+/// The number of threads that [`with_threads`] set for the regions of this thread.
 pub fn threads() -> Option<usize> {
     THREADS.get()
 }
 
-/// Calls `work`, whose regions run on so many threads: each of them computes at least one item, where there are as many.
-/// Returns also the items of each region, and how many threads were seen to compute them.
+/// Calls `work` with its regions run on exactly `threads` threads: each thread computes at least one item, if there are
+/// enough items. Also returns, for each region, the number of items and the number of threads that computed them.
 pub fn with_threads<T>(threads: usize, work: impl FnOnce() -> T) -> (T, Vec<(usize, usize)>) {
     THREADS.set(Some(threads));
     SEEN.take();
@@ -29,21 +29,21 @@ pub fn with_threads<T>(threads: usize, work: impl FnOnce() -> T) -> (T, Vec<(usi
     (done, SEEN.take())
 }
 
-/// As [`super::parallel`], with the threads that were asked for.
+/// As [`super::parallel`], with the given number of threads.
 pub fn parallel(items: usize, threads: usize, run: &(dyn Fn(usize) + Sync)) {
     let first = threads.min(items);
     let seen: Mutex<HashSet<ThreadId>> = Mutex::default();
     let begun = AtomicUsize::new(0);
     let together = |item: usize| {
         seen.lock().unwrap_or_else(PoisonError::into_inner).insert(std::thread::current().id());
-        // Nobody ends a first item before all have one.
+        // No thread finishes its first item before every thread has one.
         begun.fetch_add(1, Ordering::Relaxed);
         while begun.load(Ordering::Relaxed) < first {
             std::thread::yield_now();
         }
         run(item);
     };
-    // Regions inside of this one are as ever, and find that one is open.
+    // Nested regions take the usual path, and find that a region is already open.
     THREADS.set(None);
     let opener = pool().opener.lock().unwrap_or_else(PoisonError::into_inner);
     if first > 1 {
@@ -56,17 +56,17 @@ pub fn parallel(items: usize, threads: usize, run: &(dyn Fn(usize) + Sync)) {
     SEEN.with_borrow_mut(|regions| regions.push((items, seen)));
 }
 
-/// Not 0 while workers come late.
+/// Not 0 while workers are made late.
 static DAWDLE: AtomicU64 = AtomicU64::new(0);
 
-/// Calls `work` while workers come to regions after a time that chance decides, or when it is over.
+/// Calls `work` while each worker joins a region after a random delay, possibly after the region's end.
 pub fn with_late_workers(work: impl FnOnce()) {
     DAWDLE.store(1, Ordering::Relaxed);
     work();
     DAWDLE.store(0, Ordering::Relaxed);
 }
 
-/// What a worker does before it joins a region.
+/// Called by a worker before it joins a region: the random delay.
 pub fn dawdle(state: u64) {
     if DAWDLE.load(Ordering::Relaxed) == 0 {
         return;

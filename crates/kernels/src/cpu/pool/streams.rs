@@ -1,16 +1,17 @@
-//! Work that is read from memory in long runs, a run for each thread.
+//! Work that reads memory in long sequential runs, one run per thread.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{parallel, useful_threads};
 
-/// The most parts that [`parallel_streams`] makes.
+/// The largest number of parts that [`parallel_streams`] makes.
 pub const MOST_LANES: usize = 64;
 
-/// Calls `run` with ranges that together are `0..total`, each once: every thread goes through a part of its own from front to
-/// back, as memory is read fastest, and then takes what others have left, from the back. A part is taken in `chunks` ranges
-/// at most. `begin` makes what a thread's calls share, given the thread's place among all, below [`MOST_LANES`].
+/// Calls `run` with ranges that cover `0..total` once. Every thread goes through its own part from front to back,
+/// because memory is fastest when read sequentially. Then it takes what is left of the other threads' parts, from the
+/// back. A part is split into at most `chunks` ranges. `begin` makes the state that the calls of one thread share; its
+/// argument is the thread's lane, below [`MOST_LANES`].
 ///
 /// # Panics
 /// When a call panicked.
@@ -23,7 +24,7 @@ pub fn parallel_streams<T>(
     let lanes = useful_threads(total.min(MOST_LANES));
     let Some(chunk) = total.div_ceil(chunks.max(1)).checked_div(lanes).map(|chunk| chunk.max(1)) else { return };
     let chunks = total.div_ceil(chunk);
-    // Of each lane the first chunk that is left, and above it, in the upper half, the end.
+    // For each lane, the first chunk that is left (lower half), and the end of its chunks (upper half).
     let mut left = [const { AtomicU64::new(0) }; MOST_LANES];
     let border = |lane: usize| (chunks * lane / lanes) as u64;
     for (lane, left) in left.iter_mut().enumerate().take(lanes) {

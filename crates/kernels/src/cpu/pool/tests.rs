@@ -6,10 +6,10 @@ use super::pace::Pace;
 use super::scoped::{with_late_workers, with_threads};
 use super::{WAITING, parallel, parallel_streams, pool, set_threads, threads};
 
-/// Miri is slow.
+/// Fewer rounds under Miri, which is slow.
 const ROUNDS: usize = if cfg!(miri) { 2 } else { 100 };
 
-/// A region of so many threads at most, some of which may come late or never.
+/// A region of at most `threads` threads; some of them may come late or not at all.
 fn region(threads: usize, items: usize, run: impl Fn(usize) + Sync) {
     let opener = pool().opener.lock().unwrap_or_else(PoisonError::into_inner);
     pool().run(opener, items, threads - 1, &run);
@@ -31,7 +31,7 @@ fn every_item_is_computed_once_however_late_the_workers() {
                     }
                     seen[item].fetch_add(1, Ordering::Relaxed);
                 });
-                // Counts are complete when the region returns.
+                // The counts are complete when the region returns.
                 assert!(seen.into_iter().all(|count| count.into_inner() == 1), "{items} items, {threads} threads");
             }
         }
@@ -134,8 +134,8 @@ fn there_are_never_more_threads_than_cores() {
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Ten seconds of regions that work for a millisecond each, and wait at their end where they have workers. Returns the time of
-/// work with all workers, that of waiting, and that of work with fewer.
+/// Simulates ten seconds of regions. Each works for a millisecond and, if it has workers, waits at its end. Returns the
+/// time worked with all workers, the time waited, and the time worked with fewer workers.
 fn ten_seconds(workers: usize, waits: impl Fn(u32) -> Duration) -> [Duration; 3] {
     let start = Instant::now();
     let pace = Pace::new(start);
@@ -159,19 +159,19 @@ fn ten_seconds(workers: usize, waits: impl Fn(u32) -> Duration) -> [Duration; 3]
 fn workers_that_come_have_no_pause_and_cost_no_look_at_a_clock() {
     let pace = Pace::new(Instant::now());
     assert_eq!(pace.helpers(3, || unreachable!("no bound, no clock")), 3);
-    // An item that is as long as all that the opener did.
+    // Waiting as long as the opener worked is normal: one item may be that long.
     assert_eq!(ten_seconds(3, |_| MS), [5000 * MS, 5000 * MS, Duration::ZERO]);
-    // Put aside for a moment once in a second.
+    // One suspension per second.
     let [whole, waited, rest] = ten_seconds(1, |region| if region % 1000 == 0 { 6 * MS } else { Duration::ZERO });
     assert!(whole > 9700 * MS && waited < 100 * MS && rest < 200 * MS, "{whole:?} {waited:?} {rest:?}");
 }
 
 #[test]
 fn workers_that_are_late_are_waited_for_a_few_hundredths_of_the_time() {
-    // 5 ms away in each 6: as fast as nobody is to lose nine tenths of the time.
+    // Suspended for 5 ms of every 6: losing nine tenths of the time must be avoided by working alone.
     let [whole, waited, rest] = ten_seconds(1, |_| 6 * MS);
     assert!(waited < 300 * MS && whole < 100 * MS && rest > 9600 * MS, "{whole:?} {waited:?} {rest:?}");
-    // Of seven, half is asked less and less.
+    // Of seven workers, half are used after each loss.
     let pace = Pace::new(Instant::now());
     let mut now = Instant::now();
     for asked in [7, 3, 1, 0] {
@@ -186,7 +186,7 @@ fn workers_are_asked_again_when_the_cores_are_free() {
     let start = Instant::now();
     let pace = Pace::new(start);
     let mut now = start;
-    // Two busy seconds.
+    // Two seconds on a busy machine.
     while now < start + 2000 * MS {
         now += MS;
         if pace.helpers(7, || now) > 0 {

@@ -1,4 +1,4 @@
-//! Sums of products over all tiles: who computes which, and what is opened and fetched for it.
+//! Sums of products over all tiles: how they are split between threads, and which weights are expanded and prefetched.
 
 use std::ops::Range;
 
@@ -8,12 +8,12 @@ use crate::cpu::matrix::{BLOCK, Left, Matrix, Packed};
 use crate::cpu::pool::{Parts, parallel_streams};
 use crate::cpu::simd::{Level, prefetch};
 
-/// Bytes of the left operand that one item goes over again and again.
+/// Bytes of the left operand that one item reads repeatedly.
 const LEFT_BYTES: usize = 384 << 10;
-/// The work of an item, in multiplications: some fifty microseconds.
+/// The number of multiplications per item: about fifty microseconds of work.
 const ITEM: usize = 5 << 20;
 
-/// Terms of one sum: q, k and v, each with its adapter.
+/// The largest number of terms in one sum: q, k and v, each with its adapter.
 const MAX_TERMS: usize = 6;
 
 /// One product of a sum, for all its tiles.
@@ -29,12 +29,12 @@ pub struct Strip<'a> {
 enum Side<'a> {
     Stored {
         data: &'a [f32],
-        /// From tile to tile of a left side, from panel to panel of a right one.
+        /// The distance between tiles of a left side, or panels of a right side.
         step: usize,
-        /// From block to block within a tile; of a right side, from row to row.
+        /// The distance between blocks within a tile of a left side, or rows of a right side.
         stride: usize,
     },
-    /// A weight that is opened for each item, a part at a time.
+    /// A weight that is not in single precision. It is expanded for each item, one part at a time.
     Closed(&'a Matrix),
 }
 
@@ -63,7 +63,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The side of a sum that comes from memory, the weights.
+/// The side of a sum that is not in the caches: the weights.
 pub enum Cold {
     Left,
     Right,
@@ -72,23 +72,24 @@ pub enum Cold {
 /// A sum of products, tile by tile.
 pub struct Sum<'a> {
     pub strips: &'a [Strip<'a>],
-    /// Of the left sides.
+    /// Rows of the left sides.
     pub rows: usize,
-    /// Of the right sides.
+    /// Columns of the right sides.
     pub columns: usize,
     pub tile_rows: usize,
-    /// How deep a tile is summed before the next one has its turn.
+    /// The depth that is summed for one tile before the next tile is computed.
     pub depth: usize,
     pub cold: Cold,
 }
 
 impl Sum<'_> {
-    /// Computes every tile. `place` says where one goes, given its row and column and whether an earlier depth is there.
+    /// Computes every tile. `place` returns the destination of a tile. Its argument gives the tile's row and column and
+    /// whether an earlier part of the depth has already been written there.
     pub fn compute(&self, level: Level, out: &Parts<'_>, place: impl Fn(Place) -> Place + Sync) {
         let deepest = self.strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
         let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
         let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);
-        // Items in a row share their tiles, and with them what is opened on the left.
+        // Neighbouring items share their tiles, and so the weights that are expanded on the left.
         let begin = |_| Opened::default();
         parallel_streams(grid.items(), grid.items(), begin, |opened, items| {
             for (tiles, panels) in items.map(|item| grid.item(item)) {
@@ -125,7 +126,8 @@ impl Sum<'_> {
         }
     }
 
-    /// Opens the weights on the left, unless they are open: of each panel of a depth, the rows of an item's tiles.
+    /// Expands the weights on the left, unless they are already expanded: for each panel in `depth`, the rows of the
+    /// item's tiles.
     fn open_left(&self, level: Level, tiles: &Range<usize>, depth: &Range<usize>, opened: &mut Opened) {
         let wanted = Some((tiles.clone(), depth.clone()));
         if opened.left == wanted {
@@ -139,7 +141,7 @@ impl Sum<'_> {
             if let Side::Closed(weight) = strip.left {
                 let panels = depth.start / BLOCK..depth.end.min(strip.depth).div_ceil(BLOCK);
                 let len = self.depth.div_ceil(BLOCK) * stride;
-                // The runs of tiles differ in length by one.
+                // Items differ in length by one tile.
                 let buffer = match opened {
                     Some(buffer) if buffer.len() >= len => buffer,
                     _ => opened.insert(Buffer::new(len)),
@@ -151,7 +153,7 @@ impl Sum<'_> {
         }
     }
 
-    /// Opens the weights on the right: a depth of one panel.
+    /// Expands the weights on the right: one panel, over `depth`.
     fn open_right(&self, level: Level, panel: usize, depth: &Range<usize>, opened: &mut [Option<Buffer>]) {
         for (strip, opened) in self.strips.iter().zip(opened) {
             if let Side::Closed(weight) = strip.right
@@ -163,7 +165,7 @@ impl Sum<'_> {
         }
     }
 
-    /// A strip's share of a tile.
+    /// The part of a strip that one tile needs.
     fn term<'b>(&self, strip: &Strip<'b>, opened: Option<&'b [f32]>, turn: &Turn<'_>) -> Term<'b> {
         let &Turn { tiles, tile, panel, depth, .. } = turn;
         if depth.start >= strip.depth {
@@ -184,11 +186,11 @@ impl Sum<'_> {
         Term { left, left_stride, right, right_stride, depth: depth.end.min(strip.depth) - depth.start }
     }
 
-    /// Asks for the weights that come next, so that they are there when their turn comes.
+    /// Prefetches the weights that are needed next.
     fn fetch(&self, turn: &Turn<'_>) {
         let &Turn { tiles, panels, tile, panel, depth } = turn;
         match self.cold {
-            // Each tile asks for its share of the next panel.
+            // Each tile prefetches its share of the next panel.
             Cold::Right if panel + 1 < panels.end => match self.strips[0].right {
                 Side::Stored { data, step, .. } => {
                     let share = step / tiles.len();
@@ -201,7 +203,8 @@ impl Sum<'_> {
                 }
                 Side::Closed(_) => {}
             },
-            // The first panel meets every tile's rows cold: each asks for those of the next.
+            // The tiles' rows are first read with the first panel, when they are not in the caches: each tile
+            // prefetches the next one's.
             Cold::Left if panel == panels.start && tile + 1 < tiles.end => {
                 for strip in self.strips {
                     if let Side::Stored { data, step, stride } = strip.left {
@@ -218,15 +221,15 @@ impl Sum<'_> {
     }
 }
 
-/// The weights that a thread has opened.
+/// The weights that a thread has expanded.
 #[derive(Default)]
 struct Opened {
     buffers: [Option<Buffer>; MAX_TERMS],
-    /// The tiles and the depth that are open on the left.
+    /// The tiles and the depth of the weights that are expanded on the left.
     left: Option<(Range<usize>, Range<usize>)>,
 }
 
-/// Where an item is.
+/// The current position within an item.
 struct Turn<'a> {
     tiles: &'a Range<usize>,
     panels: &'a Range<usize>,
@@ -235,12 +238,12 @@ struct Turn<'a> {
     depth: &'a Range<usize>,
 }
 
-/// Runs of depth that are summed at once.
+/// Splits the depth into ranges that are summed at once.
 fn depths(total: usize, run: usize) -> impl Iterator<Item = Range<usize>> {
     (0..total.max(1)).step_by(run).map(move |start| start..total.min(start + run))
 }
 
-/// How a result is cut into items.
+/// How a result is split into items.
 struct Grid {
     tiles: usize,
     panels: usize,
@@ -249,7 +252,7 @@ struct Grid {
 }
 
 impl Grid {
-    /// For `tiles` of `tile_rows` rows against `panels`, each over `depth` in runs of `run`.
+    /// For `tiles` tiles of `tile_rows` rows and `panels` panels; each sum goes over `depth` in runs of `run`.
     fn new(tiles: usize, panels: usize, tile_rows: usize, depth: usize, run: usize) -> Self {
         let bytes = tiles * tile_rows * depth.min(run) * size_of::<f32>();
         let tile_runs = bytes.div_ceil(LEFT_BYTES).clamp(1, tiles.max(1));
@@ -262,7 +265,7 @@ impl Grid {
         self.tile_runs * self.panel_runs
     }
 
-    /// The tiles and panels of an item: items that follow one another share their tiles.
+    /// The tiles and panels of an item. Neighbouring items share their tiles.
     fn item(&self, item: usize) -> (Range<usize>, Range<usize>) {
         let part = |total: usize, parts: usize, at: usize| total * at / parts..total * (at + 1) / parts;
         (

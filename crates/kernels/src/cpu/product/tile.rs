@@ -1,42 +1,42 @@
-//! The one tile that every product is made of.
+//! The tile kernel that all products use.
 
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::pool::Parts;
 use crate::cpu::simd::{LANES, Simd, dispatch};
 
-/// One of the products whose sum is wanted.
+/// One of the products of a sum.
 #[derive(Clone, Copy)]
 pub struct Term<'a> {
     /// The rows of the tile, in blocks of `[rows][32]`.
     pub left: &'a [f32],
-    /// From block to block.
+    /// The distance between blocks.
     pub left_stride: usize,
     /// Rows of 32 columns.
     pub right: &'a [f32],
-    /// From row to row.
+    /// The distance between rows.
     pub right_stride: usize,
-    /// How many columns of the left and rows of the right are multiplied.
+    /// The number of columns of the left side, and of rows of the right side.
     pub depth: usize,
 }
 
-/// A product of nothing.
+/// An empty product.
 pub const NOTHING: Term<'static> = Term { left: &[], left_stride: 0, right: &[], right_stride: 0, depth: 0 };
 
-/// Where a tile goes.
+/// The destination of a tile.
 pub struct Place {
     pub row: usize,
     pub rows: usize,
     pub column: usize,
     pub columns: usize,
-    /// From row to row of the result as it is stored.
+    /// The distance between rows of the result in memory.
     pub stride: usize,
     /// Whether the tile's columns are the result's rows.
     pub transposed: bool,
-    /// Whether the tile is added to what is there.
+    /// Whether the tile is added to the values in memory.
     pub add: bool,
 }
 
-/// A tile of results: as many rows as any instruction set has.
+/// A tile of results, with the largest number of rows that any instruction set uses.
 pub type Tile = [[f32; BLOCK]; 14];
 
 /// A tile of zeros.
@@ -55,7 +55,7 @@ fn tile_product_with<S: Simd>(simd: S, terms: &[Term<'_>], place: &Place, out: &
 }
 
 dispatch! {
-    /// Sums the terms for the first `rows` rows of the left sides, and writes them into as many rows of the tile.
+    /// Sums the terms for the first `rows` rows of the left sides, and writes the sums to these rows of the tile.
     pub fn sum_tile(terms: &[Term<'_>], rows: usize, tile: &mut Tile) = sum_rows
 }
 
@@ -82,7 +82,7 @@ fn sum_rows<S: Simd>(simd: S, terms: &[Term<'_>], rows: usize, tile: &mut Tile) 
     }
 }
 
-/// `ROWS` rows against `VECTORS` vectors, which begin at column `at` of the right side's 32.
+/// `ROWS` rows times `VECTORS` vectors. The vectors begin at column `at` of the 32 columns of the right side.
 #[inline(always)]
 fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<'_>], at: usize, tile: &mut Tile) {
     let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
@@ -93,7 +93,8 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
             let depth = (term.depth - block * BLOCK).min(BLOCK);
             for p in 0..depth {
                 let right = &right[p * term.right_stride..][..VECTORS * LANES];
-                // No closure: the compiler may leave one outside of what is compiled for the instruction set.
+                // A loop, not a closure: the compiler may leave a closure out of the code that it compiles for the
+                // instruction set.
                 let mut loaded = [simd.splat(0.0); VECTORS];
                 for v in 0..VECTORS {
                     loaded[v] = simd.load(&right[v * LANES..]);
@@ -107,7 +108,7 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
             }
         }
     }
-    // Constant places alone, or the compiler keeps the sums in memory.
+    // All indices are constants; otherwise the compiler keeps the sums in memory.
     for i in 0..ROWS {
         for v in 0..VECTORS {
             simd.store(sums[i][v], &mut tile[i][at + v * LANES..]);
@@ -115,7 +116,7 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
     }
 }
 
-/// Writes a tile where it belongs.
+/// Writes a tile to its destination.
 #[inline(always)]
 fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &Parts<'_>) {
     if place.transposed {
@@ -126,7 +127,9 @@ fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &Parts<'_>) {
             }
             let columns = simd.transpose(rows);
             for (j, column) in (half..place.columns).zip(columns) {
-                // SAFETY: tiles do not overlap, and this one is computed by this thread alone.
+                // SAFETY: these are the elements `place.row..place.row + place.rows` of stored row `place.column + j`.
+                // They belong to this tile alone; tiles do not overlap, and each tile is computed by one thread at a
+                // time.
                 let to = unsafe { out.part((place.column + j) * place.stride + place.row, place.rows) };
                 let column = simd.lanes(column);
                 if place.add {
@@ -139,7 +142,8 @@ fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &Parts<'_>) {
         return;
     }
     for (i, row) in tile.iter().take(place.rows).enumerate() {
-        // SAFETY: as above.
+        // SAFETY: these are the elements `place.column..place.column + place.columns` of stored row `place.row + i`.
+        // They belong to this tile alone; tiles do not overlap, and each tile is computed by one thread at a time.
         let to = unsafe { out.part((place.row + i) * place.stride + place.column, place.columns) };
         let whole = to.len() / LANES * LANES;
         for at in (0..whole).step_by(LANES) {

@@ -2,7 +2,7 @@
 
 use super::{LANES, Simd};
 
-/// Any processor: arrays that the compiler turns into what the target has.
+/// Portable code: arrays that the compiler maps to the target's vectors.
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
@@ -56,7 +56,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // A fused multiply-add is a library call on a processor that has none; arm64 always has it.
+        // Without a fused multiply-add instruction, `mul_add` is a library call. Every arm64 processor has the
+        // instruction.
         if cfg!(target_arch = "aarch64") {
             std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
         } else {
@@ -65,7 +66,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
-        // Adding and subtracting 1.5 · 2^23 leaves no fraction bits.
+        // Adding and then subtracting 1.5 · 2^23 rounds away the fraction bits.
         const MAGIC: f32 = 12_582_912.0;
         a.map(|a| (a + MAGIC) - MAGIC)
     }

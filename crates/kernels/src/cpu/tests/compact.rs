@@ -1,4 +1,4 @@
-//! Matrices that are opened where they are used, and the paths of few rows.
+//! Tests of the matrices that are stored in fewer than 32 bits, and of the paths for few rows.
 
 use super::*;
 use crate::cpu::attention::Heads;
@@ -69,7 +69,7 @@ fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix
     (Matrix::Blocks(blocks), weights)
 }
 
-/// The three kinds of matrices that are opened.
+/// Matrices of the three kinds that are stored in fewer than 32 bits.
 fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
     let mut all: Vec<_> =
         ENCODINGS.iter().map(|&encoding| quantised(encoding, seed, out, supers * encoding.divisor().max(64))).collect();
@@ -90,7 +90,7 @@ fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
-    // Minus zero is zero: what an encoding's definition gives for its zero depends on the sign of the scale.
+    // Minus zero counts as zero: the sign of an encoding's zero depends on the sign of the scale.
     values.iter().map(|value| (value + 0.0).to_bits()).collect()
 }
 
@@ -105,7 +105,8 @@ proptest! {
             let input = matrix.input();
             let (x, dy) = (noise(seed ^ 5, rows * input), noise(seed ^ 6, rows * out));
             for level in Level::all() {
-                // The portable code has no fused multiply-add; only there can a product of a scale round by itself.
+                // The portable code has no fused multiply-add, so there a product with a scale may be rounded before
+                // the addition.
                 let exact = !matches!(level, Level::Portable(_));
                 if exact {
                     prop_assert!(bits(&matrix.to_rows(level)) == bits(&weights), "{level:?}");
@@ -141,7 +142,7 @@ proptest! {
             let input = matrix.input();
             let [x, mut a, mut b, before] =
                 [(1, rows * input), (2, r * input), (3, out * r), (4, rows * out)].map(|(i, count)| noise(seed ^ i, count));
-            // Numbers that half precision has.
+            // Numbers that half precision represents exactly.
             a.iter_mut().chain(&mut b).for_each(|value| *value = f16::from_f32(*value).to_f32());
             let low = product([rows, r, input], |i, p| x[i * input + p], |p, j| a[j * input + p]);
             let expected: Vec<f64> = product([rows, out, input], |i, p| x[i * input + p], |p, j| weights[j * input + p])
@@ -153,7 +154,7 @@ proptest! {
                     before + base + 0.5 * (0..r).map(through).sum::<f64>()
                 })
                 .collect();
-            // One for all, as a stack of layers has it.
+            // One scratch buffer for all calls, as in a stack of layers.
             let scratch = &mut Scratch::default();
             for level in Level::all() {
                 let halves = Halves::new(level, &a, &b, r);
@@ -189,7 +190,7 @@ proptest! {
         }
     }
 
-    /// Two sequences brought in any pieces give what each gives as one packed sequence.
+    /// Two sequences, appended in pieces of any size, give the same results as one packed sequence each.
     #[test]
     fn a_cached_pass_equals_a_packed_one(
         seed in any::<u64>(), lengths in [up_to(70), up_to(400)], pieces in 1usize..5, kv_heads in 1usize..3, group in 1usize..4,
@@ -236,7 +237,7 @@ proptest! {
                 let cut = |piece: usize| lengths[sequence] * piece / pieces;
                 cut(piece)..cut(piece + 1)
             };
-            // The first sequence lies behind the second in the batch, and the store has one more.
+            // In the batch, the first sequence comes after the second. The store has one more sequence.
             let runs = [(1, 2), (0, 0)].map(|(which, sequence)| Run { sequence, past: part(which).start, new: part(which).len() });
             let runs: Vec<Run> = runs.into_iter().filter(|run| run.new > 0).collect();
             let mut rows: Vec<f32> = [1, 0].into_iter().flat_map(|which| &x[which][part(which).start * d_model..part(which).end * d_model]).copied().collect();
@@ -250,11 +251,11 @@ proptest! {
         }
         for (found, whole) in found.iter().zip(&whole) {
             let whole: Vec<f64> = whole.iter().map(|x| f64::from(*x)).collect();
-            // Eleven bits of a half-precision number.
+            // Half precision has eleven significant bits.
             let tolerance = if halved { 1e-3 } else { 2.0 * TOLERANCE };
             prop_assert!(error(found, &whole) < tolerance, "{level:?}: {}", error(found, &whole));
         }
-        // A copied beginning continues as the original does.
+        // After a copy of its beginning, a sequence continues as the original does.
         let past = lengths[0];
         let mut copied = store.clone();
         copied.copy(0, 1, past);
@@ -269,7 +270,7 @@ proptest! {
     }
 }
 
-/// Each way of multiplying integers gives the same, whatever the instruction set.
+/// Every kind of integer instructions gives the same result.
 #[test]
 fn integers_are_multiplied_alike_everywhere() {
     for (seed, encoding) in (20..).zip(ENCODINGS) {
@@ -277,7 +278,7 @@ fn integers_are_multiplied_alike_everywhere() {
         if !integer::is_integer(&blocks) {
             continue;
         }
-        // The largest numbers that eight bits can be rounded to stand beside others.
+        // The largest numbers in eight bits, beside other numbers.
         let mut x = noise(seed, 3 * 512);
         x.iter_mut().step_by(3).for_each(|x| *x = x.signum());
         let mut rounded = Rounded::default();
@@ -296,7 +297,7 @@ fn integers_are_multiplied_alike_everywhere() {
     }
 }
 
-/// Eight bits cannot say that a number is none: whoever looks at the result has to see it all the same.
+/// Eight bits cannot represent NaN and infinity; they must be visible in the result all the same.
 #[test]
 fn what_is_not_finite_stays_so_through_eight_bits() {
     let (matrix, _) = quantised(Encoding::Q8_0, 1, 40, 96);
@@ -315,7 +316,7 @@ fn what_is_not_finite_stays_so_through_eight_bits() {
     }
 }
 
-/// A scale that is infinite or none at all makes every product with it so, by integers and without.
+/// A scale that is infinite or NaN makes every product with it so, with and without integers.
 #[test]
 fn a_scale_that_is_not_finite_stays_seen() {
     for encoding in ENCODINGS {
@@ -349,7 +350,8 @@ fn halves_with<S: Simd>(simd: S, from: &[f32; LANES], to: &mut [u8; 2 * LANES]) 
     simd.to_f16(simd.load(from), to);
 }
 
-/// Ties between two half-precision numbers, what has none, and what lies beyond them, too.
+/// Includes ties between two half-precision numbers, and numbers that half precision cannot represent: too small, too
+/// large, NaN.
 #[test]
 fn half_precision_rounds_to_the_nearest() {
     let ties = (0..400).map(|i| f16::from_bits(97 * i).to_f32() * (1.0 + 2f32.powi(-11)));
@@ -365,8 +367,8 @@ fn half_precision_rounds_to_the_nearest() {
     }
 }
 
-/// Threads keep what they have opened from item to item, and items differ in size: here there are many, of every instruction
-/// set's tiles.
+/// A thread keeps expanded weights from one item to the next, and items differ in size. Here there are many items, with
+/// the tile sizes of every instruction set.
 #[test]
 fn a_large_product_of_opened_weights_equals_that_of_dense_ones() {
     let (rows, out, input) = if SMALL { (3, 40, 64) } else { (70, 1500, 544) };

@@ -1,4 +1,4 @@
-//! The normalizers that a file may name.
+//! The normalizers that are supported.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::Result;
 
 use super::{Growth, Pattern, PatternText, Place, flatten};
 
-/// A normalizer, as its file writes it.
+/// A normalizer as written in a file.
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum Rule {
@@ -43,29 +43,30 @@ enum Rule {
     StripAccents {},
 }
 
-/// The normalizer of a tokenizer: steps one after the other.
+/// The normalizer of a tokenizer: a sequence of steps.
 #[derive(Debug)]
 pub(crate) struct Normalizer(Vec<Step>);
 
 #[derive(Debug)]
 enum Step {
-    /// What needs no check.
+    /// A step that needs no check.
     Plain(NormalizerWrapper, Growth),
     Prepend(String),
     Replace(Pattern, String),
 }
 
 thread_local! {
-    /// Why a normalizer failed on this thread. The crate that calls it drops its error.
+    /// Why a normalizer failed on this thread. It is stored here because the crate that calls the normalizer drops its
+    /// error.
     static FAILURE: RefCell<Option<tokenizers::Error>> = const { RefCell::new(None) };
 }
 
-/// The failure of a normalizer on this thread since the last call.
+/// The error of a normalizer on this thread since the last call.
 pub(crate) fn take_failure() -> Option<tokenizers::Error> {
     FAILURE.take()
 }
 
-/// Checks and builds it.
+/// Checks and builds the normalizer.
 pub(super) fn build(file: &Path, rule: &Value) -> Result<Option<Normalizer>> {
     if rule.is_null() {
         return Ok(None);
@@ -84,7 +85,8 @@ pub(super) fn build(file: &Path, rule: &Value) -> Result<Option<Normalizer>> {
 }
 
 fn step(place: &Place, rule: &Value) -> Result<Step> {
-    // The growth of the normal forms is Unicode's (<https://unicode.org/faq/normalization.html>, "maximum expansion factor").
+    // The growth of the normal forms is given by Unicode (<https://unicode.org/faq/normalization.html>, "maximum
+    // expansion factor").
     let plain = |normalizer: NormalizerWrapper, factor| Ok(Step::Plain(normalizer, Growth::times(factor)));
     match place.settings(rule)? {
         Rule::Sequence { .. } => Err(place.bad("a sequence stands where a step is expected")),
@@ -103,14 +105,14 @@ fn step(place: &Place, rule: &Value) -> Result<Step> {
         Rule::Nfkc {} => plain(NFKC.into(), 11.0),
         Rule::Nfkd {} => plain(NFKD.into(), 11.0),
         Rule::Nmt {} => plain(Nmt.into(), 1.0),
-        // `ſ` and its like never grow by more than a half; the crate's table is `char::to_lowercase`.
+        // No character grows by more than half (`ſ` is an example). The crate uses `char::to_lowercase`.
         Rule::Lowercase {} => plain(Lowercase.into(), 1.5),
         Rule::StripAccents {} => plain(StripAccents.into(), 1.0),
     }
 }
 
 impl Normalizer {
-    /// The patterns of its steps.
+    /// The patterns of the steps.
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.0.iter().filter_map(|step| match step {
             Step::Replace(pattern, _) => Some(pattern),
@@ -118,7 +120,7 @@ impl Normalizer {
         })
     }
 
-    /// How far it can grow a text.
+    /// How much it can lengthen a text.
     pub fn growth(&self) -> Growth {
         self.0.iter().fold(Growth::NONE, |growth, step| growth.then(step.growth()))
     }

@@ -1,7 +1,8 @@
-//! A regular expression of a stranger's, with bounds on its size and its work.
+//! Regular expressions from files, with limits on their size and work.
 //!
-//! The engine backtracks where a pattern looks around, and one pattern may then take exponentially many steps. The reference
-//! ends its search there and leaves the rest of the text in one piece, without a word; here it is an error.
+//! The engine backtracks if a pattern uses look-around, and some patterns then take exponentially many steps. In this
+//! case the reference implementation stops searching and silently leaves the rest of the text in one piece. Here it is
+//! an error.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -11,29 +12,30 @@ use tokenizers::Offsets;
 
 use super::PatternText;
 
-/// The longest pattern, in bytes: the longest published ones have about 1,000.
+/// The longest pattern, in bytes. The longest published ones have about 1,000.
 pub(super) const MAX_LEN: usize = 4096;
 
-/// The memory of one compiled part of a pattern, in bytes. Unicode's classes take 100,000 each.
+/// The memory limit of one compiled part of a pattern, in bytes. A Unicode class takes about 100,000.
 const MAX_COMPILED: usize = 4 << 20;
 
-/// The steps that one search may take at first, then if the budget has them, then at the very most.
+/// The step limits of one search: first a small one, then a larger one if the budget allows it, and at last the
+/// maximum.
 const STEPS: [usize; 3] = [256, 16_384, 1_000_000];
 
-/// The steps beyond the first that a text has at its start, and those that each further byte brings.
+/// The budget of further steps that a text has at its start, and the steps added for each byte.
 const FIRST_BUDGET: usize = 1_100_000;
 const BUDGET_PER_BYTE: usize = 64;
 
-/// A pattern of a file.
+/// A pattern from a file.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     source: String,
     shortest_match: usize,
-    /// The same expression with each of [`STEPS`]; the engine fixes the bound when it compiles.
+    /// The same expression compiled with each limit in [`STEPS`], because the engine fixes the limit at compilation.
     compiled: [OnceLock<Regex>; 3],
 }
 
-/// A search did not end.
+/// A search exceeded its step limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the pattern {pattern:?} fails at byte {at} of the text")]
 struct Failed {
@@ -42,7 +44,7 @@ struct Failed {
     source: fancy_regex::Error,
 }
 
-/// A pattern that replaces has matched the empty text.
+/// A pattern of a replacement matched the empty text.
 #[derive(Debug, thiserror::Error)]
 #[error("the pattern {pattern:?} matches the empty text at byte {at}")]
 struct Empty {
@@ -51,7 +53,7 @@ struct Empty {
 }
 
 impl Pattern {
-    /// Checks and compiles it; otherwise what is wrong with it.
+    /// Checks and compiles the pattern. Returns the reason if it is not allowed.
     pub fn new(text: PatternText) -> Result<Self, String> {
         let (source, shortest_match) = match text {
             PatternText::String(text) if text.is_empty() => return Err("pattern is empty".to_owned()),
@@ -68,27 +70,27 @@ impl Pattern {
         Ok(Self { source, shortest_match, compiled })
     }
 
-    /// Its bytes.
+    /// The number of its bytes.
     pub fn len(&self) -> usize {
         self.source.len()
     }
 
-    /// The fewest bytes of a match, but for empty ones.
+    /// The smallest number of bytes of a non-empty match.
     pub fn shortest_match(&self) -> usize {
         self.shortest_match
     }
 
-    /// Whether the empty text matches.
+    /// Whether it matches the empty text.
     pub fn matches_nothing(&self) -> bool {
         self.find("", 0, 0).is_ok_and(|found| found.is_some())
     }
 
-    /// It, for the pieces of one text.
+    /// The pattern with a budget for one text.
     pub fn bounded(&self) -> Bounded<'_> {
         Bounded { pattern: self, budget: Cell::new(FIRST_BUDGET), allows_empty: true }
     }
 
-    /// As [`Self::bounded`], with an error for an empty match.
+    /// As [`Self::bounded`], but an empty match is an error.
     pub fn without_empty_matches(&self) -> Bounded<'_> {
         Bounded { allows_empty: false, ..self.bounded() }
     }
@@ -113,7 +115,7 @@ fn compile(source: &str, steps: usize) -> Result<Regex, fancy_regex::Error> {
         .build()
 }
 
-/// A pattern with what is left of the steps for one text.
+/// A pattern with the remaining budget for one text.
 pub(crate) struct Bounded<'a> {
     pattern: &'a Pattern,
     budget: Cell<usize>,
@@ -121,7 +123,8 @@ pub(crate) struct Bounded<'a> {
 }
 
 impl Bounded<'_> {
-    /// The next match: with few steps, as nearly all are found, and with more while the budget lasts.
+    /// The next match. First tries with few steps, which is nearly always enough, and then with more while the budget
+    /// lasts.
     fn find(&self, text: &str, at: usize) -> tokenizers::Result<Option<Offsets>> {
         let mut tier = 0;
         loop {
@@ -146,7 +149,8 @@ impl tokenizers::pattern::Pattern for &Bounded<'_> {
         }
         self.budget.set(self.budget.get().saturating_add(BUDGET_PER_BYTE.saturating_mul(text.len())));
         let mut splits = Vec::new();
-        // Behind an empty match the search goes on a character further, and an empty match right behind a match is none.
+        // After an empty match the search continues one character later. An empty match directly after a match is
+        // ignored.
         let (mut at, mut end_of_last, mut covered) = (0, None, 0);
         while at <= text.len() {
             let Some((start, end)) = self.find(text, at)? else { break };
@@ -173,7 +177,7 @@ impl tokenizers::pattern::Pattern for &Bounded<'_> {
     }
 }
 
-/// The start of a pattern, for a message.
+/// The beginning of a pattern, for a message.
 fn brief(source: &str) -> String {
     source.chars().take(80).collect()
 }

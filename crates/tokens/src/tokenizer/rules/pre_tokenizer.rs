@@ -1,4 +1,4 @@
-//! The pre-tokenizers that a file may name.
+//! The pre-tokenizers that are supported.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::Result;
 
 use super::{Growth, Pattern, PatternText, Place, flatten};
 
-/// GPT-2's pattern, which `ByteLevel` stands for (<https://github.com/openai/gpt-2/blob/master/src/encoder.py>).
+/// The pattern of GPT-2, which `ByteLevel` uses (<https://github.com/openai/gpt-2/blob/master/src/encoder.py>).
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// A pre-tokenizer, as its file writes it.
+/// A pre-tokenizer as written in a file.
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 enum Rule {
@@ -41,7 +41,7 @@ enum Rule {
         prepend_scheme: PrependScheme,
         #[serde(default)]
         split: Option<bool>,
-        /// The replacement again, in files of old versions.
+        /// The replacement again, in files of older versions.
         #[serde(default, rename = "str_rep")]
         _str_rep: Option<String>,
     },
@@ -73,15 +73,15 @@ fn isolated() -> SplitDelimiterBehavior {
     SplitDelimiterBehavior::Isolated
 }
 
-/// The pre-tokenizer of a tokenizer: steps one after the other.
+/// The pre-tokenizer of a tokenizer: a sequence of steps.
 #[derive(Debug)]
 pub(crate) struct PreTokenizer(Vec<Step>);
 
 #[derive(Debug)]
 enum Step {
-    /// What needs no check.
+    /// A step that needs no check.
     Plain(PreTokenizerWrapper, Growth),
-    /// A space before each piece that has none.
+    /// Adds a space before each piece that does not begin with one.
     PrefixSpace,
     Split {
         pattern: Pattern,
@@ -90,7 +90,7 @@ enum Step {
     },
 }
 
-/// Checks and builds it.
+/// Checks and builds the pre-tokenizer.
 pub(super) fn build(file: &Path, rule: &Value) -> Result<Option<PreTokenizer>> {
     if rule.is_null() {
         return Ok(None);
@@ -120,7 +120,7 @@ fn push_steps(steps: &mut Vec<Step>, place: &Place, rule: &Value) -> Result<()> 
                 let pattern = pattern(PatternText::Regex(GPT2.to_owned()))?;
                 steps.push(Step::Split { pattern, behavior: SplitDelimiterBehavior::Isolated, invert: false });
             }
-            // Each byte becomes a letter of GPT-2's alphabet, of one or two bytes.
+            // Each byte becomes a character of GPT-2's alphabet, which has one or two bytes.
             Step::Plain(ByteLevel::new(false, true, false).into(), Growth::times(2.0))
         }
         Rule::Metaspace { replacement, add_prefix_space, prepend_scheme, split, .. } => {
@@ -132,7 +132,7 @@ fn push_steps(steps: &mut Vec<Step>, place: &Place, rule: &Value) -> Result<()> 
                 }
                 _ => prepend_scheme,
             };
-            // Of spaces, each becomes a replacement; of other pieces, each may get one.
+            // Each space becomes a replacement, and each other piece may get one in front.
             let growth = Growth::times(1.0 + replacement.len_utf8() as f64);
             Step::Plain(Metaspace::new(replacement, scheme, split.unwrap_or(true)).into(), growth)
         }
@@ -147,7 +147,7 @@ fn push_steps(steps: &mut Vec<Step>, place: &Place, rule: &Value) -> Result<()> 
 }
 
 impl PreTokenizer {
-    /// The patterns of its steps.
+    /// The patterns of the steps.
     pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.0.iter().filter_map(|step| match step {
             Step::Split { pattern, .. } => Some(pattern),
@@ -155,7 +155,7 @@ impl PreTokenizer {
         })
     }
 
-    /// How far it can grow a text.
+    /// How much it can lengthen a text.
     pub fn growth(&self) -> Growth {
         self.0.iter().fold(Growth::NONE, |growth, step| {
             growth.then(match step {

@@ -1,4 +1,5 @@
-//! Post-processors and decoders. Foehn has its own, so a file's are only checked: what they would do otherwise is refused.
+//! Post-processors and decoders. Foehn has its own, so those of a file are only checked: one with another effect is
+//! refused.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,7 +70,7 @@ enum Decoder {
     Fuse {},
 }
 
-/// Refuses a post-processor that does more than put special tokens around a text.
+/// Refuses a post-processor that does more than adding special tokens around a text.
 pub(crate) fn check_post_processor(file: &Path, rule: &Value) -> Result<()> {
     if rule.is_null() {
         return Ok(());
@@ -84,7 +85,7 @@ pub(crate) fn check_post_processor(file: &Path, rule: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a decoder that gives other text than the tokens' own bytes, without the first space.
+/// Refuses a decoder whose text is not the tokens' own bytes, without the first space.
 pub(crate) fn check_decoder(file: &Path, rule: &Value) -> Result<()> {
     if rule.is_null() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Text to pieces: characters that merge with their neighbours, the best pair first.
+//! Splits text into pieces: neighbouring characters are merged, the pair with the best score first.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
@@ -7,16 +7,16 @@ use std::path::PathBuf;
 
 use crate::tokenizer::Position;
 
-/// The mark of a space.
+/// The character that marks a space.
 const SPACE: char = '▁';
 
 /// The encoder.
 #[derive(Debug)]
 pub(crate) struct SentencePiece {
-    /// The file that it came from.
+    /// The path of the file.
     pub(crate) path: PathBuf,
     pub(super) pieces: HashMap<String, Entry>,
-    /// Pieces that are matched whole, the longest first.
+    /// Pieces that are matched as a whole, the longest first.
     pub(super) user_defined: Vec<String>,
     /// The ids of `<0x00>` to `<0xFF>`.
     pub(super) bytes: Vec<u32>,
@@ -47,7 +47,7 @@ impl SentencePiece {
         ids
     }
 
-    /// Marks spaces, and cuts into characters and user-defined pieces. Those are copied as they are, spaces and all.
+    /// Marks spaces, and splits the text into characters and user-defined pieces. User-defined pieces are not changed.
     fn normalize(&self, text: &str, prefix: bool) -> (String, Vec<Symbol>) {
         let mut marked = String::with_capacity(text.len() + text.len() / 4);
         let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
@@ -84,7 +84,7 @@ impl SentencePiece {
     }
 }
 
-/// A stretch of text, in a doubly linked list; empty once it was merged into the one before it.
+/// A piece of text in a doubly linked list. It is empty after it was merged into the previous one.
 #[derive(Debug)]
 struct Symbol {
     range: Range<usize>,
@@ -93,13 +93,13 @@ struct Symbol {
     frozen: bool,
 }
 
-/// Two neighbours that would make a piece.
+/// Two neighbours that can be merged into a piece.
 #[derive(Debug)]
 struct Candidate {
     score: f32,
     left: usize,
     right: usize,
-    /// The length of both: if it is another by now, one of them has been merged elsewhere.
+    /// The length of both. If it has changed, one of them has been merged with another neighbour meanwhile.
     length: usize,
 }
 
@@ -108,7 +108,7 @@ struct Merger<'a> {
     text: &'a str,
     symbols: Vec<Symbol>,
     agenda: BinaryHeap<Candidate>,
-    /// Where the unused pieces that merges passed through had their seam.
+    /// For unused pieces that were formed by merges: the position between their two parts.
     seams: HashMap<&'a str, usize>,
 }
 
@@ -143,7 +143,7 @@ impl<'a> Merger<'a> {
         }
     }
 
-    /// Puts two neighbours on the agenda if they make a piece.
+    /// Adds two neighbours to the queue if they form a piece.
     fn consider(&mut self, left: Option<usize>, right: Option<usize>) {
         let (Some(left), Some(right)) = (left, right) else { return };
         let (Some(first), Some(second)) = (self.symbols.get(left), self.symbols.get(right)) else { return };
@@ -159,7 +159,7 @@ impl<'a> Merger<'a> {
         self.agenda.push(Candidate { score: entry.score, left, right, length: text.len() });
     }
 
-    /// Appends a symbol's id; its bytes if it is no piece; its halves' if its piece is not to be used.
+    /// Appends the id of a symbol. If it is not a piece, its bytes; if its piece is unused, the ids of its two parts.
     fn emit(&self, range: Range<usize>, ids: &mut Vec<u32>) {
         let Some(text) = self.text.get(range.clone()) else { return };
         match (self.model.pieces.get(text), self.seams.get(text)) {

@@ -1,4 +1,4 @@
-//! Numbers that have a check or a range: bank accounts, cards, social security.
+//! Numbers with a check digit or a known range: bank accounts, cards, social security.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -29,7 +29,7 @@ pub(super) fn ibans(text: &str) -> Vec<Range<usize>> {
     START.find_iter(text).filter_map(|found| account(found.start())).collect()
 }
 
-/// The length of a country's numbers (SWIFT, IBAN registry, release 99).
+/// The length of a country's account numbers (SWIFT, IBAN registry, release 99).
 fn iban_length(country: &str) -> Option<usize> {
     const LENGTHS: [(usize, &str); 17] = [
         (15, "NO"),
@@ -56,7 +56,7 @@ fn iban_length(country: &str) -> Option<usize> {
         .map(|(length, _)| length)
 }
 
-/// ISO 7064, MOD 97-10, with the first four characters moved to the end and letters as 10 to 35.
+/// The remainder of ISO 7064, MOD 97-10: the first four characters are moved to the end, and letters count as 10 to 35.
 fn remainder_97(number: &str) -> u32 {
     let (head, tail) = number.split_at(4.min(number.len()));
     tail.chars().chain(head.chars()).filter_map(|c| c.to_digit(36)).fold(0, |remainder, value| {
@@ -77,7 +77,7 @@ pub(super) fn cards(text: &str) -> Vec<Range<usize>> {
     FORM.find_iter(text).filter(is_card).map(|found| found.range()).collect()
 }
 
-/// The issuers' prefixes, with the lengths of their numbers.
+/// Whether the digits have the prefix of an issuer and the length of its numbers.
 fn has_issuer(digits: &[u32]) -> bool {
     let prefix = |count: usize| digits.iter().take(count).fold(0, |number, digit| number * 10 + digit);
     match digits.len() {
@@ -93,7 +93,7 @@ fn has_issuer(digits: &[u32]) -> bool {
     }
 }
 
-/// Whether the digits stand without gaps, or in groups as on a card with one mark between them.
+/// Whether the digits have no gaps, or are in the groups of a card with one mark between them.
 fn has_groups(number: &str, digits: usize) -> bool {
     let groups: Vec<usize> = number.split([' ', '-']).map(str::len).collect();
     let one_mark = !(number.contains(' ') && number.contains('-'));
@@ -115,8 +115,8 @@ fn luhn(digits: &[u32]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Social security numbers of the United States: `AAA-GG-SSSS` of the areas, groups and serials that are given out (SSA, POMS RM
-/// 10201.035). With spaces, or with no gap, they need a word that says what they are.
+/// United States social security numbers: `AAA-GG-SSSS` with areas, groups and serials that are issued (SSA, POMS RM
+/// 10201.035). Written with spaces or without gaps, they need a word before them that says what they are.
 pub(super) fn social_security(text: &str) -> Vec<Range<usize>> {
     static FORM: LazyLock<Regex> = LazyLock::new(|| {
         new(

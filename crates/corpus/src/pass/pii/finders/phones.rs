@@ -26,7 +26,7 @@ pub(super) fn phones(text: &str) -> Vec<Range<usize>> {
         .filter(|found| alone(found) && is_first(found) && is_international(found.as_str(), &digits(found.as_str())));
     let america = AMERICA.find_iter(text).filter(|found| {
         let digits = digits(found.as_str());
-        // N11 is a service, neither an area nor an exchange.
+        // N11 is a service number, not an area or an exchange.
         alone(found) && !digits[1..].starts_with("11") && !digits[4..].starts_with("11")
     });
     let local = LOCAL
@@ -39,11 +39,12 @@ pub(super) fn phones(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// Whether the digits are a number of E.164 under an assigned country code, none of which is written in two parts.
+/// Whether the digits are an E.164 number with an assigned country code; such a number is not written in only two
+/// parts.
 fn is_international(written: &str, digits: &str) -> bool {
     const TWO: &str = "20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 77 79 73 74 \
                        78 81 82 84 86 90 91 92 93 94 95 98";
-    // The blocks whose codes have three digits; of some a few are free.
+    // The ranges of three-digit country codes; a few codes in some of them are not assigned.
     const THREE: &str = "21 22 23 24 25 26 29 35 37 38 42 50 59 67 68 69 80 82 85 87 88 96 97 99";
     let first = written.trim_start_matches('+').split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     let starts = |codes: &str, length: usize| {
@@ -56,14 +57,14 @@ fn is_international(written: &str, digits: &str) -> bool {
     }
 }
 
-/// Whether it is a day, month and year.
+/// Whether it is a date of day, month and year.
 fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split(['.', '/', '-']).collect();
     let is_year = |part: &&str| part.len() == 4 && (part.starts_with("19") || part.starts_with("20"));
     parts.len() == 3 && parts.iter().all(|part| part.len() <= 4) && parts.iter().any(is_year)
 }
 
-/// National numbers of the United Kingdom, in the groups that people write (Ofcom, National Telephone Numbering Plan).
+/// United Kingdom national numbers, in the groups that people write (Ofcom, National Telephone Numbering Plan).
 fn british(text: &str) -> impl Iterator<Item = Match<'_>> {
     static FORM: LazyLock<Regex> = LazyLock::new(|| {
         new(r"\(0[1235789][0-9]{1,4}\)(?:[ -]?[0-9]{3,8}){1,2}|0[1235789][0-9]{1,9}(?:[ -][0-9]{3,8}){0,2}")
@@ -75,7 +76,7 @@ fn british(text: &str) -> impl Iterator<Item = Match<'_>> {
             found.as_str().split(|c: char| !c.is_ascii_digit()).filter(|group| !group.is_empty()).collect();
         let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
         let first = groups.first().copied().unwrap_or_default();
-        // 076 was the pagers'.
+        // 076 was used for pagers.
         let is_area = !(first.starts_with("076") || first.starts_with("00") || first == "0");
         let marks: Vec<char> = found.as_str().chars().filter(|c| matches!(c, ' ' | '-')).collect();
         let is_even = marks.windows(2).all(|pair| pair[0] == pair[1]) || found.as_str().starts_with('(');

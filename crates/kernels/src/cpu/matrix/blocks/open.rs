@@ -1,4 +1,4 @@
-//! Blocks to weights, stored or multiplied at once.
+//! Expands quantised blocks to weights: into a buffer, or in registers while they are multiplied.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::cpu::simd::{LANES, Simd, dispatch, prefetch_ahead};
 use crate::encoding::{NF4_LEVELS, Numbers};
 
 dispatch! {
-    /// The weights of a panel for some of the inputs, `[inputs][32]`.
+    /// Writes the weights of a panel for a range of inputs: `[inputs][32]`.
     pub fn open(shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) = open_with
 }
 
@@ -23,8 +23,9 @@ fn open_with<S: Simd>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>,
 }
 
 dispatch! {
-    /// Adds to `to` the products of a row with a panel's weights, of which memory behind the panel may be asked for: summed in
-    /// runs of so many blocks, whose sums are added. The bits are those of weights that are opened first.
+    /// Adds to `to` the products of a row with the weights of the first of `panels`, in runs of `run` blocks; the sums
+    /// of the runs are added. It may prefetch the panels after the first. The bits of the result are the same as when
+    /// the weights are expanded first.
     pub fn add_row(shape: Shape, panels: &[u8], x: &[f32], run: usize, to: &mut [f32; BLOCK]) = add_row_with
 }
 
@@ -38,8 +39,8 @@ fn add_row_with<S: Simd>(simd: S, shape: Shape, panels: &[u8], x: &[f32], run: u
     }
 }
 
-/// How the numbers of half a block are stored. Functions of types, not closures: these the compiler may leave outside of what
-/// it compiles for an instruction set.
+/// How the numbers of half a block are stored. These are trait functions, not closures: the compiler may leave a
+/// closure out of the code that it compiles for an instruction set.
 trait Stored {
     /// The weights of sixteen outputs for input `4 · word + BYTE` of a block.
     fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, scales: [S::V; 2]) -> S::V;
@@ -82,7 +83,7 @@ impl Stored for Levels {
 #[inline(always)]
 fn four_bits<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize) -> S::V {
     let own = &half[word % 4 * 64..];
-    // Both shifts are constants.
+    // Both shifts are compile-time constants.
     if word < 4 { simd.bits(own, BYTE * 8, 15) } else { simd.bits(own, BYTE * 8 + 4, 15) }
 }
 

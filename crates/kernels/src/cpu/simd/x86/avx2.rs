@@ -15,11 +15,12 @@ impl Avx2 {
         (!cfg!(miri) && found).then_some(Self(()))
     }
 
-    /// Of sixteen numbers of 32 bits, those from `shift` on that `mask` keeps.
+    /// For each of sixteen 32-bit numbers: shifted right by `shift`, then masked with `mask`.
     #[inline(always)]
     fn shifted(self, from: &[u8], shift: u32, mask: u32) -> [__m256i; 2] {
         assert!(from.len() >= 4 * LANES, "bits: fewer than sixteen numbers");
-        // SAFETY: 64 bytes are there, the loads need no alignment; `self` proves the instruction set.
+        // SAFETY: the assertion ensures that 64 bytes can be read from `from`; the loads need no alignment. `self`
+        // exists only if the processor has AVX2.
         std::array::from_fn(|i| unsafe {
             let numbers = _mm256_loadu_si256(from.as_ptr().add(32 * i).cast());
             let shifted = _mm256_srl_epi32(numbers, _mm_cvtsi32_si128(shift.cast_signed()));
@@ -27,12 +28,12 @@ impl Avx2 {
         })
     }
 
-    /// Eight registers of eight.
+    /// Transposes eight registers of eight numbers.
     #[inline(always)]
     fn transpose_eight(self, r: [__m256; 8]) -> [__m256; 8] {
         use std::array::from_fn;
-        // SAFETY: `self` proves the instruction set. The steps exchange within pairs of rows, within fours, and then
-        // whole halves of the registers.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory. The steps exchange
+        // numbers within pairs of rows, then within fours, then whole halves of the registers.
         unsafe {
             let pairs: [__m256; 8] = from_fn(|i| match i % 2 {
                 0 => _mm256_unpacklo_ps(r[i], r[i + 1]),
@@ -50,13 +51,13 @@ impl Avx2 {
     }
 }
 
-/// Implements the arithmetic of [`Simd`] by one intrinsic each, for both registers.
+/// Implements the arithmetic of [`Simd`] with one intrinsic per function, applied to both registers.
 macro_rules! by_halves {
     ($($name:ident($($arg:ident),*) = $intrinsic:ident;)*) => {
         $(
             #[inline(always)]
             fn $name(self, $($arg: Self::V),*) -> Self::V {
-                // SAFETY: a value of this type exists only after the processor was found to have the instruction set.
+                // SAFETY: a value of this type exists only if the processor has AVX2. The intrinsic accesses no memory.
                 unsafe { [$intrinsic($($arg[0]),*), $intrinsic($($arg[1]),*)] }
             }
         )*
@@ -80,19 +81,21 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsic accesses no memory.
         unsafe { [_mm256_set1_ps(x); 2] }
     }
     #[inline(always)]
     fn load(self, from: &[f32]) -> Self::V {
         assert!(from.len() >= LANES, "load: fewer than sixteen elements");
-        // SAFETY: sixteen elements are there; the loads need no alignment.
+        // SAFETY: the assertion ensures that `from` has sixteen elements; the loads need no alignment. `self` exists
+        // only if the processor has AVX2.
         unsafe { [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))] }
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32]) {
         assert!(to.len() >= LANES, "store: fewer than sixteen elements");
-        // SAFETY: sixteen elements are there and ours alone; the stores need no alignment.
+        // SAFETY: the assertion ensures that `to` has sixteen elements, and `&mut` gives this function exclusive access
+        // to them; the stores need no alignment. `self` exists only if the processor has AVX2.
         unsafe {
             _mm256_storeu_ps(to.as_mut_ptr(), v[0]);
             _mm256_storeu_ps(to.as_mut_ptr().add(8), v[1]);
@@ -100,12 +103,12 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsic accesses no memory.
         a.map(|a| unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) })
     }
     #[inline(always)]
     fn pow2(self, a: Self::V) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory.
         a.map(|a| unsafe {
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
@@ -113,7 +116,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn zero_below(self, v: Self::V, x: Self::V, limit: f32) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory.
         std::array::from_fn(|i| unsafe {
             _mm256_and_ps(v[i], _mm256_cmp_ps::<_CMP_NLT_UQ>(x[i], _mm256_set1_ps(limit)))
         })
@@ -121,7 +124,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
         use std::array::from_fn;
-        // Block (i, j): rows 8i to 8i + 8, of each the register j.
+        // Block (i, j): register j of the rows 8i to 8i + 7.
         let block = |i: usize, j: usize| self.transpose_eight(from_fn(|row| r[8 * i + row][j]));
         let blocks = [[block(0, 0), block(0, 1)], [block(1, 0), block(1, 1)]];
         from_fn(|column| [blocks[0][column / 8][column % 8], blocks[1][column / 8][column % 8]])
@@ -134,14 +137,14 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsic accesses no memory.
         self.shifted(from, shift, mask).map(|bits| unsafe { _mm256_cvtepi32_ps(bits) })
     }
     #[inline(always)]
     fn pick(self, table: &[f32; LANES], from: &[u8], shift: u32) -> Self::V {
         let [low, high] = self.load(table);
-        // SAFETY: `self` proves the instruction set. The permutations read the three lowest bits of each index, the
-        // blend its fourth, moved to the sign.
+        // SAFETY: `self` exists only if the processor has AVX2. The permutations use the three lowest bits of each
+        // index. The blend uses the fourth bit, shifted into the sign.
         self.shifted(from, shift, 15).map(|index| unsafe {
             let halves = (_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index));
             _mm256_blendv_ps(halves.0, halves.1, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
@@ -150,20 +153,23 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn f16(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= 2 * LANES, "f16: fewer than sixteen numbers");
-        // SAFETY: 32 bytes are there; the loads need no alignment.
+        // SAFETY: the assertion ensures that `from` has 32 bytes; the loads need no alignment. `self` exists only if
+        // the processor has AVX2.
         std::array::from_fn(|i| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(16 * i).cast())) })
     }
     #[inline(always)]
     fn to_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
         for (v, to) in v.into_iter().zip(to.as_chunks_mut::<16>().0) {
-            // SAFETY: sixteen bytes are there and ours alone, the store needs no alignment.
+            // SAFETY: `to` is an array of sixteen bytes, and `&mut` gives this function exclusive access to them; the
+            // store needs no alignment. `self` exists only if the processor has AVX2.
             unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)) };
         }
     }
     #[inline(always)]
     fn bf16(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= 2 * LANES, "bf16: fewer than sixteen numbers");
-        // SAFETY: 32 bytes are there; the loads need no alignment.
+        // SAFETY: the assertion ensures that `from` has 32 bytes; the loads need no alignment. `self` exists only if
+        // the processor has AVX2.
         std::array::from_fn(|i| unsafe {
             let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(16 * i).cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
@@ -172,7 +178,8 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn i8(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= LANES, "i8: fewer than sixteen numbers");
-        // SAFETY: sixteen bytes are there; each load takes eight and needs no alignment.
+        // SAFETY: the assertion ensures that `from` has sixteen bytes; each load takes eight and needs no alignment.
+        // `self` exists only if the processor has AVX2.
         std::array::from_fn(|i| unsafe {
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().add(8 * i).cast())))
         })

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::cpu::simd::{LANES, Simd};
 
-/// AVX-512 foundation.
+/// AVX-512 Foundation.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
 
@@ -13,11 +13,12 @@ impl Avx512 {
         (!cfg!(miri) && is_x86_feature_detected!("avx512f")).then_some(Self(()))
     }
 
-    /// Of sixteen numbers of 32 bits, those from `shift` on that `mask` keeps.
+    /// For each of sixteen 32-bit numbers: shifted right by `shift`, then masked with `mask`.
     #[inline(always)]
     fn shifted(self, from: &[u8], shift: u32, mask: u32) -> __m512i {
         assert!(from.len() >= 4 * LANES, "bits: fewer than sixteen numbers");
-        // SAFETY: 64 bytes are there, the load needs no alignment; `self` proves the instruction set.
+        // SAFETY: the assertion ensures that 64 bytes can be read from `from`; the load needs no alignment. `self`
+        // exists only if the processor has AVX-512.
         unsafe {
             let numbers = _mm512_loadu_si512(from.as_ptr().cast());
             let shifted = _mm512_srl_epi32(numbers, _mm_cvtsi32_si128(shift.cast_signed()));
@@ -26,13 +27,14 @@ impl Avx512 {
     }
 }
 
-/// Implements the arithmetic of [`Simd`] by one intrinsic each.
+/// Implements the arithmetic of [`Simd`] with one intrinsic per function.
 macro_rules! by_intrinsic {
     ($($name:ident($($arg:ident),*) = $intrinsic:ident;)*) => {
         $(
             #[inline(always)]
             fn $name(self, $($arg: Self::V),*) -> Self::V {
-                // SAFETY: a value of this type exists only after the processor was found to have the instruction set.
+                // SAFETY: a value of this type exists only if the processor has AVX-512. The intrinsic accesses no
+                // memory.
                 unsafe { $intrinsic($($arg),*) }
             }
         )*
@@ -56,29 +58,31 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
-        // SAFETY: as above, the value `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsic accesses no memory.
         unsafe { _mm512_set1_ps(x) }
     }
     #[inline(always)]
     fn load(self, from: &[f32]) -> Self::V {
         assert!(from.len() >= LANES, "load: fewer than sixteen elements");
-        // SAFETY: sixteen elements are there; the load needs no alignment.
+        // SAFETY: the assertion ensures that `from` has sixteen elements; the load needs no alignment. `self` exists
+        // only if the processor has AVX-512.
         unsafe { _mm512_loadu_ps(from.as_ptr()) }
     }
     #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32]) {
         assert!(to.len() >= LANES, "store: fewer than sixteen elements");
-        // SAFETY: sixteen elements are there and ours alone; the store needs no alignment.
+        // SAFETY: the assertion ensures that `to` has sixteen elements, and `&mut` gives this function exclusive access
+        // to them; the store needs no alignment. `self` exists only if the processor has AVX-512.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsic accesses no memory.
         unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
     }
     #[inline(always)]
     fn pow2(self, a: Self::V) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsics access no memory.
         unsafe {
             let biased = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
@@ -86,14 +90,14 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn zero_below(self, v: Self::V, x: Self::V, limit: f32) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsics access no memory.
         unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(limit)), v) }
     }
     #[inline(always)]
     fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
         use std::array::from_fn;
-        // SAFETY: `self` proves the instruction set. The three steps exchange within pairs of rows, within fours, and
-        // then whole quarters of the registers.
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsics access no memory. The three steps
+        // exchange numbers within pairs of rows, then within fours, then whole quarters of the registers.
         unsafe {
             let pairs: [__m512; 16] = from_fn(|i| match i % 2 {
                 0 => _mm512_unpacklo_ps(r[i], r[i + 1]),
@@ -105,7 +109,7 @@ impl Simd for Avx512 {
                 let (a, b) = (_mm512_castps_pd(pairs[q + c / 2]), _mm512_castps_pd(pairs[q + c / 2 + 2]));
                 _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) })
             });
-            // Vectors c: quarters 0 and 2 of row groups 0 and 1 …; then the same across.
+            // Vector c: quarters 0 and 2 of row groups 0 and 1, and so on; then the same across.
             let low: [__m512; 8] = from_fn(|i| {
                 let (half, c) = (i / 4 * 8, i % 4);
                 _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[half + c], fours[half + c + 4])
@@ -133,7 +137,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn bits(self, from: &[u8], shift: u32, mask: u32) -> Self::V {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsic accesses no memory.
         unsafe { _mm512_cvtepi32_ps(self.shifted(from, shift, mask)) }
     }
     #[inline(always)]
@@ -144,12 +148,14 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn f16(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= 2 * LANES, "f16: fewer than sixteen numbers");
-        // SAFETY: 32 bytes are there; the load needs no alignment.
+        // SAFETY: the assertion ensures that `from` has 32 bytes; the load needs no alignment. `self` exists only if
+        // the processor has AVX-512.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
     }
     #[inline(always)]
     fn to_f16(self, v: Self::V, to: &mut [u8; 2 * LANES]) {
-        // SAFETY: 32 bytes are there and ours alone, the store needs no alignment; `self` proves the instruction set.
+        // SAFETY: `to` is an array of 32 bytes, and `&mut` gives this function exclusive access to them; the store
+        // needs no alignment. `self` exists only if the processor has AVX-512.
         unsafe {
             let numbers = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), numbers);
@@ -158,7 +164,8 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn bf16(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= 2 * LANES, "bf16: fewer than sixteen numbers");
-        // SAFETY: 32 bytes are there; the load needs no alignment.
+        // SAFETY: the assertion ensures that `from` has 32 bytes; the load needs no alignment. `self` exists only if
+        // the processor has AVX-512.
         unsafe {
             let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
@@ -166,13 +173,14 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn max_lane(self, v: Self::V) -> f32 {
-        // SAFETY: `self` proves the instruction set.
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsic accesses no memory.
         unsafe { _mm512_reduce_max_ps(v) }
     }
     #[inline(always)]
     fn to_i8(self, v: Self::V, to: &mut [i32]) -> i32 {
         assert!(to.len() >= 4, "to_i8: room for fewer than sixteen numbers");
-        // SAFETY: sixteen bytes are there and ours alone, the store needs no alignment; `self` proves the instruction set.
+        // SAFETY: the assertion ensures that `to` has sixteen bytes, and `&mut` gives this function exclusive access to
+        // them; the store needs no alignment. `self` exists only if the processor has AVX-512.
         unsafe {
             let numbers = _mm512_cvtps_epi32(v);
             _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(numbers));
@@ -182,7 +190,8 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn i8(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= LANES, "i8: fewer than sixteen numbers");
-        // SAFETY: sixteen bytes are there; the load needs no alignment.
+        // SAFETY: the assertion ensures that `from` has sixteen bytes; the load needs no alignment. `self` exists only
+        // if the processor has AVX-512.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
     }
 }
