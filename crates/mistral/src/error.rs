@@ -46,7 +46,7 @@ pub enum Error {
         index: usize,
     },
     /// There is no storage format of this name.
-    #[error("there is no base format `{found}`; use one of: {known}")]
+    #[error("there is no base `{found}`; use one of: {known}")]
     UnknownBase {
         /// The requested name.
         found: String,
