@@ -82,7 +82,7 @@ pub enum Error {
     /// The adapter holds a tensor of a kind that is not computed here: DoRA's magnitudes, a bias, an embedding's matrices.
     #[error(
         "the adapter's tensor `{}` is neither a lora_A nor a lora_B of a linear layer: it is not supported",
-        plain(name)
+        printable(name)
     )]
     UnsupportedTensor {
         /// The tensor's name.
