@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         if arguments.time {
             let peak = common::peak_rss_mib();
             let spent = json!({"seconds": seconds, "rows": rows, "computed_tokens": computed, "peak_rss_mib": peak});
-            eprintln!("{spent}");
+            tell!("{spent}");
         }
         Ok(())
     })

@@ -189,8 +189,11 @@ fn an_adapter_for_another_base_is_refused() {
     assert!(matches!(Adapter::new(&nothing, &model, 0), Err(Error::NoTarget { .. })));
 }
 
+/// A tensor's name, shape and values.
+type Named = (String, Vec<usize>, Vec<f32>);
+
 /// The tensors of the adapter in a folder, changed and written again.
-fn edit_tensors(folder: &Path, change: impl FnOnce(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) {
+fn edit_tensors(folder: &Path, change: impl FnOnce(&mut Vec<Named>)) {
     let path = folder.join("adapter_model.safetensors");
     let weights = foehn_weights::Weights::open(&path).unwrap();
     let mut tensors = Vec::new();
@@ -240,7 +243,7 @@ fn a_setting_that_is_not_computed_is_refused_by_name() {
 
 #[test]
 fn tensors_that_are_not_those_of_the_config_are_refused_by_name() {
-    let with = |change: fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| spoiled(|folder| edit_tensors(folder, change));
+    let with = |change: fn(&mut Vec<Named>)| spoiled(|folder| edit_tensors(folder, change));
     assert!(matches!(with(Vec::clear), Err(Error::Empty { .. })));
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let ruined = spoiled(|folder| edit_tensors(folder, |tensors| tensors[3].2[5] = value));
