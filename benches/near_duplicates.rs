@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use foehn_corpus::{
-    CleanConfig, Message, NearDuplicates, Part, Pipeline, Record, Report, Role, SetPass, Unit, clean_with,
+    CleanConfig, CleanReport, Message, NearDuplicates, Part, Pipeline, Record, Role, SetPass, Unit, clean_with,
 };
 
 /// The defaults of `text-dedup`: 5 words, 0.7.
@@ -70,7 +70,7 @@ fn bench() {
     criterion.final_summary();
 }
 
-fn dedup(texts: &Path, kept: &Path) -> Report {
+fn dedup(texts: &Path, kept: &Path) -> CleanReport {
     let config = CleanConfig { out: Some(kept.into()), threads: NonZeroUsize::new(1), ..CleanConfig::default() };
     clean_with(&[texts.into()], &Pipeline::new().with_set(pass()), &config).unwrap()
 }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, Length, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, Report, SenseLexicon, Stage,
+    CleanConfig, CleanReport, Length, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, SenseLexicon, Stage,
     clean_with, mark_path, read,
 };
 use foehn::files::check_outputs;
@@ -145,7 +145,7 @@ impl Arguments {
     }
 
     /// Writes the reports, and prints where everything is.
-    fn save(&self, report: &Report, files: &[(&str, Option<PathBuf>); 3]) -> Result<()> {
+    fn save(&self, report: &CleanReport, files: &[(&str, Option<PathBuf>); 3]) -> Result<()> {
         let [_, (_, json), (_, page)] = files;
         json.as_deref().map(|path| report.save(path)).transpose()?;
         page.as_deref().map(|path| report.save_page(path)).transpose()?;

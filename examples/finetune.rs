@@ -135,7 +135,7 @@ fn print_files(out: &Path) {
 /// Prints answers of the model to the same question, before and after.
 fn print_answers(report: &Report) {
     let Some(after) = &report.adapter else { return };
-    let some = |run: &foehn::evaluate::Run| -> Vec<Answer> {
+    let some = |run: &foehn::evaluate::Evaluation| -> Vec<Answer> {
         let descriptions = run.production.items.iter().map(|item| item.answer.clone());
         run.answers.iter().take(1).cloned().chain(descriptions.skip(1).step_by(6).take(2)).collect()
     };

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use foehn_corpus::{
-    OffTarget, Pipeline, Report, SenseLexicon, clean, is_clean, mark_path, read_clean, split_stratified, write_clean,
+    CleanReport, OffTarget, Pipeline, SenseLexicon, clean, is_clean, mark_path, read_clean, split_stratified,
+    write_clean,
 };
 use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
 use foehn_record::Record;
@@ -40,7 +41,7 @@ pub struct TrainingData {
     /// SHA-256 of that file.
     pub sha256: String,
     /// The report of the cleaning; `None` if the recipe's data was already clean and is used unchanged.
-    pub report: Option<Report>,
+    pub report: Option<CleanReport>,
 }
 
 impl Job {

@@ -5,7 +5,7 @@ mod common;
 use burn::tensor::{Device, Tensor};
 use common::{devices, noise, relative_error, tensor, values};
 use foehn_kernels::{
-    Dropout, FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Visibility, Weight, attention,
+    AttentionHalf, Dropout, FeedForward, Linear, LowRank, Rotary, Targets, Visibility, Weight, attention,
     linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs,
 };
 use proptest::prelude::*;
@@ -261,7 +261,7 @@ proptest! {
             let rotary = Rotary::new(&positions, 1, head_dim, 1e4, &device);
             let visibility = Visibility::segments(&positions, &ends, window, &device);
             let attend = |dense: bool| {
-                let block = SelfAttention {
+                let block = AttentionHalf {
                     norm: norm.clone(), eps: 1e-5, head_dim, recompute,
                     q_proj: q.linear(dense), k_proj: k.linear(dense), v_proj: v.linear(dense), o_proj: o.linear(dense),
                 };

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use foehn::burn::tensor::Device;
 use foehn::corpus::Record;
-use foehn::evaluate::{EvaluateConfig, Run, Subject, Suite};
+use foehn::evaluate::{EvaluateConfig, Evaluation, Subject, Suite};
 use foehn::files::{printable, printable_text};
 use foehn::hub::Progress;
 use foehn::mistral::{Base, Mistral, MistralConfig};
@@ -157,7 +157,7 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
 }
 
 /// Measures a model with its attached adapter, with a progress bar.
-pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Run> {
+pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Evaluation> {
     let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template };
     tell!("asking the model ({name}): {} sentences, {} scenes", suite.probes().len(), suite.scenes().len());
     let bar = progress(name, 0);

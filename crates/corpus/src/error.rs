@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A file or a parameter cannot be used.
 ///
 /// A record that cannot be used is never an error of [`clean`](crate::clean). It becomes a
-/// [`Rejection`](crate::Rejection) in the [`Report`](crate::Report).
+/// [`Rejection`](crate::Rejection) in the [`CleanReport`](crate::CleanReport).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

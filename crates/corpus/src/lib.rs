@@ -2,7 +2,7 @@
 //!
 //! A dataset file (JSONL, JSON, CSV or Parquet) in any known form is [`read`] one record at a time, and [`clean`]ed by
 //! a [`Pipeline`] of passes: some repair a record, some reject or flag one, some compare records with each other. The
-//! [`Report`] lists every record that is rejected or flagged, with its file, its line, the pass and the reason. An
+//! [`CleanReport`] lists every record that is rejected or flagged, with its file, its line, the pass and the reason. An
 //! [`Audit`] adds statistics of the kept records. Clean records are [`split`] by group, and [`split_proven`] proves
 //! that no group, prompt or near-duplicate is on both sides.
 //!
@@ -67,7 +67,7 @@ pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};
 pub use registry::{Registry, Settings, Stage};
 pub use report::{
-    Bin, Change, Distributions, LabelCounts, Lengths, PassReport, Reason, Rejection, Repairs, Report, Sample, Turn,
+    Bin, Change, CleanReport, Distributions, LabelCounts, Lengths, PassReport, Reason, Rejection, Repairs, Sample, Turn,
 };
 pub use similar::{Part, Unit};
 pub use split::{split, split_stratified};

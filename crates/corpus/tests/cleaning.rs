@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use common::Bench;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use foehn_corpus::{CleanConfig, Error, Pipeline, Record, Report, clean_with, read, read_clean, write_clean};
+use foehn_corpus::{CleanConfig, CleanReport, Error, Pipeline, Record, clean_with, read, read_clean, write_clean};
 use serde_json::{Value, json};
 
 /// A line of chat that every pass accepts.
@@ -40,7 +40,7 @@ fn config(bench: &Bench, out: &str) -> CleanConfig {
     CleanConfig { out: Some(bench.path(out)), ..CleanConfig::default() }
 }
 
-fn run(bench: &Bench, inputs: &[&str], config: &CleanConfig) -> foehn_corpus::Result<Report> {
+fn run(bench: &Bench, inputs: &[&str], config: &CleanConfig) -> foehn_corpus::Result<CleanReport> {
     let inputs: Vec<_> = inputs.iter().map(|name| bench.path(name)).collect();
     clean_with(&inputs, &Pipeline::default(), config)
 }

@@ -5,19 +5,19 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::Bench;
-use foehn_corpus::{Pipeline, Report, Verdict, clean, clean_with};
+use foehn_corpus::{CleanReport, Pipeline, Verdict, clean, clean_with};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-fn cleaned(name: &str) -> Report {
+fn cleaned(name: &str) -> CleanReport {
     let bench = Bench::new();
     clean(&[data(name)], &bench.path("clean.jsonl"), &bench.path("report.json"), &Pipeline::default())
         .expect("the file can be read")
 }
 
-fn rejected(report: &Report) -> Vec<String> {
+fn rejected(report: &CleanReport) -> Vec<String> {
     report.rejections.iter().map(|found| format!("{} {}: {}", found.id, found.pass, found.reason)).collect()
 }
 

@@ -3,11 +3,11 @@
 mod common;
 
 use common::Bench;
-use foehn_corpus::{CleanConfig, Pipeline, Report, clean_with};
+use foehn_corpus::{CleanConfig, CleanReport, Pipeline, clean_with};
 use serde_json::json;
 
 /// A report with every kind of problem, with texts that contain HTML.
-fn report(bench: &Bench) -> Report {
+fn report(bench: &Bench) -> CleanReport {
     let evil = "<script>alert(1)</script><img src=x onerror=\"alert(2)\"> & 'so on'";
     let lines = [
         json!({"id": evil, "prompt": evil, "completion": "It is a test of the page.", "label": "<i>&"}),

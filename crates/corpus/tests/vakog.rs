@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::Bench;
 use foehn_corpus::{
-    CleanConfig, NearDuplicates, OffTarget, Pipeline, Record, Rejection, Report, SenseLexicon, clean, clean_with,
+    CleanConfig, CleanReport, NearDuplicates, OffTarget, Pipeline, Record, Rejection, SenseLexicon, clean, clean_with,
     read_clean,
 };
 use serde::Deserialize;
@@ -36,7 +36,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Cleans the raw file into `clean.jsonl`.
-fn cleaned(bench: &Bench) -> Report {
+fn cleaned(bench: &Bench) -> CleanReport {
     let lexicon = SenseLexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
     let pipeline = Pipeline::default().with(OffTarget::new(lexicon));
     clean(&[vakog("vakog_raw.jsonl")], &bench.path("clean.jsonl"), &bench.path("report.json"), &pipeline)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::share_of;
-use crate::{Error, Interval, McNemar, ProductionItem, RecognitionItem, Result, Run, clustered_bootstrap, holm};
+use crate::{Error, Evaluation, Interval, McNemar, ProductionItem, RecognitionItem, Result, clustered_bootstrap, holm};
 
 /// Bootstrap resamples of a comparison.
 const RESAMPLES: usize = 10_000;
@@ -45,12 +45,12 @@ pub struct ClassTest {
 ///
 /// # Errors
 /// [`Error::DifferentItems`].
-pub fn compare(first: &Run, second: &Run, seed: u64) -> Result<Comparison> {
+pub fn compare(first: &Evaluation, second: &Evaluation, seed: u64) -> Result<Comparison> {
     let differ = |what| Error::DifferentItems { first: first.name.clone(), second: second.name.clone(), what };
-    let probes = |run: &Run| -> Vec<(String, usize)> {
+    let probes = |run: &Evaluation| -> Vec<(String, usize)> {
         run.recognition.items.iter().map(|item| (item.id.clone(), item.truth)).collect()
     };
-    let scenes = |run: &Run| -> Vec<(String, usize)> {
+    let scenes = |run: &Evaluation| -> Vec<(String, usize)> {
         run.production.items.iter().map(|item| (item.id.clone(), item.asked)).collect()
     };
     if probes(first) != probes(second) {
@@ -59,8 +59,8 @@ pub fn compare(first: &Run, second: &Run, seed: u64) -> Result<Comparison> {
     if scenes(first) != scenes(second) {
         return Err(differ("the scenes"));
     }
-    let recognised = |run: &Run| run.recognition.items.iter().map(RecognitionItem::is_right).collect::<Vec<_>>();
-    let pure = |run: &Run| run.production.items.iter().map(ProductionItem::is_pure).collect::<Vec<_>>();
+    let recognised = |run: &Evaluation| run.recognition.items.iter().map(RecognitionItem::is_right).collect::<Vec<_>>();
+    let pure = |run: &Evaluation| run.production.items.iter().map(ProductionItem::is_pure).collect::<Vec<_>>();
     let groups: Vec<&str> = first.recognition.items.iter().map(|item| item.group.as_str()).collect();
     let scene_groups: Vec<&str> = first.production.items.iter().map(|item| item.group.as_str()).collect();
     Ok(Comparison {
@@ -80,9 +80,9 @@ fn paired(groups: &[&str], first: &[bool], second: &[bool], seed: u64) -> Paired
     }
 }
 
-fn per_class(first: &Run, second: &Run) -> Vec<ClassTest> {
+fn per_class(first: &Evaluation, second: &Evaluation) -> Vec<ClassTest> {
     let labels = first.recognition.likelihood.classification.per_class.len();
-    let of = |run: &Run, label: usize| -> Vec<bool> {
+    let of = |run: &Evaluation, label: usize| -> Vec<bool> {
         let items = run.recognition.items.iter().filter(|item| item.truth == label);
         items.map(RecognitionItem::is_right).collect()
     };

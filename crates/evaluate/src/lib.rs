@@ -39,7 +39,7 @@ pub use metrics::{ClassFigures, Classification, argmax, brier, softmax};
 pub use production::{Production, ProductionFigures, ProductionItem};
 pub use recognition::{LabelFigures, Recognition, RecognitionItem, Slice, recognise, score_labels};
 pub use report::Report;
-pub use run::{EvaluateConfig, Run, Subject, evaluate};
+pub use run::{EvaluateConfig, Evaluation, Subject, evaluate};
 pub use statistics::{Interval, McNemar, clustered_bootstrap, holm};
 pub use stopping::{Answer, StopFigures, Stopping, answer, goes_on};
 pub use suite::{Hashes, Probe, Scene, Suite};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Comparison, Error, Hashes, Result, Run, Suite, compare, table};
+use crate::{Comparison, Error, Evaluation, Hashes, Result, Suite, compare, table};
 
 /// A base model, an adapter on it, and the comparison of the two.
 ///
@@ -20,9 +20,9 @@ pub struct Report {
     /// Its paraphrases of the recognition question, in the order of every list.
     pub questions: Vec<String>,
     /// The base model.
-    pub base: Run,
+    pub base: Evaluation,
     /// The base with the adapter.
-    pub adapter: Option<Run>,
+    pub adapter: Option<Evaluation>,
     /// The adapter's run compared with the base's.
     pub comparison: Option<Comparison>,
 }
@@ -32,7 +32,7 @@ impl Report {
     ///
     /// # Errors
     /// [`Error::DifferentItems`].
-    pub fn new(suite: &Suite, base: Run, adapter: Option<Run>, seed: u64) -> Result<Self> {
+    pub fn new(suite: &Suite, base: Evaluation, adapter: Option<Evaluation>, seed: u64) -> Result<Self> {
         let comparison = adapter.as_ref().map(|adapter| compare(&base, adapter, seed)).transpose()?;
         Ok(Self {
             suite: suite.name().to_owned(),

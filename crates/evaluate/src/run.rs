@@ -53,7 +53,7 @@ impl Default for EvaluateConfig {
 
 /// All results of one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Run {
+pub struct Evaluation {
     /// The name of the model in the report.
     pub name: String,
     /// Recognition of labels.
@@ -99,7 +99,7 @@ pub fn evaluate(
     suite: &Suite,
     config: &EvaluateConfig,
     on_progress: &mut dyn FnMut(usize, usize),
-) -> Result<Run> {
+) -> Result<Evaluation> {
     config.check()?;
     let (tokens, vocab_size) = (subject.tokenizer.vocab_size(), subject.model.config().vocab_size);
     // Control tokens come only from the template. A control token without an embedding does no harm if no prompt has
@@ -131,7 +131,7 @@ pub fn evaluate(
     let stopping = Stopping { recognition: StopFigures::new(&answers), production: StopFigures::new(&descriptions) };
     let items = scenes.into_iter().zip(descriptions);
     let items = items.map(|((scene, label), answer)| ProductionItem::new(suite, scene, label, answer)).collect();
-    Ok(Run { name: name.to_owned(), recognition, production: Production::new(items, suite), stopping, answers })
+    Ok(Evaluation { name: name.to_owned(), recognition, production: Production::new(items, suite), stopping, answers })
 }
 
 /// `limit` items at equal distances, or all items.

@@ -1,6 +1,6 @@
 //! Prints a report as tables for a terminal.
 
-use crate::{Interval, McNemar, Paired, ProductionFigures, Report, Run, StopFigures};
+use crate::{Evaluation, Interval, McNemar, Paired, ProductionFigures, Report, StopFigures};
 
 /// The width of a row's name.
 const NAME: usize = 31;
@@ -35,7 +35,7 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn runs(&self) -> impl Iterator<Item = &Run> {
+    fn runs(&self) -> impl Iterator<Item = &Evaluation> {
         [&self.report.base].into_iter().chain(&self.report.adapter)
     }
 
@@ -45,17 +45,17 @@ impl Page<'_> {
     }
 
     /// A metric of each run, and a remark.
-    fn row(&mut self, name: &str, value: impl Fn(&Run) -> String, remark: &str) {
+    fn row(&mut self, name: &str, value: impl Fn(&Evaluation) -> String, remark: &str) {
         let values: String = self.runs().map(|run| format!("{:>COLUMN$}", value(run))).collect();
         self.line(&format!("  {:<NAME$}{values}   {remark}", cut(name, NAME)));
     }
 
-    fn share(&mut self, name: &str, value: impl Fn(&Run) -> f64) {
+    fn share(&mut self, name: &str, value: impl Fn(&Evaluation) -> f64) {
         self.row(name, |run| format!("{:.3}", value(run)), "");
     }
 
     /// A share of each run, with the confidence interval and test of their difference.
-    fn compared(&mut self, name: &str, value: impl Fn(&Run) -> f64, paired: Option<Paired>) {
+    fn compared(&mut self, name: &str, value: impl Fn(&Evaluation) -> f64, paired: Option<Paired>) {
         let remark = paired.map(|paired| format!("{}; {}", interval(paired.difference), test(paired.test)));
         self.row(name, |run| format!("{:.3}", value(run)), &remark.unwrap_or_default());
     }
@@ -95,12 +95,13 @@ impl Page<'_> {
             self.share(&name, |run| run.recognition.likelihood.per_question.get(question).copied().unwrap_or(0.0));
         }
         for (kind, slice) in &self.report.base.recognition.likelihood.slices {
-            let accuracy = |run: &Run| run.recognition.likelihood.slices.get(kind).map_or(0.0, |slice| slice.accuracy);
+            let accuracy =
+                |run: &Evaluation| run.recognition.likelihood.slices.get(kind).map_or(0.0, |slice| slice.accuracy);
             self.share(&format!("  accuracy, {kind} ({})", slice.probes), accuracy);
         }
         for (index, label) in self.report.labels.iter().enumerate() {
-            let class = |run: &Run| run.recognition.likelihood.classification.per_class.get(index).copied();
-            let shown = |run: &Run| {
+            let class = |run: &Evaluation| run.recognition.likelihood.classification.per_class.get(index).copied();
+            let shown = |run: &Evaluation| {
                 class(run).map_or_else(String::new, |class| {
                     format!("{:.2} {:.2} {:.2}", class.precision, class.recall, class.f1)
                 })
@@ -120,7 +121,7 @@ impl Page<'_> {
         self.line("production, greedy, by the lexicon");
         self.compared("in the asked sense alone", |run| run.production.all.pure, compared);
         for (index, label) in self.report.labels.iter().enumerate() {
-            let pure = |run: &Run| run.production.all.pure_per_label.get(index).copied().unwrap_or(0.0);
+            let pure = |run: &Evaluation| run.production.all.pure_per_label.get(index).copied().unwrap_or(0.0);
             self.share(&format!("  {label}"), pure);
         }
         self.share("sense words off target", |run| run.production.all.off_target);
@@ -128,7 +129,7 @@ impl Page<'_> {
         self.row("mean length in words", |run| format!("{:.1}", mean_words(&run.production.all)), "");
         if self.report.base.production.unseen.is_some() {
             self.share("off target, words seen in data", |run| run.production.seen.off_target);
-            let unseen = |run: &Run| run.production.unseen.as_ref().map_or(0.0, |unseen| unseen.off_target);
+            let unseen = |run: &Evaluation| run.production.unseen.as_ref().map_or(0.0, |unseen| unseen.off_target);
             self.share("off target, words held out", unseen);
         }
     }
@@ -140,14 +141,14 @@ impl Page<'_> {
         self.ends(|run| run.stopping.production);
     }
 
-    fn ends(&mut self, figures: impl Fn(&Run) -> StopFigures) {
+    fn ends(&mut self, figures: impl Fn(&Evaluation) -> StopFigures) {
         self.share("end in the stop token", |run| figures(run).stopped);
         self.share("go on to a further question", |run| figures(run).goes_on);
         self.share("control text", |run| figures(run).control_text);
     }
 
     /// A matrix for each run.
-    fn matrices(&mut self, title: &str, cells: impl Fn(&Run) -> Vec<Vec<String>>) {
+    fn matrices(&mut self, title: &str, cells: impl Fn(&Evaluation) -> Vec<Vec<String>>) {
         let labels = self.report.labels.clone();
         let blocks: Vec<(String, Vec<Vec<String>>)> = self.runs().map(|run| (run.name.clone(), cells(run))).collect();
         for (name, rows) in blocks {

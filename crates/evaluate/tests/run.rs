@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Folder, small};
-use foehn_evaluate::{Error, EvaluateConfig, Report, Run, Subject, compare, evaluate, score_labels};
+use foehn_evaluate::{Error, EvaluateConfig, Evaluation, Report, Subject, compare, evaluate, score_labels};
 use foehn_generate::StopReason;
 use foehn_mistral::Packed;
 use foehn_record::{Message, Role};
@@ -19,7 +19,7 @@ impl Tiny {
         Subject { model: &self.model, tokenizer: &self.tokenizer, template: &self.template }
     }
 
-    fn run(&self, name: &str) -> Run {
+    fn run(&self, name: &str) -> Evaluation {
         let config =
             EvaluateConfig { recognition_tokens: 12, production_tokens: 20, batch: 3, ..EvaluateConfig::default() };
         evaluate(name, self.subject(), &small(), &config, &mut |_, _| {}).unwrap()

@@ -6,7 +6,7 @@ use crate::{Linear, Rotary, Visibility, attention, projection, rms_norm, swiglu}
 
 /// Pre-norm self-attention with its residual connection.
 #[derive(Clone, Debug)]
-pub struct SelfAttention<'a> {
+pub struct AttentionHalf<'a> {
     /// The weight of the norm before attention, `[d_model]`.
     pub norm: Tensor<1>,
     /// The epsilon of the norm, added to the mean square.
@@ -46,7 +46,7 @@ pub struct FeedForward<'a> {
 /// head_dim]`.
 pub type Cache<'a> = dyn FnMut(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>) + 'a;
 
-impl SelfAttention<'_> {
+impl AttentionHalf<'_> {
     /// `x + o(attention(rotary(q(norm(x))), rotary(k(norm(x))), v(norm(x))))`.
     ///
     /// # Shapes

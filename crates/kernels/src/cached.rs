@@ -8,7 +8,7 @@ use crate::cpu::cached::Store;
 /// The shape of a cache.
 #[derive(Clone, Copy, Debug)]
 pub struct KvShape {
-    /// Decoder layers.
+    /// DecoderKernel layers.
     pub layers: usize,
     /// Heads of keys and values.
     pub kv_heads: usize,
@@ -21,7 +21,7 @@ pub struct KvShape {
 /// Sequences may have different lengths. Row `p` of a sequence holds the token at position `p`. Memory is allocated in
 /// steps as the sequences grow.
 #[derive(Clone, Debug)]
-pub struct KvCache {
+pub struct KvStore {
     pub(crate) store: Kind,
     pub(crate) lengths: Vec<usize>,
     capacity: usize,
@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 /// A cache of tensors grows in steps of this number of rows.
 pub(crate) const STEP: usize = 256;
 
-impl KvCache {
+impl KvStore {
     /// An empty cache for `batch` sequences of up to `capacity` tokens each.
     pub fn new(shape: KvShape, batch: usize, capacity: usize, device: &Device) -> Self {
         let KvShape { layers, kv_heads, head_dim } = shape;

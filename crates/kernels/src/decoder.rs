@@ -8,13 +8,13 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::cached::{Kind, STEP, assign};
 #[cfg(feature = "flex")]
 use crate::flex::Held;
-use crate::{FeedForward, KvCache, Linear, Rotary, SelfAttention, Visibility, Weight, projection, rms_norm};
+use crate::{AttentionHalf, FeedForward, KvStore, Linear, Rotary, Visibility, Weight, projection, rms_norm};
 
 /// One decoder layer.
 #[derive(Clone, Debug)]
-pub struct DecoderLayer<'a> {
+pub struct DecoderLayerParts<'a> {
     /// Attention.
-    pub attention: SelfAttention<'a>,
+    pub attention: AttentionHalf<'a>,
     /// The feed-forward block.
     pub feed_forward: FeedForward<'a>,
 }
@@ -35,8 +35,8 @@ pub struct Ends<'a> {
 /// A whole model, for passes over caches of keys and values. It borrows its parts, so they cannot change between
 /// passes: data prepared for the first pass stays valid for every later one.
 #[derive(Debug)]
-pub struct Decoder<'a> {
-    layers: Vec<DecoderLayer<'a>>,
+pub struct DecoderKernel<'a> {
+    layers: Vec<DecoderLayerParts<'a>>,
     ends: Ends<'a>,
     rope_theta: f64,
     window: Option<usize>,
@@ -58,10 +58,10 @@ pub(crate) struct CachedPass<'a> {
     pub rounded: bool,
 }
 
-impl<'a> Decoder<'a> {
+impl<'a> DecoderKernel<'a> {
     /// Layers between `ends`. Positions are rotated with the base `rope_theta`; with a window, a token sees at most
     /// `window` positions.
-    pub fn new(layers: Vec<DecoderLayer<'a>>, ends: Ends<'a>, rope_theta: f64, window: Option<usize>) -> Self {
+    pub fn new(layers: Vec<DecoderLayerParts<'a>>, ends: Ends<'a>, rope_theta: f64, window: Option<usize>) -> Self {
         Self {
             layers,
             ends,
@@ -78,7 +78,7 @@ impl<'a> Decoder<'a> {
     /// # Panics
     /// When there is no token, when their number is not the sum of `new`, when one is not in the vocabulary, or when a
     /// sequence has no room.
-    pub fn append(&self, input_ids: &[u32], new: &[usize], cache: &mut KvCache) {
+    pub fn append(&self, input_ids: &[u32], new: &[usize], cache: &mut KvStore) {
         self.pass(input_ids, new, cache, false, None);
     }
 
@@ -96,7 +96,7 @@ impl<'a> Decoder<'a> {
         &self,
         input_ids: &[u32],
         new: &[usize],
-        cache: &mut KvCache,
+        cache: &mut KvStore,
         rounded: bool,
         logits: &mut Vec<f32>,
     ) {
@@ -107,7 +107,7 @@ impl<'a> Decoder<'a> {
         &self,
         input_ids: &[u32],
         new: &[usize],
-        cache: &mut KvCache,
+        cache: &mut KvStore,
         rounded: bool,
         logits: Option<&mut Vec<f32>>,
     ) {
@@ -165,7 +165,7 @@ impl Ends<'_> {
 
 /// The reference: the sequences with new rows are computed side by side, padded to the largest number of new rows.
 fn forward_padded(
-    layers: &[DecoderLayer<'_>],
+    layers: &[DecoderLayerParts<'_>],
     x: &Tensor<2>,
     new: &[usize],
     past: &[usize],

@@ -156,7 +156,7 @@ impl Encoding {
 
 /// The planes of one row, which a [`Row`] borrows.
 #[derive(Debug)]
-pub(crate) struct Planes {
+pub(crate) struct RowBuffers {
     pub numbers: Vec<u8>,
     pub scales: Vec<u16>,
     pub minima: Vec<u16>,
@@ -164,7 +164,7 @@ pub(crate) struct Planes {
     pub sub_minima: Vec<i8>,
 }
 
-impl Planes {
+impl RowBuffers {
     pub fn new(encoding: Encoding, input: usize) -> Self {
         let (groups, supers) = (encoding.groups(input), encoding.super_blocks(input));
         let if_any = |some: bool, count: usize| if some { count } else { 0 };

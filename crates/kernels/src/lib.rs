@@ -45,12 +45,12 @@ pub fn can_recompute(device: &burn::tensor::Device) -> bool {
 }
 
 pub use attention::{Visibility, attention};
-pub use block::{Cache, FeedForward, SelfAttention};
-pub use cached::{KvCache, KvShape};
+pub use block::{AttentionHalf, Cache, FeedForward};
+pub use cached::{KvShape, KvStore};
 #[cfg(feature = "flex")]
 pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
-pub use decoder::{Decoder, DecoderLayer, Ends};
+pub use decoder::{DecoderKernel, DecoderLayerParts, Ends};
 pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row};
 pub use memory::keep_freed_memory;
 pub use norm::rms_norm;

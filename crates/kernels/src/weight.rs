@@ -7,12 +7,12 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
 use crate::cpu::{
-    matrix::{Blocks, Half, Matrix, Packed},
+    matrix::{Blocks, Half, Matrix, PackedMatrix},
     simd::Level,
 };
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use crate::cube::{Quantised, is_cube};
-use crate::encoding::{Encoding, HalfKind, Planes, Row};
+use crate::encoding::{Encoding, HalfKind, Row, RowBuffers};
 
 /// A frozen matrix `[out, in]`: a projection's weight, or an embedding.
 ///
@@ -27,7 +27,7 @@ pub struct Weight(Layout);
 enum Layout {
     Dense(Tensor<2>),
     #[cfg(feature = "flex")]
-    Packed(Arc<Matrix>, Device),
+    PackedMatrix(Arc<Matrix>, Device),
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     Quantised(Quantised),
 }
@@ -41,7 +41,7 @@ impl Weight {
         assert_eq!(rows.len(), out * input, "weight: not [out, in]");
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(device) {
-            return Self::packed(Packed::new(Level::best(), &rows, out, input, input).into(), device);
+            return Self::packed(PackedMatrix::new(Level::best(), &rows, out, input, input).into(), device);
         }
         Self::dense(Tensor::from_data(TensorData::new(rows, [out, input]), device))
     }
@@ -89,7 +89,7 @@ impl Weight {
         if is_cube(device) && out * input > 0 {
             return Self(Layout::Quantised(Quantised::new(encoding, [out, input], device, row)));
         }
-        let mut planes = Planes::new(encoding, input);
+        let mut planes = RowBuffers::new(encoding, input);
         let mut values = vec![0.0; out * input];
         for (index, values) in values.chunks_exact_mut(input).enumerate() {
             row(index, planes.row());
@@ -100,7 +100,7 @@ impl Weight {
 
     #[cfg(feature = "flex")]
     fn packed(matrix: Matrix, device: &Device) -> Self {
-        Self(Layout::Packed(Arc::new(matrix), device.clone().without_autodiff()))
+        Self(Layout::PackedMatrix(Arc::new(matrix), device.clone().without_autodiff()))
     }
 
     /// A matrix that is kept as a tensor. Computations with it use the reference in Burn's operations.
@@ -113,7 +113,7 @@ impl Weight {
         match &self.0 {
             Layout::Dense(tensor) => tensor.dims(),
             #[cfg(feature = "flex")]
-            Layout::Packed(packed, _) => [packed.out(), packed.input()],
+            Layout::PackedMatrix(packed, _) => [packed.out(), packed.input()],
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
             Layout::Quantised(quantised) => quantised.dims(),
         }
@@ -124,7 +124,7 @@ impl Weight {
         match &self.0 {
             Layout::Dense(tensor) => tensor.device(),
             #[cfg(feature = "flex")]
-            Layout::Packed(_, device) => device.clone(),
+            Layout::PackedMatrix(_, device) => device.clone(),
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
             Layout::Quantised(quantised) => quantised.device(),
         }
@@ -135,7 +135,7 @@ impl Weight {
         match &self.0 {
             Layout::Dense(tensor) => tensor.clone(),
             #[cfg(feature = "flex")]
-            Layout::Packed(packed, device) => {
+            Layout::PackedMatrix(packed, device) => {
                 Tensor::from_data(TensorData::new(packed.to_rows(Level::best()), self.dims()), device)
             }
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -160,7 +160,7 @@ impl Weight {
     pub fn plus(&self, other: Tensor<2>) -> Self {
         let sum = self.to_tensor().add(other);
         #[cfg(feature = "flex")]
-        if let Layout::Packed(_, device) = &self.0 {
+        if let Layout::PackedMatrix(_, device) = &self.0 {
             let rows = sum.into_data().try_into_vec().expect("a weight is f32");
             return Self::new(rows, self.dims(), device);
         }
@@ -181,7 +181,7 @@ impl Weight {
                 tensor.clone().select(0, rows)
             }
             #[cfg(feature = "flex")]
-            Layout::Packed(packed, device) => {
+            Layout::PackedMatrix(packed, device) => {
                 let input = packed.input();
                 let mut values = vec![0.0; rows.len() * input];
                 for (&row, to) in rows.iter().zip(values.chunks_exact_mut(input)) {
@@ -198,7 +198,7 @@ impl Weight {
     #[cfg(feature = "flex")]
     pub(crate) fn matrix(&self) -> Option<&Arc<Matrix>> {
         match &self.0 {
-            Layout::Packed(packed, _) => Some(packed),
+            Layout::PackedMatrix(packed, _) => Some(packed),
             _ => None,
         }
     }
@@ -206,11 +206,11 @@ impl Weight {
     /// The packed matrix. A dense matrix is packed in a temporary copy.
     #[cfg(feature = "flex")]
     pub(crate) fn to_matrix(&self) -> Arc<Matrix> {
-        if let Layout::Packed(packed, _) = &self.0 {
+        if let Layout::PackedMatrix(packed, _) = &self.0 {
             return Arc::clone(packed);
         }
         let [out, input] = self.dims();
         let values: Vec<f32> = self.to_tensor().into_data().try_into_vec().expect("a weight is f32");
-        Arc::new(Packed::new(Level::best(), &values, out, input, input).into())
+        Arc::new(PackedMatrix::new(Level::best(), &values, out, input, input).into())
     }
 }

@@ -22,15 +22,15 @@ impl DecoderLayer {
     /// # Shapes
     /// - x, output: `[rows, d_model]`
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
-        let foehn_kernels::DecoderLayer { attention, feed_forward } = self.kernels(pass.recompute);
+        let foehn_kernels::DecoderLayerParts { attention, feed_forward } = self.kernels(pass.recompute);
         feed_forward.forward(attention.forward(x, &pass.rotary, &pass.visibility, None))
     }
 
     /// The layer in the form that the kernels take.
-    pub(crate) fn kernels(&self, recompute: bool) -> foehn_kernels::DecoderLayer<'_> {
+    pub(crate) fn kernels(&self, recompute: bool) -> foehn_kernels::DecoderLayerParts<'_> {
         let Self { self_attn, mlp, rms_norm_eps: eps, .. } = self;
-        foehn_kernels::DecoderLayer {
-            attention: foehn_kernels::SelfAttention {
+        foehn_kernels::DecoderLayerParts {
+            attention: foehn_kernels::AttentionHalf {
                 norm: self.input_layernorm.val(),
                 eps: *eps,
                 q_proj: self_attn.q_proj.linear(),

@@ -11,7 +11,7 @@ use crate::MistralConfig;
 /// steps as the sequences grow.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    pub(crate) inner: foehn_kernels::KvCache,
+    pub(crate) inner: foehn_kernels::KvStore,
     pub(crate) exact: bool,
 }
 
@@ -23,7 +23,7 @@ impl KvCache {
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
         };
-        Self { inner: foehn_kernels::KvCache::new(shape, batch, capacity, device), exact: true }
+        Self { inner: foehn_kernels::KvStore::new(shape, batch, capacity, device), exact: true }
     }
 
     /// Whether [`Decoder::next_logits`](crate::Decoder::next_logits) computes in single precision throughout; this is

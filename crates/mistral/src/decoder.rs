@@ -9,7 +9,7 @@ use crate::{KvCache, Mistral, MistralConfig};
 #[derive(Debug)]
 pub struct Decoder<'a> {
     model: &'a Mistral,
-    inner: foehn_kernels::Decoder<'a>,
+    inner: foehn_kernels::DecoderKernel<'a>,
 }
 
 impl Mistral {
@@ -18,7 +18,7 @@ impl Mistral {
         let layers = self.layers.iter().map(|layer| layer.kernels(false)).collect();
         let MistralConfig { rope_theta, sliding_window, rms_norm_eps: eps, .. } = self.config;
         let ends = Ends { embed_tokens: &self.embed_tokens, norm: self.norm.val(), eps, lm_head: self.head() };
-        Decoder { model: self, inner: foehn_kernels::Decoder::new(layers, ends, rope_theta, sliding_window) }
+        Decoder { model: self, inner: foehn_kernels::DecoderKernel::new(layers, ends, rope_theta, sliding_window) }
     }
 }
 

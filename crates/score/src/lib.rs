@@ -33,7 +33,7 @@ pub struct NotFinite {
 
 /// The result of one forward pass.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pass {
+pub struct Scored {
     /// For each sample of the pass, `log p(token | all before it)` of each trained token, in nats.
     pub log_probs: Vec<Vec<f32>>,
     /// The number of tokens that were computed; shared beginnings count once.
@@ -68,7 +68,7 @@ pub fn passes(
     model: &Mistral,
     samples: &[&Sample],
     max_rows: usize,
-) -> impl ExactSizeIterator<Item = Result<Pass, NotFinite>> {
+) -> impl ExactSizeIterator<Item = Result<Scored, NotFinite>> {
     let mut first = 0;
     Batch::pack_within(samples, max_rows).into_iter().map(move |batch| {
         let pass = pass(model, &batch, first);
@@ -78,7 +78,7 @@ pub fn passes(
 }
 
 /// `first` is the index of the batch's first sample.
-fn pass(model: &Mistral, batch: &Batch, first: usize) -> Result<Pass, NotFinite> {
+fn pass(model: &Mistral, batch: &Batch, first: usize) -> Result<Scored, NotFinite> {
     let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
     let found = token_log_probs(model.forward(packed(batch)), model.head(), &targets);
     let log_probs = |sample: usize| {
@@ -89,7 +89,7 @@ fn pass(model: &Mistral, batch: &Batch, first: usize) -> Result<Pass, NotFinite>
         batch.targets_of(sample).iter().map(of_target).collect()
     };
     let log_probs = (0..batch.samples()).map(log_probs).collect::<Result<_, _>>()?;
-    Ok(Pass { log_probs, rows: batch.rows() })
+    Ok(Scored { log_probs, rows: batch.rows() })
 }
 
 /// A batch in the form that the model's forward pass takes.

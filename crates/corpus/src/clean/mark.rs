@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::file::{write_error, write_json};
-use crate::report::Report;
+use crate::report::CleanReport;
 
 /// The contents of the mark file.
 #[derive(Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub fn is_clean(path: &Path) -> Result<Option<String>> {
 }
 
 /// Writes the mark of a new clean file. If the file has no records, an old mark is removed.
-pub(super) fn set(out: &Path, report: &Report) -> Result<()> {
+pub(super) fn set(out: &Path, report: &CleanReport) -> Result<()> {
     let path = mark_path(out);
     if report.kept == 0 {
         return match std::fs::remove_file(&path) {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::output::Format;
 use crate::pipeline::Pipeline;
 use crate::read::check_file;
-use crate::report::Report;
+use crate::report::CleanReport;
 use examine::Examiner;
 use sweep::Sweep;
 
@@ -40,11 +40,11 @@ pub struct CleanConfig {
 /// The records keep their order. A line has `id`, `messages`, the metadata in their order, and `group`. Both files are
 /// written atomically, neither may be an input, and the same inputs give the same bytes.
 ///
-/// This function calls [`clean_with`] and [`Report::save`]. For its memory use, see there.
+/// This function calls [`clean_with`] and [`CleanReport::save`]. For its memory use, see there.
 ///
 /// # Errors
-/// Those of [`clean_with`] and of [`Report::save`].
-pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline) -> Result<Report> {
+/// Those of [`clean_with`] and of [`CleanReport::save`].
+pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline) -> Result<CleanReport> {
     foehn_files::check_outputs(inputs, &[out, report, &mark_path(out)])?;
     let config = CleanConfig { out: Some(out.into()), ..CleanConfig::default() };
     let account = clean_with(inputs, pipeline, &config)?;
@@ -66,8 +66,8 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
 /// # Errors
 /// Any error of [`read`](crate::read) and of its iterator, [`Error::Outputs`] if an output is an input or cannot be
 /// written, [`Error::OutputFormat`], [`Error::NoTokenCounter`], [`Error::Keep`] and [`Error::Write`]. If nothing is
-/// kept, this function succeeds; [`Report::require_kept`] returns an error.
-pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig) -> Result<Report> {
+/// kept, this function succeeds; [`CleanReport::require_kept`] returns an error.
+pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig) -> Result<CleanReport> {
     let format = config.out.as_deref().map(Format::of).transpose()?;
     pipeline.check_ready()?;
     // All names are checked first, so that a mistyped name does not cost hours of work.

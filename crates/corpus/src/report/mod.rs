@@ -22,7 +22,7 @@ pub(crate) use samples::{Samples, Shown};
 /// The report of one [`clean`](crate::clean). Every record that was read is either kept or among the rejections.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Report {
+pub struct CleanReport {
     /// The number of records read, including those that could not be parsed.
     pub read: u64,
     /// The number of records written, or that would be written.
@@ -96,7 +96,7 @@ pub struct Rejection {
     pub others: Vec<Place>,
 }
 
-impl Report {
+impl CleanReport {
     /// Returns an error if records were read but none was kept.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl PassReport {
 }
 
 /// A table of at most 100 columns, with one line per pass.
-impl fmt::Display for Report {
+impl fmt::Display for CleanReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { read, kept, rejected, flagged, .. } = self;
         writeln!(f, "{read} records read, {kept} kept, {rejected} rejected")?;

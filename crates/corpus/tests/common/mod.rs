@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use foehn_corpus::{Pipeline, Report, clean};
+use foehn_corpus::{CleanReport, Pipeline, clean};
 
 pub struct Bench {
     folder: tempfile::TempDir,
@@ -29,7 +29,7 @@ impl Bench {
     }
 
     /// Cleans one file of the folder into another.
-    pub fn clean(&self, from: &str, to: &str, pipeline: &Pipeline) -> Report {
+    pub fn clean(&self, from: &str, to: &str, pipeline: &Pipeline) -> CleanReport {
         clean(&[self.path(from)], &self.path(to), &self.path("report.json"), pipeline).expect("the input can be read")
     }
 }

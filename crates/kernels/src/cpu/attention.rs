@@ -7,8 +7,8 @@
 
 mod backward;
 
-use super::matrix::{BLOCK, Left, Packed};
-use super::pool::{Parts, parallel};
+use super::matrix::{BLOCK, Left, PackedMatrix};
+use super::pool::{DisjointParts, parallel};
 use super::product::{EMPTY, Term, sum_tile};
 use super::simd::{LANES, Level, Simd, dispatch};
 pub use backward::{Saved, attention_backward};
@@ -134,7 +134,7 @@ impl<'a> Head<'a> {
 /// The keys or values that a tile sees, row-major and packed.
 struct Gathered {
     rows: Vec<f32>,
-    packed: Packed,
+    packed: PackedMatrix,
     stride: usize,
 }
 
@@ -143,7 +143,7 @@ impl Gathered {
         let rows = head.gather(keys.iter().map(|&key| key as usize));
         let stride = head.dim.next_multiple_of(BLOCK);
         // The rows of zeros are packed too: the value of a hidden key must be finite, or it would turn a sum into NaN.
-        let packed = Packed::new(level, &rows, rows.len() / stride, head.dim, stride);
+        let packed = PackedMatrix::new(level, &rows, rows.len() / stride, head.dim, stride);
         Self { rows, packed, stride }
     }
 
@@ -169,7 +169,7 @@ pub fn attention(
     assert_eq!((query.len(), out.len()), (rows * heads.query_width(), query.len()), "attention: query or output");
     assert_eq!((key.len(), value.len()), (rows * heads.key_width(), key.len()), "attention: key or value");
     assert_eq!(log_sums.len(), rows * heads.heads, "attention: log_sums");
-    let (out, log_sums) = (Parts::new(out), Parts::new(log_sums));
+    let (out, log_sums) = (DisjointParts::new(out), DisjointParts::new(log_sums));
     parallel(heads.kv_heads * seen.tiles.len(), |item| {
         // The tiles with the most keys come first: if they came last, one thread would compute while the others have
         // finished.

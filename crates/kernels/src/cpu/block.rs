@@ -3,25 +3,25 @@
 
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::buffer::Buffer;
-use super::linear::{Gradients, Linear, Low, project, project_backward};
+use super::linear::{Gradients, LinearView, Low, project, project_backward};
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
 use super::simd::Level;
 
 /// `x + o(attention(q(norm(x)), k(norm(x)), v(norm(x))))`.
 #[derive(Clone, Copy)]
-pub struct SelfAttention<'a> {
+pub struct AttentionBlock<'a> {
     pub norm: &'a [f32],
     pub eps: f32,
     /// q, k, v
-    pub input: [Linear<'a>; 3],
-    pub output: Linear<'a>,
+    pub input: [LinearView<'a>; 3],
+    pub output: LinearView<'a>,
     pub heads: Heads,
     /// Cosines and sines, `[rows, head_dim / 2]`.
     pub rotary: [&'a [f32]; 2],
     pub seen: &'a Seen,
 }
 
-/// The values of [`SelfAttention::forward`] that its backward pass needs.
+/// The values of [`AttentionBlock::forward`] that its backward pass needs.
 #[derive(Debug)]
 pub struct SavedAttention {
     /// q and k rotated, and v.
@@ -31,7 +31,7 @@ pub struct SavedAttention {
     lows: ([Low; 3], [Low; 1]),
 }
 
-impl SelfAttention<'_> {
+impl AttentionBlock<'_> {
     /// The block's output for `x`, `[rows, d_model]`.
     pub fn forward(&self, level: Level, x: &[f32]) -> (Vec<f32>, SavedAttention) {
         let rows = self.seen.rows();
@@ -88,15 +88,15 @@ impl SelfAttention<'_> {
 
 /// `x + down(silu(gate(norm(x))) · up(norm(x)))`.
 #[derive(Clone, Copy)]
-pub struct FeedForward<'a> {
+pub struct FeedForwardBlock<'a> {
     pub norm: &'a [f32],
     pub eps: f32,
     /// gate, up
-    pub input: [Linear<'a>; 2],
-    pub down: Linear<'a>,
+    pub input: [LinearView<'a>; 2],
+    pub down: LinearView<'a>,
 }
 
-/// The values of [`FeedForward::forward`] that its backward pass needs.
+/// The values of [`FeedForwardBlock::forward`] that its backward pass needs.
 #[derive(Debug)]
 pub struct SavedFeedForward {
     gate: Buffer,
@@ -105,7 +105,7 @@ pub struct SavedFeedForward {
     low: Low,
 }
 
-impl FeedForward<'_> {
+impl FeedForwardBlock<'_> {
     /// The block's output for `x`, `[rows, d_model]`.
     pub fn forward(&self, level: Level, x: &[f32]) -> (Vec<f32>, SavedFeedForward) {
         let rows = x.len() / self.norm.len();

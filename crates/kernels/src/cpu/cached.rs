@@ -8,7 +8,7 @@ pub use store::Store;
 use super::attention::Heads;
 use super::buffer::Buffer;
 use super::few::{FEW, Scratch, project_few};
-use super::linear::{Linear, project_many};
+use super::linear::{LinearView, project_many};
 use super::matrix::Matrix;
 use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
@@ -16,7 +16,7 @@ use attend::AttentionPlan;
 
 /// The new rows of one sequence.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
+pub struct NewRows {
     pub sequence: usize,
     /// Rows of the sequence that are already in the cache.
     pub past: usize,
@@ -31,17 +31,17 @@ pub struct Layer<'a> {
     pub norms: [&'a [f32]; 2],
     pub eps: f32,
     /// q, k, v
-    pub input: [Linear<'a>; 3],
-    pub output: Linear<'a>,
+    pub input: [LinearView<'a>; 3],
+    pub output: LinearView<'a>,
     /// gate, up
-    pub gates: [Linear<'a>; 2],
-    pub down: Linear<'a>,
+    pub gates: [LinearView<'a>; 2],
+    pub down: LinearView<'a>,
 }
 
 /// Scratch buffers of a whole pass, reused between passes.
 #[derive(Clone, Debug, Default)]
 pub struct PassScratch {
-    pub runs: Vec<Run>,
+    pub runs: Vec<NewRows>,
     /// Cosines and sines, `[rows, head_dim / 2]`.
     pub rotary: [Vec<f32>; 2],
     /// The rows, `[rows, d_model]`.
@@ -61,7 +61,7 @@ pub struct LayerScratch {
 pub struct Pass<'a> {
     pub heads: Heads,
     /// The new rows of each sequence, in the order of the rows.
-    pub runs: &'a [Run],
+    pub runs: &'a [NewRows],
     /// Cosines and sines, `[rows, head_dim / 2]`.
     pub rotary: [&'a [f32]; 2],
     pub window: Option<usize>,
@@ -140,7 +140,7 @@ impl Pass<'_> {
         }
         rms_norm(level, &last, norm.0, norm.1, &mut normed);
         logits.resize(self.runs.len() * head.out(), 0.0);
-        let head = Linear { weight: head, adapter: None };
+        let head = LinearView { weight: head, adapter: None };
         self.project(level, &normed, [head], [logits], false, &mut scratch.few);
     }
 
@@ -148,14 +148,14 @@ impl Pass<'_> {
         &self,
         level: Level,
         x: &[f32],
-        linears: [Linear<'_>; N],
+        linears: [LinearView<'_>; N],
         outs: [&mut [f32]; N],
         add: bool,
         scratch: &mut Scratch,
     ) {
         let rows = x.len() / linears[0].weight.input();
         // The rounding must not depend on the number of rows, so that a sequence is continued as if it were alone.
-        let is_rounded = |linear: &Linear<'_>| linear.adapter.is_some_and(|adapter| adapter.halves.is_some());
+        let is_rounded = |linear: &LinearView<'_>| linear.adapter.is_some_and(|adapter| adapter.halves.is_some());
         match rows <= FEW || self.integers || linears.iter().any(is_rounded) {
             true => project_few(level, x, linears, outs, add, self.integers, scratch),
             false => project_many(level, x, rows, linears, outs, add),

@@ -1,6 +1,6 @@
 //! The loss and its gradient, computed for a few rows at a time.
 
-use super::matrix::{BLOCK, Left, Matrix, Packed};
+use super::matrix::{BLOCK, Left, Matrix, PackedMatrix};
 use super::pool::parallel_chunks;
 use super::product::{Backward, backward, forward_packed};
 use super::simd::{LANES, Level, Simd, dispatch};
@@ -28,11 +28,11 @@ pub fn log_probs(
     let (d_model, vocab) = (weight.input(), weight.out());
     assert_eq!(hidden.len(), targets.len() * d_model, "cross-entropy: hidden is not [rows, d_model]");
     let mut found = Vec::new();
-    let mut logits = Packed::unset(targets.len().min(CHUNK), vocab);
+    let mut logits = PackedMatrix::unset(targets.len().min(CHUNK), vocab);
     for (chunk, targets) in targets.chunks(CHUNK).enumerate() {
         let rows = targets.len();
         if rows != logits.out() {
-            logits = Packed::unset(rows, vocab);
+            logits = PackedMatrix::unset(rows, vocab);
         }
         let start = chunk * CHUNK * d_model;
         let hidden = &hidden[start..][..rows * d_model];
@@ -57,7 +57,7 @@ pub fn log_probs(
 }
 
 /// `log Σ exp` of each row of logits.
-fn log_sums(level: Level, logits: &Packed) -> Vec<f32> {
+fn log_sums(level: Level, logits: &PackedMatrix) -> Vec<f32> {
     let (vocab, panel_len) = (logits.input(), logits.panel_len());
     let panels = logits.out().div_ceil(BLOCK);
     let runs = vocab.div_ceil(ITEM);
@@ -101,7 +101,7 @@ fn run_max_and_sum_with<S: Simd>(simd: S, logits: &[f32], to: &mut [f32]) {
 }
 
 /// Replaces the logits by their gradient, `Σweight · softmax − weight at the targets`.
-fn to_gradient(level: Level, logits: &mut Packed, log_sums: &[f32], targets: &[RowTargets<'_>]) {
+fn to_gradient(level: Level, logits: &mut PackedMatrix, log_sums: &[f32], targets: &[RowTargets<'_>]) {
     let (vocab, panel_len) = (logits.input(), logits.panel_len());
     let panels = logits.out().div_ceil(BLOCK);
     // The lanes after the last row are computed but not read.

@@ -4,9 +4,9 @@ mod low;
 
 use super::buffer::Buffer;
 use super::integer::{self, Rounded};
-use super::linear::Linear;
+use super::linear::LinearView;
 use super::matrix::{BLOCK, Blocks, Left, Matrix};
-use super::pool::{Parts, parallel_streams};
+use super::pool::{DisjointParts, parallel_streams};
 use super::product::{EMPTY, Term, Tile, sum_tile};
 use super::simd::Level;
 pub use low::Halves;
@@ -40,7 +40,7 @@ pub struct Scratch {
 pub fn project_few<const N: usize>(
     level: Level,
     x: &[f32],
-    linears: [Linear<'_>; N],
+    linears: [LinearView<'_>; N],
     outs: [&mut [f32]; N],
     add: bool,
     integers: bool,
@@ -54,13 +54,20 @@ pub fn project_few<const N: usize>(
     let jobs = linears.each_ref().map(|linear| {
         let out = outs.next().expect("as many outputs as projections");
         assert_eq!(out.len(), rows.count * linear.weight.out(), "projection: output is not [rows, out]");
-        let job =
-            Job { linear, first: panels, input: rows.meet(linear), first_low, rows: &rows, out: Parts::new(out), add };
+        let job = Share {
+            linear,
+            first: panels,
+            input: rows.meet(linear),
+            first_low,
+            rows: &rows,
+            out: DisjointParts::new(out),
+            add,
+        };
         panels += linear.weight.out().div_ceil(BLOCK);
         first_low += linear.adapter.map_or(0, |adapter| rows.count * adapter.r);
         job
     });
-    let opens = jobs.iter().any(Job::opens);
+    let opens = jobs.iter().any(Share::opens);
     let begin = |lane| Lane {
         tile: EMPTY,
         opened: Buffer::new(if opens { OPEN * BLOCK } else { 0 }),
@@ -93,11 +100,11 @@ enum Input<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(level: Level, x: &[f32], linears: &[Linear<'_>], integers: bool, rounded: &'a mut Rounded) -> Self {
+    fn new(level: Level, x: &[f32], linears: &[LinearView<'_>], integers: bool, rounded: &'a mut Rounded) -> Self {
         let width = linears[0].weight.input();
         let count = x.len().checked_div(width).unwrap_or(0);
         assert_eq!(x.len(), count * width, "projection: input is not [rows, in]");
-        let is_rounded = |linear: &Linear<'_>| as_integers(linear, integers).is_some();
+        let is_rounded = |linear: &LinearView<'_>| as_integers(linear, integers).is_some();
         let any_rounded = linears.iter().any(is_rounded);
         if any_rounded {
             rounded.set(level, x, count);
@@ -110,7 +117,7 @@ impl<'a> Rows<'a> {
         Self { count, tile_rows, rounded, exact, integers }
     }
 
-    fn meet<'b>(&'b self, linear: &Linear<'b>) -> Input<'b> {
+    fn meet<'b>(&'b self, linear: &LinearView<'b>) -> Input<'b> {
         if let Some(blocks) = as_integers(linear, self.integers) {
             return Input::Rounded(self.rounded, blocks);
         }
@@ -123,7 +130,7 @@ impl<'a> Rows<'a> {
 }
 
 /// The weight's blocks, if it is multiplied as integers.
-fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
+fn as_integers<'a>(linear: &LinearView<'a>, integers: bool) -> Option<&'a Blocks> {
     match linear.weight {
         Matrix::Blocks(blocks) if integers && integer::is_integer(blocks) => Some(blocks),
         _ => None,
@@ -131,15 +138,15 @@ fn as_integers<'a>(linear: &Linear<'a>, integers: bool) -> Option<&'a Blocks> {
 }
 
 /// The work for one projection.
-struct Job<'a> {
-    linear: &'a Linear<'a>,
+struct Share<'a> {
+    linear: &'a LinearView<'a>,
     /// The index of its first panel among the panels of all projections.
     first: usize,
     input: Input<'a>,
     /// Where the low-rank values of its adapter begin among those of all adapters.
     first_low: usize,
     rows: &'a Rows<'a>,
-    out: Parts<'a>,
+    out: DisjointParts<'a>,
     add: bool,
 }
 
@@ -152,7 +159,7 @@ struct Lane<'a> {
     low: LaneLow<'a>,
 }
 
-impl Job<'_> {
+impl Share<'_> {
     /// Whether the weight is expanded before it is multiplied.
     fn opens(&self) -> bool {
         matches!(self.input, Input::Exact(_)) && self.linear.weight.full().is_none()

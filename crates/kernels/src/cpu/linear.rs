@@ -2,7 +2,7 @@
 
 use super::buffer::Buffer;
 use super::few::{Halves, OPEN};
-use super::matrix::{Left, Matrix, Packed};
+use super::matrix::{Left, Matrix, PackedMatrix};
 use super::pool::parallel_chunks;
 use super::product::{Backward, Forward, backward, forward, forward_in_runs, over_rows};
 use super::rows::{add_scaled, dots};
@@ -10,14 +10,14 @@ use super::simd::Level;
 
 /// `y = x·Wᵀ + scale·(mask∘x)·Aᵀ·Bᵀ`.
 #[derive(Clone, Copy)]
-pub struct Linear<'a> {
+pub struct LinearView<'a> {
     pub weight: &'a Matrix,
-    pub adapter: Option<Adapter<'a>>,
+    pub adapter: Option<AdapterView<'a>>,
 }
 
 /// The two matrices of a low-rank adapter.
 #[derive(Clone, Copy)]
-pub struct Adapter<'a> {
+pub struct AdapterView<'a> {
     /// `[r, in]`
     pub a: &'a [f32],
     /// `[out, r]`
@@ -46,7 +46,7 @@ pub fn project<const N: usize>(
     level: Level,
     x: &[f32],
     rows: usize,
-    linears: [Linear<'_>; N],
+    linears: [LinearView<'_>; N],
     outs: [&mut [f32]; N],
     add: bool,
 ) -> [Low; N] {
@@ -76,7 +76,7 @@ pub fn project_many<const N: usize>(
     level: Level,
     x: &[f32],
     rows: usize,
-    linears: [Linear<'_>; N],
+    linears: [LinearView<'_>; N],
     outs: [&mut [f32]; N],
     add: bool,
 ) {
@@ -109,13 +109,13 @@ fn rows_of(level: Level, x: &[f32], rows: usize, width: usize) -> Left {
 }
 
 fn matrix(level: Level, rows: &[f32], out: usize, input: usize) -> Matrix {
-    Packed::new(level, rows, out, input, input).into()
+    PackedMatrix::new(level, rows, out, input, input).into()
 }
 
 /// The low-rank values of all adapters. Adapters without a mask see the same input and are computed as one matrix.
-fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [Linear<'_>; N]) -> [Low; N] {
+fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [LinearView<'_>; N]) -> [Low; N] {
     let (rows, width) = (left.rows(), left.depth());
-    let shared: Vec<Adapter<'_>> =
+    let shared: Vec<AdapterView<'_>> =
         linears.iter().filter_map(|linear| linear.adapter).filter(|adapter| adapter.mask.is_none()).collect();
     let total: usize = shared.iter().map(|adapter| adapter.r).sum();
     let mut together = vec![0.0; rows * total];
@@ -163,7 +163,7 @@ pub fn project_backward<const N: usize>(
     level: Level,
     x: &[f32],
     rows: usize,
-    linears: [Linear<'_>; N],
+    linears: [LinearView<'_>; N],
     lows: &[Low; N],
     dys: [&[f32]; N],
     dx: Option<&mut [f32]>,
@@ -196,21 +196,21 @@ pub fn project_backward<const N: usize>(
 
 /// One projection's share of the backward pass.
 struct Part {
-    dy: Packed,
+    dy: PackedMatrix,
     low: Option<LowPart>,
 }
 
 struct LowPart {
     /// The gradient of `(mask∘x)·Aᵀ`.
-    dy: Packed,
+    dy: PackedMatrix,
     a: Matrix,
     gradients: [Vec<f32>; 2],
 }
 
 impl Part {
-    fn new(level: Level, x: &[f32], rows: usize, linear: Linear<'_>, low: Option<&[f32]>, dy: &[f32]) -> Self {
+    fn new(level: Level, x: &[f32], rows: usize, linear: LinearView<'_>, low: Option<&[f32]>, dy: &[f32]) -> Self {
         let (out, width) = (linear.weight.out(), linear.weight.input());
-        let packed = Packed::new(level, dy, rows, out, out);
+        let packed = PackedMatrix::new(level, dy, rows, out, out);
         let low = linear.adapter.zip(low).map(|(adapter, low)| {
             let r = adapter.r;
             let b = matrix(level, adapter.b, out, r);
@@ -223,7 +223,7 @@ impl Part {
             let mut d_b = vec![0.0; out * r];
             over_rows(level, &turned(level, low, rows, r), dy, out, true, &mut d_b);
             LowPart {
-                dy: Packed::new(level, &d_low, rows, r, r),
+                dy: PackedMatrix::new(level, &d_low, rows, r, r),
                 a: matrix(level, adapter.a, r, width),
                 gradients: [d_a, d_b],
             }

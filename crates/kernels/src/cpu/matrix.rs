@@ -19,15 +19,15 @@ pub const BLOCK: usize = 32;
 #[derive(Debug)]
 pub enum Matrix {
     /// In single precision.
-    Full(Packed),
+    Full(PackedMatrix),
     /// In half precision; expanded to single precision in each product.
     Half(Half),
     /// Quantised; expanded to single precision in each product.
     Blocks(Blocks),
 }
 
-impl From<Packed> for Matrix {
-    fn from(packed: Packed) -> Self {
+impl From<PackedMatrix> for Matrix {
+    fn from(packed: PackedMatrix) -> Self {
         Self::Full(packed)
     }
 }
@@ -52,7 +52,7 @@ impl Matrix {
     }
 
     /// The packed matrix, if it is in single precision.
-    pub fn full(&self) -> Option<&Packed> {
+    pub fn full(&self) -> Option<&PackedMatrix> {
         if let Self::Full(packed) = self { Some(packed) } else { None }
     }
 
@@ -120,13 +120,13 @@ impl Matrix {
 /// One copy serves both products: `x·Wᵀ` reads a panel as rows of 32 outputs, `dy·W` reads the same numbers as rows of
 /// one input each.
 #[derive(Debug)]
-pub struct Packed {
+pub struct PackedMatrix {
     data: Buffer,
     out: usize,
     input: usize,
 }
 
-impl Packed {
+impl PackedMatrix {
     /// Packs a row-major matrix. Each row begins `stride` elements after the one before it.
     ///
     /// # Panics

@@ -23,7 +23,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use pace::Pace;
-pub use parts::{Parts, parallel_chunks};
+pub use parts::{DisjointParts, parallel_chunks};
 pub use streams::{MOST_LANES, parallel_streams};
 
 /// How long a worker spins and waits for the next region before it sleeps.

@@ -11,8 +11,8 @@
 mod sum;
 mod tile;
 
-use super::matrix::{BLOCK, Left, Matrix, Packed};
-use super::pool::{Parts, parallel};
+use super::matrix::{BLOCK, Left, Matrix, PackedMatrix};
+use super::pool::{DisjointParts, parallel};
 use super::simd::Level;
 use sum::{Cold, Strip, Sum};
 pub use tile::{EMPTY, Term, Tile, sum_tile};
@@ -36,7 +36,7 @@ pub struct Forward<'a> {
 #[derive(Clone, Copy)]
 pub struct Backward<'a> {
     /// `[rows, out]`
-    pub dy: &'a Packed,
+    pub dy: &'a PackedMatrix,
     /// `[out, in]`
     pub weight: &'a Matrix,
 }
@@ -63,14 +63,14 @@ pub fn forward_in_runs(level: Level, terms: &[Forward<'_>], out: &mut [f32], add
     }
     let strips: Vec<Strip<'_>> = terms.iter().map(|term| Strip::forward(term.x, term.weight)).collect();
     let sum = Sum { strips: &strips, rows, columns, tile_rows, depth, cold: Cold::Right };
-    sum.compute(level, &Parts::new(out), |place| Place { stride: columns, add: add || place.add, ..place });
+    sum.compute(level, &DisjointParts::new(out), |place| Place { stride: columns, add: add || place.add, ..place });
 }
 
-/// `x·Wᵀ` packed as [`Packed`] packs rows: the right side of [`backward`], ready for the gradient of the same product.
+/// `x·Wᵀ` packed as [`PackedMatrix`] packs rows: the right side of [`backward`], ready for the gradient of the same product.
 ///
 /// # Panics
 /// When the depths differ, or a tile of `x` does not divide a block.
-pub fn forward_packed(level: Level, x: &Left, weight: &Matrix, out: &mut Packed) {
+pub fn forward_packed(level: Level, x: &Left, weight: &Matrix, out: &mut PackedMatrix) {
     assert_eq!(x.depth(), weight.input(), "product: depths differ");
     assert_eq!((out.out(), out.input()), (x.rows(), weight.out()), "product: out has another shape");
     assert!(BLOCK.is_multiple_of(x.tile_rows()), "product: tiles do not divide a block");
@@ -78,7 +78,7 @@ pub fn forward_packed(level: Level, x: &Left, weight: &Matrix, out: &mut Packed)
     let strips = [Strip::forward(x, weight)];
     let sum =
         Sum { strips: &strips, rows: x.rows(), columns: weight.out(), tile_rows, depth: DEPTH, cold: Cold::Right };
-    sum.compute(level, &Parts::new(out.data_mut()), |place| {
+    sum.compute(level, &DisjointParts::new(out.data_mut()), |place| {
         let row = place.row / BLOCK * panel_len + place.row % BLOCK;
         Place { row, stride: BLOCK, transposed: true, ..place }
     });
@@ -102,7 +102,7 @@ pub fn backward(level: Level, terms: &[Backward<'_>], out: &mut [f32], add: bool
     let deepest = strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
     let depth = if deepest > DEEP { DEPTH / 3 } else { DEPTH };
     let sum = Sum { strips: &strips, rows: columns, columns: rows, tile_rows, depth, cold: Cold::Left };
-    sum.compute(level, &Parts::new(out), |place| Place {
+    sum.compute(level, &DisjointParts::new(out), |place| Place {
         stride: columns,
         transposed: true,
         add: add || place.add,
@@ -120,7 +120,7 @@ pub fn over_rows(level: Level, left: &Left, right: &[f32], columns: usize, trans
     assert_eq!(right.len(), left.depth() * columns, "over_rows: the sides differ in rows");
     assert_eq!(out.len(), left.rows() * columns, "over_rows: out has another size");
     let tile_rows = left.tile_rows();
-    let out = Parts::new(out);
+    let out = DisjointParts::new(out);
     parallel(columns.div_ceil(BLOCK), |panel| {
         let column = panel * BLOCK;
         let valid = BLOCK.min(columns - column);

@@ -1,7 +1,7 @@
 //! Kernels that treat each row by itself: normalisation, rotation, gating.
 
 use super::number::{F16, Number};
-use super::pool::{Parts, parallel_chunks};
+use super::pool::{DisjointParts, parallel_chunks};
 use super::simd::{LANES, Level, Simd, dispatch};
 
 /// Elements per item of an elementwise kernel.
@@ -258,7 +258,7 @@ fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
 /// When the lengths differ.
 pub fn swiglu_backward(level: Level, gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
     assert_eq!((gate.len(), up.len()), (dy.len(), dy.len()), "swiglu: sizes differ");
-    let up = Parts::new(up);
+    let up = DisjointParts::new(up);
     parallel_chunks(gate, ITEM, |item, gate| {
         let start = item * ITEM;
         // SAFETY: item `item` takes the elements `start..start + gate.len()` of `up`, the same range as its chunk of

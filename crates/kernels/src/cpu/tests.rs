@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::cross_entropy::log_probs;
 use super::few::{Halves, Scratch, project_few};
-use super::linear::{Adapter, Linear};
-use super::matrix::{Left, Matrix, Packed};
+use super::linear::{AdapterView, LinearView};
+use super::matrix::{Left, Matrix, PackedMatrix};
 use super::pool::scoped::with_threads;
 use super::product::{Backward, Forward, backward, forward, forward_packed, over_rows};
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
@@ -78,10 +78,10 @@ proptest! {
             .map(|(base, low)| base + low)
             .collect();
         for level in Level::all() {
-            let weight = Matrix::from(Packed::new(level, &w, out, input, input));
+            let weight = Matrix::from(PackedMatrix::new(level, &w, out, input, input));
             prop_assert_eq!(weight.to_rows(level), w.clone(), "{:?}: packing loses nothing", level);
             let (left_x, left_low) = (left(level, &x, rows, input), left(level, &low, rows, r));
-            let packed_b = Packed::new(level, &b, out, r, r).into();
+            let packed_b = PackedMatrix::new(level, &b, out, r, r).into();
             let terms = [Forward { x: &left_x, weight: &weight }, Forward { x: &left_low, weight: &packed_b }];
             let mut y = vec![f32::NAN; rows * out];
             forward(level, &terms, &mut y, false);
@@ -91,12 +91,12 @@ proptest! {
             prop_assert!(error(&y, &twice) < TOLERANCE, "{level:?} added: {}", error(&y, &twice));
 
             let even = Left::with_tile_rows(level.even_tile_rows(), rows, input, |row| &x[row * input..][..input]);
-            let mut turned = Packed::unset(rows, out);
+            let mut turned = PackedMatrix::unset(rows, out);
             forward_packed(level, &even, &weight, &mut turned);
             let expected = product([rows, out, input], |i, p| x[i * input + p], |p, j| w[j * input + p]);
             prop_assert!(error(&Matrix::from(turned).to_rows(level), &expected) < TOLERANCE, "{level:?} packed forward");
 
-            let packed_dy = Packed::new(level, &dy, rows, out, out);
+            let packed_dy = PackedMatrix::new(level, &dy, rows, out, out);
             let mut dx = vec![f32::NAN; rows * input];
             backward(level, &[Backward { dy: &packed_dy, weight: &weight }], &mut dx, false);
             let expected = product([rows, input, out], |i, p| dy[i * out + p], |p, j| w[p * input + j]);
@@ -215,7 +215,7 @@ proptest! {
         }
         let targets: Vec<&[(u32, f32)]> = targets.iter().map(Vec::as_slice).collect();
         for level in Level::all() {
-            let weight = Packed::new(level, &w, vocab, d_model, d_model).into();
+            let weight = PackedMatrix::new(level, &w, vocab, d_model, d_model).into();
             let mut found = vec![f32::NAN; rows * d_model];
             let log_probs = log_probs(level, &hidden, &weight, &targets, Some(&mut found));
             prop_assert!(error(&log_probs, &each) < TOLERANCE, "{level:?}: {}", error(&log_probs, &each));
@@ -322,7 +322,7 @@ fn results_do_not_depend_on_the_threads() {
     let targets: Vec<&[(u32, f32)]> = targets.iter().map(|target| &target[..]).collect();
     let level = Level::best();
     let run = || {
-        let weight = Packed::new(level, &w, out, input, input).into();
+        let weight = PackedMatrix::new(level, &w, out, input, input).into();
         let mut y = vec![0.0; rows * out];
         forward(level, &[Forward { x: &left(level, &x, rows, input), weight: &weight }], &mut y, false);
         let (mut mixed, mut log_sums) = (vec![0.0; rows * input], vec![0.0; rows * heads.heads]);
@@ -336,8 +336,16 @@ fn results_do_not_depend_on_the_threads() {
         let mut few = vec![0.0; 3 * out];
         let scratch = &mut Scratch::default();
         let (a, b) = (&key[..4 * input], &value[..out * 4]);
-        let adapter = Some(Adapter { a, b, halves: None, r: 4, scale: 0.5, mask: None });
-        project_few(level, &x[..3 * input], [Linear { weight: &weight, adapter }], [&mut few], false, false, scratch);
+        let adapter = Some(AdapterView { a, b, halves: None, r: 4, scale: 0.5, mask: None });
+        project_few(
+            level,
+            &x[..3 * input],
+            [LinearView { weight: &weight, adapter }],
+            [&mut few],
+            false,
+            false,
+            scratch,
+        );
         let all = [y, few, mixed, log_probs, gradient].into_iter().chain(grads).flatten();
         all.map(f32::to_bits).collect::<Vec<u32>>()
     };

@@ -1,6 +1,6 @@
 //! The layout of a quantised matrix in device memory.
 
-use crate::encoding::{Encoding, Numbers, Offset, Planes, Row};
+use crate::encoding::{Encoding, Numbers, Offset, Row, RowBuffers};
 
 /// A quantised matrix's encoding and shape. They determine where each of its parts is.
 ///
@@ -67,7 +67,7 @@ impl Form {
         let Self { encoding, out, input } = self;
         let sections = self.sections();
         let mut words = vec![0; sections.end];
-        let mut planes = Planes::new(encoding, input);
+        let mut planes = RowBuffers::new(encoding, input);
         for index in 0..out {
             row(index, planes.row());
             let first = index * input;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::record::{Operand, Values};
 use super::{Pair, PairValues};
 use crate::cpu::{attention::Heads, cached, few, integer, matrix::Matrix, simd::Level};
-use crate::decoder::{CachedPass, DecoderLayer, Ends};
+use crate::decoder::{CachedPass, DecoderLayerParts, Ends};
 use crate::{Linear, LowRank};
 
 /// The values of a model's parts, extracted once for all passes.
@@ -27,7 +27,7 @@ impl fmt::Debug for Held {
 }
 
 impl Held {
-    pub fn new(layers: &[DecoderLayer<'_>], ends: &Ends<'_>) -> Self {
+    pub fn new(layers: &[DecoderLayerParts<'_>], ends: &Ends<'_>) -> Self {
         Self {
             embed_tokens: ends.embed_tokens.to_matrix(),
             layers: layers.iter().map(HeldLayer::new).collect(),
@@ -38,14 +38,14 @@ impl Held {
         }
     }
 
-    /// Computes [`crate::Decoder::next_logits`], or without `logits` [`crate::Decoder::append`].
+    /// Computes [`crate::DecoderKernel::next_logits`], or without `logits` [`crate::DecoderKernel::append`].
     pub fn pass(&self, pass: &CachedPass<'_>, store: &mut cached::Store, logits: Option<&mut Vec<f32>>) {
         let level = Level::best();
         let mut scratch = std::mem::take(&mut store.scratch);
         let cached::PassScratch { runs, rotary, x, layers: work } = &mut scratch;
         runs.clear();
         let brought = pass.new.iter().zip(pass.past).enumerate().filter(|(_, (new, _))| **new > 0);
-        runs.extend(brought.map(|(sequence, (&new, &past))| cached::Run { sequence, past, new }));
+        runs.extend(brought.map(|(sequence, (&new, &past))| cached::NewRows { sequence, past, new }));
         let position_ids = runs.iter().flat_map(|run| run.past as u32..(run.past + run.new) as u32);
         crate::rotary::fill(rotary, position_ids, pass.head_dim, pass.rope_theta);
         let d_model = self.embed_tokens.input();
@@ -92,8 +92,8 @@ struct HeldLinear {
 }
 
 impl HeldLayer {
-    fn new(layer: &DecoderLayer<'_>) -> Self {
-        let DecoderLayer { attention, feed_forward } = layer;
+    fn new(layer: &DecoderLayerParts<'_>) -> Self {
+        let DecoderLayerParts { attention, feed_forward } = layer;
         let linears = [
             attention.q_proj,
             attention.k_proj,

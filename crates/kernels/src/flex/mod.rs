@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::attention::Visibility;
 use crate::cpu::{attention::Heads, block, cross_entropy, few, linear, matrix::Matrix, rows, simd::Level};
-use crate::{FeedForward, Linear, LowRank, Rotary, SelfAttention, Targets, Weight};
+use crate::{AttentionHalf, FeedForward, Linear, LowRank, Rotary, Targets, Weight};
 pub use cached::Held;
 use record::{Operand, Values, record};
 
@@ -68,10 +68,10 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
     }))
 }
 
-/// [`crate::SelfAttention::forward`] over a packed batch.
+/// [`crate::AttentionHalf::forward`] over a packed batch.
 pub fn self_attention(
     x: &Tensor<2>,
-    block: &SelfAttention<'_>,
+    block: &AttentionHalf<'_>,
     rotary: &Rotary,
     visibility: &Visibility,
 ) -> Option<Tensor<2>> {
@@ -250,8 +250,8 @@ impl Pair {
         self.0.as_ref().is_none_or(|pair| pair.mask.is_none())
     }
 
-    fn borrow<'a>(&'a self, weight: &'a Matrix) -> linear::Linear<'a> {
-        let adapter = self.0.as_ref().map(|pair| linear::Adapter {
+    fn borrow<'a>(&'a self, weight: &'a Matrix) -> linear::LinearView<'a> {
+        let adapter = self.0.as_ref().map(|pair| linear::AdapterView {
             a: &pair.a,
             b: &pair.b,
             halves: None,
@@ -259,7 +259,7 @@ impl Pair {
             scale: pair.scale,
             mask: pair.mask.as_deref().map(|mask| mask as _),
         });
-        linear::Linear { weight, adapter }
+        linear::LinearView { weight, adapter }
     }
 }
 
@@ -274,10 +274,10 @@ struct AttentionParts {
 }
 
 impl AttentionParts {
-    fn with<R>(&self, run: impl FnOnce(block::SelfAttention<'_>) -> R) -> R {
+    fn with<R>(&self, run: impl FnOnce(block::AttentionBlock<'_>) -> R) -> R {
         let [q, k, v, output] = std::array::from_fn(|i| self.pairs[i].borrow(&self.weights[i]));
         let [cos, sin] = &*self.rotary;
-        run(block::SelfAttention {
+        run(block::AttentionBlock {
             norm: &self.norm,
             eps: self.eps,
             input: [q, k, v],
@@ -297,8 +297,8 @@ struct FeedForwardParts {
 }
 
 impl FeedForwardParts {
-    fn with<R>(&self, run: impl FnOnce(block::FeedForward<'_>) -> R) -> R {
+    fn with<R>(&self, run: impl FnOnce(block::FeedForwardBlock<'_>) -> R) -> R {
         let [gate, up, down] = std::array::from_fn(|i| self.pairs[i].borrow(&self.weights[i]));
-        run(block::FeedForward { norm: &self.norm, eps: self.eps, input: [gate, up], down })
+        run(block::FeedForwardBlock { norm: &self.norm, eps: self.eps, input: [gate, up], down })
     }
 }

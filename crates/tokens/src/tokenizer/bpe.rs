@@ -31,12 +31,12 @@ pub(crate) struct Bpe {
     /// Whether the mark is added only at the start, and not after control tokens.
     marks_start_only: bool,
     /// The contents of the file, for writing it again.
-    pub parts: Parts,
+    pub parts: BpeFile,
 }
 
 /// The contents of a file.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct BpeFile {
     pub path: PathBuf,
     /// All tokens, including control tokens.
     pub tokens: Vec<(u32, String)>,
@@ -54,7 +54,7 @@ pub(crate) struct Parts {
     pub specials: Specials,
 }
 
-impl Parts {
+impl BpeFile {
     /// Builds the tokenizer.
     pub fn build(self) -> Result<Tokenizer> {
         self.check_coverage()?;

@@ -58,7 +58,7 @@ fn byte_level(gguf: &Gguf) -> Result<Tokenizer> {
         let (left, right) = parts.ok_or_else(|| bad(gguf.path(), &place, format!("{merge:?} is not two tokens")))?;
         Ok((left.to_owned(), right.to_owned()))
     };
-    bpe::Parts {
+    bpe::BpeFile {
         path: gguf.path().to_owned(),
         merges: merges.into_iter().enumerate().map(split).collect::<Result<_>>()?,
         tokens: (0..).zip(&tokens).map(|(id, (text, _))| (id, (*text).to_owned())).collect(),
@@ -88,7 +88,7 @@ fn llama(gguf: &Gguf) -> Result<Tokenizer> {
         return Err(bad(gguf.path(), "tokenizer.ggml.scores", reason));
     }
     let piece = |((text, kind), score): ((&str, Kind), f32)| Piece { text: text.to_owned(), score, kind };
-    sentencepiece::Parts {
+    sentencepiece::SentencePieceFile {
         path: gguf.path().to_owned(),
         pieces: tokens.into_iter().zip(scores).map(piece).collect(),
         add_dummy_prefix: gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),

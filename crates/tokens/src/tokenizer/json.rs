@@ -11,7 +11,7 @@ use tokenizers::AddedToken;
 
 use crate::{Error, Result};
 
-use super::bpe::{Parts, bad, contains};
+use super::bpe::{BpeFile, bad, contains};
 use super::files::{parse_json, read_json, read_to_string};
 use super::rules::{check_decoder, check_post_processor};
 use super::vocab::Strips;
@@ -153,7 +153,7 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
         }
     }
     let added = file.added_tokens.into_iter().filter(|added| !control.contains_key(&added.id));
-    Parts {
+    BpeFile {
         path: path.to_owned(),
         tokens: ids.into_iter().map(|(text, id)| (id, text)).collect(),
         merges: merges(path, file.model.merges)?,

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::{Error, Result};
 
 use super::bpe::bad;
-use super::sentencepiece::{Kind, Parts, Piece};
+use super::sentencepiece::{Kind, Piece, SentencePieceFile};
 use super::{Specials, Tokenizer};
 
 /// The settings of the model besides its pieces, with the defaults of the `.proto` file.
@@ -56,7 +56,7 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
         eos: u32::try_from(spec.eos).ok().into_iter().collect(),
         add_bos: true,
     };
-    Parts { path: path.to_owned(), pieces, add_dummy_prefix: spec.add_dummy_prefix, specials }.build()
+    SentencePieceFile { path: path.to_owned(), pieces, add_dummy_prefix: spec.add_dummy_prefix, specials }.build()
 }
 
 fn check(path: &Path, spec: &Spec) -> Result<()> {

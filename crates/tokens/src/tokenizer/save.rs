@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::template::MistralVersion;
 use crate::{ChatTemplate, Error, Result};
 
-use super::bpe::Parts;
+use super::bpe::BpeFile;
 use super::files::{Model, locate, sentencepiece_version};
 use super::{Encoder, Tokenizer};
 
@@ -50,7 +50,7 @@ fn check(tokenizer: &Tokenizer, template: &ChatTemplate, folder: &Path) -> Resul
 }
 
 /// `tokenizer.json` and `tokenizer_config.json`.
-fn merges(parts: &Parts, template: &ChatTemplate) -> Result<Vec<(String, Vec<u8>)>> {
+fn merges(parts: &BpeFile, template: &ChatTemplate) -> Result<Vec<(String, Vec<u8>)>> {
     if template.mistral_version().is_some() {
         let reason = format!("its template {} has no Jinja source, choose a Jinja template", template.source());
         return Err(unsaveable(&parts.path, reason));
@@ -84,7 +84,7 @@ fn sentencepiece(path: &Path, template: &ChatTemplate) -> Result<(String, Vec<u8
     Ok((name, bytes))
 }
 
-fn tokenizer_json(parts: &Parts) -> Value {
+fn tokenizer_json(parts: &BpeFile) -> Value {
     let vocab: Map<String, Value> = parts.tokens.iter().map(|(id, text)| (text.clone(), json!(id))).collect();
     let merges: Vec<Value> = parts.merges.iter().map(|(left, right)| json!([left, right])).collect();
     json!({
@@ -112,7 +112,7 @@ fn tokenizer_json(parts: &Parts) -> Value {
 }
 
 /// The control tokens by id, then the text tokens that are matched as a whole, in their order.
-fn added_tokens(parts: &Parts) -> Vec<Value> {
+fn added_tokens(parts: &BpeFile) -> Vec<Value> {
     let by_id: BTreeMap<u32, &str> = parts.tokens.iter().map(|(id, text)| (*id, text.as_str())).collect();
     let by_text: BTreeMap<&str, u32> = by_id.iter().map(|(id, text)| (*text, *id)).collect();
     let control = parts.control.iter().map(|(id, strips)| {
@@ -131,7 +131,7 @@ fn added_tokens(parts: &Parts) -> Vec<Value> {
 }
 
 /// A post-processor that adds the bos before a text, if the tokenizer does so.
-fn post_processor(parts: &Parts) -> Value {
+fn post_processor(parts: &BpeFile) -> Value {
     let Some((id, bos)) = bos(parts).filter(|_| parts.specials.add_bos) else { return Value::Null };
     let special = |type_id: u32| json!({"SpecialToken": {"id": bos, "type_id": type_id}});
     let sequence = |name: &str, type_id: u32| json!({"Sequence": {"id": name, "type_id": type_id}});
@@ -143,7 +143,7 @@ fn post_processor(parts: &Parts) -> Value {
     })
 }
 
-fn decoder(parts: &Parts) -> Value {
+fn decoder(parts: &BpeFile) -> Value {
     let mut steps = match parts.byte_level {
         true => vec![json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})],
         false => vec![
@@ -158,7 +158,7 @@ fn decoder(parts: &Parts) -> Value {
     json!({"type": "Sequence", "decoders": steps})
 }
 
-fn tokenizer_config(parts: &Parts) -> Value {
+fn tokenizer_config(parts: &BpeFile) -> Value {
     let mut config = Map::new();
     config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
     config.insert("add_bos_token".to_owned(), json!(parts.specials.add_bos));
@@ -186,12 +186,12 @@ fn generation_config(tokenizer: &Tokenizer) -> Value {
     Value::Object(config)
 }
 
-fn bos(parts: &Parts) -> Option<(u32, &str)> {
+fn bos(parts: &BpeFile) -> Option<(u32, &str)> {
     let id = parts.specials.bos?;
     Some((id, text_of(parts, id)?))
 }
 
-fn text_of(parts: &Parts, id: u32) -> Option<&str> {
+fn text_of(parts: &BpeFile, id: u32) -> Option<&str> {
     parts.tokens.iter().find(|(other, _)| *other == id).map(|(_, text)| text.as_str())
 }
 

@@ -24,7 +24,7 @@ pub(crate) use encode::SentencePiece;
 
 /// The contents of a file.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct SentencePieceFile {
     pub path: PathBuf,
     /// The pieces by id.
     pub pieces: Vec<Piece>,
@@ -69,7 +69,7 @@ impl Kind {
     }
 }
 
-impl Parts {
+impl SentencePieceFile {
     /// Builds the tokenizer.
     pub fn build(mut self) -> Result<Tokenizer> {
         for id in self.specials.eos.iter().chain(&self.specials.bos) {

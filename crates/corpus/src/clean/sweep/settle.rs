@@ -9,7 +9,7 @@ use crate::audit::Tally;
 use crate::error::Result;
 use crate::file::write_error;
 use crate::output::{Columns, Format, Output};
-use crate::report::{Rejection, Report, Samples, Shown};
+use crate::report::{CleanReport, Rejection, Samples, Shown};
 
 /// A kept record that has been flagged.
 struct Flagged {
@@ -20,7 +20,7 @@ struct Flagged {
 
 impl Sweep<'_> {
     /// Writes the stored records without a case to the output, if there is one, and completes the report.
-    pub fn write(mut self, inputs: &[PathBuf], cases: Cases, out: Option<(&Path, Format)>) -> Result<Report> {
+    pub fn write(mut self, inputs: &[PathBuf], cases: Cases, out: Option<(&Path, Format)>) -> Result<CleanReport> {
         let is_parquet = out.is_some_and(|(_, format)| format == Format::Parquet);
         let columns = if is_parquet { self.columns(&cases)? } else { Columns::default() };
         let mut output = out.map(|(path, format)| Output::new(path, format, columns)).transpose()?;
@@ -103,7 +103,13 @@ impl Sweep<'_> {
         self.spool.each(wanted, show).map_err(|source| write_error(&self.near, source))
     }
 
-    fn account(mut self, inputs: &[PathBuf], kept: usize, audits: Vec<Box<dyn Tally>>, flagged: Flagged) -> Report {
+    fn account(
+        mut self,
+        inputs: &[PathBuf],
+        kept: usize,
+        audits: Vec<Box<dyn Tally>>,
+        flagged: Flagged,
+    ) -> CleanReport {
         let in_order = |mut rejections: Vec<(usize, Rejection)>| {
             rejections.sort_by_key(|(order, _)| *order);
             rejections
@@ -114,7 +120,7 @@ impl Sweep<'_> {
         let (flag_reasons, _) = flagged.samples.finish(&self.counts, Some);
         let bare =
             |rejections: Vec<(usize, Rejection)>| rejections.into_iter().map(|(_, rejection)| rejection).collect();
-        Report {
+        CleanReport {
             read: self.read as u64,
             kept: kept as u64,
             rejected: rejections.len() as u64,

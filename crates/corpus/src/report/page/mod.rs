@@ -6,7 +6,7 @@ mod text;
 
 use std::fmt::Write;
 
-use super::{Change, Reason, Rejection, Report, Sample, Turn};
+use super::{Change, CleanReport, Reason, Rejection, Sample, Turn};
 use crate::read::Place;
 use crate::registry::Registry;
 use foehn_record::Role;
@@ -20,7 +20,7 @@ const MAX_ROWS: usize = 2000;
 /// The labels of at most this many keys are shown as charts.
 const MAX_PICTURES: usize = 8;
 
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &CleanReport) -> String {
     let mut page = String::with_capacity(1 << 16);
     // The content security policy forbids everything that is not in the page, in case a text is ever not escaped.
     let _ = write!(
@@ -52,7 +52,7 @@ pub(super) fn page(report: &Report) -> String {
     page
 }
 
-fn header(report: &Report) -> String {
+fn header(report: &CleanReport) -> String {
     let files = match report.inputs.as_slice() {
         [] => "nothing".to_owned(),
         [one] => format!("<code>{}</code>", escaped(one)),
@@ -91,7 +91,7 @@ fn header(report: &Report) -> String {
     )
 }
 
-fn passes(report: &Report) -> String {
+fn passes(report: &CleanReport) -> String {
     let registry = Registry::default();
     let what = |name: &str| match name {
         "read" => "every line, row or element that gives a record".to_owned(),
@@ -125,7 +125,7 @@ fn passes(report: &Report) -> String {
     page + "</table></div>\n"
 }
 
-fn distributions(report: &Report) -> String {
+fn distributions(report: &CleanReport) -> String {
     let all = &report.distributions;
     let mut page = format!(
         "<h2 id=\"set\">The set that is kept</h2><p class=\"soft\">{} records. A dashed line stands at the median.</p>",
@@ -149,7 +149,7 @@ fn distributions(report: &Report) -> String {
     page + "</div>\n"
 }
 
-fn sections(report: &Report) -> String {
+fn sections(report: &CleanReport) -> String {
     if report.sections.is_empty() {
         return String::new();
     }
@@ -160,13 +160,13 @@ fn sections(report: &Report) -> String {
     )
 }
 
-fn reasons(report: &Report) -> String {
+fn reasons(report: &CleanReport) -> String {
     let head = "<h2 id=\"reasons\">Why records were rejected</h2><p class=\"soft\">Open a reason to see its first records. \
                 Where two records are compared, what differs is marked.</p>";
     all_reasons(head, &report.reasons, &report.rejections, report.read)
 }
 
-fn flags(report: &Report) -> String {
+fn flags(report: &CleanReport) -> String {
     let head = "<h2 id=\"flags\">What to look at</h2><p class=\"soft\">These records are kept. What a pass found there may be \
                 a fault, and may be meant.</p>";
     all_reasons(head, &report.flag_reasons, &report.flags, report.read)
@@ -243,7 +243,7 @@ fn bubble(turn: &Turn, text: &str) -> String {
     format!("<div class=\"{class}\" dir=\"auto\">{name}{text}</div>")
 }
 
-fn repairs(report: &Report) -> String {
+fn repairs(report: &CleanReport) -> String {
     if report.repairs.is_empty() {
         return String::new();
     }
@@ -276,7 +276,7 @@ fn repairs(report: &Report) -> String {
     page + "\n"
 }
 
-fn put_back(report: &Report) -> String {
+fn put_back(report: &CleanReport) -> String {
     if report.put_back.is_empty() {
         return String::new();
     }
@@ -286,11 +286,11 @@ fn put_back(report: &Report) -> String {
     )
 }
 
-fn every_flag(report: &Report) -> String {
+fn every_flag(report: &CleanReport) -> String {
     every("Every flag", &report.flags)
 }
 
-fn rejections(report: &Report) -> String {
+fn rejections(report: &CleanReport) -> String {
     every("Every record rejected", &report.rejections)
 }
 

@@ -3,7 +3,7 @@
 use super::{Gathered, Head, Heads, Seen, SeenTile, hide, scores};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::matrix::{BLOCK, Left};
-use crate::cpu::pool::{Parts, parallel, parallel_chunks};
+use crate::cpu::pool::{DisjointParts, parallel, parallel_chunks};
 use crate::cpu::product::{EMPTY, Term, sum_tile};
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 
@@ -41,7 +41,7 @@ pub fn attention_backward(
     let mut partial = Buffer::new(2 * heads.heads * rows * stride);
     partial.fill(0.0);
     {
-        let (partial, d_query) = (Parts::new(&mut partial), Parts::new(d_query));
+        let (partial, d_query) = (DisjointParts::new(&mut partial), DisjointParts::new(d_query));
         parallel(heads.heads, |head| {
             // SAFETY: `partial` is `[2, heads, rows, stride]`, and this part is the plane (`which`, `head`). Each plane
             // is taken once, by the one item that computes this head, so no other thread writes it.
@@ -75,7 +75,7 @@ fn backward_tile(
     tile: &SeenTile,
     rows: usize,
     d_out: &[f32],
-    d_query: &Parts<'_>,
+    d_query: &DisjointParts<'_>,
     d_key: &mut [f32],
     d_value: &mut [f32],
 ) {

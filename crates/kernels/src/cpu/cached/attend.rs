@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::store::{Head, Planes, Store};
-use super::{Pass, Run};
+use super::store::{CachedRows, Head, Store};
+use super::{NewRows, Pass};
 use crate::cpu::attention::Heads;
 use crate::cpu::buffer::Buffer;
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::number::Number;
-use crate::cpu::pool::{Parts, parallel};
+use crate::cpu::pool::{DisjointParts, parallel};
 use crate::cpu::product::{EMPTY, Tile};
 use crate::cpu::rows::add_scaled;
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
@@ -76,7 +76,7 @@ impl AttentionPlan {
     /// Computes `softmax(q·kᵀ / sqrt(head_dim))·v` of every row, over the keys of its sequence up to its own position:
     /// `[rows, heads · head_dim]`.
     pub fn compute(&mut self, level: Level, query: &[f32], store: &Store, layer: usize, out: &mut [f32]) {
-        let (partials, outs) = (Parts::new(&mut self.partials), Parts::new(out));
+        let (partials, outs) = (DisjointParts::new(&mut self.partials), DisjointParts::new(out));
         parallel(self.items.len(), |item| self.items[item].compute(level, query, store, layer, &partials, &outs));
         for tile in &self.tiles {
             join(level, &self.items[tile.clone()], &self.partials, out);
@@ -88,7 +88,7 @@ impl AttentionPlan {
 #[derive(Clone, Debug)]
 struct Item {
     heads: Heads,
-    run: Run,
+    run: NewRows,
     /// The index of the run's first row among all rows.
     first_row: usize,
     kv_head: usize,
@@ -128,8 +128,8 @@ impl Item {
         query: &[f32],
         store: &Store,
         layer: usize,
-        partials: &Parts<'_>,
-        outs: &Parts<'_>,
+        partials: &DisjointParts<'_>,
+        outs: &DisjointParts<'_>,
     ) {
         let (dim, rows) = (self.heads.head_dim, self.rows);
         let width = dim.next_multiple_of(BLOCK);
@@ -263,8 +263,8 @@ fn attend_with<S: Simd>(
     mixed: &mut [f32],
 ) {
     match head.planes {
-        Planes::Full(planes) => by_rows(simd, planes, head.widths, keys, rows, queries, softmax, mixed),
-        Planes::Half(planes) => by_rows(simd, planes, head.widths, keys, rows, queries, softmax, mixed),
+        CachedRows::Full(planes) => by_rows(simd, planes, head.widths, keys, rows, queries, softmax, mixed),
+        CachedRows::Half(planes) => by_rows(simd, planes, head.widths, keys, rows, queries, softmax, mixed),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The storage of keys and values.
 
-use super::{PassScratch, Run};
+use super::{NewRows, PassScratch};
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::number::{F16, halve};
 use crate::cpu::simd::{Level, prefetch};
@@ -93,7 +93,7 @@ impl Store {
 
     /// Prefetches the memory where the first new row of each sequence will be written: one cache line per element of
     /// its keys.
-    pub fn prefetch(&self, layer: usize, runs: &[Run]) {
+    pub fn prefetch(&self, layer: usize, runs: &[NewRows]) {
         let [key_width, value_width] = self.widths();
         for run in runs {
             for head in 0..self.kv_heads {
@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// Appends a sequence's new rows, `[rows, kv_heads · head_dim]` each.
-    pub fn write(&mut self, level: Level, layer: usize, run: &Run, key: &[f32], value: &[f32]) {
+    pub fn write(&mut self, level: Level, layer: usize, run: &NewRows, key: &[f32], value: &[f32]) {
         let (widths, dim, row_width) = (self.widths(), self.head_dim, self.kv_heads * self.head_dim);
         for head in 0..self.kv_heads {
             let start = (run.sequence * self.kv_heads + head) * self.rows;
@@ -144,8 +144,8 @@ impl Store {
         let start = (sequence * self.kv_heads + head) * self.rows;
         let [keys, values] = self.widths().map(|width| start * width..(start + self.rows) * width);
         let planes = match &self.layers {
-            Layers::Full(layers) => Planes::Full([&layers[layer][0][keys], &layers[layer][1][values]]),
-            Layers::Half(layers) => Planes::Half([&layers[layer][0][keys], &layers[layer][1][values]]),
+            Layers::Full(layers) => CachedRows::Full([&layers[layer][0][keys], &layers[layer][1][values]]),
+            Layers::Half(layers) => CachedRows::Half([&layers[layer][0][keys], &layers[layer][1][values]]),
         };
         Head { planes, widths: self.widths() }
     }
@@ -153,13 +153,13 @@ impl Store {
 
 /// The keys and values of one head.
 pub struct Head<'a> {
-    pub planes: Planes<'a>,
+    pub planes: CachedRows<'a>,
     /// Elements per row of keys, and per row of values with its padding.
     pub widths: [usize; 2],
 }
 
 /// `[rows/32][head_dim][32]` and `[rows][head_dim]`, each row of the latter padded to whole blocks.
-pub enum Planes<'a> {
+pub enum CachedRows<'a> {
     Full([&'a [f32]; 2]),
     Half([&'a [F16]; 2]),
 }

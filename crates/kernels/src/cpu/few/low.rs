@@ -1,10 +1,10 @@
 //! Low-rank adapters for few rows.
 
 use crate::cpu::buffer::Buffer;
-use crate::cpu::linear::{Adapter, Linear};
+use crate::cpu::linear::{AdapterView, LinearView};
 use crate::cpu::matrix::{BLOCK, pack_panel};
 use crate::cpu::number::{F16, Number, halve};
-use crate::cpu::pool::{MOST_LANES, Parts, parallel};
+use crate::cpu::pool::{DisjointParts, MOST_LANES, parallel};
 use crate::cpu::rows::{dots, dots_half};
 use crate::cpu::simd::{LANES, Level, Simd, dispatch, prefetch};
 
@@ -41,7 +41,7 @@ impl Halves {
 pub struct Low<'a, const N: usize> {
     x: &'a [f32],
     rows: usize,
-    adapters: [Option<&'a Adapter<'a>>; N],
+    adapters: [Option<&'a AdapterView<'a>>; N],
 }
 
 /// Where the low-rank values are stored.
@@ -49,7 +49,7 @@ pub enum Places<'a> {
     /// Already computed, and shared by all threads.
     Together(&'a [f32]),
     /// Each thread computes its own copy. Copy `lane` begins at `lane` times the given stride.
-    Alone(Parts<'a>, usize),
+    Alone(DisjointParts<'a>, usize),
 }
 
 /// The low-rank values as one thread sees them.
@@ -62,14 +62,14 @@ pub enum LaneLow<'a> {
 impl<'a, const N: usize> Low<'a, N> {
     /// # Panics
     /// When an adapter has a dropout mask.
-    pub fn new(x: &'a [f32], rows: usize, linears: &'a [Linear<'a>; N]) -> Self {
+    pub fn new(x: &'a [f32], rows: usize, linears: &'a [LinearView<'a>; N]) -> Self {
         let adapters = linears.each_ref().map(|linear| linear.adapter.as_ref());
         let masked = adapters.iter().flatten().any(|adapter| adapter.mask.is_some());
         assert!(!masked, "projection: dropout where nothing is trained");
         Self { x, rows, adapters }
     }
 
-    fn adapters(&self) -> impl Iterator<Item = &'a Adapter<'a>> {
+    fn adapters(&self) -> impl Iterator<Item = &'a AdapterView<'a>> {
         self.adapters.into_iter().flatten()
     }
 
@@ -88,9 +88,9 @@ impl<'a, const N: usize> Low<'a, N> {
             room.resize(len, 0.0);
         }
         if alone {
-            return Places::Alone(Parts::new(room), stride);
+            return Places::Alone(DisjointParts::new(room), stride);
         }
-        let parts = Parts::new(&mut room[..len]);
+        let parts = DisjointParts::new(&mut room[..len]);
         parallel(self.rows, |row| self.row(level, row, &parts));
         Places::Together(room)
     }
@@ -110,12 +110,12 @@ impl<'a, const N: usize> Low<'a, N> {
     }
 
     pub fn compute(&self, level: Level, low: &mut [f32]) {
-        let parts = Parts::new(low);
+        let parts = DisjointParts::new(low);
         (0..self.rows).for_each(|row| self.row(level, row, &parts));
     }
 
     /// The low-rank values of all adapters for one row, each written to its place.
-    fn row(&self, level: Level, row: usize, low: &Parts<'_>) {
+    fn row(&self, level: Level, row: usize, low: &DisjointParts<'_>) {
         let width = self.x.len() / self.rows;
         let x = &self.x[row * width..][..width];
         let mut first = 0;
@@ -156,7 +156,7 @@ impl LaneLow<'_> {
 
 /// Prepares the panel of an adapter's B that begins at `column`. In single precision it is packed into `b`; in half
 /// precision it is prefetched.
-pub fn prepare(level: Level, adapter: &Adapter<'_>, column: usize, columns: usize, b: &mut [f32]) {
+pub fn prepare(level: Level, adapter: &AdapterView<'_>, column: usize, columns: usize, b: &mut [f32]) {
     let r = adapter.r;
     match adapter.halves {
         Some(halves) => prefetch(&halves.b[column * r..][..BLOCK * r]),
@@ -165,7 +165,7 @@ pub fn prepare(level: Level, adapter: &Adapter<'_>, column: usize, columns: usiz
 }
 
 /// Adds to the rows the product of `low` (`[rows, r]`) with the prepared panel.
-pub fn add(level: Level, adapter: &Adapter<'_>, column: usize, b: &[f32], low: &[f32], rows: &mut [[f32; BLOCK]]) {
+pub fn add(level: Level, adapter: &AdapterView<'_>, column: usize, b: &[f32], low: &[f32], rows: &mut [[f32; BLOCK]]) {
     for (low, sums) in low.chunks_exact(adapter.r).zip(rows) {
         match adapter.halves {
             Some(halves) => add_low_half(level, low, &halves.b[column * adapter.r..], sums),

@@ -5,9 +5,9 @@ mod open;
 use std::ops::Range;
 
 use super::BLOCK;
-use crate::cpu::pool::{Parts, parallel};
+use crate::cpu::pool::{DisjointParts, parallel};
 use crate::cpu::simd::{LANES, Level, Simd};
-use crate::encoding::{Encoding, Numbers, Offset, Planes, Row};
+use crate::encoding::{Encoding, Numbers, Offset, Row, RowBuffers};
 use open::{add_row, open};
 
 /// Bytes of 32 half-precision scales, one per output.
@@ -41,13 +41,13 @@ impl Blocks {
         let mut blocks = Self { encoding, out, input, bytes: Vec::new() };
         let panel_len = blocks.panel_len();
         blocks.bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
-        let parts = Parts::new(&mut blocks.bytes);
+        let parts = DisjointParts::new(&mut blocks.bytes);
         let shape = Shape::new(encoding, input);
         parallel(out.div_ceil(BLOCK), |panel| {
             // SAFETY: panel `panel` is the bytes `panel * panel_len..(panel + 1) * panel_len`. Panels do not overlap,
             // and `parallel` calls each one once, so no other thread writes these bytes.
             let to = unsafe { parts.part(panel * panel_len, panel_len) };
-            let mut planes = Planes::new(encoding, input);
+            let mut planes = RowBuffers::new(encoding, input);
             for lane in 0..BLOCK.min(out - panel * BLOCK) {
                 row(panel * BLOCK + lane, planes.row());
                 shape.pack_lane(&planes, lane, to);
@@ -159,7 +159,7 @@ impl Shape {
         &block[half * self.half..][..self.half]
     }
 
-    fn pack_lane(&self, planes: &Planes, lane: usize, panel: &mut [u8]) {
+    fn pack_lane(&self, planes: &RowBuffers, lane: usize, panel: &mut [u8]) {
         let (half, lane_of_half) = (lane / LANES, lane % LANES);
         let super_len = self.super_head() + self.blocks * self.block_len();
         for (super_block, to) in panel.chunks_exact_mut(super_len).enumerate() {

@@ -7,7 +7,7 @@ use crate::cpu::pool::parallel_chunks;
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 use crate::encoding::HalfKind;
 
-/// A matrix `[out, in]` in a 16-bit format, in the same layout as [`Packed`](super::Packed).
+/// A matrix `[out, in]` in a 16-bit format, in the same layout as [`PackedMatrix`](super::PackedMatrix).
 #[derive(Debug)]
 pub struct Half {
     kind: HalfKind,

@@ -3,18 +3,18 @@
 use super::parallel;
 
 /// Gives out disjoint parts of one buffer, so that several threads can write to it at once.
-pub struct Parts<'a, T = f32> {
+pub struct DisjointParts<'a, T = f32> {
     start: *mut T,
     len: usize,
     buffer: std::marker::PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a `Parts` gives access to elements only through `part`, whose caller promises that no two parts in use at the
+// SAFETY: a `DisjointParts` gives access to elements only through `part`, whose caller promises that no two parts in use at the
 // same time overlap. So at any time at most one thread accesses an element. `T: Send` allows that thread to be another
 // one than the owner of the buffer.
-unsafe impl<T: Send> Sync for Parts<'_, T> {}
+unsafe impl<T: Send> Sync for DisjointParts<'_, T> {}
 
-impl<'a, T> Parts<'a, T> {
+impl<'a, T> DisjointParts<'a, T> {
     pub fn new(buffer: &'a mut [T]) -> Self {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: std::marker::PhantomData }
     }
@@ -40,7 +40,7 @@ impl<'a, T> Parts<'a, T> {
 /// index.
 pub fn parallel_chunks<T: Send>(buffer: &mut [T], len: usize, run: impl Fn(usize, &mut [T]) + Sync) {
     let total = buffer.len();
-    let parts = Parts::new(buffer);
+    let parts = DisjointParts::new(buffer);
     parallel(total.div_ceil(len.max(1)), |index| {
         let start = index * len;
         // SAFETY: chunk `index` is the elements `index * len..(index + 1) * len`, cut at the end of `buffer`. Chunks of

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::tile::{NOTHING, Place, Term, tile_product};
 use crate::cpu::buffer::Buffer;
-use crate::cpu::matrix::{BLOCK, Left, Matrix, Packed};
-use crate::cpu::pool::{Parts, parallel_streams};
+use crate::cpu::matrix::{BLOCK, Left, Matrix, PackedMatrix};
+use crate::cpu::pool::{DisjointParts, parallel_streams};
 use crate::cpu::simd::{Level, prefetch};
 
 /// Bytes of the left operand that one item reads repeatedly.
@@ -48,7 +48,7 @@ impl<'a> Strip<'a> {
         Self { left, right, depth: x.depth() }
     }
 
-    pub fn backward(weight: &'a Matrix, dy: &'a Packed, tile_rows: usize) -> Self {
+    pub fn backward(weight: &'a Matrix, dy: &'a PackedMatrix, tile_rows: usize) -> Self {
         let left = match weight.full() {
             Some(packed) => Side::Stored { data: packed.data(), step: tile_rows * BLOCK, stride: packed.panel_len() },
             None => Side::Closed(weight),
@@ -58,7 +58,7 @@ impl<'a> Strip<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn packed(packed: &'a Packed) -> Self {
+    fn packed(packed: &'a PackedMatrix) -> Self {
         Self::Stored { data: packed.data(), step: packed.panel_len(), stride: BLOCK }
     }
 }
@@ -85,7 +85,7 @@ pub struct Sum<'a> {
 impl Sum<'_> {
     /// Computes every tile. `place` returns the destination of a tile. Its argument gives the tile's row and column and
     /// whether an earlier part of the depth has already been written there.
-    pub fn compute(&self, level: Level, out: &Parts<'_>, place: impl Fn(Place) -> Place + Sync) {
+    pub fn compute(&self, level: Level, out: &DisjointParts<'_>, place: impl Fn(Place) -> Place + Sync) {
         let deepest = self.strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
         let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
         let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);

@@ -1,7 +1,7 @@
 //! The tile kernel that all products use.
 
 use crate::cpu::matrix::BLOCK;
-use crate::cpu::pool::Parts;
+use crate::cpu::pool::DisjointParts;
 use crate::cpu::simd::{LANES, Simd, dispatch};
 
 /// One of the products of a sum.
@@ -44,11 +44,11 @@ pub const EMPTY: Tile = [[0.0; BLOCK]; 14];
 
 dispatch! {
     /// Sums the terms, and writes the tile to its place.
-    pub fn tile_product(terms: &[Term<'_>], place: &Place, out: &Parts<'_>) = tile_product_with
+    pub fn tile_product(terms: &[Term<'_>], place: &Place, out: &DisjointParts<'_>) = tile_product_with
 }
 
 #[inline(always)]
-fn tile_product_with<S: Simd>(simd: S, terms: &[Term<'_>], place: &Place, out: &Parts<'_>) {
+fn tile_product_with<S: Simd>(simd: S, terms: &[Term<'_>], place: &Place, out: &DisjointParts<'_>) {
     let mut tile = EMPTY;
     sum_rows(simd, terms, place.rows, &mut tile);
     put(simd, &tile, place, out);
@@ -118,7 +118,7 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
 
 /// Writes a tile to its destination.
 #[inline(always)]
-fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &Parts<'_>) {
+fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &DisjointParts<'_>) {
     if place.transposed {
         for half in (0..place.columns).step_by(LANES) {
             let mut rows = [simd.splat(0.0); LANES];

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cpu::attention::Heads;
-use crate::cpu::block::{FeedForward, SelfAttention};
-use crate::cpu::cached::{Layer, LayerScratch, Pass, Run, Store};
+use crate::cpu::block::{AttentionBlock, FeedForwardBlock};
+use crate::cpu::cached::{Layer, LayerScratch, NewRows, Pass, Store};
 use crate::cpu::integer::{self, Rounded};
 use crate::cpu::linear::project_many;
 use crate::cpu::matrix::{BLOCK, Blocks, Half};
@@ -116,10 +116,10 @@ proptest! {
                 }
                 let mut row = vec![f32::NAN; input];
                 matrix.copy_row(level, out - 1, &mut row);
-                let full = Matrix::from(Packed::new(level, &matrix.to_rows(level), out, input, input));
+                let full = Matrix::from(PackedMatrix::new(level, &matrix.to_rows(level), out, input, input));
                 prop_assert!(bits(&row) == bits(&full.to_rows(level)[(out - 1) * input..]));
                 let left = left(level, &x, rows, input);
-                let packed_dy = Packed::new(level, &dy, rows, out, out);
+                let packed_dy = PackedMatrix::new(level, &dy, rows, out, out);
                 let [opened, dense] = [&matrix, &full].map(|weight| {
                     let (mut y, mut dx) = (vec![f32::NAN; rows * out], vec![f32::NAN; rows * input]);
                     forward(level, &[Forward { x: &left, weight }], &mut y, false);
@@ -137,7 +137,7 @@ proptest! {
     ) {
         let mut all = compact(seed, out, supers);
         let dense = noise(seed ^ 9, out * 70);
-        all.push((Packed::new(Level::best(), &dense, out, 70, 70).into(), dense));
+        all.push((PackedMatrix::new(Level::best(), &dense, out, 70, 70).into(), dense));
         for (matrix, weights) in all {
             let input = matrix.input();
             let [x, mut a, mut b, before] =
@@ -161,8 +161,8 @@ proptest! {
                 for integers in [false, true] {
                     let mut run = |x: &[f32], before: &[f32], halves: Option<&Halves>| {
                         let mut y = before.to_vec();
-                        let adapter = Some(Adapter { a: &a, b: &b, halves, r, scale: 0.5, mask: None });
-                        let linear = Linear { weight: &matrix, adapter };
+                        let adapter = Some(AdapterView { a: &a, b: &b, halves, r, scale: 0.5, mask: None });
+                        let linear = LinearView { weight: &matrix, adapter };
                         project_few(level, x, [linear], [&mut y], add, integers, scratch);
                         y
                     };
@@ -179,8 +179,8 @@ proptest! {
                     } else {
                         prop_assert!(error(&found, &expected) < 2.0 * TOLERANCE, "{level:?}: {}", error(&found, &expected));
                         let mut many = before.clone();
-                        let adapter = Some(Adapter { a: &a, b: &b, halves: None, r, scale: 0.5, mask: None });
-                        project_many(level, &x, rows, [Linear { weight: &matrix, adapter }], [&mut many], add);
+                        let adapter = Some(AdapterView { a: &a, b: &b, halves: None, r, scale: 0.5, mask: None });
+                        project_many(level, &x, rows, [LinearView { weight: &matrix, adapter }], [&mut many], add);
                         prop_assert!(bits(&many) == bits(&found), "{level:?}: as many rows are computed");
                     }
                     let last = run(&x[(rows - 1) * input..], &before[(rows - 1) * out..], None);
@@ -207,9 +207,9 @@ proptest! {
         let matrices = shapes.map(|(out, input)| {
             at += 1;
             let values: Vec<f32> = noise(at, out * input).iter().map(|x| x / 3.0).collect();
-            Matrix::from(Packed::new(level, &values, out, input, input))
+            Matrix::from(PackedMatrix::new(level, &values, out, input, input))
         });
-        let [q, k, v, o, gate, up, down] = matrices.each_ref().map(|weight| Linear { weight, adapter: None });
+        let [q, k, v, o, gate, up, down] = matrices.each_ref().map(|weight| LinearView { weight, adapter: None });
         let norms = [noise(seed ^ 20, d_model), noise(seed ^ 21, d_model)];
         let eps = 1e-5;
         let layer = Layer {
@@ -224,11 +224,11 @@ proptest! {
             let rows = lengths[sequence];
             let [cos, sin] = tables(0..rows);
             let seen = Seen::new(rows, |q, k| k <= q && window.is_none_or(|window| q - k < window));
-            let block = SelfAttention {
+            let block = AttentionBlock {
                 norm: &norms[0], eps, input: [q, k, v], output: o, heads, rotary: [&cos, &sin], seen: &seen,
             };
             let (mid, _) = block.forward(level, &x[sequence]);
-            FeedForward { norm: &norms[1], eps, input: [gate, up], down }.forward(level, &mid).0
+            FeedForwardBlock { norm: &norms[1], eps, input: [gate, up], down }.forward(level, &mid).0
         });
         let mut store = Store::new(1, kv_heads, head_dim, 3, halved);
         let mut found = [Vec::new(), Vec::new()];
@@ -238,8 +238,8 @@ proptest! {
                 cut(piece)..cut(piece + 1)
             };
             // In the batch, the first sequence comes after the second. The store has one more sequence.
-            let runs = [(1, 2), (0, 0)].map(|(which, sequence)| Run { sequence, past: part(which).start, new: part(which).len() });
-            let runs: Vec<Run> = runs.into_iter().filter(|run| run.new > 0).collect();
+            let runs = [(1, 2), (0, 0)].map(|(which, sequence)| NewRows { sequence, past: part(which).start, new: part(which).len() });
+            let runs: Vec<NewRows> = runs.into_iter().filter(|run| run.new > 0).collect();
             let mut rows: Vec<f32> = [1, 0].into_iter().flat_map(|which| &x[which][part(which).start * d_model..part(which).end * d_model]).copied().collect();
             let [first, second] = [tables(part(1)), tables(part(0))];
             let rotary = [[&first[0][..], &second[0]].concat(), [&first[1][..], &second[1]].concat()];
@@ -262,7 +262,7 @@ proptest! {
         let [one, two] = [(&mut store, 0), (&mut copied, 1)].map(|(store, sequence)| {
             let mut row = noise(seed ^ 40, d_model);
             let [cos, sin] = tables(past..past + 1);
-            let runs = [Run { sequence, past, new: 1 }];
+            let runs = [NewRows { sequence, past, new: 1 }];
             Pass { heads, runs: &runs, rotary: [&cos, &sin], window, integers: false }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
             bits(&row)
         });
@@ -301,7 +301,7 @@ fn integers_are_multiplied_alike_everywhere() {
 #[test]
 fn what_is_not_finite_stays_so_through_eight_bits() {
     let (matrix, _) = quantised(Encoding::Q8_0, 1, 40, 96);
-    let linear = Linear { weight: &matrix, adapter: None };
+    let linear = LinearView { weight: &matrix, adapter: None };
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for at in [0, 15, 16, 31, 95] {
             let mut x = noise(2, 2 * 96);
@@ -333,7 +333,7 @@ fn a_scale_that_is_not_finite_stays_seen() {
                 [(false, 1), (false, 9), (true, 1), (true, 9)].map(|(integers, rows)| (level, integers, rows))
             }) {
                 let (x, mut y) = (vec![1.0; rows * input], vec![0.0; rows * 3]);
-                let linear = Linear { weight: &weight, adapter: None };
+                let linear = LinearView { weight: &weight, adapter: None };
                 project_few(level, &x, [linear], [&mut y], false, integers, &mut Scratch::default());
                 assert!(y.iter().all(|y| !y.is_finite()), "{encoding:?} {level:?} {scale:#x}, {rows} rows: {y:?}");
             }
@@ -376,9 +376,9 @@ fn a_large_product_of_opened_weights_equals_that_of_dense_ones() {
         let (matrix, weights) = quantised(encoding, 11, out, input);
         let (x, dy) = (noise(12, rows * input), noise(13, rows * out));
         for level in Level::all() {
-            let full = Matrix::from(Packed::new(level, &matrix.to_rows(level), out, input, input));
+            let full = Matrix::from(PackedMatrix::new(level, &matrix.to_rows(level), out, input, input));
             let left = left(level, &x, rows, input);
-            let packed_dy = Packed::new(level, &dy, rows, out, out);
+            let packed_dy = PackedMatrix::new(level, &dy, rows, out, out);
             let run = |weight: &Matrix| {
                 let (mut y, mut dx) = (vec![f32::NAN; rows * out], vec![f32::NAN; rows * input]);
                 forward(level, &[Forward { x: &left, weight }], &mut y, false);
