@@ -16,12 +16,14 @@
 
 mod device;
 mod job;
+mod loading;
 mod pretrained;
 mod recipe;
 
 pub use device::{DeviceError, available, device};
 pub use job::{Job, JobError, TrainingData};
-pub use pretrained::{AdapterNote, LoadError, Loading, Network, Pretrained, load_text, sha256_of_file};
+pub use loading::{AdapterNote, LoadError, Loading};
+pub use pretrained::{Network, Pretrained, load_text, sha256_of_file};
 pub use recipe::{Recipe, RecipeError};
 
 pub use burn;

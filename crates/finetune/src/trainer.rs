@@ -1,21 +1,25 @@
 //! The state of a training run, advanced one step at a time.
 
-use std::path::{Path, PathBuf};
+mod sound;
+mod start;
+
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
 use foehn_files::DraftFolder;
-use foehn_lora::{Adapter, LoraConfig, Manifest, attach, attach_trainable, detach, parameters, set_parameters};
+use foehn_lora::{Adapter, LoraConfig, Manifest, attach, attach_trainable, parameters, set_parameters};
 use foehn_mistral::Mistral;
 use foehn_tokens::Sample;
 
-use crate::checkpoint::{self, Checkpoint, MAX_STEPS, State};
+use crate::checkpoint::{self, Checkpoint, State};
 use crate::metrics::MetricsFile;
 use crate::step::{gradients, validation_loss};
 use crate::{
     AdamW, Dataset, Error, Folder, Run, StepMetrics, TrainingConfig, ValidationMetrics, Warning, clip_global_norm,
 };
 use crate::{order, resume};
+use start::{checked, first_adapter, manifest};
 
 /// A training run: its model, its optimiser and its progress. [`train`](crate::train) is a loop over its methods. A
 /// caller with its own loop can use the [`model`](Self::model) between two steps.
@@ -322,47 +326,6 @@ impl<'a> Trainer<'a> {
         (epoch, chosen.into_iter().map(|index| &training.samples[index]).collect())
     }
 
-    /// The current adapter, if all its values are finite.
-    fn sound_adapter(&self) -> Result<Adapter, Error> {
-        let adapter = detach(&mut self.model.clone(), &self.config.lora);
-        let adapter = adapter.ok_or_else(|| Error::NoData { reason: "the model has no adapter".into() })?;
-        for (name, pair) in &adapter.modules {
-            self.check_finite(&format!("{name}.lora_A"), &pair.a)?;
-            self.check_finite(&format!("{name}.lora_B"), &pair.b)?;
-        }
-        Ok(adapter)
-    }
-
-    fn check_finite(&self, name: &str, values: &[f32]) -> Result<(), Error> {
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(self.not_finite(name, self.state.step.saturating_sub(1), f64::from(*value))),
-            None => Ok(()),
-        }
-    }
-
-    /// Parameters can be finite but so large that the computation overflows. A validation shows this. If there was none
-    /// since the last step, the samples of that step are used.
-    fn check_loss(&self) -> Result<(), Error> {
-        if self.state.step == 0 || self.validation.is_some() && self.state.validated == self.state.step {
-            return Ok(());
-        }
-        let (_, samples) = self.samples_of(self.state.step - 1);
-        let loss = validation_loss(self.model, &samples, self.config.micro_batch_rows, self.config.loss_mean);
-        if loss.is_finite() { Ok(()) } else { Err(self.not_finite("loss after the update", self.state.step - 1, loss)) }
-    }
-
-    fn not_finite(&self, what: &str, step: usize, value: f64) -> Error {
-        let (training, config) = (self.training, &self.config);
-        let (_, chosen) = order::batch(training.samples.len(), config, step);
-        Error::NotFinite {
-            what: what.to_owned(),
-            step: step + 1,
-            value,
-            samples: chosen.into_iter().map(|index| training.names[index].clone()).collect(),
-            last_checkpoint: self.last_checkpoint.clone(),
-        }
-    }
-
     /// Metrics and the loss curve only inform about the run, so failing to write them does not end it.
     fn tell(&mut self, written: Result<(), Error>) {
         if let Err(error) = written {
@@ -373,50 +336,6 @@ impl<'a> Trainer<'a> {
             self.warnings.push(Warning::NotWritten { path, reason: checkpoint::said(&error) });
         }
     }
-}
-
-/// The run's config, if the model and the settings allow it.
-fn checked(model: &Mistral, run: &Run<'_>) -> Result<TrainingConfig, Error> {
-    let config = run.config.clone();
-    config.check()?;
-    let total = config.total_steps(run.training.samples.len());
-    if total > MAX_STEPS {
-        let expected = "so many that the run has at most 99999999 steps";
-        return Err(Error::Setting { field: "epochs", found: config.epochs.to_string(), expected });
-    }
-    if config.recompute && !foehn_kernels::can_recompute(&model.device()) {
-        let expected = "false: the device does not support it, `flex` alone does";
-        return Err(Error::Setting { field: "recompute", found: "true".into(), expected });
-    }
-    Ok(config)
-}
-
-/// The adapter before the first step. If it is loaded from a folder, the config's `[lora]` is replaced by its settings.
-fn first_adapter(model: &Mistral, config: &mut TrainingConfig) -> Result<Adapter, Error> {
-    let Some(path) = config.init_adapter.clone() else { return Ok(Adapter::new(&config.lora, model, config.seed)?) };
-    let mut adapter = Adapter::load(&path)?;
-    if config.lora == LoraConfig::default() {
-        config.lora = adapter.config.clone();
-    } else {
-        let fresh = Adapter::new(&config.lora, model, config.seed)?;
-        resume::check_init(Path::new(&path), &adapter, &fresh)?;
-        adapter.config = config.lora.clone();
-    }
-    Ok(adapter)
-}
-
-fn manifest(run: &Run<'_>, config: &TrainingConfig) -> Manifest {
-    let mut manifest = Manifest { seed: config.seed, ..run.manifest.clone() };
-    if manifest.data_sha256.is_empty() {
-        manifest.data_sha256 = run.training.sha256();
-    }
-    // Keys of the caller's recipe that are not training settings are kept.
-    let mut settings = manifest.recipe.as_object().cloned().unwrap_or_default();
-    if let Ok(serde_json::Value::Object(own)) = serde_json::to_value(config) {
-        settings.extend(own);
-    }
-    manifest.recipe = settings.into();
-    manifest
 }
 
 fn tensors(model: &Mistral) -> Vec<Tensor<2>> {
