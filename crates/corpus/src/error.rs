@@ -182,7 +182,7 @@ pub enum Error {
     },
     /// In a pipeline file, a pass over single records comes after a pass over the set.
     #[error(
-        "{path}, line {line}: `{pass}` looks at single records and stands after `{after}`, which compares them: put it before",
+        "{path}, line {line}: `{pass}` checks single records, but stands after `{after}`, which compares records: move it before that pass",
         pass = printable(pass),
         after = printable(after)
     )]
@@ -197,7 +197,7 @@ pub enum Error {
         after: String,
     },
     /// A pipeline file sets a verdict for a pass that does not judge records.
-    #[error("{path}, line {line}: `{pass}` judges no record: take its `verdict` out", pass = printable(pass))]
+    #[error("{path}, line {line}: `{pass}` does not judge records, so it has no `verdict`: remove that setting", pass = printable(pass))]
     NoVerdict {
         /// The file.
         path: PathBuf,
@@ -208,7 +208,7 @@ pub enum Error {
     },
     /// A pass limits tokens, but there is no token counter.
     #[error(
-        "the pass `{pass}` limits tokens and nobody counts them: give the pipeline a tokenizer, or take the limit out",
+        "the pass `{pass}` limits tokens, but there is no tokenizer to count them: give the pipeline a tokenizer, or remove the limit",
         pass = printable(pass)
     )]
     NoTokenCounter {

@@ -350,7 +350,7 @@ mod tests {
         fails("[[pass]\n", "p.toml");
         fails(
             "[[pass]]\nname = 'duplicate'\n[[pass]]\nname = 'trim'\n",
-            "line 3: `trim` looks at single records and stands after `duplicate`",
+            "line 3: `trim` checks single records, but stands after `duplicate`",
         );
     }
 

@@ -99,8 +99,8 @@ fn a_pipeline_sets_the_verdict_of_a_pass() {
 #[test]
 fn only_what_judges_has_a_verdict() {
     for (name, verdict, said) in [
-        ("trim", "flag", "`trim` judges no record"),
-        ("class-balance", "flag", "`class-balance` judges no record"),
+        ("trim", "flag", "`trim` does not judge records"),
+        ("class-balance", "flag", "`class-balance` does not judge records"),
         ("truncated", "ignore", "unknown variant `ignore`"),
     ] {
         let text = format!("\n[[pass]]\nname = '{name}'\nverdict = '{verdict}'\n");

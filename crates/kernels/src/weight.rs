@@ -80,7 +80,7 @@ impl Weight {
         device: &Device,
         row: impl Fn(usize, Row<'_>) + Sync,
     ) -> Self {
-        assert!(input.is_multiple_of(encoding.divisor()), "weight: {input} inputs are no whole number of blocks");
+        assert!(input.is_multiple_of(encoding.divisor()), "weight: {input} inputs are not a whole number of blocks");
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(device) {
             return Self::packed(Matrix::Blocks(Blocks::new(encoding, out, input, row)), device);

@@ -161,7 +161,7 @@ pub enum Error {
     },
     /// A row is not a whole number of blocks.
     #[error(
-        "tensor {name:?} of {}: {elements} elements are no whole number of {dtype} blocks of {block}",
+        "tensor {name:?} of {}: {elements} elements are not a whole number of {dtype} blocks of {block}",
         path.display()
     )]
     BlockSize {

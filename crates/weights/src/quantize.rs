@@ -44,7 +44,7 @@ impl Quantization {
     /// # Panics
     /// When the row is not a whole number of blocks, or the parts are too short.
     pub fn quantize(self, values: &[f32], levels: &[f32; 16], to: &mut Planes<'_>) {
-        assert!(values.len().is_multiple_of(self.divisor()), "quantize: no whole number of blocks");
+        assert!(values.len().is_multiple_of(self.divisor()), "quantize: the row is not a whole number of blocks");
         match self {
             Self::Q8_0 => q8_0(values, to),
             Self::Q4K => q4_k(values, to),

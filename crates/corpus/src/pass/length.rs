@@ -92,7 +92,10 @@ impl Pass for Length {
         of_messages.or_else(|| {
             self.min_tokens.or(self.max_tokens)?;
             let Some(counter) = &self.counter else {
-                return Some("its tokens are limited and nobody counts them: give the pipeline a tokenizer".to_owned());
+                return Some(
+                    "there is a limit on tokens, but no tokenizer to count them: give the pipeline a tokenizer"
+                        .to_owned(),
+                );
             };
             let count = || record.messages.iter().map(|message| counter.count(&message.content)).sum();
             let wrong = outside(count, self.min_tokens, self.max_tokens)?;
@@ -154,7 +157,12 @@ mod tests {
     #[test]
     fn tokens_are_the_callers() {
         let limits = Length { max_tokens: Some(5), ..Length::default() };
-        check(&limits, "a", "b", Some("its tokens are limited and nobody counts them: give the pipeline a tokenizer"));
+        check(
+            &limits,
+            "a",
+            "b",
+            Some("there is a limit on tokens, but no tokenizer to count them: give the pipeline a tokenizer"),
+        );
         let pass = limits.counting(|text: &str| text.split(' ').count());
         check(&pass, "a b", "c", None);
         check(&pass, "a b c", "d", Some("the record has 6 tokens, expected at most 5"));

@@ -37,7 +37,7 @@ impl Blocks {
     /// # Panics
     /// When `in` is not a whole number of the encoding's super-blocks.
     pub fn new(encoding: Encoding, out: usize, input: usize, row: impl Fn(usize, Row<'_>) + Sync) -> Self {
-        assert!(input.is_multiple_of(encoding.divisor()), "blocks: {input} inputs are no whole number of blocks");
+        assert!(input.is_multiple_of(encoding.divisor()), "blocks: {input} inputs are not a whole number of blocks");
         let mut blocks = Self { encoding, out, input, bytes: Vec::new() };
         let panel_len = blocks.panel_len();
         blocks.bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
