@@ -41,7 +41,7 @@
 //! let files = hub.resolve(folder.path().join("tiny.gguf").to_str().unwrap(), &mut |_| {})?;
 //! assert!(files.weights.ends_with("tiny.gguf"));
 //!
-//! If a model cannot be found, the error lists what was tried, and where to put the file by hand.
+//! // If a model cannot be found, the error lists what was tried, and where to put the file by hand.
 //! let error = hub.resolve("smollm2-135m-instruct", &mut |_| {}).unwrap_err();
 //! assert!(error.to_string().contains("models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"));
 //! # Ok(())
