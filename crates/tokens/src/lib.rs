@@ -27,13 +27,13 @@
 //! let samples = answers.map(|answer| template.sample(&tokenizer, &[question.clone(), answer]));
 //! let samples = samples.into_iter().collect::<Result<Vec<_>, _>>()?;
 //!
-//! Generation begins with the same tokens as training, and text from a person stays text.
+//! // Generation begins with the same tokens as training, and text from a person stays text.
 //! let prompt = template.prompt(&tokenizer, &[question])?;
 //! assert!(samples[0].input_ids().starts_with(&prompt));
 //! let stop = tokenizer.control("<|im_end|>").unwrap();
 //! assert_eq!(prompt.iter().filter(|id| **id == stop).count(), 2, "one a turn, none from the text");
 //!
-//! The question is computed once; the answers are branches.
+//! // The question is computed once; the answers are branches.
 //! let batch = Batch::pack(&samples.iter().collect::<Vec<_>>());
 //! assert!(batch.rows() < prompt.len() + 8);
 //! assert!(batch.rows_unshared() > 2 * prompt.len());
