@@ -256,9 +256,8 @@ fn text_path(files: &foehn_hub::ModelFiles) -> PathBuf {
 
 fn config(files: &foehn_hub::ModelFiles, weights: &Weights) -> Result<MistralConfig, LoadError> {
     let read = |path: &Path| {
-        let not_text = |error: std::string::FromUtf8Error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
-        let text = String::from_utf8(foehn_weights::read_text(path)?).map_err(not_text);
-        text.map_err(|source| LoadError::File { path: path.to_owned(), source })
+        foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
+            .map_err(|source| LoadError::File { path: path.to_owned(), source })
     };
     let text = files.config.as_deref().map(read).transpose()?;
     let path = files.config.clone().unwrap_or_else(|| files.weights.clone());

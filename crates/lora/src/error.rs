@@ -156,16 +156,6 @@ pub enum Error {
         /// The longer side.
         limit: usize,
     },
-    /// A JSON file is larger than the limit.
-    #[error("{path} has {found} bytes, more than the limit of {limit} for such a file")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        found: u64,
-        /// The largest size that is read.
-        limit: u64,
-    },
     /// One of a pair of matrices is missing.
     #[error("the adapter has no tensor `{}`, though it has its partner", printable(name))]
     Unpaired {

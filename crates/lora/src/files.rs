@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use foehn_weights::{Tensor, Weights, save_safetensors};
@@ -17,9 +16,6 @@ use crate::{Adapter, Error, LoraConfig, Matrices, TargetModules};
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 const MANIFEST: &str = "foehn.json";
-
-/// The largest JSON file that is read, in bytes.
-const JSON_LIMIT: u64 = 256 << 20;
 
 /// Fields of `adapter_config.json` that the computation depends on.
 const SETTINGS: [&str; 7] =
@@ -224,14 +220,8 @@ fn open(path: &Path) -> Result<Weights, Error> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let failed = |source| Error::File { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(failed)?;
-    let found = file.metadata().map_err(failed)?.len();
-    if found > JSON_LIMIT {
-        return Err(Error::TooLarge { path: path.to_owned(), found, limit: JSON_LIMIT });
-    }
-    let mut text = String::new();
-    file.take(JSON_LIMIT).read_to_string(&mut text).map_err(failed)?;
+    let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
+        .map_err(|source| Error::File { path: path.to_owned(), source })?;
     serde_json::from_str(&text).map_err(|source| Error::Syntax { path: path.to_owned(), source })
 }
 

@@ -45,5 +45,4 @@ pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use quantize::Quantization;
 pub use save::{FloatType, Tensor, TensorSpec, save_safetensors, save_safetensors_with};
-pub use text::{MAX_TEXT, read as read_text};
 pub use weights::{TensorInfo, Weights};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-pub use foehn_files::MAX_TEXT;
+use foehn_files::MAX_TEXT;
 
 use crate::{Error, Result};
 
@@ -10,7 +10,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::TextTooLarge`] above [`MAX_TEXT`], and [`Error::Io`].
-pub fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     foehn_files::read(path, MAX_TEXT).map_err(|source| {
         let path = path.to_owned();
         match source.get_ref().and_then(|inner| inner.downcast_ref()) {

@@ -116,7 +116,7 @@ fn an_index_is_read_within_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors.index.json");
     // A sparse file: it takes no space on the disk.
-    fs::File::create(&path).unwrap().set_len(foehn_weights::MAX_TEXT + 1).unwrap();
+    fs::File::create(&path).unwrap().set_len(foehn_files::MAX_TEXT + 1).unwrap();
     let error = Weights::open(folder.path()).unwrap_err();
     assert_says(&error, &path, "268435457 bytes");
     assert!(matches!(error, Error::TextTooLarge { limit: 268_435_456, .. }), "{error:?}");
