@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, CleanReport, Length, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, SenseLexicon, Stage,
+    CleanConfig, CleanReport, Length, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, Lexicon, Stage,
     clean_with, mark_path, read,
 };
 use foehn::files::check_outputs;
@@ -109,7 +109,7 @@ impl Arguments {
             None => Pipeline::default(),
         };
         let pipeline = match &self.lexicon {
-            Some(path) => pipeline.with(OffTarget::new(SenseLexicon::load(path)?)),
+            Some(path) => pipeline.with(OffTarget::new(Lexicon::load(path)?)),
             None => pipeline,
         };
         Ok(match self.against.as_slice() {

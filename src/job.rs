@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use foehn_corpus::{
-    CleanReport, OffTarget, Pipeline, SenseLexicon, clean, is_clean, mark_path, read_clean, split_stratified,
+    CleanReport, OffTarget, Pipeline, Lexicon, clean, is_clean, mark_path, read_clean, split_stratified,
     write_clean,
 };
 use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
@@ -204,7 +204,7 @@ fn pipeline(recipe: &Recipe) -> Result<Pipeline, JobError> {
         pipeline = pipeline.counting(move |text: &str| tokenizer.count(text));
     }
     Ok(match &recipe.lexicon {
-        Some(path) => pipeline.with(OffTarget::new(SenseLexicon::load(path)?)),
+        Some(path) => pipeline.with(OffTarget::new(Lexicon::load(path)?)),
         None => pipeline,
     })
 }

@@ -60,7 +60,7 @@ pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
     Length, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, PiiAction,
-    PiiKind, Refusals, Repetition, RunsOn, SenseLexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
+    PiiKind, Refusals, Repetition, RunsOn, Lexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
     Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Language, Length,
     Markup, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, Refusals, Repetition, RunsOn,
-    SenseLexicon, SetPass, Structure, Trim, Truncated, Verdict,
+    Lexicon, SetPass, Structure, Trim, Truncated, Verdict,
 };
 use crate::pipeline::Pipeline;
 
@@ -136,7 +136,7 @@ impl Registry {
     /// # Errors
     /// [`Error::PipelineFile`] for text that is not a list of passes, [`Error::UnknownPass`], [`Error::PassSettings`],
     /// [`Error::PassOrder`], [`Error::NoVerdict`], and the errors of the constructors, such as those of
-    /// [`SenseLexicon::load`].
+    /// [`Lexicon::load`].
     pub fn parse(&self, text: &str, path: &Path) -> Result<Pipeline> {
         let List { pass: passes } = toml::from_str(text)
             .map_err(|source| Error::PipelineFile { path: path.into(), source: Box::new(source) })?;
@@ -239,7 +239,7 @@ fn off_target(settings: Settings<'_>) -> Result<Stage> {
         tasks: Option<Vec<String>>,
     }
     let Words { lexicon, tasks } = settings.parse()?;
-    let mut pass = OffTarget::new(SenseLexicon::load(&settings.beside(&lexicon))?);
+    let mut pass = OffTarget::new(Lexicon::load(&settings.beside(&lexicon))?);
     if let Some(tasks) = tasks {
         pass.tasks = tasks;
     }

@@ -5,7 +5,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::Bench;
-use foehn_corpus::{OffTarget, Pipeline, SenseLexicon};
+use foehn_corpus::{OffTarget, Pipeline, Lexicon};
 use serde_json::{Value, json};
 
 /// Sentences, the one word for each, and a description that needs nothing else.
@@ -179,7 +179,7 @@ fn pipeline() -> Pipeline {
     let owned = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect();
     let lists: BTreeMap<String, Vec<String>> =
         lists.into_iter().map(|(class, words)| (class.to_owned(), owned(words))).collect();
-    Pipeline::default().with(OffTarget::new(SenseLexicon::new(lists).expect("a sound lexicon")))
+    Pipeline::default().with(OffTarget::new(Lexicon::new(lists).expect("a sound lexicon")))
 }
 
 fn file(records: impl IntoIterator<Item = Value>) -> String {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::Bench;
 use foehn_corpus::{
-    CleanConfig, CleanReport, NearDuplicates, OffTarget, Pipeline, Record, Rejection, SenseLexicon, clean, clean_with,
+    CleanConfig, CleanReport, NearDuplicates, OffTarget, Pipeline, Record, Rejection, Lexicon, clean, clean_with,
     read_clean,
 };
 use serde::Deserialize;
@@ -37,7 +37,7 @@ fn read(path: &Path) -> String {
 
 /// Cleans the raw file into `clean.jsonl`.
 fn cleaned(bench: &Bench) -> CleanReport {
-    let lexicon = SenseLexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
+    let lexicon = Lexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
     let pipeline = Pipeline::default().with(OffTarget::new(lexicon));
     clean(&[vakog("vakog_raw.jsonl")], &bench.path("clean.jsonl"), &bench.path("report.json"), &pipeline)
         .expect("the raw file can be read")
@@ -79,7 +79,7 @@ fn the_rejects_are_the_expected_ones() {
 /// The set has many records that differ in only one word. The pass rejects none of those that are kept without it.
 #[test]
 fn near_duplicates_of_the_set_are_none() {
-    let lexicon = SenseLexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
+    let lexicon = Lexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
     let pipeline = Pipeline::default().with(OffTarget::new(lexicon)).with_set(NearDuplicates::default());
     let report = clean_with(&[vakog("vakog_raw.jsonl")], &pipeline, &CleanConfig::default()).expect("it can be read");
     let near: Vec<_> = report.rejections.iter().filter(|found| found.pass == "near-duplicate").collect();

@@ -1,35 +1,29 @@
-//! Checks that training data does not contain the probes.
+//! Checks that training data does not contain the items of a suite.
+
+use std::collections::{BTreeSet, HashMap};
 
 use foehn_record::Record;
 
 use crate::error::Shared;
-use crate::{Error, Result, Suite};
+use crate::text::words;
+use crate::{Error, Item, Result, Suite};
 
 /// The number of consecutive words that two unrelated texts do not share (Brown et al. 2020, "GPT-3", appendix C).
 const RUN: usize = 13;
 
-/// A sequence of words that identifies a probe.
-struct Needle<'a> {
-    probe: &'a str,
-    /// The words, separated by spaces, with a space before and after.
-    words: String,
-    whole: bool,
-}
-
-/// Checks that no training record contains a probe.
+/// Checks that no training record contains an item of a suite.
 ///
-/// A record contains a probe if it has the probe's group; or if it has all words of the probe's sentence, or 13
-/// consecutive ones, ignoring case and punctuation; or if it has the production question up to the end of the scene
-/// (`Describe a storm …`).
+/// A record contains an item if it has the item's group; or if it has all words of the item's text in their order, or 13
+/// consecutive ones, ignoring case and punctuation. The item's text is what fills a prompt's placeholders; for a
+/// description it is the request up to that place (`Describe a storm …`). Of a record's question, the whole text counts,
+/// and not 13 words, since questions of one kind share their beginnings.
 ///
 /// # Errors
-/// [`Error::Leak`], naming the first such record and the probe.
+/// [`Error::Leak`], naming the first such record and the item.
 pub fn check_disjoint<'a>(suite: &Suite, training: impl IntoIterator<Item = &'a Record>) -> Result<()> {
-    let groups = || {
-        let probes = suite.probes().iter().map(|probe| (&probe.id, &probe.group));
-        probes.chain(suite.scenes().iter().map(|scene| (&scene.id, &scene.group)))
-    };
-    let needles = needles(suite);
+    let items = || suite.tasks.iter().flat_map(|task| &task.items);
+    let groups: HashMap<&str, &str> = items().map(|item| (item.group.as_str(), item.id.as_str())).collect();
+    let needles = Needles::new(items());
     for (index, record) in training.into_iter().enumerate() {
         let leak = |probe: &str, how: Shared| Error::Leak {
             probe: probe.to_owned(),
@@ -37,45 +31,68 @@ pub fn check_disjoint<'a>(suite: &Suite, training: impl IntoIterator<Item = &'a 
             how,
         };
         if let Some(group) = &record.group
-            && let Some((probe, _)) = groups().find(|(_, other)| *other == group)
+            && let Some(probe) = groups.get(group.as_str())
         {
             return Err(leak(probe, Shared::Group(group.clone())));
         }
-        // `|` is not part of a word, so no sequence of words extends from one message into the next.
-        let texts: Vec<String> = record.messages.iter().map(|message| words(&message.content).join(" ")).collect();
-        let text = format!(" {} ", texts.join(" | "));
-        if let Some(needle) = needles.iter().find(|needle| text.contains(&needle.words)) {
-            let shared = needle.words.trim().to_owned();
-            let how = if needle.whole { Shared::Text(shared) } else { Shared::Words(shared) };
-            return Err(leak(needle.probe, how));
+        for message in &record.messages {
+            if let Some((probe, how)) = needles.within(&words(&message.content)) {
+                return Err(leak(probe, how));
+            }
         }
     }
     Ok(())
 }
 
-fn needles(suite: &Suite) -> Vec<Needle<'_>> {
-    let joined = |words: &[String]| format!(" {} ", words.join(" "));
-    let mut needles = Vec::new();
-    for probe in suite.probes() {
-        let words = words(&probe.sentence);
-        let id = probe.id.as_str();
-        needles.push(Needle { probe: id, words: joined(&words), whole: true });
-        needles.extend(words.windows(RUN).map(|run| Needle { probe: id, words: joined(run), whole: false }));
-    }
-    let parts = suite.production_question().split("{label}");
-    let request = parts.into_iter().find_map(|part| part.split_once("{scene}")).map_or("", |(before, _)| before);
-    for scene in suite.scenes() {
-        let words = words(&format!("{request}{}", scene.scene));
-        needles.push(Needle { probe: &scene.id, words: joined(&words), whole: true });
-    }
-    // A probe without words would match every text.
-    needles.retain(|needle| !needle.words.trim().is_empty());
-    needles
+/// A word sequence that identifies an item.
+struct Needle<'a> {
+    words: Vec<String>,
+    id: &'a str,
+    /// Whether it is the item's whole text.
+    whole: bool,
 }
 
-/// The words of a text in lower case; a word consists of letters, digits and apostrophes.
-pub(crate) fn words(text: &str) -> Vec<String> {
-    let text = text.to_lowercase().replace(['\u{2018}', '\u{2019}'], "'");
-    let runs = text.split(|c: char| !(c.is_alphanumeric() || c == '\''));
-    runs.map(|word| word.trim_matches('\'')).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+/// Word sequences that identify items, by their first words.
+struct Needles<'a> {
+    /// For the first words of a sequence, at most [`RUN`] of them, the sequences that begin so.
+    by_start: HashMap<Vec<String>, Vec<Needle<'a>>>,
+    lengths: BTreeSet<usize>,
+}
+
+impl<'a> Needles<'a> {
+    fn new(items: impl Iterator<Item = &'a Item>) -> Self {
+        let mut needles = Self { by_start: HashMap::new(), lengths: BTreeSet::new() };
+        for item in items {
+            let words = words(&item.probe.text);
+            if item.probe.runs {
+                words.windows(RUN).for_each(|run| needles.add(run.to_vec(), &item.id, run.len() == words.len()));
+            }
+            needles.add(words, &item.id, true);
+        }
+        needles
+    }
+
+    fn add(&mut self, words: Vec<String>, id: &'a str, whole: bool) {
+        // An item without words would match every text.
+        if !words.is_empty() {
+            let start = words[..words.len().min(RUN)].to_vec();
+            self.lengths.insert(start.len());
+            self.by_start.entry(start).or_default().push(Needle { words, id, whole });
+        }
+    }
+
+    /// The first sequence that stands in a text.
+    fn within(&self, text: &[String]) -> Option<(&'a str, Shared)> {
+        for at in 0..text.len() {
+            for length in self.lengths.iter().take_while(|length| at + **length <= text.len()) {
+                let starting = self.by_start.get(&text[at..at + length]).map_or(&[][..], Vec::as_slice);
+                if let Some(found) = starting.iter().find(|needle| text[at..].starts_with(&needle.words)) {
+                    let shared = found.words.join(" ");
+                    let how = if found.whole { Shared::Text(shared) } else { Shared::Words(shared) };
+                    return Some((found.id, how));
+                }
+            }
+        }
+        None
+    }
 }

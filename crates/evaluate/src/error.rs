@@ -35,26 +35,35 @@ pub enum Error {
         /// The parser's error, with line and column.
         source: Box<toml::de::Error>,
     },
-    /// A field of the suite can't be used.
+    /// A key of a suite can't be used.
     #[error(
-        "{}: `{field}` is {found}, expected {expected}",
+        "{}: the task `{task}` has `{field}` = {found}, expected {expected}",
         path.display(),
+        task = printable(task),
         found = printable(found),
         expected = printable(expected)
     )]
     SuiteField {
         /// The suite file.
         path: PathBuf,
-        /// The field.
+        /// The task.
+        task: String,
+        /// The key.
         field: &'static str,
         /// Its value.
         found: String,
         /// The accepted values.
         expected: String,
     },
-    /// A line of a probe file is not valid.
-    #[error("{}:{line}: not a probe of this suite", path.display())]
-    ProbeSyntax {
+    /// A file has no items.
+    #[error("{}: nothing to ask: the file is empty", path.display())]
+    NoItems {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line of a task's file is not a JSON object.
+    #[error("{}:{line}: not a JSON object", path.display())]
+    ItemSyntax {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
@@ -62,31 +71,50 @@ pub enum Error {
         /// The parser's error.
         source: serde_json::Error,
     },
-    /// A field of a probe can't be used.
+    /// A field of an item can't be used.
     #[error(
-        "{}:{line}: probe `{id}` has `{field}` = `{found}`, expected {expected}",
-        path.display(),
+        "{place}: the item `{id}` has `{field}` = {found}, expected {expected}",
+        place = printable(place),
         id = printable(id),
+        field = printable(field),
         found = printable(found),
         expected = printable(expected)
     )]
-    ProbeField {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The probe.
+    ItemField {
+        /// The file and the line.
+        place: String,
+        /// The item.
         id: String,
         /// The field.
-        field: &'static str,
+        field: String,
         /// Its value.
         found: String,
         /// The accepted values.
         expected: String,
     },
-    /// A probe file has changed since the suite was frozen.
+    /// An answer does not have its label where the rule says.
+    #[error("{place}: the answer has no label by the rule `{rule}`", place = printable(place), rule = printable(rule))]
+    NoLabel {
+        /// The file and the line.
+        place: String,
+        /// The rule.
+        rule: String,
+    },
+    /// All answers have the same label.
     #[error(
-        "{} has changed since the suite was frozen: its sha256 is {found}, the suite says {expected}; figures over different probes can't be compared",
+        "{place}: every answer has the label `{label}`: with one label there is nothing to tell apart",
+        place = printable(place),
+        label = printable(label)
+    )]
+    OneLabel {
+        /// The file and the line of the first answer.
+        place: String,
+        /// The label.
+        label: String,
+    },
+    /// A file has changed since the suite was frozen.
+    #[error(
+        "{} has changed since the suite was frozen: its sha256 is {found}, the suite says {expected}; figures over different items can't be compared",
         path.display(),
         found = printable(found),
         expected = printable(expected)
@@ -99,14 +127,14 @@ pub enum Error {
         /// The file's hash.
         found: String,
     },
-    /// A training record contains a probe.
+    /// A training record contains an item.
     #[error(
-        "probe `{probe}` is in the training record `{record}` ({how}): take the record out of the training data",
+        "the item `{probe}` is in the training record `{record}` ({how}): take the record out of the training data",
         probe = printable(probe),
         record = printable(record)
     )]
     Leak {
-        /// The probe or scene.
+        /// The item.
         probe: String,
         /// The training record's id, or its position in the data.
         record: String,
@@ -131,19 +159,27 @@ pub enum Error {
         /// The number of rows of the model's embedding.
         vocab_size: usize,
     },
-    /// The log-likelihood of a label is not a finite number.
+    /// A log-likelihood is not a finite number.
     #[error(
-        "the log-probability of a token of `{label}` after `{question}` is {value}: the weights or the adapter are broken",
-        label = printable(label),
-        question = printable(question)
+        "{place}: the log-probability of a token of `{text}` is {value}: the weights or the adapter are broken",
+        place = printable(place),
+        text = printable(text)
     )]
     NonFiniteScore {
-        /// The label.
-        label: String,
-        /// The question.
-        question: String,
+        /// The item's file and line.
+        place: String,
+        /// The text that was scored.
+        text: String,
         /// The token's log-probability.
         value: f64,
+    },
+    /// The model's template changes a text so much that a label is not found in its tokens.
+    #[error("{place}: the label `{label}` is not found in the answer that the template renders", place = printable(place), label = printable(label))]
+    LabelNotRendered {
+        /// The item's file and line.
+        place: String,
+        /// The label.
+        label: String,
     },
     /// Two runs are not over the same items, so they cannot be compared.
     #[error(
@@ -159,15 +195,21 @@ pub enum Error {
         /// The difference.
         what: &'static str,
     },
-    /// The lexicon cannot be used.
-    #[error("the suite's lexicon can't be used")]
-    Lexicon {
-        /// The reader's error.
-        #[from]
-        source: foehn_corpus::Error,
+    /// The records or a lexicon cannot be read.
+    #[error(transparent)]
+    Corpus(#[from] foehn_corpus::Error),
+    /// An item could not be rendered, or it is too long.
+    #[error("{place}: the item `{id}` cannot be asked", place = printable(place), id = printable(id))]
+    Render {
+        /// The item's file and line.
+        place: String,
+        /// The item.
+        id: String,
+        /// The error of the template.
+        source: foehn_tokens::Error,
     },
-    /// A question could not be rendered or packed.
-    #[error("a probe could not be rendered with the model's template")]
+    /// The model's template cannot be used at all.
+    #[error("the model's template could not be rendered")]
     Tokens {
         /// The template's error.
         #[from]
@@ -180,15 +222,37 @@ pub enum Error {
         #[from]
         source: foehn_generate::Error,
     },
+    /// A gate's file is not valid.
+    #[error("{}: not a gate", path.display())]
+    GateSyntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's error, with line and column.
+        source: Box<toml::de::Error>,
+    },
+    /// A gate asks for a figure that the report does not have.
+    #[error(
+        "the floor {number} of the gate asks for {wanted}, which the report does not have: it has {there}",
+        wanted = printable(wanted),
+        there = printable(there)
+    )]
+    GateFigure {
+        /// The number of the floor in the gate's file, from 1.
+        number: usize,
+        /// What it asks for.
+        wanted: String,
+        /// What there is.
+        there: String,
+    },
 }
 
-/// What a training record and a probe share.
+/// What a training record and an item share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shared {
     /// The group.
     Group(String),
-    /// The whole probe, ignoring case and punctuation. For a scene, the request to describe it.
+    /// The whole text of the item, ignoring case and punctuation.
     Text(String),
     /// Consecutive words.
     Words(String),

@@ -1,11 +1,11 @@
 //! Suites, scoring, statistics, reports.
 //!
-//! A [`Suite`] is a frozen set of probes. [`check_disjoint`] refuses training data that contains one of them.
-//! [`evaluate`] measures a model on a suite: which label is most likely for a sentence, whether descriptions use the
-//! requested sense, and whether answers end. A [`Report`] compares an adapter with its base and tests whether the
-//! difference could be chance.
+//! A [`Suite`] holds tasks: questions, and how the answers are judged. It comes from a file of records with the right
+//! answers ([`Suite::from_data`]) or from a TOML file ([`Suite::open`]). [`evaluate`] measures a model on it, and a
+//! [`Report`] compares runs and tests whether a difference could be chance. [`check_disjoint`] refuses training data
+//! that contains one of the items, and a [`Gate`] holds a report to floors.
 //!
-//! The metrics are pure functions: [`Classification`], [`brier`], [`McNemar`], [`clustered_bootstrap`], [`holm`].
+//! The metrics are pure functions: [`Classification`], [`McNemar`], [`Clusters`], [`holm`], [`chrf`], [`repeats`].
 //!
 //! ```
 //! use foehn_evaluate::{Classification, McNemar};
@@ -19,27 +19,37 @@
 //! assert!((test.p_value - 0.03125).abs() < 1e-12);
 //! ```
 
-mod compare;
+mod answer;
+mod calibration;
+mod choice;
+mod describe;
 mod disjoint;
 mod error;
+mod gate;
+mod label;
+mod measure;
 mod metrics;
-mod production;
-mod recognition;
+mod power;
+mod reference;
 mod report;
 mod run;
 mod statistics;
-mod stopping;
 mod suite;
 mod table;
+mod text;
 
-pub use compare::{ClassTest, Comparison, Paired, compare};
+pub use answer::{Answer, Decoding, goes_on};
+pub use calibration::{Bin, Reliability};
+pub use describe::Matrix;
 pub use disjoint::check_disjoint;
 pub use error::{Error, Result, Shared};
-pub use metrics::{ClassFigures, Classification, argmax, brier, softmax};
-pub use production::{Production, ProductionFigures, ProductionItem};
-pub use recognition::{LabelFigures, Recognition, RecognitionItem, Slice, recognise, score_labels};
-pub use report::Report;
-pub use run::{EvaluateConfig, Evaluation, Subject, evaluate};
-pub use statistics::{Interval, McNemar, clustered_bootstrap, holm};
-pub use stopping::{Answer, StopFigures, Stopping, answer, goes_on};
-pub use suite::{Hashes, Probe, Scene, Suite};
+pub use gate::{Checked, Floor, Gate};
+pub use label::{LabelRule, LabelRuleError};
+pub use measure::{Better, Classified, Measure};
+pub use metrics::{ClassFigures, Classification, argmax, softmax};
+pub use power::{smallest_difference, wilson};
+pub use report::{ClassReport, ClassTest, Compared, Figure, ItemReport, Outcome, Report, TaskReport, Verdict};
+pub use run::{EvaluateConfig, Evaluation, ItemRun, Subject, TaskRun, evaluate};
+pub use statistics::{Clusters, Interval, McNemar, Part, holm};
+pub use suite::{Choice, DataConfig, Describe, Item, Judge, Probe, Scorer, Suite, Task};
+pub use text::{JsonMatch, chrf, contains, distinct, normalised, repeats, words};

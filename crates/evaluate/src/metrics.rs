@@ -31,22 +31,24 @@ pub struct ClassFigures {
 }
 
 impl Classification {
-    /// The metrics of predictions over `labels` labels.
+    /// The metrics of predictions over `labels` labels. The prediction `labels` stands for none of them: it is wrong.
     ///
     /// R_K is Gorodkin's: `(c·s − Σ pₖtₖ) / √((s² − Σ pₖ²)(s² − Σ tₖ²))`, with `c` correct items of `s`, and `pₖ`
     /// predicted and `tₖ` true items of label `k`. Source: Gorodkin 2004, "Comparing two K-category assignments by a
     /// K-category correlation coefficient"; scikit-learn's `matthews_corrcoef`, and `f1_score` with `zero_division=0`.
     ///
     /// # Panics
-    /// When the two differ in length, or an index is not below `labels`.
+    /// When the two differ in length, a true label is not below `labels`, or a prediction is above it.
     pub fn new(truth: &[usize], predicted: &[usize], labels: usize) -> Self {
         assert_eq!(truth.len(), predicted.len(), "classification: truth and predictions differ in length");
-        let mut confusion = vec![vec![0u64; labels]; labels];
+        let mut confusion = vec![vec![0u64; labels + 1]; labels];
         for (&truth, &predicted) in truth.iter().zip(predicted) {
             confusion[truth][predicted] += 1;
         }
+        let none: u64 = confusion.iter_mut().filter_map(Vec::pop).sum();
         let right = |label: usize| confusion[label][label];
-        let actual: Vec<u64> = confusion.iter().map(|row| row.iter().sum()).collect();
+        let mut actual = vec![0u64; labels];
+        truth.iter().for_each(|label| actual[*label] += 1);
         let given: Vec<u64> = (0..labels).map(|label| confusion.iter().map(|row| row[label]).sum()).collect();
         let figures = |label: usize| ClassFigures {
             support: actual[label],
@@ -59,7 +61,7 @@ impl Classification {
         Self {
             accuracy: share((0..labels).map(right).sum(), total),
             macro_f1: mean(per_class.iter().map(|class| class.f1)),
-            mcc: r_k((0..labels).map(right).sum(), total, &given, &actual),
+            mcc: r_k((0..labels).map(right).sum(), total, &[&given[..], &[none]].concat(), &[&actual[..], &[0]].concat()),
             per_class,
             confusion,
         }

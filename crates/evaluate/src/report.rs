@@ -1,48 +1,198 @@
-//! The result of an evaluation, as JSON and as text.
+//! Several runs over the same suite, compared.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{Comparison, Error, Evaluation, Hashes, Result, Suite, compare, table};
+use crate::measure::{Classified, Measure};
+use crate::power::smallest_difference;
+use crate::statistics::{Clusters, Part};
+use crate::{
+    Better, ClassFigures, Decoding, Error, EvaluateConfig, Evaluation, Interval, McNemar, Result, Suite, Task, TaskRun,
+    holm, table,
+};
 
-/// A base model, an adapter on it, and the comparison of the two.
+/// Bootstrap resamples of a figure that is a sum, and of one that is computed anew from every resample.
+const RESAMPLES: usize = 10_000;
+const RECOMPUTED: usize = 1_000;
+
+/// The level below which a p-value says that there is a difference.
+const LEVEL: f64 = 0.05;
+
+/// A base model and any number of adapters over the same suite.
 ///
-/// [`Display`](std::fmt::Display) prints tables of up to 100 columns, for up to ten labels.
+/// [`Display`](std::fmt::Display) prints tables of up to 100 columns; [`Report::page`] makes an HTML page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The suite's name.
     pub suite: String,
-    /// The hashes of its files.
-    pub hashes: Hashes,
-    /// Its labels, in the order of every list and matrix.
+    /// The names of the runs. The others are compared with the first.
+    pub runs: Vec<String>,
+    /// The tasks, in the suite's order.
+    pub tasks: Vec<TaskReport>,
+    /// What else belongs to the runs: manifests, settings. Shown at the end of the page.
+    #[serde(default)]
+    pub about: BTreeMap<String, Value>,
+}
+
+/// The results of all runs in one task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// The task's name.
+    pub name: String,
+    /// `choice`, `text`, `describe` or `likelihood`.
+    pub kind: String,
+    /// The SHA-256 of its files.
+    pub hashes: BTreeMap<String, String>,
+    /// Where an answer has its label; `None` if there are no labels.
+    pub rule: Option<String>,
+    /// The labels, in the order of every matrix.
     pub labels: Vec<String>,
-    /// Its paraphrases of the recognition question, in the order of every list.
-    pub questions: Vec<String>,
-    /// The base model.
-    pub base: Evaluation,
-    /// The base with the adapter.
-    pub adapter: Option<Evaluation>,
-    /// The adapter's run compared with the base's.
-    pub comparison: Option<Comparison>,
+    /// The texts of its prompts; empty if every item has its own.
+    pub prompts: Vec<String>,
+    /// How its answers were generated; `None` if there are none.
+    pub decoding: Option<String>,
+    /// The name of the figure that the verdict is about.
+    pub headline: String,
+    /// The verdict on each run after the first.
+    pub verdicts: Vec<Verdict>,
+    /// All figures.
+    pub figures: Vec<Figure>,
+    /// The metrics of each label; empty if there are none.
+    pub classes: Vec<ClassReport>,
+    /// What was asked.
+    pub items: Vec<ItemReport>,
+    /// The results of each run.
+    pub runs: Vec<TaskRun>,
+}
+
+/// A figure of all runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// The part of the report and the name: `likelihood/accuracy`.
+    pub name: String,
+    /// The slice that it is about; `None` for all items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
+    /// The number of items that it is about.
+    pub items: usize,
+    /// Whether more is better.
+    pub better: Better,
+    /// The value of each run, with its 95% interval from the bootstrap over groups.
+    pub values: Vec<Interval>,
+    /// Each run after the first, compared with the first; empty for figures that have no test.
+    pub compared: Vec<Compared>,
+}
+
+/// A figure of a run compared with the first run's, over the same items.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// The difference, with its 95% interval from the paired bootstrap over groups.
+    pub difference: Interval,
+    /// The exact test, if every item is right or wrong.
+    pub mcnemar: Option<McNemar>,
+    /// The p-value of the exact test, or else of the paired permutation test over groups.
+    pub p_value: f64,
+    /// The same, adjusted by Holm's method for all headline figures of the report; `None` for other figures.
+    pub p_holm: Option<f64>,
+}
+
+/// Whether a run is better than the first in a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The run.
+    pub run: String,
+    /// What the comparison shows.
+    pub outcome: Outcome,
+    /// The smallest difference that so many items could have shown.
+    pub smallest: f64,
+    /// The items whose headline figure rose, the largest differences first: for right and wrong, from wrong to right.
+    pub gained: Vec<usize>,
+    /// The items whose headline figure fell.
+    pub lost: Vec<usize>,
+}
+
+/// What a comparison shows. A difference counts if the test says so after Holm's adjustment and the interval has no 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The run is better.
+    Better,
+    /// The run is worse.
+    Worse,
+    /// So many items show no difference.
+    NoDifference,
+}
+
+/// One label's metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// The label.
+    pub label: String,
+    /// The metrics of each run, from the likelihoods.
+    pub values: Vec<ClassFigures>,
+    /// The exact test of the recall of each run after the first, adjusted by Holm's method for the number of labels.
+    pub tests: Vec<ClassTest>,
+}
+
+/// The test for one of several labels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassTest {
+    /// The difference of the label's recall.
+    pub difference: f64,
+    /// The exact test.
+    pub test: McNemar,
+    /// The p-value, adjusted by Holm's method for the number of labels.
+    pub p_holm: f64,
+}
+
+/// An item of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ItemReport {
+    /// Its name.
+    pub id: String,
+    /// Its file and line.
+    pub place: String,
+    /// Its group.
+    pub group: String,
+    /// Its slice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
+    /// The last message before the answer.
+    pub question: String,
+    /// The right answer, or the text; empty if there is none.
+    pub reference: String,
+    /// The right label or option, or the requested class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 impl Report {
-    /// A report of one run, or of two runs and their comparison. `seed` is the seed of the bootstrap.
+    /// Compares runs over one suite, the first with every other. `seed` is the seed of bootstrap and permutations.
     ///
     /// # Errors
     /// [`Error::DifferentItems`].
-    pub fn new(suite: &Suite, base: Evaluation, adapter: Option<Evaluation>, seed: u64) -> Result<Self> {
-        let comparison = adapter.as_ref().map(|adapter| compare(&base, adapter, seed)).transpose()?;
-        Ok(Self {
-            suite: suite.name().to_owned(),
-            hashes: suite.hashes().clone(),
-            labels: suite.labels().to_vec(),
-            questions: suite.questions().to_vec(),
-            base,
-            adapter,
-            comparison,
-        })
+    pub fn new(suite: &Suite, config: &EvaluateConfig, runs: Vec<Evaluation>, seed: u64) -> Result<Self> {
+        for run in &runs {
+            let sizes = run.tasks.iter().map(|task| task.items.len());
+            if !sizes.eq(suite.tasks.iter().map(|task| task.items.len())) {
+                let (first, second) = (suite.name.clone(), run.name.clone());
+                return Err(Error::DifferentItems { first, second, what: "the tasks of the suite" });
+            }
+        }
+        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        let mut by_task: Vec<Vec<TaskRun>> = vec![Vec::new(); suite.tasks.len()];
+        for run in runs {
+            by_task.iter_mut().zip(run.tasks).for_each(|(of_task, task)| of_task.push(task));
+        }
+        let pairs = suite.tasks.iter().zip(by_task);
+        let mut tasks: Vec<TaskReport> =
+            pairs.map(|(task, runs)| task_report(task, &config.decoding, runs, seed)).collect();
+        adjust(&mut tasks);
+        tasks.iter_mut().for_each(|task| task.judge(&names));
+        Ok(Self { suite: suite.name.clone(), runs: names, tasks, about: BTreeMap::new() })
     }
 
     /// Writes the report as JSON, whole or not at all; it can be printed.
@@ -56,10 +206,290 @@ impl Report {
         let text = format!("{}\n", foehn_files::printable_json(text));
         foehn_files::write(path, text.as_bytes()).map_err(failed)
     }
+
+    /// A task by its name.
+    pub fn task(&self, name: &str) -> Option<&TaskReport> {
+        self.tasks.iter().find(|task| task.name == name)
+    }
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}", foehn_files::printable_text(table::render(self)))
     }
+}
+
+impl TaskReport {
+    /// A figure by its name and slice.
+    pub fn figure(&self, name: &str, slice: Option<&str>) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.name == name && figure.slice.as_deref() == slice)
+    }
+
+    /// The true label of each item; empty if there are no labels.
+    fn truth(&self) -> Vec<usize> {
+        let label = |item: &ItemReport| self.labels.iter().position(|label| Some(label) == item.label.as_ref());
+        self.items.iter().filter_map(label).collect()
+    }
+
+    /// The confusion of a run: `[true][predicted]`.
+    pub fn confusion(&self, run: usize, by: &str) -> Option<Vec<Vec<u64>>> {
+        let classified = self.runs.get(run)?.classified.iter().find(|classified| classified.by == by)?;
+        Some(confusion(classified, &self.truth(), self.labels.len()))
+    }
+
+    fn judge(&mut self, names: &[String]) {
+        let Some(headline) = self.figure(&self.headline, None).cloned() else { return };
+        let measure = |run: &TaskRun| run.measures.iter().find(|measure| measure.name == self.headline).cloned();
+        let Some(first) = self.runs.first().and_then(measure) else { return };
+        let others = self.runs.iter().skip(1).filter_map(measure);
+        let verdicts = others.zip(&headline.compared).zip(names.iter().skip(1)).map(|((second, compared), run)| {
+            let (gained, lost) = changed(&first, &second);
+            Verdict {
+                run: run.clone(),
+                outcome: outcome(compared, headline.better),
+                smallest: smallest(compared, headline.items),
+                gained,
+                lost,
+            }
+        });
+        self.verdicts = verdicts.collect();
+    }
+}
+
+/// What a comparison shows.
+fn outcome(compared: &Compared, better: Better) -> Outcome {
+    let Interval { estimate, low, high } = compared.difference;
+    let is_shown = compared.p_holm.unwrap_or(compared.p_value) < LEVEL && (low > 0.0 || high < 0.0);
+    match (is_shown, (estimate > 0.0) == (better != Better::Lower)) {
+        (false, _) => Outcome::NoDifference,
+        (true, true) => Outcome::Better,
+        (true, false) => Outcome::Worse,
+    }
+}
+
+/// The smallest difference that a test over so many items can show: exact for right and wrong, else half the interval.
+fn smallest(compared: &Compared, items: usize) -> f64 {
+    let half = (compared.difference.high - compared.difference.low) / 2.0;
+    let Some(test) = compared.mcnemar else { return half };
+    smallest_difference(items as u64, test.only_first + test.only_second).unwrap_or(1.0)
+}
+
+/// The items whose value rose and those whose value fell, the largest differences first.
+fn changed(first: &Measure, second: &Measure) -> (Vec<usize>, Vec<usize>) {
+    let value = |measure: &Measure, at: usize| measure.sums[at] / measure.counts[at];
+    let asked = first.asked().filter(|at| second.counts[*at] > 0.0);
+    let mut differences: Vec<(usize, f64)> = asked.map(|at| (at, value(second, at) - value(first, at))).collect();
+    differences.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(&b.0)));
+    let of = |is: fn(f64) -> bool| differences.iter().filter(|(_, by)| is(*by)).map(|(at, _)| *at).collect();
+    (of(|by| by > 0.0), of(|by| by < 0.0))
+}
+
+/// Adjusts the p-values of all headline figures together.
+fn adjust(tasks: &mut [TaskReport]) {
+    let mut tests: Vec<&mut Compared> = Vec::new();
+    for TaskReport { figures, headline, .. } in tasks {
+        let headline = figures.iter_mut().filter(|figure| figure.name == *headline && figure.slice.is_none());
+        tests.extend(headline.flat_map(|figure| &mut figure.compared));
+    }
+    let adjusted = holm(&tests.iter().map(|test| test.p_value).collect::<Vec<_>>());
+    tests.into_iter().zip(adjusted).for_each(|(test, p_holm)| test.p_holm = Some(p_holm));
+}
+
+fn task_report(task: &Task, decoding: &Decoding, runs: Vec<TaskRun>, seed: u64) -> TaskReport {
+    let groups: Vec<&str> = task.items.iter().map(|item| item.group.as_str()).collect();
+    let context = Context { task, seed, groups: &groups, clusters: Clusters::new(&groups), runs: &runs };
+    let headline = headline(&runs);
+    let mut figures = Vec::new();
+    let names: Vec<&str> = runs.first().map_or(Vec::new(), |run| run.measures.iter().map(|m| m.name.as_str()).collect());
+    for name in names {
+        figures.extend(context.figure(name, None));
+        if let Some(by) = name.strip_suffix("/accuracy") {
+            figures.extend(context.derived(by));
+        }
+        let is_sliced = name == headline || name == "generation/accuracy";
+        let slices: BTreeSet<&str> = task.items.iter().filter_map(|item| item.slice.as_deref()).collect();
+        figures.extend(slices.into_iter().filter(|_| is_sliced).filter_map(|slice| context.figure(name, Some(slice))));
+    }
+    let rule = match &task.judge {
+        crate::Judge::Choice(choice) if !choice.labels.is_empty() => Some(choice.rule.to_string()),
+        _ => None,
+    };
+    let (classes, items) = (context.classes(), items(task));
+    TaskReport {
+        name: task.name.clone(),
+        kind: task.kind().to_owned(),
+        hashes: task.hashes.clone(),
+        rule,
+        labels: task.labels().to_vec(),
+        prompts: task.patterns.clone(),
+        decoding: (task.max_new_tokens > 0).then(|| decoding.of(task).to_string()),
+        headline,
+        verdicts: Vec::new(),
+        figures,
+        classes,
+        items,
+        runs,
+    }
+}
+
+fn items(task: &Task) -> Vec<ItemReport> {
+    let has_label = matches!(task.judge, crate::Judge::Choice(_) | crate::Judge::Describe(_));
+    let item = |item: &crate::Item| ItemReport {
+        id: item.id.clone(),
+        place: item.place.clone(),
+        group: item.group.clone(),
+        slice: item.slice.clone(),
+        question: item.question().to_owned(),
+        reference: item.reference.clone(),
+        label: item.options(task.labels()).get(item.truth).filter(|_| has_label).cloned(),
+    };
+    task.items.iter().map(item).collect()
+}
+
+/// The figure of a task that its verdict is about: the first of these that it has.
+fn headline(runs: &[TaskRun]) -> String {
+    let order = [
+        "likelihood/accuracy",
+        "description/in the asked class alone",
+        "text/contains an accepted answer",
+        "text/JSON values right",
+        "likelihood/log-likelihood per token",
+    ];
+    let measures = runs.first().map_or(&[][..], |run| run.measures.as_slice());
+    let has = |name: &&str| measures.iter().any(|measure| measure.name == **name);
+    order.into_iter().find(has).or(measures.first().map(|first| first.name.as_str())).unwrap_or_default().to_owned()
+}
+
+/// What the figures of a task are computed from.
+struct Context<'a> {
+    task: &'a Task,
+    seed: u64,
+    groups: &'a [&'a str],
+    clusters: Clusters,
+    runs: &'a [TaskRun],
+}
+
+impl Context<'_> {
+    /// A measure of all runs; `None` if a run lacks it or no item of the slice has it.
+    fn figure(&self, name: &str, slice: Option<&str>) -> Option<Figure> {
+        let of = |run: &TaskRun| run.measures.iter().find(|measure| measure.name == name).cloned();
+        let mut measures = self.runs.iter().map(of).collect::<Option<Vec<Measure>>>()?;
+        for measure in &mut measures {
+            for (at, item) in self.task.items.iter().enumerate() {
+                if slice.is_some() && item.slice.as_deref() != slice {
+                    (measure.sums[at], measure.counts[at]) = (0.0, 0.0);
+                }
+            }
+        }
+        let (first, others) = measures.split_first()?;
+        let items = first.asked().count();
+        if items == 0 {
+            return None;
+        }
+        let parts = |measure: &Measure| -> Vec<Part> {
+            measure.sums.iter().copied().zip(measure.counts.iter().copied()).collect()
+        };
+        // Groups without an item of the slice would only make the interval depend on the other slices.
+        let asked: Vec<usize> = first.asked().collect();
+        let clusters = match asked.len() == self.groups.len() {
+            true => None,
+            false => Some(Clusters::new(&asked.iter().map(|at| self.groups[*at]).collect::<Vec<_>>())),
+        };
+        let parts = |measure: &Measure| -> Vec<Part> { asked.iter().map(|at| parts(measure)[*at]).collect() };
+        let clusters = clusters.as_ref().unwrap_or(&self.clusters);
+        let base = parts(first);
+        let value = |measure: &Measure| clusters.bootstrap_ratio(&parts(measure), RESAMPLES, self.seed);
+        let compared = |measure: &Measure| {
+            let other = parts(measure);
+            let is_binary = first.is_binary() && measure.is_binary();
+            let right = |measure: &Measure| asked.iter().map(|at| measure.sums[*at] == 1.0).collect::<Vec<bool>>();
+            let mcnemar = is_binary.then(|| McNemar::new(&right(first), &right(measure)));
+            let p_value = mcnemar.map_or_else(
+                || clusters.permutation_test(&base, &other, RESAMPLES, self.seed),
+                |mcnemar| mcnemar.p_value,
+            );
+            let difference = clusters.bootstrap_difference(&base, &other, RESAMPLES, self.seed);
+            Compared { difference, mcnemar, p_value, p_holm: None }
+        };
+        Some(Figure {
+            name: name.to_owned(),
+            slice: slice.map(str::to_owned),
+            items,
+            better: first.better,
+            values: measures.iter().map(value).collect(),
+            compared: others.iter().map(compared).collect(),
+        })
+    }
+
+    /// Macro-F1, R_K and the calibration of predictions, which are no sums over items.
+    fn derived(&self, by: &str) -> Vec<Figure> {
+        let labels = self.task.labels().len();
+        let truth: Vec<usize> = self.task.items.iter().map(|item| item.truth).collect();
+        let of = |run: &TaskRun| run.classified.iter().find(|classified| classified.by == by).cloned();
+        let classified: Vec<Classified> = self.runs.iter().filter_map(of).collect();
+        let Some(first) = classified.first() else { return Vec::new() };
+        let items = first.predicted.iter().flatten().count();
+        let figure = |name: &str, value: fn(&crate::Classification) -> f64| {
+            let of = |classified: &Classified| {
+                let statistic =
+                    |items: &[usize]| value(&classified.classification(&truth, labels, items.iter().copied()));
+                self.clusters.bootstrap(RECOMPUTED, self.seed, statistic)
+            };
+            Figure {
+                name: format!("{by}/{name}"),
+                slice: None,
+                items,
+                better: Better::Higher,
+                values: classified.iter().map(of).collect(),
+                compared: Vec::new(),
+            }
+        };
+        vec![figure("macro-F1", |found| found.macro_f1), figure("MCC (R_K)", |found| found.mcc)]
+    }
+
+    /// The metrics of each label, from the likelihoods.
+    fn classes(&self) -> Vec<ClassReport> {
+        let labels = self.task.labels();
+        let truth: Vec<usize> = self.task.items.iter().map(|item| item.truth).collect();
+        let of = |run: &TaskRun| run.classified.iter().find(|classified| classified.by == "likelihood").cloned();
+        let classified: Vec<Classified> = self.runs.iter().filter_map(of).collect();
+        let Some(first) = classified.first() else { return Vec::new() };
+        let all = |classified: &Classified| classified.classification(&truth, labels.len(), 0..truth.len()).per_class;
+        let figures: Vec<Vec<ClassFigures>> = classified.iter().map(all).collect();
+        let right = |classified: &Classified, label: usize| -> Vec<bool> {
+            let of_label = (0..truth.len()).filter(|at| truth[*at] == label);
+            of_label.map(|at| classified.predicted[at] == Some(label)).collect()
+        };
+        let tests = |other: usize| -> Vec<ClassTest> {
+            let test = |label| McNemar::new(&right(first, label), &right(&classified[other], label));
+            let tests: Vec<McNemar> = (0..labels.len()).map(test).collect();
+            let adjusted = holm(&tests.iter().map(|test| test.p_value).collect::<Vec<_>>());
+            let joined = tests.into_iter().zip(adjusted).enumerate();
+            joined
+                .map(|(label, (test, p_holm))| {
+                    let difference = figures[other][label].recall - figures[0][label].recall;
+                    ClassTest { difference, test, p_holm }
+                })
+                .collect()
+        };
+        let tests: Vec<Vec<ClassTest>> = (1..classified.len()).map(tests).collect();
+        let report = |(at, label): (usize, &String)| ClassReport {
+            label: label.clone(),
+            values: figures.iter().map(|run| run[at]).collect(),
+            tests: tests.iter().map(|run| run[at]).collect(),
+        };
+        labels.iter().enumerate().map(report).collect()
+    }
+}
+
+/// `[true][predicted]`, with one more column for no label if a prediction has none.
+fn confusion(classified: &Classified, truth: &[usize], labels: usize) -> Vec<Vec<u64>> {
+    let columns = labels + usize::from(classified.predicted.contains(&Some(labels)));
+    let mut cells = vec![vec![0; columns]; labels];
+    for (truth, predicted) in truth.iter().zip(&classified.predicted) {
+        if let Some(cell) = predicted.and_then(|predicted| cells.get_mut(*truth)?.get_mut(predicted)) {
+            *cell += 1;
+        }
+    }
+    cells
 }

@@ -1,12 +1,14 @@
 //! Evaluates one model on one suite.
 
 use foehn_mistral::Mistral;
-use foehn_tokens::{ChatTemplate, Tokenizer};
+use foehn_record::Message;
+use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 use serde::{Deserialize, Serialize};
 
-use crate::recognition::recognise;
-use crate::stopping::answer;
-use crate::{Answer, Error, Production, ProductionItem, Recognition, Result, StopFigures, Stopping, Suite};
+use crate::calibration::Reliability;
+use crate::choice::{self, ChoiceFigures};
+use crate::measure::{Better, Classified, Measure, share};
+use crate::{Answer, Choice, Decoding, Error, Item, Judge, Matrix, Result, Scorer, Suite, Task, answer, describe, reference};
 
 /// The model to measure, with or without an adapter, and its tokenizer and template.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +21,7 @@ pub struct Subject<'a> {
     pub template: &'a ChatTemplate,
 }
 
-/// The size of an evaluation.
+/// The size of an evaluation, and how answers are generated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
@@ -27,27 +29,16 @@ pub struct EvaluateConfig {
     pub max_rows: usize,
     /// The number of answers generated in one batch.
     pub batch: usize,
-    /// The longest answer to a recognition question, in tokens.
-    pub recognition_tokens: usize,
-    /// The longest description, in tokens.
-    pub production_tokens: usize,
-    /// How many recognition questions are answered, to see whether answers end. They are chosen at equal distances;
-    /// `None` means all.
-    pub recognition_answers: Option<usize>,
-    /// How many scenes are described, each for every label. They are chosen at equal distances; `None` means all.
-    pub scenes: Option<usize>,
+    /// The most questions of a task that are answered in words, at equal distances; `None` means all. Likelihoods are
+    /// always measured for all.
+    pub answers: Option<usize>,
+    /// How the answers are generated whose text is judged.
+    pub decoding: Decoding,
 }
 
 impl Default for EvaluateConfig {
     fn default() -> Self {
-        Self {
-            max_rows: 512,
-            batch: 16,
-            recognition_tokens: 48,
-            production_tokens: 128,
-            recognition_answers: None,
-            scenes: None,
-        }
+        Self { max_rows: 512, batch: 16, answers: None, decoding: Decoding::default() }
     }
 }
 
@@ -56,13 +47,39 @@ impl Default for EvaluateConfig {
 pub struct Evaluation {
     /// The name of the model in the report.
     pub name: String,
-    /// Recognition of labels.
-    pub recognition: Recognition,
-    /// Descriptions for labels.
-    pub production: Production,
-    /// How answers end.
-    pub stopping: Stopping,
-    /// The answers to recognition questions that `stopping` counts.
+    /// The results of each task, in the suite's order.
+    pub tasks: Vec<TaskRun>,
+}
+
+/// The results of one model in one task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRun {
+    /// Figures that are sums over the items.
+    pub measures: Vec<Measure>,
+    /// The predicted labels.
+    pub classified: Vec<Classified>,
+    /// How sure the model is of its labels, and how often it is right; `None` without labels or options.
+    pub reliability: Option<Reliability>,
+    /// The classes of the words in descriptions for each class.
+    pub leakage: Option<Matrix>,
+    /// The results of each item, in the task's order.
+    pub items: Vec<ItemRun>,
+}
+
+/// The results of one model for one item.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ItemRun {
+    /// The label or option that is most likely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<String>,
+    /// `scores[prompt][option]`: summed log-likelihoods of the options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Vec<f64>>,
+    /// The same after the questions without their content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prior: Vec<Vec<f64>>,
+    /// The generated answers, one for each seed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
 }
 
@@ -70,16 +87,15 @@ impl EvaluateConfig {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// [`Error::Setting`], naming the field.
+    /// [`Error::Setting`], naming the field, and [`Error::Generate`] for the decoding.
     pub fn check(&self) -> Result<()> {
         let counts = [
             ("max_rows", self.max_rows),
             ("batch", self.batch),
-            ("recognition_tokens", self.recognition_tokens),
-            ("production_tokens", self.production_tokens),
-            ("recognition_answers", self.recognition_answers.unwrap_or(1)),
-            ("scenes", self.scenes.unwrap_or(1)),
+            ("answers", self.answers.unwrap_or(1)),
+            ("decoding.seeds", self.decoding.seeds.len()),
         ];
+        self.decoding.sampling.check()?;
         match counts.into_iter().find(|(_, count)| *count == 0) {
             None => Ok(()),
             Some((field, found)) => Err(Error::Setting { field, found, expected: "at least 1" }),
@@ -87,12 +103,14 @@ impl EvaluateConfig {
     }
 }
 
-/// Measures a model. `on_progress` gets the number of prompts done and the number of all prompts.
+/// Measures a model. `on_progress` gets the work done and the whole work, in answers: an answer counts as much as eight
+/// scored texts.
 ///
-/// Nothing is random: the same model on the same device gives the same result.
+/// Only the decoding is random, and it has seeds: the same model on the same device gives the same result.
 ///
 /// # Errors
-/// [`Error::Setting`], [`Error::TokenizerMismatch`], [`Error::Tokens`], [`Error::Generate`], [`Error::NonFiniteScore`].
+/// [`Error::Setting`], [`Error::TokenizerMismatch`], [`Error::Tokens`], [`Error::Render`], [`Error::Generate`],
+/// [`Error::NonFiniteScore`], [`Error::LabelNotRendered`].
 pub fn evaluate(
     name: &str,
     subject: Subject<'_>,
@@ -101,56 +119,190 @@ pub fn evaluate(
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
     config.check()?;
-    let (tokens, vocab_size) = (subject.tokenizer.vocab_size(), subject.model.config().vocab_size);
-    // Control tokens come only from the template. A control token without an embedding does no harm if no prompt has
-    // it.
-    let is_usable = |id: usize| u32::try_from(id).is_ok_and(|id| subject.tokenizer.is_control(id));
-    let prompt = subject.template.prompt(subject.tokenizer, &[foehn_record::Message::user("?")])?;
-    let is_known = prompt.iter().all(|&id| (id as usize) < vocab_size);
-    if !is_known || !(vocab_size..tokens).all(is_usable) {
-        return Err(Error::TokenizerMismatch { tokens, vocab_size });
-    }
-    let labels = suite.labels();
-    let asked: Vec<String> = every(suite.probes(), config.recognition_answers)
-        .map(|probe| Suite::ask(&suite.questions()[0], &probe.sentence))
-        .collect();
-    let scenes: Vec<(&crate::Scene, usize)> = every(suite.scenes(), config.scenes)
-        .flat_map(|scene| (0..labels.len()).map(move |label| (scene, label)))
-        .collect();
-    let described: Vec<String> =
-        scenes.iter().map(|(scene, label)| suite.ask_scene(&scene.scene, &labels[*label])).collect();
-    let total = (suite.probes().len() + 1) * suite.questions().len() + asked.len() + described.len();
-    let mut done = 0;
-    let mut more = |prompts: usize| {
-        done += prompts;
-        on_progress(done, total);
+    subject.check()?;
+    let total = suite.tasks.iter().map(|task| work(task, config)).sum::<usize>();
+    let (mut done, mut scored) = (0, 0);
+    let mut report = |answers: usize, texts: usize| {
+        scored += texts;
+        done += answers + scored / TEXTS;
+        scored %= TEXTS;
+        on_progress(done.min(total), total);
     };
-    let recognition = recognise(subject, suite, config.max_rows, &mut more)?;
-    let answers = answer(subject, suite, &asked, config.recognition_tokens, config.batch, &mut more)?;
-    let descriptions = answer(subject, suite, &described, config.production_tokens, config.batch, &mut more)?;
-    let stopping = Stopping { recognition: StopFigures::new(&answers), production: StopFigures::new(&descriptions) };
-    let items = scenes.into_iter().zip(descriptions);
-    let items = items.map(|((scene, label), answer)| ProductionItem::new(suite, scene, label, answer)).collect();
-    Ok(Evaluation { name: name.to_owned(), recognition, production: Production::new(items, suite), stopping, answers })
+    let tasks = suite.tasks.iter().map(|task| run(subject, task, config, &mut report)).collect::<Result<_>>()?;
+    on_progress(total, total);
+    Ok(Evaluation { name: name.to_owned(), tasks })
 }
 
-/// `limit` items at equal distances, or all items.
-fn every<T>(items: &[T], limit: Option<usize>) -> impl Iterator<Item = &T> {
-    let count = limit.unwrap_or(items.len()).min(items.len());
-    (0..count).filter_map(move |index| items.get(index * items.len() / count))
+/// The number of scored texts that take about as long as an answer.
+const TEXTS: usize = 8;
+
+/// The work of a task, in answers.
+fn work(task: &Task, config: &EvaluateConfig) -> usize {
+    let texts = match &task.judge {
+        Judge::Choice(choice) => choice::count(choice, &task.items),
+        Judge::Text(_) | Judge::Describe(_) => 0,
+        Judge::Likelihood => task.items.len(),
+    };
+    let likelihoods = if task.scorers().contains(&Scorer::Likelihood) { task.items.len() } else { 0 };
+    asked(task, config).len() * config.decoding.of(task).seeds.len() + (texts + likelihoods) / TEXTS
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The items whose answers are generated: whole sets of one question for every class, at equal distances.
+fn asked(task: &Task, config: &EvaluateConfig) -> Vec<usize> {
+    if task.max_new_tokens == 0 {
+        return Vec::new();
+    }
+    let set = if matches!(task.judge, Judge::Describe(_)) { task.labels().len() } else { 1 };
+    let sets = task.items.len() / set;
+    let count = config.answers.map_or(sets, |answers| answers.div_ceil(set).min(sets));
+    (0..count).flat_map(|at| (0..set).map(move |label| at * sets / count * set + label)).collect()
+}
 
-    #[test]
-    fn a_limit_chooses_by_even_stride() {
-        let items: Vec<usize> = (0..10).collect();
-        let chosen = |limit| every(&items, limit).copied().collect::<Vec<_>>();
-        assert_eq!(chosen(Some(4)), [0, 2, 5, 7]);
-        assert_eq!(chosen(Some(1)), [0]);
-        assert_eq!(chosen(Some(99)), items);
-        assert_eq!(chosen(None), items);
+fn run(
+    subject: Subject<'_>,
+    task: &Task,
+    config: &EvaluateConfig,
+    report: &mut dyn FnMut(usize, usize),
+) -> Result<TaskRun> {
+    let Task { items, judge, .. } = task;
+    let mut found = TaskRun {
+        measures: Vec::new(),
+        classified: Vec::new(),
+        reliability: None,
+        leakage: None,
+        items: vec![ItemRun::default(); items.len()],
+    };
+    if let Judge::Choice(choice) = judge {
+        let scores = choice::score_options(subject, choice, items, config.max_rows, &mut |texts| report(0, texts))?;
+        let figures = ChoiceFigures::new(items, &scores);
+        for (((run, item), scores), predicted) in found.items.iter_mut().zip(items).zip(scores).zip(&figures.predicted) {
+            run.predicted = item.options(&choice.labels).get(*predicted).cloned();
+            (run.scores, run.prior) = (scores.given, scores.prior);
+        }
+        found.measures.extend(figures.measures);
+        found.classified = if choice.labels.is_empty() { Vec::new() } else { figures.classified };
+        found.reliability = Some(figures.reliability);
+    }
+    if matches!(judge, Judge::Likelihood) || task.scorers().contains(&Scorer::Likelihood) {
+        found.measures.push(likelihood(subject, task, config.max_rows, &mut |texts| report(0, texts))?);
+    }
+    let asked = asked(task, config);
+    if asked.is_empty() {
+        return Ok(found);
+    }
+    let answers = answer::answer(subject, task, &asked, config, &mut |answers| report(answers, 0))?;
+    match judge {
+        Judge::Choice(choice) => said(choice, items, &answers, &mut found),
+        Judge::Describe(judge) => {
+            let (measures, leakage) = describe::figures(task, judge, &answers);
+            found.measures.extend(measures);
+            found.leakage = Some(leakage);
+        }
+        Judge::Text(_) | Judge::Likelihood => {}
+    }
+    found.measures.extend(reference::figures(task.scorers(), items, &answers));
+    found.measures.extend(answer::figures(&answers));
+    for (run, answers) in found.items.iter_mut().zip(answers) {
+        run.answers = answers;
+    }
+    Ok(found)
+}
+
+/// The labels that answers give.
+fn said(choice: &Choice, items: &[Item], answers: &[Vec<Answer>], found: &mut TaskRun) {
+    let predicted: Vec<Option<usize>> = items
+        .iter()
+        .zip(answers)
+        .map(|(item, answers)| {
+            let options = item.options(&choice.labels);
+            let answer = answers.first()?;
+            Some(choice.rule.label_of(&answer.text, options).unwrap_or(options.len()))
+        })
+        .collect();
+    let share_of = |holds: &dyn Fn(&Item, usize) -> bool| -> Vec<Option<f64>> {
+        items.iter().zip(&predicted).map(|(item, found)| found.map(|found| share(holds(item, found)))).collect()
+    };
+    let right = share_of(&|item, found| found == item.truth);
+    let none = share_of(&|item, found| found == item.options(&choice.labels).len());
+    found.measures.push(Measure::mean("generation/accuracy", Better::Higher, right));
+    found.measures.push(Measure::mean("generation/without a label", Better::Lower, none));
+    if !choice.labels.is_empty() {
+        found.classified.push(Classified { by: "generation".to_owned(), predicted });
+    }
+}
+
+/// The mean log-likelihood of a token of the references, in nats; the stop token is one of them.
+fn likelihood(subject: Subject<'_>, task: &Task, max_rows: usize, on_progress: &mut dyn FnMut(usize)) -> Result<Measure> {
+    let sample = |item: &Item| {
+        let Some(prompt) = item.prompts.first() else { return subject.text(item) };
+        let answer = Message::assistant(item.reference.as_str());
+        let messages: Vec<Message> = prompt.iter().cloned().chain([answer]).collect();
+        subject.sample(item, &messages)
+    };
+    let samples = task.items.iter().map(sample).collect::<Result<Vec<_>>>()?;
+    let places: Vec<(&Item, &str)> = task.items.iter().map(|item| (item, item.reference.as_str())).collect();
+    let log_probs = score(subject, &samples, &places, max_rows, on_progress)?;
+    let part = |of: &Vec<f32>| Some((of.iter().copied().map(f64::from).sum(), of.len() as f64));
+    Ok(Measure::new("likelihood/log-likelihood per token", Better::Higher, log_probs.iter().map(part)))
+}
+
+/// The log-probabilities of samples; `places` has the item and the text of each, for errors.
+pub(crate) fn score(
+    subject: Subject<'_>,
+    samples: &[Sample],
+    places: &[(&Item, &str)],
+    max_rows: usize,
+    on_progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<f32>>> {
+    let mut found = Vec::with_capacity(samples.len());
+    for pass in foehn_score::passes(subject.model, &samples.iter().collect::<Vec<_>>(), max_rows) {
+        let pass = pass.map_err(|foehn_score::NotFinite { sample, value, .. }| {
+            let (item, text) = places[sample];
+            Error::NonFiniteScore { place: item.place.clone(), text: text.to_owned(), value: value.into() }
+        })?;
+        on_progress(pass.log_probs.len());
+        found.extend(pass.log_probs);
+    }
+    Ok(found)
+}
+
+/// The error of an item that cannot be rendered.
+pub(crate) fn rendered(item: &Item, source: foehn_tokens::Error) -> Error {
+    Error::Render { place: item.place.clone(), id: item.id.clone(), source }
+}
+
+impl Subject<'_> {
+    /// Checks that model and tokenizer belong together.
+    fn check(self) -> Result<()> {
+        let (tokens, vocab_size) = (self.tokenizer.vocab_size(), self.model.config().vocab_size);
+        // Control tokens come only from the template. A control token without an embedding does no harm if no prompt
+        // has it.
+        let is_usable = |id: usize| u32::try_from(id).is_ok_and(|id| self.tokenizer.is_control(id));
+        let prompt = self.template.prompt(self.tokenizer, &[Message::user("?")])?;
+        let is_known = prompt.iter().all(|&id| (id as usize) < vocab_size);
+        match is_known && (vocab_size..tokens).all(is_usable) {
+            true => Ok(()),
+            false => Err(Error::TokenizerMismatch { tokens, vocab_size }),
+        }
+    }
+
+    /// A conversation that fits the model's context.
+    pub(crate) fn sample(self, item: &Item, messages: &[Message]) -> Result<Sample> {
+        let sample = self.template.sample(self.tokenizer, messages).map_err(|source| rendered(item, source))?;
+        self.fitting(item, sample)
+    }
+
+    /// A text without a conversation around it.
+    fn text(self, item: &Item) -> Result<Sample> {
+        let ids = self.tokenizer.encode_text(&item.reference).map_err(|source| rendered(item, source))?;
+        let bos = self.tokenizer.bos_id().filter(|_| self.tokenizer.add_bos());
+        let sample = Sample::from_text(bos.into_iter().chain(ids).collect()).map_err(|source| rendered(item, source))?;
+        self.fitting(item, sample)
+    }
+
+    fn fitting(self, item: &Item, sample: Sample) -> Result<Sample> {
+        let context = self.model.config().max_position_embeddings;
+        sample.check_length(context).map_err(|source| rendered(item, source))?;
+        Ok(sample)
     }
 }

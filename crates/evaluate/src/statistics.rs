@@ -17,14 +17,14 @@ pub struct McNemar {
     pub p_value: f64,
 }
 
-/// A difference and its 95% confidence interval.
+/// A figure, or a difference of figures, and its 95% confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// The difference on the items without resampling, second minus first.
+    /// The value on the items without resampling.
     pub estimate: f64,
-    /// The 2.5% quantile of the resampled differences.
+    /// The 2.5% quantile of the resampled values.
     pub low: f64,
-    /// The 97.5% quantile of the resampled differences.
+    /// The 97.5% quantile of the resampled values.
     pub high: f64,
 }
 
@@ -44,39 +44,137 @@ impl McNemar {
     }
 }
 
-/// The percentile bootstrap of a mean of paired differences, drawing whole groups.
-///
-/// Items of one group were made from one sentence or scene and are not independent. So groups are drawn with
-/// replacement, `resamples` times, with ChaCha8 seeded with `seed`. Source: Efron & Tibshirani 1993, chapter 13; Field
-/// & Welsh 2007, "Bootstrapping clustered data".
-///
-/// # Panics
-/// When groups and differences differ in length, or `resamples` is 0.
-pub fn clustered_bootstrap(groups: &[&str], differences: &[f64], resamples: usize, seed: u64) -> Interval {
-    assert_eq!(groups.len(), differences.len(), "bootstrap: groups and differences differ in length");
-    assert!(resamples > 0, "bootstrap: no resamples");
-    let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    for (group, difference) in groups.iter().zip(differences) {
-        let (sum, count) = sums.entry(group).or_default();
-        *sum += difference;
-        *count += 1.0;
+/// The groups of a list of items. Items of one group were made from one text and are not independent, so the bootstrap
+/// and the permutation test take whole groups.
+#[derive(Clone, Debug)]
+pub struct Clusters {
+    members: Vec<Vec<usize>>,
+}
+
+/// What an item adds to the numerator and the denominator of a figure.
+pub type Part = (f64, f64);
+
+impl Clusters {
+    /// The items with the same name are a group. The order of groups is that of their names.
+    pub fn new(groups: &[&str]) -> Self {
+        let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (item, group) in groups.iter().enumerate() {
+            members.entry(group).or_default().push(item);
+        }
+        Self { members: members.into_values().collect() }
     }
-    let clusters: Vec<(f64, f64)> = sums.into_values().collect();
-    if clusters.is_empty() {
-        return Interval { estimate: 0.0, low: 0.0, high: 0.0 };
+
+    /// The number of groups.
+    pub fn len(&self) -> usize {
+        self.members.len()
     }
-    let add = |(sum, count): (f64, f64), cluster: &(f64, f64)| (sum + cluster.0, count + cluster.1);
-    let (sum, count) = clusters.iter().fold((0.0, 0.0), add);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut means: Vec<f64> = (0..resamples)
-        .map(|_| {
-            let drawn = (0..clusters.len()).map(|_| &clusters[below(&mut rng, clusters.len())]);
-            let (sum, count) = drawn.fold((0.0, 0.0), add);
-            sum / count
+
+    /// Whether there is no group.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The percentile bootstrap of a statistic of items: groups are drawn with replacement, `resamples` times, with
+    /// ChaCha8 seeded with `seed`. The 95% interval. Source: Efron & Tibshirani 1993, chapter 13; Field & Welsh 2007,
+    /// "Bootstrapping clustered data".
+    ///
+    /// # Panics
+    /// When `resamples` is 0.
+    pub fn bootstrap(&self, resamples: usize, seed: u64, statistic: impl Fn(&[usize]) -> f64) -> Interval {
+        let all: Vec<usize> = self.members.concat();
+        let mut items = Vec::with_capacity(all.len());
+        self.resampled(resamples, seed, statistic(&all), |drawn| {
+            items.clear();
+            drawn.iter().for_each(|group| items.extend(&self.members[*group]));
+            statistic(&items)
         })
-        .collect();
-    means.sort_unstable_by(f64::total_cmp);
-    Interval { estimate: sum / count, low: quantile(&means, 0.025), high: quantile(&means, 0.975) }
+    }
+
+    /// The bootstrap of a figure: the sum of the numerators over the sum of the denominators.
+    ///
+    /// # Panics
+    /// As [`bootstrap`](Self::bootstrap).
+    pub fn bootstrap_ratio(&self, parts: &[Part], resamples: usize, seed: u64) -> Interval {
+        let sums = self.sums(parts);
+        let of = |drawn: &mut dyn Iterator<Item = usize>| quotient(drawn.map(|group| sums[group]).fold((0.0, 0.0), add));
+        let estimate = of(&mut (0..self.len()));
+        self.resampled(resamples, seed, estimate, |drawn| of(&mut drawn.iter().copied()))
+    }
+
+    /// The bootstrap of the difference of a figure in two runs over the same items, second minus first.
+    ///
+    /// # Panics
+    /// As [`bootstrap`](Self::bootstrap).
+    pub fn bootstrap_difference(&self, first: &[Part], second: &[Part], resamples: usize, seed: u64) -> Interval {
+        let (first, second) = (self.sums(first), self.sums(second));
+        let of = |drawn: &mut dyn Iterator<Item = usize>| {
+            let zero = ((0.0, 0.0), (0.0, 0.0));
+            let sums = drawn.fold(zero, |(a, b), group| (add(a, first[group]), add(b, second[group])));
+            quotient(sums.1) - quotient(sums.0)
+        };
+        let estimate = of(&mut (0..self.len()));
+        self.resampled(resamples, seed, estimate, |drawn| of(&mut drawn.iter().copied()))
+    }
+
+    /// The p-value of the paired permutation test of that difference: the share of the ways to swap the two runs within
+    /// groups that give a difference at least as large. `draws` ways are drawn, and the observed one counts as one
+    /// more. Source: Good 2005, "Permutation, parametric, and bootstrap tests of hypotheses", chapter 3; Phipson &
+    /// Smyth 2010, "Permutation p-values should never be zero".
+    pub fn permutation_test(&self, first: &[Part], second: &[Part], draws: usize, seed: u64) -> f64 {
+        let (first, second) = (self.sums(first), self.sums(second));
+        let difference = |swapped: &mut dyn FnMut(usize) -> bool| {
+            let zero = ((0.0, 0.0), (0.0, 0.0));
+            let sums = (0..self.len()).fold(zero, |(a, b), group| match swapped(group) {
+                false => (add(a, first[group]), add(b, second[group])),
+                true => (add(a, second[group]), add(b, first[group])),
+            });
+            (quotient(sums.1) - quotient(sums.0)).abs()
+        };
+        let observed = difference(&mut |_| false);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // Sums in another order differ in their last digits.
+        let reaches = |found: f64| found >= observed - 1e-12 * observed.max(1.0);
+        let mut bits = (0u64, 0);
+        let as_large = (0..draws).filter(|_| {
+            reaches(difference(&mut |_| {
+                if bits.1 == 0 {
+                    bits = (rng.next_u64(), 64);
+                }
+                bits = (bits.0 >> 1, bits.1 - 1);
+                bits.0 & 1 == 1
+            }))
+        });
+        (as_large.count() + 1) as f64 / (draws + 1) as f64
+    }
+
+    fn sums(&self, parts: &[Part]) -> Vec<Part> {
+        self.members.iter().map(|items| items.iter().map(|item| parts[*item]).fold((0.0, 0.0), add)).collect()
+    }
+
+    fn resampled(&self, resamples: usize, seed: u64, estimate: f64, mut of: impl FnMut(&[usize]) -> f64) -> Interval {
+        assert!(resamples > 0, "bootstrap: no resamples");
+        if self.is_empty() {
+            return Interval { estimate: 0.0, low: 0.0, high: 0.0 };
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut drawn = vec![0; self.len()];
+        let mut found: Vec<f64> = (0..resamples)
+            .map(|_| {
+                drawn.iter_mut().for_each(|group| *group = below(&mut rng, self.members.len()));
+                of(&drawn)
+            })
+            .collect();
+        found.sort_unstable_by(f64::total_cmp);
+        Interval { estimate, low: quantile(&found, 0.025), high: quantile(&found, 0.975) }
+    }
+}
+
+fn add(sum: Part, part: Part) -> Part {
+    (sum.0 + part.0, sum.1 + part.1)
+}
+
+fn quotient((sum, count): Part) -> f64 {
+    if count == 0.0 { 0.0 } else { sum / count }
 }
 
 /// Holm's adjustment of the p-values of several tests, in the given order. If every test with an adjusted p-value below
@@ -127,6 +225,13 @@ mod tests {
 
     use super::*;
 
+    /// The bootstrap of the mean of paired differences.
+    fn bootstrapped(groups: &[&str], differences: &[f64], resamples: usize, seed: u64) -> Interval {
+        let parts = |values: &[f64]| values.iter().map(|value| (*value, 1.0)).collect::<Vec<Part>>();
+        let (first, second) = (parts(&vec![0.0; differences.len()]), parts(differences));
+        Clusters::new(groups).bootstrap_difference(&first, &second, resamples, seed)
+    }
+
     #[test]
     fn mcnemar_is_scipys_binomial_test() {
         // scipy.stats.binomtest(min(b, c), b + c, 0.5).pvalue, SciPy 1.17.1; 1 if there is nothing to test.
@@ -174,7 +279,7 @@ mod tests {
         let differences: Vec<f64> = (0..2000).map(|item| f64::from(item % 5 == 0) - f64::from(item % 7 == 0)).collect();
         let names: Vec<String> = (0..2000).map(|item| format!("{item:04}")).collect();
         let groups: Vec<&str> = names.iter().map(String::as_str).collect();
-        let found = clustered_bootstrap(&groups, &differences, 10_000, 1);
+        let found = bootstrapped(&groups, &differences, 10_000, 1);
         let mean = differences.iter().sum::<f64>() / 2000.0;
         let variance = differences.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / 2000.0;
         let half_width = 1.959964 * (variance / 2000.0).sqrt();
@@ -190,8 +295,8 @@ mod tests {
             let differences: Vec<f64> = differences.into_iter().map(f64::from).collect();
             let names: Vec<String> = (0..differences.len()).map(|item| item.to_string()).collect();
             let groups: Vec<&str> = names.iter().map(String::as_str).collect();
-            let alone = clustered_bootstrap(&groups, &differences, 200, seed);
-            let copied = clustered_bootstrap(&groups.repeat(10), &differences.repeat(10), 200, seed);
+            let alone = bootstrapped(&groups, &differences, 200, seed);
+            let copied = bootstrapped(&groups.repeat(10), &differences.repeat(10), 200, seed);
             for (a, b) in [(alone.estimate, copied.estimate), (alone.low, copied.low), (alone.high, copied.high)] {
                 prop_assert!((a - b).abs() < 1e-12);
             }
@@ -201,7 +306,7 @@ mod tests {
         #[test]
         fn equal_runs_do_not_differ(right in vec(any::<bool>(), 0..40)) {
             prop_assert_eq!(McNemar::new(&right, &right).p_value, 1.0);
-            let found = clustered_bootstrap(&vec!["one"; right.len()], &vec![0.0; right.len()], 50, 0);
+            let found = bootstrapped(&vec!["one"; right.len()], &vec![0.0; right.len()], 50, 0);
             prop_assert_eq!(found, Interval { estimate: 0.0, low: 0.0, high: 0.0 });
         }
 

@@ -1,193 +1,236 @@
-//! A frozen set of probes, and the questions about them.
+//! What a model is asked, and how its answers are judged.
 
+mod choices;
+mod data;
 mod file;
+mod items;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use foehn_corpus::SenseLexicon;
+use foehn_corpus::Lexicon;
+use foehn_record::{Message, Record};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{LabelRule, Result};
 
-use file::{SuiteFile, check_ids, check_wording, frozen_lines, lexicon_of, truth};
+pub use data::DataConfig;
 
-/// The test set of an evaluation: sentences whose label the model should recognise, and scenes that it should describe
-/// for each label.
+/// The tasks of an evaluation.
 ///
-/// A suite is read from a TOML file that names the probe files beside it, with their SHA-256:
+/// A suite comes from a file of records that hold the right answers ([`Suite::from_data`]), or from a TOML file
+/// ([`Suite::open`]) with a block for each task:
 ///
 /// ```toml
 /// name = "vakog"
+///
+/// [[task]]
+/// name = "recognition"
+/// kind = "choice"
+/// file = "recognition.jsonl"
+/// sha256 = "…"               # if it is given, another file is refused
 /// labels = ["Visual", "Auditory"]
+/// label = "modality"         # the field with an item's label
+/// prompts = ["What modality is: '{sentence}'?", "Name the modality of '{sentence}'."]
+/// slice = "kind"             # a field: figures are also reported for each of its values
 ///
-/// [recognition]
-/// probes = "recognition.jsonl"
-/// sha256 = "…"
-/// questions = ["What modality is: '{sentence}'?", "Name the modality of '{sentence}'."]
-///
-/// [production]
-/// scenes = "production.jsonl"
-/// sha256 = "…"
-/// question = "Describe {scene} using the {label} modality."
+/// [[task]]
+/// name = "production"
+/// kind = "describe"
+/// file = "production.jsonl"
+/// labels = ["Visual", "Auditory"]
+/// prompts = ["Describe {scene} using the {label} modality."]
 /// lexicon = "../lexicon.json"
-/// unseen_lexicon = "lexicon_unseen.json" # may be left out
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Suite {
-    name: String,
-    labels: Vec<String>,
-    questions: Vec<String>,
-    probes: Vec<Probe>,
-    truth: Vec<usize>,
-    production_question: String,
-    scenes: Vec<Scene>,
-    lexicon: SenseLexicon,
-    unseen_lexicon: Option<SenseLexicon>,
-    hashes: Hashes,
+    /// Its name.
+    pub name: String,
+    /// Its tasks, with different names.
+    pub tasks: Vec<Task>,
 }
 
-/// A sentence to recognise.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Probe {
+/// One kind of question, and how the answers are judged.
+#[derive(Clone, Debug)]
+pub struct Task {
     /// Its name, unique in the suite.
+    pub name: String,
+    /// How answers are judged.
+    pub judge: Judge,
+    /// What is asked, at least one item.
+    pub items: Vec<Item>,
+    /// The texts of its prompts, with `{field}` for what differs from item to item. Empty if the items have prompts of
+    /// their own.
+    pub patterns: Vec<String>,
+    /// The longest answer, in tokens; 0 if nothing is generated.
+    pub max_new_tokens: usize,
+    /// The files that the task was read from, with their SHA-256 in hexadecimal.
+    pub hashes: BTreeMap<String, String>,
+}
+
+/// How a task's answers are judged.
+#[derive(Clone, Debug)]
+pub enum Judge {
+    /// The answer has one of several labels, or is one of an item's own options.
+    Choice(Choice),
+    /// The answer is a text. It is compared with a reference.
+    Text(Vec<Scorer>),
+    /// The answer describes something in the words of one class.
+    Describe(Describe),
+    /// There is no question: the likelihood of a text is measured.
+    Likelihood,
+}
+
+/// The labels of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The labels, at least two; empty if each item has options of its own.
+    pub labels: Vec<String>,
+    /// Where an answer has its label.
+    pub rule: LabelRule,
+    /// How the rest of an answer is judged, if an answer is more than its label.
+    pub scorers: Vec<Scorer>,
+}
+
+/// The classes of a task of descriptions, and their words.
+#[derive(Clone, Debug)]
+pub struct Describe {
+    /// The classes, at least two.
+    pub labels: Vec<String>,
+    /// The words of each class.
+    pub lexicon: Lexicon,
+    /// Further words of each class, reported apart: words that were not used to build the data.
+    pub unseen_lexicon: Option<Lexicon>,
+}
+
+/// How a text is compared with its reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scorer {
+    /// The log-likelihood of the reference.
+    Likelihood,
+    /// The answer equals the reference, but for white space at its ends.
+    Exact,
+    /// The answer equals the reference, ignoring case, punctuation and white space.
+    Normalised,
+    /// The chrF score.
+    Chrf,
+    /// One of the accepted answers stands in the answer as whole words.
+    Contains,
+    /// The answer is JSON, with the reference's values.
+    Json,
+}
+
+/// One question of a task, or one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its name, unique in the task.
     pub id: String,
-    /// The sentence.
-    pub sentence: String,
-    /// Its label.
-    pub modality: String,
-    /// The slice that its results are reported in: `literal`, `idiom`, `conflict`.
-    pub kind: String,
+    /// Where it was read, as `file:line`.
+    pub place: String,
     /// What it was made from. The bootstrap draws whole groups.
     pub group: String,
+    /// The slice that it is reported in.
+    pub slice: Option<String>,
+    /// The question in one or several wordings. Each is a conversation that ends with a turn to answer. Empty for a
+    /// task of likelihoods.
+    pub prompts: Vec<Vec<Message>>,
+    /// The same questions without their content, for the prior of labels. Empty if there are no labels.
+    pub content_free: Vec<Vec<Message>>,
+    /// The right answer, or the text of a task of likelihoods; empty if there is none.
+    pub reference: String,
+    /// Answers that count as right for [`Scorer::Contains`].
+    pub accepted: Vec<String>,
+    /// The item's own options.
+    pub options: Vec<String>,
+    /// The index of the right label or option, or of the requested class.
+    pub truth: usize,
+    /// What training data must not contain.
+    pub probe: Probe,
 }
 
-/// A scene to describe for every label.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Scene {
-    /// Its name, unique in the suite.
-    pub id: String,
-    /// The scene, with its article.
-    pub scene: String,
-    /// What it was made from.
-    pub group: String,
-}
-
-/// The SHA-256 hashes, in hexadecimal, of a suite's files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hashes {
-    /// Of the file with the sentences; must match the suite.
-    pub recognition: String,
-    /// Of the file with the scenes; must match the suite.
-    pub production: String,
-    /// Of the lexicon; not compared.
-    pub lexicon: String,
-    /// Of the lexicon of words that were not used to build the data; not compared.
-    pub unseen_lexicon: Option<String>,
+/// The part of an item that training data must not contain.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Probe {
+    /// A text that no training record may contain as a whole.
+    pub text: String,
+    /// Whether no record may contain 13 consecutive words of it either.
+    pub runs: bool,
 }
 
 impl Suite {
     /// Reads a suite and its files.
     ///
     /// # Errors
-    /// [`Error::NotFrozen`] if a probe file has changed, and an error with path and line for any other problem.
+    /// [`Error::NotFrozen`](crate::Error::NotFrozen) if a file has another hash than the suite says, and an error with
+    /// path and line for any other problem.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let file: SuiteFile = toml::from_str(&text)
-            .map_err(|source| Error::SuiteSyntax { path: path.to_owned(), source: Box::new(source) })?;
-        check_wording(path, &file)?;
-        let beside = |name: &Path| path.parent().unwrap_or(Path::new("")).join(name);
-        let (probes_path, scenes_path) = (beside(&file.recognition.probes), beside(&file.production.scenes));
-        let probes: Vec<(usize, Probe)> = frozen_lines(&probes_path, &file.recognition.sha256)?;
-        let scenes: Vec<(usize, Scene)> = frozen_lines(&scenes_path, &file.production.sha256)?;
-        check_ids(&probes_path, probes.iter().map(|(line, probe)| (*line, &probe.id)))?;
-        check_ids(&scenes_path, scenes.iter().map(|(line, scene)| (*line, &scene.id)))?;
-        let truth = truth(&probes_path, &probes, &file.labels)?;
-        let (lexicon, lexicon_hash) = lexicon_of(path, &beside(&file.production.lexicon), &file.labels)?;
-        let unseen = file.production.unseen_lexicon.as_deref().map(beside);
-        let unseen = unseen.map(|unseen| lexicon_of(path, &unseen, &file.labels)).transpose()?;
-        let (unseen_lexicon, unseen_hash) = unseen.unzip();
-        let hashes = Hashes {
-            recognition: file.recognition.sha256,
-            production: file.production.sha256,
-            lexicon: lexicon_hash,
-            unseen_lexicon: unseen_hash,
-        };
-        Ok(Self {
-            name: file.name,
-            labels: file.labels,
-            questions: file.recognition.questions,
-            probes: probes.into_iter().map(|(_, probe)| probe).collect(),
-            truth,
-            production_question: file.production.question,
-            scenes: scenes.into_iter().map(|(_, scene)| scene).collect(),
-            lexicon,
-            unseen_lexicon,
-            hashes,
-        })
+        file::open(path.as_ref())
     }
 
-    /// The suite's name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The tasks of a file of records with the right answers: any format that `foehn-corpus` reads, or the JSONL of
+    /// multiple-choice questions of lm-evaluation-harness. See [`DataConfig`] for how answers are judged.
+    ///
+    /// # Errors
+    /// An error with path and line: a record that cannot be read, a label that is not among the given ones, answers
+    /// without a label, a single label.
+    pub fn from_data(path: impl AsRef<Path>, config: &DataConfig) -> Result<Self> {
+        data::from_file(path.as_ref(), config)
     }
 
-    /// The labels, at least two, in the order of every matrix.
+    /// The tasks of records with the right answers; `name` is the suite's name and that of the data in errors.
+    ///
+    /// # Errors
+    /// As [`from_data`](Self::from_data), with the number of the record in place of the line.
+    pub fn from_records(name: &str, records: &[Record], config: &DataConfig) -> Result<Self> {
+        data::from_records(name, records, config)
+    }
+
+    /// Adds the tasks of another suite. Their names get the other suite's name in front.
+    pub fn join(&mut self, other: Self) {
+        let named = other.tasks.into_iter().map(|task| Task { name: format!("{}: {}", other.name, task.name), ..task });
+        self.tasks.extend(named);
+    }
+}
+
+impl Task {
+    /// The labels of its items; empty if it has none, or if each item has its own options.
     pub fn labels(&self) -> &[String] {
-        &self.labels
+        match &self.judge {
+            Judge::Choice(choice) => &choice.labels,
+            Judge::Describe(describe) => &describe.labels,
+            Judge::Text(_) | Judge::Likelihood => &[],
+        }
     }
 
-    /// The paraphrases of the recognition question, at least one, with `{sentence}` in them.
-    pub fn questions(&self) -> &[String] {
-        &self.questions
+    /// `choice`, `text`, `describe` or `likelihood`.
+    pub fn kind(&self) -> &'static str {
+        match self.judge {
+            Judge::Choice(_) => "choice",
+            Judge::Text(_) => "text",
+            Judge::Describe(_) => "describe",
+            Judge::Likelihood => "likelihood",
+        }
     }
 
-    /// The request for a description, with `{scene}` and `{label}` in it.
-    pub fn production_question(&self) -> &str {
-        &self.production_question
+    /// What a text is compared with.
+    pub(crate) fn scorers(&self) -> &[Scorer] {
+        match &self.judge {
+            Judge::Choice(choice) => &choice.scorers,
+            Judge::Text(scorers) => scorers,
+            Judge::Describe(_) | Judge::Likelihood => &[],
+        }
+    }
+}
+
+impl Item {
+    /// The labels or options that the item chooses from.
+    pub(crate) fn options<'a>(&'a self, labels: &'a [String]) -> &'a [String] {
+        if self.options.is_empty() { labels } else { &self.options }
     }
 
-    /// The sentences, at least one.
-    pub fn probes(&self) -> &[Probe] {
-        &self.probes
-    }
-
-    /// The index of each probe's label.
-    pub fn truth(&self) -> &[usize] {
-        &self.truth
-    }
-
-    /// The scenes, at least one.
-    pub fn scenes(&self) -> &[Scene] {
-        &self.scenes
-    }
-
-    /// The words of each label.
-    pub fn lexicon(&self) -> &SenseLexicon {
-        &self.lexicon
-    }
-
-    /// The words of each label that were not used to build the data.
-    pub fn unseen_lexicon(&self) -> Option<&SenseLexicon> {
-        self.unseen_lexicon.as_ref()
-    }
-
-    /// The hashes of the suite's files.
-    pub fn hashes(&self) -> &Hashes {
-        &self.hashes
-    }
-
-    /// Fills a sentence into a paraphrase of the question.
-    pub fn ask(question: &str, sentence: &str) -> String {
-        question.replace("{sentence}", sentence)
-    }
-
-    /// The request to describe a scene for a label.
-    pub fn ask_scene(&self, scene: &str, label: &str) -> String {
-        // The label is filled in first: otherwise a scene with the text `{label}` would be changed.
-        self.production_question.replace("{label}", label).replace("{scene}", scene)
+    /// The text of its last message, in the first wording.
+    pub fn question(&self) -> &str {
+        self.prompts.first().and_then(|prompt| prompt.last()).map_or("", |message| message.content.as_str())
     }
 }

@@ -1,187 +1,238 @@
 //! Prints a report as tables for a terminal.
 
-use crate::{Evaluation, Interval, McNemar, Paired, ProductionFigures, Report, StopFigures};
+use crate::report::{ClassReport, Compared, Outcome, TaskReport, Verdict};
+use crate::{Better, Interval, Report};
 
-/// The width of a row's name.
-const NAME: usize = 31;
+/// The width of a figure's name.
+const NAME: usize = 34;
 
-/// The width of a run's column.
-const COLUMN: usize = 15;
+/// The widths of a run's column.
+const COLUMNS: std::ops::RangeInclusive<usize> = 8..=12;
+
+/// The width of a page.
+const PAGE: usize = 100;
 
 /// The width of a matrix's column, and of the label in front of a row.
 const CELL: usize = 8;
 
+/// The most changed examples that are shown for each direction.
+const CHANGED: usize = 3;
+
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
-    let mut page = Page { report, text: String::new() };
-    page.head();
-    page.recognition();
-    page.production();
-    page.stopping();
-    page.matrices("confusion: rows are true, columns predicted", |run| {
-        let confusion = &run.recognition.likelihood.classification.confusion;
-        confusion.iter().map(|row| row.iter().map(u64::to_string).collect()).collect()
-    });
-    page.matrices("leakage: rows are asked, columns the share of each label's words", |run| {
-        let leakage = &run.production.all.leakage;
-        leakage.iter().map(|row| row.iter().map(|share| format!("{share:.2}")).collect()).collect()
-    });
+    let mut page = Page { runs: &report.runs, text: String::new() };
+    for task in &report.tasks {
+        page.head(report, task);
+        page.figures(task);
+        page.classes(&task.classes);
+        page.matrices(task);
+        page.changed(task);
+        page.line("");
+    }
+    page.verdicts(report);
     page.text
 }
 
+/// What a verdict says, in a sentence.
+pub(crate) fn sentence(task: &TaskReport, verdict: &Verdict) -> String {
+    let Some(figure) = task.figure(&task.headline, None) else { return String::new() };
+    let at = task.verdicts.iter().position(|other| other.run == verdict.run).unwrap_or(0);
+    let (Some(base), Some(value), Some(compared)) =
+        (figure.values.first(), figure.values.get(at + 1), figure.compared.get(at))
+    else {
+        return String::new();
+    };
+    let p = p(compared.p_holm.unwrap_or(compared.p_value));
+    let name = figure.name.split_once('/').map_or(figure.name.as_str(), |(_, name)| name);
+    let from_to = format!("{name} {} → {} (p {p})", number(base.estimate), number(value.estimate));
+    match verdict.outcome {
+        Outcome::Better => format!("better: {from_to}"),
+        Outcome::Worse => format!("worse: {from_to}"),
+        Outcome::NoDifference => format!(
+            "no difference shown: {from_to}; {} items could have shown {} or more",
+            figure.items,
+            number(verdict.smallest)
+        ),
+    }
+}
+
 struct Page<'a> {
-    report: &'a Report,
+    runs: &'a [String],
     text: String,
 }
 
 impl Page<'_> {
-    fn runs(&self) -> impl Iterator<Item = &Evaluation> {
-        [&self.report.base].into_iter().chain(&self.report.adapter)
-    }
-
     fn line(&mut self, text: &str) {
         self.text.push_str(text.trim_end());
         self.text.push('\n');
     }
 
-    /// A metric of each run, and a remark.
-    fn row(&mut self, name: &str, value: impl Fn(&Evaluation) -> String, remark: &str) {
-        let values: String = self.runs().map(|run| format!("{:>COLUMN$}", value(run))).collect();
-        self.line(&format!("  {:<NAME$}{values}   {remark}", cut(name, NAME)));
+    fn column(&self) -> usize {
+        let room = PAGE - NAME - 2;
+        (room / self.runs.len().max(1)).clamp(*COLUMNS.start(), *COLUMNS.end())
     }
 
-    fn share(&mut self, name: &str, value: impl Fn(&Evaluation) -> f64) {
-        self.row(name, |run| format!("{:.3}", value(run)), "");
-    }
-
-    /// A share of each run, with the confidence interval and test of their difference.
-    fn compared(&mut self, name: &str, value: impl Fn(&Evaluation) -> f64, paired: Option<Paired>) {
-        let remark = paired.map(|paired| format!("{}; {}", interval(paired.difference), test(paired.test)));
-        self.row(name, |run| format!("{:.3}", value(run)), &remark.unwrap_or_default());
-    }
-
-    fn head(&mut self) {
-        let Report { suite, hashes, base, .. } = self.report;
-        let hash = |hash: &str| hash.chars().take(12).collect::<String>();
-        self.line(&format!("suite {}", cut(suite, 90)));
-        self.line(&format!(
-            "  {:<12}{} probes, sha256 {}…",
-            "recognition",
-            base.recognition.items.len(),
-            hash(&hashes.recognition)
-        ));
-        self.line(&format!(
-            "  {:<12}{} descriptions, sha256 {}…",
-            "production",
-            base.production.items.len(),
-            hash(&hashes.production)
-        ));
-        self.line("");
-        let names: String = self.runs().map(|run| format!("{:>COLUMN$}", cut(&run.name, COLUMN - 1))).collect();
-        let remark = if self.report.comparison.is_some() { "difference [95%]; exact McNemar" } else { "" };
-        self.line(&format!("  {:<NAME$}{names}   {remark}", ""));
-    }
-
-    fn recognition(&mut self) {
-        let compared = self.report.comparison.as_ref().map(|comparison| comparison.recognition);
-        self.line("recognition, from log-likelihoods");
-        self.compared("accuracy", |run| run.recognition.likelihood.classification.accuracy, compared);
-        self.share("macro-F1", |run| run.recognition.likelihood.classification.macro_f1);
-        self.share("MCC (R_K)", |run| run.recognition.likelihood.classification.mcc);
-        self.share("Brier score (0 to 2, 0 is best)", |run| run.recognition.likelihood.brier);
-        self.share("consistency over paraphrases", |run| run.recognition.likelihood.consistency);
-        for (question, text) in self.report.questions.iter().enumerate() {
-            let name = format!("  accuracy, {text}");
-            self.share(&name, |run| run.recognition.likelihood.per_question.get(question).copied().unwrap_or(0.0));
+    fn head(&mut self, report: &Report, task: &TaskReport) {
+        self.line(&format!("{}: {} ({} items)", cut(&report.suite, 30), cut(&task.name, 40), task.items.len()));
+        if let Some(rule) = &task.rule {
+            self.line(&format!("  judged by its label ({}): {}", cut(rule, 30), cut(&task.labels.join(", "), 60)));
         }
-        for (kind, slice) in &self.report.base.recognition.likelihood.slices {
-            let accuracy =
-                |run: &Evaluation| run.recognition.likelihood.slices.get(kind).map_or(0.0, |slice| slice.accuracy);
-            self.share(&format!("  accuracy, {kind} ({})", slice.probes), accuracy);
+        for (at, prompt) in task.prompts.iter().enumerate() {
+            self.line(&format!("  prompt {}: {}", at + 1, cut(&prompt.replace('\n', " "), 80)));
         }
-        for (index, label) in self.report.labels.iter().enumerate() {
-            let class = |run: &Evaluation| run.recognition.likelihood.classification.per_class.get(index).copied();
-            let shown = |run: &Evaluation| {
-                class(run).map_or_else(String::new, |class| {
-                    format!("{:.2} {:.2} {:.2}", class.precision, class.recall, class.f1)
-                })
+        if let Some(decoding) = &task.decoding {
+            self.line(&format!("  answers: {decoding}"));
+        }
+        let width = self.column();
+        let names: String = self.runs.iter().map(|run| format!("{:>width$}", cut(run, width - 1))).collect();
+        let remark = if self.runs.len() == 2 { "   difference [95%]; p" } else { "" };
+        self.line(&format!("  {:<NAME$}{names}{remark}", ""));
+    }
+
+    fn figures(&mut self, task: &TaskReport) {
+        let width = self.column();
+        let mut section = "";
+        for figure in &task.figures {
+            let (part, name) = figure.name.split_once('/').unwrap_or(("", &figure.name));
+            if part != section {
+                self.line(&format!("{part}"));
+                section = part;
+            }
+            let name = match &figure.slice {
+                None => name.to_owned(),
+                Some(slice) => format!("  {slice} ({})", figure.items),
             };
-            let tests = self.report.comparison.as_ref().and_then(|comparison| comparison.per_class.get(index));
-            let remark = tests.map(|class| format!("recall {:+.3}; p {} (Holm)", class.difference, p(class.p_holm)));
-            self.row(&format!("  {label}: P, R, F1"), shown, &remark.unwrap_or_default());
-        }
-        self.line("recognition, from domain-conditional PMI");
-        self.share("accuracy", |run| run.recognition.pmi.classification.accuracy);
-        self.share("macro-F1", |run| run.recognition.pmi.classification.macro_f1);
-        self.share("MCC (R_K)", |run| run.recognition.pmi.classification.mcc);
-    }
-
-    fn production(&mut self) {
-        let compared = self.report.comparison.as_ref().map(|comparison| comparison.production);
-        self.line("production, greedy, by the lexicon");
-        self.compared("in the asked sense alone", |run| run.production.all.pure, compared);
-        for (index, label) in self.report.labels.iter().enumerate() {
-            let pure = |run: &Evaluation| run.production.all.pure_per_label.get(index).copied().unwrap_or(0.0);
-            self.share(&format!("  {label}"), pure);
-        }
-        self.share("sense words off target", |run| run.production.all.off_target);
-        self.share("answers with a sense word", |run| run.production.all.coverage);
-        self.row("mean length in words", |run| format!("{:.1}", mean_words(&run.production.all)), "");
-        if self.report.base.production.unseen.is_some() {
-            self.share("off target, words seen in data", |run| run.production.seen.off_target);
-            let unseen = |run: &Evaluation| run.production.unseen.as_ref().map_or(0.0, |unseen| unseen.off_target);
-            self.share("off target, words held out", unseen);
+            let values: String =
+                figure.values.iter().map(|value| format!("{:>width$}", self::number(value.estimate))).collect();
+            let remark = match figure.compared.as_slice() {
+                [compared] => format!("   {}", remark(compared)),
+                _ => String::new(),
+            };
+            self.line(&format!("  {:<NAME$}{values}{remark}", cut(&name, NAME)));
+            if figure.compared.len() > 1 && (figure.name == task.headline && figure.slice.is_none()) {
+                for (run, compared) in self.runs.iter().skip(1).zip(&figure.compared) {
+                    self.text += &format!("    {}: {}\n", cut(run, NAME - 2), remark(compared));
+                }
+            }
         }
     }
 
-    fn stopping(&mut self) {
-        self.line("stopping, after recognition questions");
-        self.ends(|run| run.stopping.recognition);
-        self.line("stopping, after descriptions");
-        self.ends(|run| run.stopping.production);
+    fn classes(&mut self, classes: &[ClassReport]) {
+        if !classes.is_empty() {
+            self.line("labels: precision, recall, F1");
+        }
+        for class in classes {
+            let shown = class.values.iter().take(3);
+            let values: String = shown
+                .map(|class| format!("   {:.2} {:.2} {:.2}", class.precision, class.recall, class.f1))
+                .collect();
+            let remark = match class.tests.as_slice() {
+                [test] => format!("   recall {:+.2}; p {} (Holm)", test.difference, p(test.p_holm)),
+                _ => String::new(),
+            };
+            self.line(&format!("  {:<24}{values}{remark}", cut(&class.label, 24)));
+        }
     }
 
-    fn ends(&mut self, figures: impl Fn(&Evaluation) -> StopFigures) {
-        self.share("end in the stop token", |run| figures(run).stopped);
-        self.share("go on to a further question", |run| figures(run).goes_on);
-        self.share("control text", |run| figures(run).control_text);
+    /// The confusion and the leakage of each run, for labels that fit the page.
+    fn matrices(&mut self, task: &TaskReport) {
+        if task.labels.is_empty() || task.labels.len() * CELL + CELL + 2 > PAGE {
+            return;
+        }
+        for (run, name) in self.runs.iter().enumerate() {
+            if let Some(cells) = task.confusion(run, "likelihood") {
+                let cells = cells.iter().map(|row| row.iter().map(u64::to_string).collect()).collect();
+                self.matrix(&format!("confusion, rows are true ({name})"), &task.labels, cells);
+            }
+            if let Some(leakage) = &task.runs[run].leakage {
+                let cells = leakage.cells.iter().map(|row| row.iter().map(|share| format!("{share:.2}")).collect());
+                self.matrix(&format!("class words, rows are asked ({name})"), &task.labels, cells.collect());
+            }
+        }
     }
 
-    /// A matrix for each run.
-    fn matrices(&mut self, title: &str, cells: impl Fn(&Evaluation) -> Vec<Vec<String>>) {
-        let labels = self.report.labels.clone();
-        let blocks: Vec<(String, Vec<Vec<String>>)> = self.runs().map(|run| (run.name.clone(), cells(run))).collect();
-        for (name, rows) in blocks {
-            self.line("");
-            self.line(&format!("{title} ({})", cut(&name, 20)));
-            let head: String = labels.iter().map(|label| format!("{:>CELL$}", cut(label, CELL - 1))).collect();
-            self.line(&format!("  {:<CELL$}{head}", ""));
-            for (label, row) in labels.iter().zip(rows) {
-                let row: String = row.iter().map(|cell| format!("{cell:>CELL$}")).collect();
-                self.line(&format!("  {:<CELL$}{row}", cut(label, CELL - 1)));
+    fn matrix(&mut self, title: &str, labels: &[String], cells: Vec<Vec<String>>) {
+        self.line(title);
+        let head: String = labels.iter().map(|label| format!("{:>CELL$}", cut(label, CELL - 1))).collect();
+        self.line(&format!("  {:<CELL$}{head}", ""));
+        for (label, row) in labels.iter().zip(cells) {
+            let row: String = row.iter().map(|cell| format!("{cell:>CELL$}")).collect();
+            self.line(&format!("  {:<CELL$}{row}", cut(label, CELL - 1)));
+        }
+    }
+
+    /// Items whose headline figure changed.
+    fn changed(&mut self, task: &TaskReport) {
+        for (at, verdict) in task.verdicts.iter().enumerate() {
+            for (items, what) in [(&verdict.gained, "better"), (&verdict.lost, "worse")] {
+                if items.is_empty() {
+                    continue;
+                }
+                let run = cut(&verdict.run, 30);
+                self.line(&format!("{} of {} items are {what} in {run}, such as", items.len(), task.items.len()));
+                for item in items.iter().take(CHANGED) {
+                    self.example(task, at + 1, *item);
+                }
+            }
+        }
+    }
+
+    fn example(&mut self, task: &TaskReport, run: usize, item: usize) {
+        let asked = &task.items[item];
+        let said = |run: usize| {
+            let run = &task.runs[run].items[item];
+            let answer = run.answers.first().map(|answer| answer.text.as_str());
+            run.predicted.as_deref().or(answer).map(one_line)
+        };
+        let question = if asked.question.is_empty() { &asked.reference } else { &asked.question };
+        self.line(&format!("  {}: {}", cut(&asked.id, 24), cut(&one_line(question), 70)));
+        if let (Some(first), Some(second)) = (said(0), said(run)) {
+            let label = asked.label.as_ref().map_or_else(String::new, |label| format!(" (right: {label})"));
+            self.line(&format!("    {} → {}{}", cut(&first, 34), cut(&second, 34), cut(&label, 24)));
+        }
+    }
+
+    fn verdicts(&mut self, report: &Report) {
+        for task in &report.tasks {
+            for verdict in &task.verdicts {
+                let run = if report.runs.len() > 2 { format!(", {}", cut(&verdict.run, 20)) } else { String::new() };
+                self.line(&format!("{}{run}: {}", cut(&task.name, 30), sentence(task, verdict)));
             }
         }
     }
 }
 
-fn mean_words(figures: &ProductionFigures) -> f64 {
-    crate::metrics::mean(figures.mean_words.iter().copied())
+fn remark(compared: &Compared) -> String {
+    let Interval { estimate, low, high } = compared.difference;
+    let holm = compared.p_holm.filter(|holm| *holm != compared.p_value);
+    let holm = holm.map_or_else(String::new, |holm| format!(" (Holm {})", p(holm)));
+    format!("{estimate:+.3} [{low:+.2}, {high:+.2}]; {}{holm}", p(compared.p_value))
 }
 
-fn interval(Interval { estimate, low, high }: Interval) -> String {
-    format!("{estimate:+.3} [{low:+.2}, {high:+.2}]")
-}
-
-fn test(test: McNemar) -> String {
-    format!("p {}", p(test.p_value))
-}
-
-fn p(value: f64) -> String {
+pub(crate) fn p(value: f64) -> String {
     if value < 0.001 { "<0.001".to_owned() } else { format!("{value:.3}") }
 }
 
+/// A value with three decimals, or with one if it is large.
+pub(crate) fn number(value: f64) -> String {
+    if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.3}") }
+}
+
+/// Whether more is better, as an arrow.
+pub(crate) fn arrow(better: Better) -> &'static str {
+    match better {
+        Better::Higher => "↑",
+        Better::Lower => "↓",
+        Better::Neither => "",
+    }
+}
+
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The first `width` characters.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         None => text.to_owned(),
         Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),

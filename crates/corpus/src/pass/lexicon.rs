@@ -10,12 +10,12 @@ use foehn_record::{Record, Role};
 
 /// Words, each with its class, such as a sense.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SenseLexicon {
+pub struct Lexicon {
     classes: Vec<String>,
     class_of: BTreeMap<String, usize>,
 }
 
-impl SenseLexicon {
+impl Lexicon {
     /// Reads `{"Visual": ["bright", …], …}`.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl SenseLexicon {
     }
 
     /// The words of a text that are in the lexicon, case-folded and in order, each with its class.
-    pub fn senses(&self, text: &str) -> Vec<(String, &str)> {
+    pub fn classified(&self, text: &str) -> Vec<(String, &str)> {
         let class = |word: &String| {
             let number = self.class_of.get(word)?;
             self.classes.get(*number).map(String::as_str)
@@ -83,14 +83,14 @@ impl SenseLexicon {
 #[derive(Clone, Debug)]
 pub struct OffTarget {
     /// The words of the senses.
-    pub lexicon: SenseLexicon,
+    pub lexicon: Lexicon,
     /// The tasks whose answers should use one sense only.
     pub tasks: Vec<String>,
 }
 
 impl OffTarget {
     /// The pass for the tasks `describe` and `rewrite`.
-    pub fn new(lexicon: SenseLexicon) -> Self {
+    pub fn new(lexicon: Lexicon) -> Self {
         Self { lexicon, tasks: vec!["describe".to_owned(), "rewrite".to_owned()] }
     }
 }
@@ -111,7 +111,7 @@ impl Pass for OffTarget {
         }
         let answers = record.messages.iter().filter(|message| message.role == Role::Assistant);
         answers.into_iter().find_map(|answer| {
-            let senses = self.lexicon.senses(&answer.content);
+            let senses = self.lexicon.classified(&answer.content);
             let (word, class) = senses.into_iter().find(|(_, class)| *class != modality)?;
             Some(format!("`{word}` is {class} in an answer that should be {modality}"))
         })
@@ -123,12 +123,12 @@ mod tests {
     use super::*;
     use foehn_record::Message;
 
-    fn lexicon(lists: &[(&str, &[&str])]) -> Result<SenseLexicon> {
+    fn lexicon(lists: &[(&str, &[&str])]) -> Result<Lexicon> {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        SenseLexicon::new(lists.iter().map(|(class, words)| ((*class).to_owned(), owned(words))).collect())
+        Lexicon::new(lists.iter().map(|(class, words)| ((*class).to_owned(), owned(words))).collect())
     }
 
-    fn small() -> SenseLexicon {
+    fn small() -> Lexicon {
         lexicon(&[("Visual", &["glow", "Bright"]), ("Auditory", &["creaks"])]).expect("a sound lexicon")
     }
 
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn senses_come_in_the_order_of_the_text() {
         assert_eq!(
-            small().senses("Creaks, then glow"),
+            small().classified("Creaks, then glow"),
             [("creaks".to_owned(), "Auditory"), ("glow".to_owned(), "Visual")]
         );
     }
