@@ -61,7 +61,8 @@ PAIRS = [
     ("x", "y", 2000, 2000),
     ("word 雨 👍 ", "word 雪 👎 ", 500, 700),
 ]
-ALPHABETS = ["ab ", "abcdefghijklmnopqrstuvwxyz   .,'", "aäàâeéèê ß", "雨雪風、。", "👍👎🏽 ", "\u0301\u200d\u00a0\u3000ab\t\x1c"]
+ALPHABETS = ["ab ", "abcdefghijklmnopqrstuvwxyz   .,'", "aäàâeéèê ß", "雨雪風、。", "👍👎🏽 "]
+ALPHABETS += ["\u0301\u200d\u00a0\u3000ab\t\x1c"]
 
 
 def text(rng, alphabet, length):
@@ -96,8 +97,8 @@ def exact(b, c):
 
 
 def tests(rng):
-    pairs = [(0, 0), (1, 0), (5, 0), (0, 6), (5, 1), (1, 7), (10, 10), (3, 12), (25, 7), (200, 260), (0, 30), (1200, 1000)]
-    pairs += [(0, 400), (5000, 5000), (4900, 5100)]
+    pairs = [(0, 0), (1, 0), (5, 0), (0, 6), (5, 1), (1, 7), (10, 10), (3, 12), (25, 7), (200, 260)]
+    pairs += [(0, 30), (1200, 1000), (0, 400), (5000, 5000), (4900, 5100)]
     for most in [4, 20, 100, 1000]:
         pairs += [(rng.randint(0, most), rng.randint(0, most)) for _ in range(10)]
     return [{"b": b, "c": c, "p": exact(b, c)} for b, c in pairs]
@@ -129,7 +130,8 @@ def differences(rng):
 
 
 def intervals(rng):
-    pairs = [(0, 1), (1, 1), (0, 16), (13, 16), (16, 16), (1, 2), (50, 100), (0, 100_000), (99_999, 100_000), (10**9, 10**12)]
+    pairs = [(0, 1), (1, 1), (0, 16), (13, 16), (16, 16), (1, 2), (50, 100)]
+    pairs += [(0, 100_000), (99_999, 100_000), (10**9, 10**12)]
     pairs += [(right, 20) for right in range(21)]
     pairs += [(rng.randint(0, n), n) for n in [3, 10, 60, 500, 10_000] for _ in range(6)]
     for right, n in pairs:

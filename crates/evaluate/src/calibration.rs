@@ -35,8 +35,8 @@ pub struct Bin {
 impl Reliability {
     /// The reliability of predictions: the probability that each label predicted was given, and whether it was right.
     ///
-    /// Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning"; Guo et al. 2017, "On
-    /// calibration of modern neural networks"; the bins are those of scikit-learn's
+    /// Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning"; Guo et al. 2017,
+    /// "On calibration of modern neural networks"; the bins are those of scikit-learn's
     /// `calibration_curve(n_bins=10, strategy="uniform")`, which leaves out the empty ones.
     ///
     /// # Panics

@@ -10,8 +10,8 @@ const FEWEST: u64 = 6;
 /// The smallest difference of two shares of right answers that McNemar's exact two-sided test calls significant at
 /// 0.05, if `discordant` of the `items` are right in exactly one of the two runs.
 ///
-/// With `b` and `c` of them on either side, `b + c = discordant`, the difference is `|b − c| / items`, and the result is
-/// the smallest with `min(1, 2 · P(X ≤ min(b, c))) ≤ 0.05`, where `X` is binomial with probability one half over
+/// With `b` and `c` of them on either side, `b + c = discordant`, the difference is `|b − c| / items`, and the result
+/// is the smallest with `min(1, 2 · P(X ≤ min(b, c))) ≤ 0.05`, where `X` is binomial with probability one half over
 /// `discordant`. Fewer than 6 show nothing however they fall; then the result is what would have been needed at the
 /// least: 6 items more on one side, `6 / items`. `None` if there are fewer than 6 items, which can show nothing.
 ///
@@ -152,7 +152,7 @@ mod tests {
             prop_assert!(2 * (smaller + 1) > discordant || p_value(smaller + 1, discordant) > LEVEL);
         }
 
-        /// More items that differ never make a smaller number of them enough, but for parity.
+        /// Two more items that differ never make a smaller difference enough.
         #[test]
         fn noise_asks_for_more(items in 8u64..5000, part in 0.0..1.0) {
             let discordant = (part * (items - 2) as f64) as u64;

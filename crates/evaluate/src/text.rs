@@ -22,8 +22,7 @@ pub fn words(text: &str) -> Vec<String> {
 /// Whether a run of `n` [`words`] stands twice in a text.
 ///
 /// The two may overlap: "very very very very" has a run of three words twice, "very very very" has not. A text has no
-/// run of 0 words. It is the event that Holtzman et al. 2020, "The curious case of neural text degeneration", and the
-/// setting `no_repeat_ngram_size` of transformers are about.
+/// run of 0 words. It is what `no_repeat_ngram_size` of transformers forbids, of words in place of tokens.
 pub fn repeats(text: &str, n: usize) -> bool {
     let words = words(text);
     let mut seen = HashSet::new();

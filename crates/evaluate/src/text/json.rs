@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 /// The answer has the same value as the reference exactly if `valid`, `right == fields` and `extra == 0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JsonMatch {
-    /// Whether the answer is one JSON value and nothing else, white space and one code fence of Markdown around it aside.
+    /// Whether the answer is one JSON value alone, but for white space and one code fence of Markdown around it.
     pub valid: bool,
     /// Whether that code fence is there (three or more backticks or tildes, each on its line).
     pub fenced: bool,

@@ -23,8 +23,8 @@ enum Role {
 /// Punctuation (Unicode category P), white space and control characters separate words. Letters, digits and marks form
 /// words; each symbol (category S: `=`, `<`, `€`, emoji) is a word of its own. What tells answers apart stays:
 ///
-/// - in a number, a single `.` `,` `:` `/` `*` `·` `-` between two digits, and the point of `.5`; spaced `/`, `*` and `-`
-///   between two numbers;
+/// - in a number, a single `.` `,` `:` `/` `*` `·` `-` between two digits, and the point of `.5`; also `/`, `*` and
+///   `-` with white space on both sides, between two numbers;
 /// - hyphens and the minus sign that hang on one side of a word only: `-5`, `-$5`, `O-`. Those inside a word or alone
 ///   are punctuation; the dashes `‐ ‑ ‒ –` and `−` count as hyphens;
 /// - `+` and `#` at the end of a word: `C++`, `A+`, `C#`;
@@ -150,12 +150,17 @@ mod tests {
     #[test]
     fn the_same_answer_written_differently() {
         for (expected, texts) in [
-            ("joy", &["Joy", " joy. ", "**Joy**", "\"Joy!\"", "`joy`", "# Joy", "- joy", "«Joy»", "„Joy“", "(joy)…"][..]),
+            (
+                "joy",
+                &["Joy", " joy. ", "**Joy**", "\"Joy!\"", "`joy`", "# Joy", "- joy", "«Joy»", "„Joy“", "(joy)…"][..],
+            ),
             ("don't stop", &["Don't stop", "don\u{2019}t  stop!", "DON\u{b4}T\u{a0}STOP", "'don\u{2bc}t' stop"]),
             ("new york", &["New York", "new-york", "new\u{2011}york", "New\u{2014}York", "new_york", "new/york"]),
             ("3.5", &["3.5", "3.5.", "(3.5)", "\u{200e}3.5"]),
             ("-5", &["-5", "\u{2212}5", "\u{2013}5", "(-5)"]),
             ("1990-1995", &["1990-1995", "1990\u{2013}1995"]),
+            ("5", &["5", "...5", "5...", "\u{2026}5", "(5)"]),
+            ("cafe\u{301} bar", &["Cafe\u{301}-bar", "cafe\u{301}, bar"]),
             ("1,000", &["1,000", "1,000,"]),
             ("x = 5", &["x=5", "X = 5", "x= 5."]),
             ("5 %", &["5%", "5 %"]),
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn different_answers_stay_different() {
         for texts in [
-            &["5", "-5", "+5", ".5", "-.5", "5%", "5‰", "$5", "-$5", "5!=", "5-", "<5", ">5", "≥5", "~5", "5′", "5″"][..],
+            &["5", "-5", "+5", ".5", "-.5", "5%", "5‰", "$5", "-$5", "5!=", "5-", "<5", ">5", "~5", "5′", "5″"][..],
             &["35", "3.5", "3,5", "3:5", "3/5", "3*5", "3-5", "3+5", "3 5", "3^5", "3=5", "3 / 5", "3 * 5", "3 - 5"],
             &["C", "C++", "C#", "C-", "C+"],
             &["O", "O+", "O-"],
@@ -200,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn twice_is_once(text in "\\PC*") {
+        fn twice_is_once(text in any::<String>()) {
             let once = normalised(&text);
             prop_assert_eq!(&normalised(&once), &once);
         }
@@ -213,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_lost_for_nothing(text in "\\PC*") {
+        fn nothing_is_lost_for_nothing(text in any::<String>()) {
             let found = normalised(&text);
             prop_assert_eq!(found.is_empty(), text.chars().all(|c| c.is_whitespace() || is_invisible(c)));
             prop_assert!(!found.contains("  ") && found.trim() == found);
