@@ -33,21 +33,8 @@ struct Arguments {
     /// Where the conversation outgrows its room, leave out its oldest turns
     #[arg(long)]
     forget: bool,
-    /// The sampling temperature; 0 always takes the most probable token
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f32,
-    /// Draw only from this number of most probable tokens
-    #[arg(long)]
-    top_k: Option<usize>,
-    /// Draw only from the smallest set of most probable tokens whose probabilities reach this sum
-    #[arg(long)]
-    top_p: Option<f32>,
-    /// Draw only from tokens at least this times as probable as the most probable one
-    #[arg(long)]
-    min_p: Option<f32>,
-    /// Above 1, tokens that have already occurred become less probable
-    #[arg(long, default_value_t = 1.0)]
-    repetition_penalty: f32,
+    #[command(flatten)]
+    sampling: common::SamplingArgs,
     /// The seed of the random draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -63,11 +50,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let base = arguments.model.load()?;
-        let Arguments { temperature, top_k, top_p, min_p, repetition_penalty, seed, .. } = arguments;
+        let sampling = arguments.sampling.config(arguments.model.adapter.as_deref())?;
         let config = GenerateConfig {
             max_new_tokens: arguments.max_new_tokens,
             stop: arguments.stop,
-            sampling: SamplingConfig { temperature, top_k, top_p, min_p, repetition_penalty, seed, stream: 0 },
+            sampling: SamplingConfig { seed: arguments.seed, ..sampling },
             exact: arguments.exact,
         };
         let system = arguments.system.map(|text| Message::new(Role::System, text));

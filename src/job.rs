@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use foehn_corpus::{
-    CleanReport, OffTarget, Pipeline, Lexicon, clean, is_clean, mark_path, read_clean, split_stratified,
-    write_clean,
+    CleanReport, Lexicon, NearDuplicates, OffTarget, Pipeline, SplitReport, clean, is_clean, mark_path, prove_split,
+    read_clean, split_proven, write_clean,
 };
+use foehn_evaluate::{Suite, check_disjoint};
 use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
+use foehn_generate::GENERATION_CONFIG;
 use foehn_record::Record;
 
 use crate::{LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
@@ -36,9 +38,11 @@ pub struct Job {
 /// The training records of a run, and their origin.
 #[derive(Debug)]
 pub struct TrainingData {
-    /// The clean records, as in `clean.jsonl` in the run's folder.
+    /// The clean records to train on. With the held-out ones they are those of `clean.jsonl` in the run's folder.
     pub records: Vec<Record>,
-    /// SHA-256 of that file.
+    /// The records to validate on; empty if the recipe holds out none.
+    pub validation: Vec<Record>,
+    /// SHA-256 of `clean.jsonl`.
     pub sha256: String,
     /// The report of the cleaning; `None` if the recipe's data was already clean and is used unchanged.
     pub report: Option<CleanReport>,
@@ -68,6 +72,29 @@ impl Job {
         &self.data
     }
 
+    /// The questions of the recipe's evaluation: its suite, its data, or else the validation records; and its general
+    /// questions. `None` if the recipe has neither questions nor validation records.
+    ///
+    /// # Errors
+    /// [`JobError::Evaluation`] if a file cannot be used, or if the training records contain one of its items.
+    pub fn suite(&self) -> Result<Option<Suite>, JobError> {
+        let recipe = &self.recipe.evaluation;
+        let config = recipe.data_config().map_err(JobError::Label)?;
+        let mut suite = match (&recipe.suite, &recipe.data) {
+            (Some(path), _) => Some(Suite::open(path)?),
+            (None, Some(path)) => Some(Suite::from_data(path, &config)?),
+            (None, None) if self.data.validation.is_empty() => None,
+            (None, None) => Some(Suite::from_records("held out", &self.data.validation, &config)?),
+        };
+        if let Some(path) = &recipe.general {
+            suite.get_or_insert_default().join(Suite::open(path)?);
+        }
+        if let Some(suite) = &suite {
+            check_disjoint(suite, &self.data.records)?;
+        }
+        Ok(suite)
+    }
+
     /// Loads the recipe's model, in the storage format of the recipe.
     ///
     /// # Errors
@@ -76,8 +103,8 @@ impl Job {
         Pretrained::load_as(&self.recipe.model, self.recipe.base, device, progress)
     }
 
-    /// Holds out the recipe's share for validation and trains the adapter, which stays attached. `observe` gets every
-    /// event and can end the run, as in [`train`].
+    /// Trains the adapter, which stays attached. `observe` gets every event and can end the run, as in [`train`]. The
+    /// recipe's decoding is written beside the adapter.
     ///
     /// # Errors
     /// [`JobError`].
@@ -92,18 +119,19 @@ impl Job {
         let mut manifest = base.manifest_with(progress).map_err(Box::new)?;
         manifest.data_sha256 = data.sha256;
         manifest.recipe = serde_json::to_value(&recipe).unwrap_or_default();
-        let fraction = config.validation.fraction;
-        let (records, held_out) = match fraction > 0.0 {
-            true => split_stratified(data.records, fraction, config.seed, "task")?,
-            false => (data.records, Vec::new()),
-        };
         let dataset = |records: &[Record]| {
             Dataset::new(records, &base.template, &base.tokenizer, base.model.config(), config.max_length)
         };
-        let training = dataset(&records)?;
-        let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
+        let training = dataset(&data.records)?;
+        let validation = if data.validation.is_empty() { None } else { Some(dataset(&data.validation)?) };
         let run = Run { config, training: &training, validation: validation.as_ref(), manifest, out: folder };
-        Ok(train(&mut base.model, run, observe)?)
+        let outcome = train(&mut base.model, run, observe)?;
+        if let (Some(adapter), Some(generation)) = (&outcome.adapter, &recipe.generation) {
+            let path = adapter.join(GENERATION_CONFIG);
+            let written = foehn_files::write(&path, generation.to_generation_config().as_bytes());
+            written.map_err(|source| JobError::Write { path, source })?;
+        }
+        Ok(outcome)
     }
 }
 
@@ -123,6 +151,29 @@ pub enum JobError {
     /// An error of the training.
     #[error(transparent)]
     Training(#[from] foehn_finetune::Error),
+    /// An error of the questions before and after the training.
+    #[error(transparent)]
+    Evaluation(#[from] foehn_evaluate::Error),
+    /// The recipe's label rule is not one.
+    #[error(transparent)]
+    Label(foehn_evaluate::LabelRuleError),
+    /// Validation records that are also trained on.
+    #[error(
+        "{validation} and the training data share {what} (`{first}` and `{second}`): the validation would be of what is trained on",
+        validation = validation.display(),
+        first = foehn_files::printable(first),
+        second = foehn_files::printable(second)
+    )]
+    Leak {
+        /// The file with the validation records.
+        validation: PathBuf,
+        /// What they share.
+        what: String,
+        /// A training record.
+        first: String,
+        /// A validation record.
+        second: String,
+    },
     /// A file of the run's folder cannot be written.
     #[error("cannot write {path}")]
     Write {
@@ -146,14 +197,29 @@ pub enum JobError {
 
 fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobError> {
     let place = |name: &str| folder.path().join(name);
-    let inputs: Vec<&Path> = [Some(&recipe.data), recipe.pipeline.as_ref(), recipe.lexicon.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(PathBuf::as_path)
-        .collect();
+    let evaluation = &recipe.evaluation;
+    let inputs: Vec<&Path> = [
+        Some(&recipe.data),
+        recipe.pipeline.as_ref(),
+        recipe.lexicon.as_ref(),
+        recipe.validation_data.as_ref(),
+        evaluation.suite.as_ref(),
+        evaluation.data.as_ref(),
+        evaluation.general.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(PathBuf::as_path)
+    .collect();
     let (clean_path, report_path) = (place("clean.jsonl"), place("clean.report.json"));
-    let outputs =
-        [clean_path.clone(), report_path.clone(), place("report.json"), place("metrics.jsonl"), place("loss.svg")];
+    let outputs = [
+        clean_path.clone(),
+        report_path.clone(),
+        place("report.json"),
+        place("report.html"),
+        place("metrics.jsonl"),
+        place("loss.svg"),
+    ];
     foehn_files::check_outputs(&inputs, &outputs)?;
 
     let failed = |path: &Path| {
@@ -194,7 +260,35 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
     if let Some(report) = &report {
         report.save(&report_path)?;
     }
-    Ok(TrainingData { records, sha256, report })
+    let (records, validation) = held_out(recipe, records)?;
+    Ok(TrainingData { records, validation, sha256, report })
+}
+
+/// The records to train on and those to validate on. Records of one group, with one prompt, and near-duplicates stay
+/// together.
+fn held_out(recipe: &Recipe, records: Vec<Record>) -> Result<(Vec<Record>, Vec<Record>), JobError> {
+    let near = NearDuplicates::default();
+    let fraction = recipe.training.validation.fraction;
+    match &recipe.validation_data {
+        Some(path) => {
+            let validation = read_clean(path)?;
+            let SplitReport { groups, prompts, near_duplicates, .. } = prove_split(&records, &validation, &near);
+            match groups.into_iter().chain(prompts).chain(near_duplicates).next() {
+                None => Ok((records, validation)),
+                Some(crossing) => Err(JobError::Leak {
+                    validation: path.clone(),
+                    what: crossing.what,
+                    first: crossing.training,
+                    second: crossing.validation,
+                }),
+            }
+        }
+        None if fraction > 0.0 => {
+            let split = split_proven(records, fraction, recipe.training.seed, "task", &near)?;
+            Ok((split.training, split.validation))
+        }
+        None => Ok((records, Vec::new())),
+    }
 }
 
 fn pipeline(recipe: &Recipe) -> Result<Pipeline, JobError> {

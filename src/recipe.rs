@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use foehn_evaluate::DataConfig;
 use foehn_finetune::TrainingConfig;
+use foehn_generate::SamplingConfig;
 use foehn_mistral::Base;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
@@ -22,12 +24,58 @@ pub struct Recipe {
     /// The pipeline that cleans the data: a TOML file for `foehn-corpus`. Without one, the default pipeline is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<PathBuf>,
-    /// A sense lexicon, `{class: [words]}`. A description with words of another class than its `modality` is rejected.
+    /// A lexicon, `{class: [words]}`. A description with words of another class than its own is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lexicon: Option<PathBuf>,
+    /// Clean records to validate on. Without them, `validation.fraction` of the groups of the data is held out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_data: Option<PathBuf>,
+    /// What the model is asked before and after the training.
+    pub evaluation: EvaluationRecipe,
+    /// How the adapter's answers are decoded: written beside the adapter as `generation_config.json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<SamplingConfig>,
     /// The training settings.
     #[serde(flatten)]
     pub training: TrainingConfig,
+}
+
+/// What the model is asked before and after the training. Without a suite and without data, it is asked the validation
+/// records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationRecipe {
+    /// A suite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suite: Option<PathBuf>,
+    /// Records with the right answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Where an answer has its label, as in [`LabelRule`](foehn_evaluate::LabelRule). Without it, this is inferred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// A second suite, of general questions: how much does the model forget?
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub general: Option<PathBuf>,
+    /// The most questions of a task that are answered in words. Likelihoods are measured for all.
+    pub answers: usize,
+}
+
+impl Default for EvaluationRecipe {
+    fn default() -> Self {
+        Self { suite: None, data: None, label: None, general: None, answers: 32 }
+    }
+}
+
+impl EvaluationRecipe {
+    /// How its data is judged.
+    ///
+    /// # Errors
+    /// An error if `label` is no rule.
+    pub fn data_config(&self) -> Result<DataConfig, foehn_evaluate::LabelRuleError> {
+        let rule = self.label.as_deref().map(str::parse).transpose()?;
+        Ok(DataConfig { rule, ..DataConfig::default() })
+    }
 }
 
 impl Default for Recipe {
@@ -38,6 +86,9 @@ impl Default for Recipe {
             data: PathBuf::new(),
             pipeline: None,
             lexicon: None,
+            validation_data: None,
+            evaluation: EvaluationRecipe::default(),
+            generation: None,
             training: TrainingConfig::default(),
         }
     }
@@ -74,6 +125,14 @@ pub enum RecipeError {
         #[source]
         source: Box<foehn_finetune::Error>,
     },
+    /// A setting of the evaluation or of the decoding cannot be used.
+    #[error("the recipe {path} cannot be run: {why}")]
+    Answers {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
 }
 
 impl Recipe {
@@ -97,6 +156,24 @@ impl Recipe {
             toml::from_str(text).map_err(|source| RecipeError::Toml { path: path(), source: Box::new(source) })?;
         let checked = recipe.training.check();
         checked.map_err(|source| RecipeError::Setting { path: path(), source: Box::new(source) })?;
+        let EvaluationRecipe { suite, data, answers, .. } = &recipe.evaluation;
+        let why = match &recipe.generation {
+            _ if *answers == 0 => Some("`evaluation.answers` is 0, expected at least 1".to_owned()),
+            _ if suite.is_some() && data.is_some() => {
+                Some("`evaluation` has both a `suite` and `data`, expected one of them".to_owned())
+            }
+            _ if suite.is_some() && recipe.evaluation.label.is_some() => {
+                Some("`evaluation.label` is for `data`; a suite says where its labels are".to_owned())
+            }
+            generation => {
+                let sampling = generation.as_ref().and_then(|generation| generation.check().err());
+                let label = recipe.evaluation.data_config().err().map(|error| error.to_string());
+                sampling.map(|error| error.to_string()).or(label)
+            }
+        };
+        if let Some(why) = why {
+            return Err(RecipeError::Answers { path: path(), why });
+        }
         Ok(recipe)
     }
 }
@@ -148,6 +225,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for TrainingKeys<'_, A> {
                 RecipeKey::Data => self.recipe.data = self.map.next_value()?,
                 RecipeKey::Pipeline => self.recipe.pipeline = self.map.next_value()?,
                 RecipeKey::Lexicon => self.recipe.lexicon = self.map.next_value()?,
+                RecipeKey::ValidationData => self.recipe.validation_data = self.map.next_value()?,
+                RecipeKey::Evaluation => self.recipe.evaluation = self.map.next_value()?,
+                RecipeKey::Generation => self.recipe.generation = self.map.next_value()?,
             }
         }
     }
@@ -164,6 +244,9 @@ enum RecipeKey {
     Data,
     Pipeline,
     Lexicon,
+    ValidationData,
+    Evaluation,
+    Generation,
 }
 
 /// Reads a key: one of the recipe's own, or one that `K` deserialises.
@@ -185,6 +268,9 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<K> {
             "data" => RecipeKey::Data,
             "pipeline" => RecipeKey::Pipeline,
             "lexicon" => RecipeKey::Lexicon,
+            "validation_data" => RecipeKey::ValidationData,
+            "evaluation" => RecipeKey::Evaluation,
+            "generation" => RecipeKey::Generation,
             _ => return self.0.deserialize(key.into_deserializer()).map(Found::Training),
         };
         Ok(Found::Recipe(own, self.0))
@@ -218,6 +304,11 @@ mod tests {
         check("base = \"q9\"", "q9");
         check("batch_size = 0", "batch_size");
         check("[lora]\nr = 65537", "from 1 to 65536");
+        check("[evaluation]\nsuit = \"x\"", "suit");
+        check("[evaluation]\nanswers = 0", "evaluation.answers");
+        check("[evaluation]\nsuite = \"x\"\ndata = \"y\"", "one of them");
+        check("[evaluation]\nlabel = \"first\"", "first-line");
+        check("[generation]\ntop_p = 1.5", "top_p");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use clap::Args;
 use foehn::burn::tensor::Device;
 use foehn::corpus::Record;
 use foehn::evaluate::{EvaluateConfig, Evaluation, Subject, Suite};
+use foehn::generate::SamplingConfig;
 use foehn::files::{printable, printable_text};
 use foehn::hub::Progress;
 use foehn::mistral::{Base, Mistral, MistralConfig};
@@ -63,6 +64,50 @@ impl ModelArgs {
             network.attach(folder, self.allow_mismatch, &mut show_loading())?;
         }
         Ok(network)
+    }
+}
+
+/// How answers are decoded.
+#[derive(Args, Clone, Debug)]
+pub struct SamplingArgs {
+    /// The sampling temperature; 0 always takes the most probable token. Without any of these settings, the adapter's
+    /// generation_config.json counts, if it has one
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Draw only from this number of most probable tokens
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Draw only from the smallest set of most probable tokens whose probabilities reach this sum
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Draw only from tokens at least this times as probable as the most probable one
+    #[arg(long)]
+    min_p: Option<f32>,
+    /// Above 1, tokens that have already occurred become less probable
+    #[arg(long)]
+    repetition_penalty: Option<f32>,
+}
+
+impl SamplingArgs {
+    /// These settings; if none is given, those of the first adapter's folder; or else the greedy choice.
+    pub fn config(&self, adapter: Option<&Path>) -> Result<SamplingConfig> {
+        let Self { temperature, top_k, top_p, min_p, repetition_penalty } = *self;
+        let is_given = temperature.is_some() || repetition_penalty.is_some() || top_k.is_some();
+        if !is_given && top_p.is_none() && min_p.is_none() {
+            let found = adapter.map(SamplingConfig::of_folder).transpose()?.flatten();
+            return Ok(found.unwrap_or_default());
+        }
+        let greedy = SamplingConfig::default();
+        let config = SamplingConfig {
+            temperature: temperature.unwrap_or(0.0),
+            repetition_penalty: repetition_penalty.unwrap_or(1.0),
+            top_k,
+            top_p,
+            min_p,
+            ..greedy
+        };
+        config.check()?;
+        Ok(config)
     }
 }
 
@@ -159,7 +204,8 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
 /// Measures a model with its attached adapter, with a progress bar.
 pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Evaluation> {
     let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template };
-    tell!("asking the model ({name}): {} sentences, {} scenes", suite.probes().len(), suite.scenes().len());
+    let items: usize = suite.tasks.iter().map(|task| task.items.len()).sum();
+    tell!("asking the model ({name}): {items} items of {} tasks", suite.tasks.len());
     let bar = progress(name, 0);
     let run = foehn::evaluate::evaluate(name, subject, suite, config, &mut |done, total| {
         bar.set_length(total as u64);

@@ -105,13 +105,13 @@ impl Page<'_> {
             let values: String =
                 figure.values.iter().map(|value| format!("{:>width$}", self::number(value.estimate))).collect();
             let remark = match figure.compared.as_slice() {
-                [compared] => format!("   {}", remark(compared)),
+                [compared] => format!("   {}", difference(compared)),
                 _ => String::new(),
             };
             self.line(&format!("  {:<NAME$}{values}{remark}", cut(&name, NAME)));
             if figure.compared.len() > 1 && (figure.name == task.headline && figure.slice.is_none()) {
                 for (run, compared) in self.runs.iter().skip(1).zip(&figure.compared) {
-                    self.text += &format!("    {}: {}\n", cut(run, NAME - 2), remark(compared));
+                    self.text += &format!("    {}: {}\n", cut(run, NAME - 2), difference(compared));
                 }
             }
         }
@@ -202,7 +202,7 @@ impl Page<'_> {
     }
 }
 
-fn remark(compared: &Compared) -> String {
+fn difference(compared: &Compared) -> String {
     let Interval { estimate, low, high } = compared.difference;
     let holm = compared.p_holm.filter(|holm| *holm != compared.p_value);
     let holm = holm.map_or_else(String::new, |holm| format!(" (Holm {})", p(holm)));

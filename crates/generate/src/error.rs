@@ -17,6 +17,14 @@ pub enum Error {
         /// The accepted values.
         expected: &'static str,
     },
+    /// A `generation_config.json` cannot be used.
+    #[error("{}: {why}", path.display(), why = foehn_files::printable(why))]
+    GenerationConfig {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The reason.
+        why: String,
+    },
     /// A prompt has no token to continue.
     #[error("prompt {sequence} is empty, give it a token to continue from")]
     EmptyPrompt {

@@ -30,6 +30,7 @@ mod config;
 mod decode;
 mod error;
 mod generate;
+mod generation_config;
 mod sample;
 mod session;
 mod stop;
@@ -38,6 +39,7 @@ pub use config::{GenerateConfig, SamplingConfig};
 pub use decode::{Continuation, Limits, StopReason, continue_ids};
 pub use error::{Error, Result};
 pub use generate::{Generation, generate, stream};
+pub use generation_config::FILE as GENERATION_CONFIG;
 pub use sample::{
     Sampler, apply_repetition_penalty, apply_temperature, argmax, draw, keep_min_p, keep_top_k, keep_top_p,
 };
