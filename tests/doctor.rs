@@ -10,10 +10,10 @@ use common::scene::{ROOT, example, run};
 use foehn::doctor::{Check, Diagnosis, DoctorError, Inputs, Missing, Severity, diagnose};
 use foehn::{Job, Pretrained, Recipe};
 use foehn_corpus::write_clean;
-use foehn_finetune::{Folder, TrainingConfig, Validation};
+use foehn_finetune::{Dataset, Folder, Run, TrainingConfig, Validation, train};
 use foehn_lora::{Adapter, attach, merge};
 use foehn_record::Record;
-use foehn_tokens::ChatTemplate;
+use foehn_tokens::{ChatTemplate, Sample};
 use foehn_weights::{Tensor, Weights, save_safetensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -71,7 +71,7 @@ fn records(ask: impl Fn(&str, &str) -> String) -> Vec<Record> {
     let pairs = WARM.iter().zip(&COLD).flat_map(|(warm, cold)| [(warm, "warm"), (cold, "cold")]);
     let record = |(object, label): (&&str, &str)| Record {
         group: Some((*object).to_owned()),
-        ..Record::pair(ask(object, label), label)
+        ..Record::pair(ask(object, label), format!("[{label}]"))
     };
     pairs.map(record).collect()
 }
@@ -253,7 +253,7 @@ fn an_adapter_that_changes_nothing() {
     assert_found(&planted.diagnosed(), Check::Effect, Severity::Fault, &["every B is zero"]);
 
     let planted = Planted::new();
-    planted.edit_adapter(|adapter| adapter.modules.values_mut().next().unwrap().b.fill(0.0));
+    planted.edit_adapter(|adapter| adapter.modules.get_mut("model.layers.0.self_attn.k_proj").unwrap().b.fill(0.0));
     assert_found(&planted.diagnosed(), Check::Effect, Severity::Warning, &["1 of 7 B are zero"]);
 }
 
@@ -293,6 +293,36 @@ fn with_template(change: impl FnOnce(String) -> String) -> Diagnosis {
 fn a_stop_token_outside_the_mask() {
     let diagnosis = with_template(|source| source.replace("<|im_end|>", "."));
     assert_found(&diagnosis, Check::StopToken, Severity::Fault, &["train no stop token", "record 1"]);
+}
+
+/// Whoever leaves the stop token out of the labels gets an adapter that never learned it.
+#[test]
+fn a_stop_token_that_another_trainer_left_out() {
+    let mut base = load(&lab().model());
+    let all = records(listing);
+    let cut = |record: &Record| {
+        let sample = base.template.sample(&base.tokenizer, &record.messages).unwrap();
+        let (ids, mut mask) = (sample.input_ids().to_vec(), sample.loss_mask().to_vec());
+        let stop = mask.iter().rposition(|trained| *trained).unwrap();
+        mask[stop] = false;
+        (record.messages[1].content.clone(), Sample::new(ids, mask).unwrap())
+    };
+    let samples: Vec<_> = all.iter().map(cut).collect();
+    let (_, first) = &samples[0];
+    let end = first.input_ids()[first.loss_mask().iter().rposition(|trained| *trained).unwrap()];
+    let training = Dataset::from_samples(samples, &[end], VOCABULARY).unwrap();
+    let config = TrainingConfig { epochs: 15, batch_size: 6, learning_rate: 1e-2, ..TrainingConfig::default() };
+    let manifest = base.manifest().unwrap();
+    let mut planted = Planted::alone();
+    let out = Folder::begin(&planted.path("run")).unwrap();
+    let run = Run { config: &config, training: &training, validation: None, manifest, out };
+    train(&mut base.model, run, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    planted.inputs =
+        Inputs { data: Some(planted.write("data.jsonl", &all)), ..Inputs::new(planted.path("run/adapter")) };
+    let diagnosis = planted.diagnosed();
+    assert_found(&diagnosis, Check::StopToken, Severity::Warning, &["its mean probability is 0.0"]);
+    assert_found(&diagnosis, Check::SelfTalk, Severity::Warning, &["0 of 3 end with the stop token"]);
+    assert_only(&diagnosis, &[Check::StopToken, Check::SelfTalk]);
 }
 
 #[test]
@@ -346,7 +376,7 @@ fn a_wrong_base() {
     let other = tempfile::tempdir().unwrap();
     write_model(other.path(), 100, 32);
     let diagnosis = diagnose(&load(other.path()), &planted.inputs, &mut |_| ()).unwrap();
-    assert_found(&diagnosis, Check::Base, Severity::Fault, &["does not fit", "lora_A"]);
+    assert_found(&diagnosis, Check::Base, Severity::Fault, &["does not fit", "has shape"]);
     assert_found(&diagnosis, Check::SelfTalk, Severity::NotChecked, &["does not fit"]);
 }
 
@@ -484,8 +514,8 @@ fn what_cannot_be_read_is_an_error() {
     assert!(matches!(fails(&Inputs::new(&none)), DoctorError::Adapter { path, .. } if path == none));
     let empty = planted.path("empty.jsonl");
     fs::write(&empty, "").unwrap();
-    let inputs = Inputs { data: Some(empty.clone()), ..planted.inputs.clone() };
-    assert!(matches!(fails(&inputs), DoctorError::NoRecords { path } if path == empty));
+    let inputs = Inputs { data: Some(empty), ..planted.inputs.clone() };
+    assert!(matches!(fails(&inputs), DoctorError::Corpus(error) if error.to_string().contains("empty.jsonl")));
     let inputs = Inputs { merged: Some(none), ..planted.inputs.clone() };
     assert!(matches!(fails(&inputs), DoctorError::Load(_)));
 }
@@ -510,7 +540,7 @@ fn the_example_exits_by_severity() {
     let (_, said, _) = doctor(&Planted::alone(), &[]);
     assert!(said.contains("there are no training records: give --data"), "{said}");
 
-    planted.edit_adapter(|adapter| adapter.modules.values_mut().next().unwrap().b.fill(0.0));
+    planted.edit_adapter(|adapter| adapter.modules.get_mut("model.layers.0.self_attn.k_proj").unwrap().b.fill(0.0));
     assert_eq!(doctor(&planted, &[]).0, 1);
 
     planted.scale_b(0.0);

@@ -18,8 +18,13 @@ const GUESS: f64 = 0.9;
 /// The smallest rise of the loss that is told, as a share of the base's.
 const RISE: f64 = 0.02;
 
-/// The largest distance of a merged checkpoint, as a share of the adapter's own effect. Half precision stays below it.
-const MERGED: f64 = 0.25;
+/// The largest distance of a merged checkpoint, in nats a token and as a share of the adapter's own effect. A checkpoint
+/// in half precision stays below it.
+const MERGED: f64 = 0.05;
+const MERGED_SHARE: f64 = 0.25;
+
+/// A distance that rounding to half precision can make by itself, in nats a token.
+const HALF_PRECISION: f64 = 0.02;
 
 /// The most memory that merging may take, in bytes.
 const MERGING: usize = 8 << 30;
@@ -144,11 +149,15 @@ pub(super) fn merged(case: &Case<'_>, progress: &mut dyn FnMut(Loading<'_>)) -> 
     };
     let (far, effect) = (distance(&found, &measured.with), distance(&measured.without, &measured.with));
     let said = format!("they differ by {far:.5} nats a token; the adapter's own effect is {effect:.3}");
-    if far <= (MERGED * effect).max(10.0 * ROUNDING) {
+    if far <= (MERGED_SHARE * effect).clamp(10.0 * ROUNDING, MERGED) {
         return Ok(Finding::sound(Check::Merged, looked_at, said));
     }
-    if distance(&found, &measured.without) < MERGED * effect {
+    if distance(&found, &measured.without) < MERGED_SHARE * effect {
         return fault(format!("it is the base without the adapter: {said}"), advice);
+    }
+    if far <= HALF_PRECISION {
+        let found = format!("{said}: rounding to half precision can do that, with so weak an adapter");
+        return Ok(Finding::new(Check::Merged, Severity::Warning, looked_at, found).advising(advice));
     }
     fault(said, advice)
 }

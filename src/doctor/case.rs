@@ -10,6 +10,7 @@ use foehn_mistral::Mistral;
 use foehn_tokens::Sample;
 use foehn_weights::Weights;
 
+use super::rendering::Rendering;
 use super::{DoctorError, Inputs, chain};
 use crate::{Loading, Pretrained, Recipe};
 
@@ -38,6 +39,7 @@ pub(super) struct Case<'a> {
     pub losses: Option<Vec<f64>>,
     pub training: Option<Records>,
     pub validation: Option<Records>,
+    pub rendering: Rendering,
     pub probes: Probes,
     /// The model with its adapter and the measurements on the probes, or why there are none.
     pub measured: Result<Measured, Unmeasured>,
@@ -103,12 +105,13 @@ impl<'a> Case<'a> {
         let losses = run.as_deref().map(losses).transpose()?.flatten();
         let [training, validation] = records(inputs, run.as_deref(), manifest.as_ref())?;
         let hashes = base.manifest_with(progress).map_err(Box::new)?;
+        let rendering = Rendering::new(base, training.as_ref());
         let probes = Probes::new(base, training.as_ref());
         let measured = match &adapter {
             Ok(adapter) => Measured::new(base, adapter, &probes),
             Err(_) => Err(Unmeasured::Broken),
         };
-        Ok(Self { base, inputs, hashes, adapter, manifest, losses, training, validation, probes, measured })
+        Ok(Self { base, inputs, hashes, adapter, manifest, losses, training, validation, rendering, probes, measured })
     }
 
     /// The log-probabilities of the probes under another model.
@@ -242,12 +245,8 @@ fn records(
     run: Option<&Path>,
     manifest: Option<&Manifest>,
 ) -> Result<[Option<Records>; 2], DoctorError> {
-    let read = |path: &PathBuf| {
-        let list = read_clean(path)?;
-        if list.is_empty() {
-            return Err(DoctorError::NoRecords { path: path.clone() });
-        }
-        Ok(Records { origin: foehn_files::printable(path.display()).to_string(), list })
+    let read = |path: &PathBuf| -> Result<Records, DoctorError> {
+        Ok(Records { origin: foehn_files::printable(path.display()).to_string(), list: read_clean(path)? })
     };
     let validation = inputs.validation.as_ref().map(read).transpose()?;
     if let Some(path) = &inputs.data {

@@ -225,15 +225,9 @@ pub enum DoctorError {
         #[source]
         source: Box<foehn_lora::Error>,
     },
-    /// Records cannot be read.
+    /// Records cannot be read, or there are none.
     #[error(transparent)]
     Corpus(#[from] foehn_corpus::Error),
-    /// A file of records is empty.
-    #[error("{} has no records: there is nothing to check the adapter with", path.display())]
-    NoRecords {
-        /// The file.
-        path: PathBuf,
-    },
     /// The run's metrics cannot be read.
     #[error("cannot read {}", path.display())]
     Metrics {

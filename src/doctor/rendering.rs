@@ -4,52 +4,61 @@ use foehn_corpus::Record;
 use foehn_files::printable;
 use foehn_tokens::Error;
 
-use super::case::{Case, Measured, Probes, spread};
-use super::{Check, Finding, Severity, chain, count};
+use super::case::{Case, Measured, Probes, Records, spread};
+use super::{Check, Finding, Severity, chain};
+use crate::Pretrained;
 
 /// The largest number of records that are rendered.
-const RENDERED: usize = 2000;
+const RENDERED: usize = 1000;
 
 /// The mean probability of the stop token at the end of an answer, below which it was probably never trained.
 const UNTRAINED: f64 = 0.05;
 
-/// The records that are rendered, and what they are.
-fn rendered(case: &Case<'_>) -> (Vec<Record>, String) {
-    match &case.training {
-        Some(records) => {
-            let list: Vec<Record> = spread(&records.list, RENDERED).cloned().collect();
-            let text =
-                format!("{} of {}, as the base's template renders them", count(list.len(), "record"), records.origin);
-            (list, text)
-        }
-        None => (Probes::general(), "three general questions, as the base's template renders them".into()),
-    }
+/// Records as the base's template renders them.
+pub(super) struct Rendering {
+    looked_at: String,
+    records: Vec<Record>,
+    /// The records that cannot be trained on, by name.
+    faults: Vec<(String, Error)>,
 }
 
-/// The records with an error of one kind: the number, and the first one with its record.
-fn faulty(case: &Case<'_>, records: &[Record], is_kind: impl Fn(&Error) -> bool) -> Option<(usize, String)> {
-    let context = case.base.model.config().max_position_embeddings;
-    let (template, tokenizer) = (&case.base.template, &case.base.tokenizer);
-    let mut first = None;
-    let mut number = 0;
-    for (index, record) in records.iter().enumerate() {
-        let checked = template
-            .sample(tokenizer, &record.messages)
-            .and_then(|sample| sample.check(tokenizer, &record.messages, context));
-        let Err(error) = checked else { continue };
-        if is_kind(&error) {
-            number += 1;
-            let name = record.id.clone().unwrap_or_else(|| (index + 1).to_string());
-            first.get_or_insert_with(|| format!("record {}: {}", printable(name), chain(&error)));
-        }
+impl Rendering {
+    /// Renders records from all over the training data; without data, general questions.
+    pub fn new(base: &Pretrained, training: Option<&Records>) -> Self {
+        let (records, of) = match training {
+            Some(Records { origin, list }) => {
+                let records: Vec<Record> = spread(list, RENDERED).cloned().collect();
+                let of = format!("{} of {} records of {origin}", records.len(), list.len());
+                (records, of)
+            }
+            None => (Probes::general(), "three general questions".to_owned()),
+        };
+        let context = base.model.config().max_position_embeddings;
+        let all = training.map_or(records.len(), |training| training.list.len());
+        let fault = |(index, record): (usize, &Record)| {
+            let sample = base.template.sample(&base.tokenizer, &record.messages);
+            let checked = sample.and_then(|sample| sample.check(&base.tokenizer, &record.messages, context));
+            let number = 1 + index * all / records.len();
+            let name = record.id.clone().unwrap_or_else(|| number.to_string());
+            Some((printable(name).to_string(), checked.err()?))
+        };
+        let faults = records.iter().enumerate().filter_map(fault).collect();
+        Self { looked_at: format!("{of}, as the base's template renders them"), records, faults }
     }
-    first.map(|first| (number, first))
+
+    /// The number of records with an error of one kind, and the first one in words.
+    fn faulty(&self, is_kind: impl Fn(&Error) -> bool) -> Option<(usize, String)> {
+        let mut found = self.faults.iter().filter(|(_, error)| is_kind(error));
+        let (name, error) = found.next()?;
+        Some((1 + found.count(), format!("record {name}: {}", chain(error))))
+    }
 }
 
 /// Renders the records, and looks for the stop token in the loss mask. With the adapter, also looks how probable it is.
 pub(super) fn stop_token(case: &Case<'_>) -> Finding {
-    let (records, looked_at) = rendered(case);
-    let finding = |severity, found: String| Finding::new(Check::StopToken, severity, looked_at.clone(), found);
+    let rendering = &case.rendering;
+    let looked_at = rendering.looked_at.as_str();
+    let finding = |severity, found: String| Finding::new(Check::StopToken, severity, looked_at, found);
     let is_untrained = |error: &Error| {
         matches!(
             error,
@@ -60,11 +69,11 @@ pub(super) fn stop_token(case: &Case<'_>) -> Finding {
         )
     };
     let (all, advice) =
-        (records.len(), "mend the template: an assistant's turn ends in the token that generation stops on");
-    if let Some((number, first)) = faulty(case, &records, is_untrained) {
+        (rendering.records.len(), "mend the template: an assistant's turn ends in the token that generation stops on");
+    if let Some((number, first)) = rendering.faulty(is_untrained) {
         return finding(Severity::Fault, format!("{number} of {all} train no stop token; {first}")).advising(advice);
     }
-    if let Some((number, first)) = faulty(case, &records, |error| !matches!(error, Error::DoubledBos)) {
+    if let Some((number, first)) = rendering.faulty(|error| !matches!(error, Error::DoubledBos)) {
         return finding(Severity::Warning, format!("{number} of {all} cannot be trained on; {first}"))
             .advising("clean the data for this model, or leave these records out");
     }
@@ -93,10 +102,10 @@ fn stops(measured: &Measured) -> Option<(f64, f64)> {
 
 /// Looks for samples that begin with two BOS, and for records that have the BOS token's text in them.
 pub(super) fn doubled_bos(case: &Case<'_>) -> Finding {
-    let (records, looked_at) = rendered(case);
-    let finding = |severity, found: String| Finding::new(Check::DoubledBos, severity, looked_at.clone(), found);
+    let Rendering { looked_at, records, .. } = &case.rendering;
+    let finding = |severity, found: String| Finding::new(Check::DoubledBos, severity, looked_at.as_str(), found);
     let all = records.len();
-    if let Some((number, first)) = faulty(case, &records, |error| matches!(error, Error::DoubledBos)) {
+    if let Some((number, first)) = case.rendering.faulty(|error| matches!(error, Error::DoubledBos)) {
         return finding(Severity::Fault, format!("{number} of {all} begin with two BOS; {first}"))
             .advising("take BOS out of the template, or set add_bos_token to false in tokenizer_config.json");
     }

@@ -55,8 +55,7 @@ fn beside_recipe(adapter: &Adapter, recipe: &LoraConfig, looked_at: &str) -> Fin
 fn by_loss(case: &Case<'_>, adapter: &Adapter, measured: &Measured, looked_at: String) -> Finding {
     let finding = |severity, found: String| Finding::new(Check::Scale, severity, looked_at.clone(), found);
     let stated = loss(&measured.with);
-    // Powers of √r. The outer two tell a scale that is wrong from one that grows better without end, as after a few
-    // steps of training.
+    // Powers of √r. The outer two are there for an adapter after a few steps: to it, every larger scale is better.
     let scored = |power: f64| {
         let mut model = case.base.model.clone();
         attach(&mut model, &scaled(adapter, power)).ok()?;
@@ -69,11 +68,13 @@ fn by_loss(case: &Case<'_>, adapter: &Adapter, measured: &Measured, looked_at: S
         "it is {stated:.3} at the stated scale, {:.3} at it times √r, {:.3} divided by √r",
         losses[2], losses[1]
     );
-    for (near, outer, how) in [(2, 3, "times √r"), (1, 0, "divided by √r")] {
+    // A better scale is surely another one only if it is also better than all that are farther away.
+    let best = losses.iter().copied().fold(stated, f64::min);
+    for (near, how) in [(2, "times √r"), (1, "divided by √r")] {
         let Some(log_probs) = &found[near] else { continue };
         let pairs = losses_by_sample(&measured.with).into_iter().zip(losses_by_sample(log_probs));
         let gains: Vec<f64> = pairs.map(|(stated, other)| stated - other).collect();
-        if losses[near] < stated * (1.0 - BETTER) && losses[near] < losses[outer] && is_above_zero(case, &gains) {
+        if losses[near] <= best && losses[near] < stated * (1.0 - BETTER) && is_above_zero(case, &gains) {
             return finding(Severity::Warning, format!("{said}: {how} is clearly better")).advising(ADVICE);
         }
     }
