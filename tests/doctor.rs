@@ -35,7 +35,7 @@ fn write_model(folder: &Path, seed: u64, width: usize) {
     let mut tensor = |name: &str, shape: &[usize]| {
         let noise = common::noise(number, shape.iter().product());
         number += 1;
-        let value = if name == "model.norm.weight" { 3.0 } else { 1.0 };
+        let value = if name == "model.norm.weight" { 1.5 } else { 1.0 };
         let values = if shape.len() == 1 { vec![value; shape[0]] } else { noise.iter().map(|x| x / 2.0).collect() };
         Tensor::f32(name, shape.to_vec(), values)
     };
@@ -102,7 +102,7 @@ impl Lab {
             path
         });
         let training = TrainingConfig {
-            epochs: 60,
+            epochs: 40,
             batch_size: 6,
             learning_rate: 1e-2,
             validation: Validation { fraction: 0.2, ..Validation::default() },

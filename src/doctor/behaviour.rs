@@ -4,8 +4,9 @@ use foehn_evaluate::clustered_bootstrap;
 use foehn_files::printable;
 use foehn_lora::merge;
 use foehn_mistral::Base;
+use foehn_tokens::Sample;
 
-use super::case::{Case, distance, loss, losses_by_sample};
+use super::case::{Case, distance, loss, losses_by_sample, score};
 use super::{Check, DoctorError, Finding, Missing, Severity};
 use crate::{Loading, Network};
 
@@ -115,7 +116,9 @@ pub(super) fn is_above_zero(case: &Case<'_>, differences: &[f64]) -> bool {
 pub(super) fn merged(case: &Case<'_>, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Finding, DoctorError> {
     let place = case.inputs.merged.as_ref();
     let what = place.map_or("the adapter merged in memory".into(), |path| printable(path.display()).to_string());
-    let looked_at = format!("the log-probabilities of {}: {what}, beside base and adapter", case.probed());
+    let texts = case.probes.texts();
+    let tokens: usize = texts.iter().map(Sample::supervised).sum();
+    let looked_at = format!("the log-probabilities of {tokens} tokens: {what}, beside base and adapter");
     let measured = match &case.measured {
         Ok(measured) => measured,
         Err(reason) => return Ok(Finding::not_checked(Check::Merged, looked_at, reason.to_string())),
@@ -143,16 +146,17 @@ pub(super) fn merged(case: &Case<'_>, progress: &mut dyn FnMut(Loading<'_>)) -> 
     if model.config().vocab_size != case.base.model.config().vocab_size {
         return fault("it has another vocabulary than the base".into(), advice);
     }
-    let found = match case.scored(&model) {
-        Ok(found) => found,
-        Err(error) => return fault(error.to_string(), advice),
+    let scored = |model| score(model, &texts);
+    let [found, with, without] = match [&model, &measured.attached, &case.base.model].map(scored) {
+        [Ok(found), Ok(with), Ok(without)] => [found, with, without],
+        [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => return fault(error.to_string(), advice),
     };
-    let (far, effect) = (distance(&found, &measured.with), distance(&measured.without, &measured.with));
+    let (far, effect) = (distance(&found, &with), distance(&without, &with));
     let said = format!("they differ by {far:.5} nats a token; the adapter's own effect is {effect:.3}");
     if far <= (MERGED_SHARE * effect).clamp(10.0 * ROUNDING, MERGED) {
         return Ok(Finding::sound(Check::Merged, looked_at, said));
     }
-    if distance(&found, &measured.without) < MERGED_SHARE * effect {
+    if distance(&found, &without) < MERGED_SHARE * effect {
         return fault(format!("it is the base without the adapter: {said}"), advice);
     }
     if far <= HALF_PRECISION {

@@ -18,6 +18,9 @@ use crate::{Loading, Pretrained, Recipe};
 const COMPUTED: usize = 32;
 const COMPUTED_TOKENS: usize = 4096;
 
+/// The number of samples that are also compared token by token, prompts included.
+const TEXTS: usize = 8;
+
 /// The number of tokens of one forward pass.
 const ROWS: usize = 1024;
 
@@ -149,6 +152,13 @@ impl Probes {
         QUESTIONS.map(|[question, answer]| Record::pair(question, answer)).into()
     }
 
+    /// A few samples with all their tokens scored, those of the prompts too: the adapter has made the answers sure,
+    /// and what is sure hardly moves.
+    pub fn texts(&self) -> Vec<Sample> {
+        let whole = |sample: &Sample| Sample::from_text(sample.input_ids().to_vec()).ok();
+        spread(&self.samples, TEXTS).filter_map(whole).collect()
+    }
+
     /// Records from all over the training data; without data, general questions.
     fn new(base: &Pretrained, training: Option<&Records>) -> Self {
         let general = Self::general();
@@ -194,7 +204,8 @@ pub(super) fn distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
     sum / tokens.max(1) as f64
 }
 
-fn score(model: &Mistral, samples: &[Sample]) -> Result<Vec<Vec<f32>>, foehn_score::NotFinite> {
+/// The log-probability of each trained token of each sample.
+pub(super) fn score(model: &Mistral, samples: &[Sample]) -> Result<Vec<Vec<f32>>, foehn_score::NotFinite> {
     foehn_score::log_probs(model, &samples.iter().collect::<Vec<_>>(), ROWS)
 }
 

@@ -286,7 +286,7 @@ pub fn diagnose(
 pub fn named_base(adapter: &Path) -> Result<Option<String>, DoctorError> {
     drop(case::load(adapter)?);
     let field = |file: &str, key: &str| {
-        let text = foehn_files::read_to_string(&adapter.join(file), foehn_files::MAX_TEXT).ok()?;
+        let text = foehn_files::read_to_string(adapter.join(file), foehn_files::MAX_TEXT).ok()?;
         let json: serde_json::Value = serde_json::from_str(&text).ok()?;
         json.get(key)?.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
     };

@@ -62,7 +62,7 @@ fn by_loss(case: &Case<'_>, adapter: &Adapter, measured: &Measured, looked_at: S
         case.scored(&model).ok()
     };
     let powers = [-2.0, -1.0, 1.0, 2.0];
-    let found = powers.map(|power| scored(power));
+    let found = powers.map(scored);
     let losses: Vec<f64> = found.iter().map(|found| found.as_deref().map_or(f64::INFINITY, loss)).collect();
     let said = format!(
         "it is {stated:.3} at the stated scale, {:.3} at it times √r, {:.3} divided by √r",
