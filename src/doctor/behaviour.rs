@@ -8,7 +8,7 @@ use foehn_tokens::Sample;
 
 use super::case::{Case, distance, loss, losses_by_sample, score};
 use super::{Check, DoctorError, Finding, Missing, Severity};
-use crate::{Loading, Network};
+use crate::{LoadError, Loading, Network};
 
 /// A mean difference of log-probabilities that rounding can make, in nats.
 const ROUNDING: f64 = 1e-5;
@@ -73,7 +73,7 @@ pub(super) fn loss_check(case: &Case<'_>) -> Finding {
         found.push(format!("in training it went from {first:.2} to {last:.2}"));
         if last >= GUESS * guess {
             severity = Severity::Fault;
-        } else if losses.len() >= 20 && last >= first {
+        } else if losses.len() >= 20 && last >= first && !is_continued(case) {
             severity = Severity::Warning;
         }
     }
@@ -104,6 +104,12 @@ pub(super) fn loss_check(case: &Case<'_>) -> Finding {
     }
 }
 
+/// Whether the run began with a trained adapter, whose loss may have been low already.
+fn is_continued(case: &Case<'_>) -> bool {
+    let recipe = case.manifest.as_ref().map(|manifest| &manifest.recipe);
+    recipe.and_then(|recipe| recipe.get("init_adapter")).is_some_and(|adapter| !adapter.is_null())
+}
+
 /// Whether the mean of differences, one a probe, is surely above zero: its 95% interval is, drawn by group.
 pub(super) fn is_above_zero(case: &Case<'_>, differences: &[f64]) -> bool {
     let names: Vec<String> = (0..differences.len()).map(|index| format!("alone {index}")).collect();
@@ -125,6 +131,9 @@ pub(super) fn merged(case: &Case<'_>, progress: &mut dyn FnMut(Loading<'_>)) -> 
     };
     let model = match place {
         Some(path) => {
+            // A name that is no path would be fetched.
+            let unreadable = |source| Box::new(LoadError::File { path: path.clone(), source });
+            std::fs::metadata(path).map_err(unreadable)?;
             let device = case.base.model.device();
             Network::load(&path.display().to_string(), Base::Stored, &device, progress).map_err(Box::new)?.model
         }

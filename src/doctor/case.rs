@@ -227,7 +227,7 @@ pub(super) fn load(folder: &Path) -> Result<Result<Adapter, Broken>, DoctorError
 
 /// The manifest of an adapter that cannot be loaded.
 fn manifest(folder: &Path) -> Option<Manifest> {
-    let text = foehn_files::read_to_string(&folder.join("foehn.json"), foehn_files::MAX_TEXT).ok()?;
+    let text = foehn_files::read_to_string(folder.join("foehn.json"), foehn_files::MAX_TEXT).ok()?;
     serde_json::from_str(&text).ok()
 }
 

@@ -40,7 +40,14 @@ pub(super) fn self_talk(case: &Case<'_>) -> Result<Finding, DoctorError> {
         unstopped += usize::from(answer.stop != StopReason::Eos);
     }
     let all = answers.len();
-    let stopped = format!("{} of {all} end with the stop token within {limit} tokens", all - unstopped);
+    let mut stopped = format!("{} of {all} end with the stop token within {limit} tokens", all - unstopped);
+    // To questions that it was not trained on, the base may not end its answers either.
+    if unstopped > 1 && !case.probes.are_data {
+        let answers = generate(&case.base.model, tokenizer, &rendered, &config)?;
+        let of_base = answers.iter().filter(|answer| answer.stop != StopReason::Eos).count();
+        stopped += &format!(", of the base's {}", all - of_base);
+        unstopped = unstopped.saturating_sub(of_base);
+    }
     let (severity, found) = match goes_on.first() {
         Some(first) => {
             let severity = if goes_on.len() > 1 { Severity::Fault } else { Severity::Warning };
