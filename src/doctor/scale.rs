@@ -6,8 +6,9 @@ use super::behaviour::is_above_zero;
 use super::case::{Case, Measured, loss, losses_by_sample};
 use super::{Check, Finding, Missing, Severity};
 
-/// Another scale has to lower the loss by this share of the stated scale's loss.
-const BETTER: f64 = 0.1;
+/// Another scale has to lower the loss by these shares of the stated scale's loss and of all that it gains on the base.
+const BETTER: f64 = 0.02;
+const GAINED: f64 = 0.15;
 
 const ADVICE: &str = "set use_rslora in adapter_config.json as it was in training: the scale is alpha / sqrt(r) with it, alpha / r \
                       without";
@@ -74,7 +75,8 @@ fn by_loss(case: &Case<'_>, adapter: &Adapter, measured: &Measured, looked_at: S
         let Some(log_probs) = &found[near] else { continue };
         let pairs = losses_by_sample(&measured.with).into_iter().zip(losses_by_sample(log_probs));
         let gains: Vec<f64> = pairs.map(|(stated, other)| stated - other).collect();
-        if losses[near] <= best && losses[near] < stated * (1.0 - BETTER) && is_above_zero(case, &gains) {
+        let needed = (BETTER * stated).max(GAINED * (loss(&measured.without) - best));
+        if losses[near] <= best && stated - losses[near] > needed && is_above_zero(case, &gains) {
             return finding(Severity::Warning, format!("{said}: {how} is clearly better")).advising(ADVICE);
         }
     }
