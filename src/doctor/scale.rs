@@ -6,8 +6,10 @@ use super::behaviour::is_above_zero;
 use super::case::{Case, Measured, loss, losses_by_sample};
 use super::{Check, Finding, Missing, Severity};
 
-/// Another scale has to lower the loss by these shares of the stated scale's loss and of all that it gains on the base.
-const BETTER: f64 = 0.02;
+/// Another scale has to lower the loss by this share of the stated scale's loss; or by the smaller share, if that is also
+/// a share [`GAINED`] of all that it gains on the base.
+const BETTER: f64 = 0.1;
+const BETTER_AT_LEAST: f64 = 0.02;
 const GAINED: f64 = 0.15;
 
 const ADVICE: &str = "set use_rslora in adapter_config.json as it was in training: the scale is alpha / sqrt(r) with it, alpha / r \
@@ -75,7 +77,8 @@ fn by_loss(case: &Case<'_>, adapter: &Adapter, measured: &Measured, looked_at: S
         let Some(log_probs) = &found[near] else { continue };
         let pairs = losses_by_sample(&measured.with).into_iter().zip(losses_by_sample(log_probs));
         let gains: Vec<f64> = pairs.map(|(stated, other)| stated - other).collect();
-        let needed = (BETTER * stated).max(GAINED * (loss(&measured.without) - best));
+        let gained = GAINED * (loss(&measured.without) - best);
+        let needed = gained.clamp(BETTER_AT_LEAST * stated, BETTER * stated);
         if losses[near] <= best && stated - losses[near] > needed && is_above_zero(case, &gains) {
             return finding(Severity::Warning, format!("{said}: {how} is clearly better")).advising(ADVICE);
         }
