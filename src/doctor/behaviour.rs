@@ -19,8 +19,8 @@ const GUESS: f64 = 0.9;
 /// The smallest rise of the loss that is told, as a share of the base's.
 const RISE: f64 = 0.02;
 
-/// The largest distance of a merged checkpoint, in nats a token and as a share of the adapter's own effect. A checkpoint
-/// in half precision stays below it.
+/// The largest distance of a merged checkpoint, in nats a token and as a share of the adapter's own effect. A
+/// checkpoint in half precision stays below it.
 const MERGED: f64 = 0.05;
 const MERGED_SHARE: f64 = 0.25;
 

@@ -81,7 +81,8 @@ pub(super) fn stop_token(case: &Case<'_>) -> Finding {
         return finding(Severity::Sound, format!("the stop token is in the loss mask of all {all}"));
     };
     let found = format!(
-        "the stop token is in the loss mask of all {all}; where answers end, its mean probability is {with:.3} (base: {without:.3})"
+        "the stop token is in the loss mask of all {all}; where answers end, its mean probability is {with:.3} (base: \
+         {without:.3})"
     );
     if with < UNTRAINED {
         return finding(Severity::Warning, found)

@@ -6,14 +6,14 @@ use super::behaviour::is_above_zero;
 use super::case::{Case, Measured, loss, losses_by_sample};
 use super::{Check, Finding, Missing, Severity};
 
-/// Another scale has to lower the loss by this share of the stated scale's loss; or by the smaller share, if that is also
-/// a share [`GAINED`] of all that it gains on the base.
+/// Another scale has to lower the loss by this share of the stated scale's loss; or by the smaller share, if that is
+/// also a share [`GAINED`] of all that it gains on the base.
 const BETTER: f64 = 0.1;
 const BETTER_AT_LEAST: f64 = 0.02;
 const GAINED: f64 = 0.15;
 
-const ADVICE: &str = "set use_rslora in adapter_config.json as it was in training: the scale is alpha / sqrt(r) with it, alpha / r \
-                      without";
+const ADVICE: &str = "set use_rslora in adapter_config.json as it was in training: the scale is alpha / sqrt(r) with it, \
+                      alpha / r without";
 
 /// Compares the scale of `adapter_config.json` with that of the run's recipe. Without a recipe, compares the records'
 /// loss at this scale with that at the scale times and divided by √r.
