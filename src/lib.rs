@@ -15,6 +15,7 @@
 //! ```
 
 mod device;
+pub mod doctor;
 mod job;
 mod loading;
 mod pretrained;
