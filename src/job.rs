@@ -283,12 +283,19 @@ fn held_out(recipe: &Recipe, records: Vec<Record>) -> Result<(Vec<Record>, Vec<R
                 }),
             }
         }
-        None if fraction > 0.0 => {
-            let split = split_proven(records, fraction, recipe.training.seed, "task", &near)?;
-            Ok((split.training, split.validation))
-        }
+        None if fraction > 0.0 => Ok(split_off(records, fraction, recipe.training.seed)?),
         None => Ok((records, Vec::new())),
     }
+}
+
+/// Holds out a share of the groups.
+pub(crate) fn split_off(
+    records: Vec<Record>,
+    fraction: f64,
+    seed: u64,
+) -> foehn_corpus::Result<(Vec<Record>, Vec<Record>)> {
+    let split = split_proven(records, fraction, seed, "task", &NearDuplicates::default())?;
+    Ok((split.training, split.validation))
 }
 
 fn pipeline(recipe: &Recipe) -> Result<Pipeline, JobError> {

@@ -1,6 +1,6 @@
 //! What the adapter does to log-probabilities.
 
-use foehn_evaluate::clustered_bootstrap;
+use foehn_evaluate::{Clusters, Part};
 use foehn_files::printable;
 use foehn_lora::merge;
 use foehn_mistral::Base;
@@ -115,7 +115,8 @@ pub(super) fn is_above_zero(case: &Case<'_>, differences: &[f64]) -> bool {
     let names: Vec<String> = (0..differences.len()).map(|index| format!("alone {index}")).collect();
     let groups = case.probes.records.iter().zip(&names);
     let groups: Vec<&str> = groups.map(|(record, alone)| record.group.as_deref().unwrap_or(alone)).collect();
-    groups.len() == differences.len() && clustered_bootstrap(&groups, differences, 2000, 0).low > 0.0
+    let parts: Vec<Part> = differences.iter().map(|difference| (*difference, 1.0)).collect();
+    groups.len() == parts.len() && Clusters::new(&groups).bootstrap_ratio(&parts, 2000, 0).low > 0.0
 }
 
 /// Compares a merged checkpoint with base and adapter.

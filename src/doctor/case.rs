@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use foehn_corpus::{Record, read_clean, split_stratified};
+use foehn_corpus::{Record, read_clean};
 use foehn_finetune::StepMetrics;
 use foehn_lora::{Adapter, Manifest, attach};
 use foehn_mistral::Mistral;
@@ -266,12 +266,17 @@ fn records(
     let clean = run.map(|run| run.join("clean.jsonl")).filter(|clean| clean.is_file());
     let Some(all) = clean.as_ref().map(read).transpose()? else { return Ok([None, validation]) };
     let recipe = manifest.and_then(|manifest| serde_json::from_value::<Recipe>(manifest.recipe.clone()).ok());
+    if let Some(path) = recipe.as_ref().and_then(|recipe| recipe.validation_data.as_ref()).filter(|path| path.is_file())
+    {
+        let held_out = read(path)?;
+        return Ok([Some(all), validation.or(Some(held_out))]);
+    }
     let fraction = recipe.as_ref().map_or(0.0, |recipe| recipe.training.validation.fraction);
     if fraction <= 0.0 || fraction >= 1.0 {
         return Ok([Some(all), validation]);
     }
     let seed = recipe.map_or(0, |recipe| recipe.training.seed);
-    let (training, held_out) = split_stratified(all.list, fraction, seed, "task")?;
+    let (training, held_out) = crate::job::split_off(all.list, fraction, seed)?;
     let held_out = Records { origin: format!("the share of {} that the run held out", all.origin), list: held_out };
     let held_out = Some(held_out).filter(|held_out| !held_out.list.is_empty());
     Ok([Some(Records { origin: all.origin, list: training }), validation.or(held_out)])

@@ -311,6 +311,11 @@ fn task_report(task: &Task, decoding: &Decoding, runs: Vec<TaskRun>, seed: u64) 
         let slices: BTreeSet<&str> = task.items.iter().filter_map(|item| item.slice.as_deref()).collect();
         figures.extend(slices.into_iter().filter(|_| is_sliced).filter_map(|slice| context.figure(name, Some(slice))));
     }
+    // Figures of one part stand together, in the order in which the parts first appear.
+    let part = |figure: &Figure| figure.name.split('/').next().unwrap_or_default().to_owned();
+    let mut parts: Vec<String> = figures.iter().map(part).collect();
+    parts.dedup();
+    figures.sort_by_key(|figure| parts.iter().position(|other| *other == part(figure)));
     let rule = match &task.judge {
         crate::Judge::Choice(choice) if !choice.labels.is_empty() => Some(choice.rule.to_string()),
         _ => None,
