@@ -54,7 +54,7 @@ fn header(report: &Report) -> String {
         Some((first, others)) => {
             let others: Vec<String> = others.iter().map(|run| format!("<code>{}</code>", text(run))).collect();
             let (first, others) = (text(first), others.join(", "));
-            format!("<code>{first}</code> against {others}, on the same {}.", count(items, "item"))
+            format!("{others} compared with <code>{first}</code>, on the same {}.", count(items, "item"))
         }
     };
     let mut links: Vec<(String, String)> =

@@ -28,14 +28,17 @@ pub(super) fn figures(runs: &[String], task: &TaskReport) -> String {
 /// Values with their intervals as dots with whiskers: all figures from 0 to 1, or else the headline figure.
 fn chart(runs: &[String], task: &TaskReport) -> String {
     let is_share = |value: &Interval| value.low >= 0.0 && value.high <= 1.0;
-    let mut drawn: Vec<&Figure> = task.figures.iter().filter(|figure| figure.values.iter().all(is_share)).collect();
+    let all = ordered(task);
+    let mut drawn: Vec<&Figure> = all.iter().copied().filter(|figure| figure.values.iter().all(is_share)).collect();
     let mut scale = Scale { low: 0.0, high: 1.0 };
+    let mut ends = ["0", "0.5", "1"].map(str::to_owned);
     if drawn.is_empty() {
-        drawn = task.figures.iter().filter(|figure| figure.name == task.headline).collect();
-        let ends = drawn.iter().flat_map(|figure| &figure.values).flat_map(|value| [value.low, value.high]);
-        let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), end| (low.min(end), high.max(end)));
+        drawn = all.into_iter().filter(|figure| figure.name == task.headline).collect();
+        let values = drawn.iter().flat_map(|figure| &figure.values).flat_map(|value| [value.low, value.high]);
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), end| (low.min(end), high.max(end)));
         let margin = (high - low).max(1e-3) * 0.06;
         scale = Scale { low: low - margin, high: high + margin };
+        ends = [scale.low, scale.low.midpoint(scale.high), scale.high].map(number);
     }
     if drawn.is_empty() || !scale.low.is_finite() || !scale.high.is_finite() {
         return String::new();
@@ -50,15 +53,22 @@ fn chart(runs: &[String], task: &TaskReport) -> String {
         }
         rows += &row(runs, figure, name, scale, figure.name == task.headline && figure.slice.is_none());
     }
-    let middle = number((scale.low + scale.high) / 2.0);
+    let ends = ends.map(|end| format!("<i>{end}</i>")).concat();
     format!(
-        "<figure><ul class=\"legend\">{}</ul><ul class=\"dots\">{rows}<li class=\"ends\" aria-hidden=\"true\"><span></span>\
-         <span><i>{}</i><i>{middle}</i><i>{}</i></span><span></span></li></ul><figcaption>Each mark is a value, its line the \
-         95% interval. ↑ more is better, ↓ less is better. In bold, the figure of the verdict.</figcaption></figure>",
+        "<figure><ul class=\"legend\">{}</ul><ul class=\"dots\" style=\"--values:{}rem\">{rows}<li class=\"ends\" \
+         aria-hidden=\"true\"><span></span><span>{ends}</span><span></span></li></ul><figcaption>Each mark is a value, its line \
+         the 95% interval. ↑ more is better, ↓ less is better. In bold, the figure of the verdict.</figcaption></figure>",
         legend(runs),
-        number(scale.low),
-        number(scale.high),
+        4 * runs.len().min(4) + 1,
     )
+}
+
+/// The figures, each before its slices.
+fn ordered(task: &TaskReport) -> Vec<&Figure> {
+    let first = |figure: &Figure| task.figures.iter().position(|other| other.name == figure.name);
+    let mut all: Vec<&Figure> = task.figures.iter().collect();
+    all.sort_by_key(|figure| (first(figure), figure.slice.is_some()));
+    all
 }
 
 /// A figure's row in the chart.
@@ -100,7 +110,7 @@ fn table(runs: &[String], task: &TaskReport) -> String {
     let columns = 2 * runs.len();
     let mut rows = String::new();
     let mut section = "";
-    for figure in &task.figures {
+    for figure in ordered(task) {
         let (part, name) = figure.name.split_once('/').unwrap_or(("", &figure.name));
         if part != section {
             rows += &format!("<tr class=\"part\"><th scope=\"colgroup\" colspan=\"{columns}\">{}</th></tr>", text(part));
@@ -114,16 +124,19 @@ fn table(runs: &[String], task: &TaskReport) -> String {
         let name = text(figure.slice.as_deref().unwrap_or(name));
         let values: String = figure.values.iter().map(value).collect();
         let differences: String = figure.compared.iter().map(difference).collect();
+        let items = match figure.items == task.items.len() {
+            true => String::new(),
+            false => format!(" <small>{}</small>", count(figure.items, "item")),
+        };
         let rest = runs.len().saturating_sub(1 + figure.compared.len());
         rows += &format!(
-            "<tr{class}><th scope=\"row\">{name} {} <small>{}</small></th>{values}{differences}{}</tr>",
+            "<tr{class}><th scope=\"row\">{name} {}{items}</th>{values}{differences}{}</tr>",
             arrow(figure.better),
-            count(figure.items, "item"),
             "<td></td>".repeat(rest),
         );
     }
     format!(
-        "{}<table><caption>Every figure with its 95% interval (bootstrap over groups), and the difference on the same \
+        "{}<table class=\"figures\"><caption>Every figure with its 95% interval (bootstrap over groups), and the difference on the same \
          items with its p-value. A difference in bold has an interval without 0; only the figure in bold has p-values \
          adjusted for all verdicts (Holm).</caption><thead><tr><th scope=\"col\">Figure</th>{head}</tr></thead>\
          <tbody>{rows}</tbody></table></div>",
@@ -147,12 +160,8 @@ fn difference(compared: &Compared) -> String {
     format!("<td class=\"number\">{shown} <small>[{}, {}]</small> <small>{p}</small></td>", signed(low), signed(high))
 }
 
-/// A number with its sign, and a minus as wide as a plus.
 fn signed(value: f64) -> String {
-    match value < 0.0 {
-        true => format!("−{}", number(-value)),
-        false => format!("+{}", number(value)),
-    }
+    if value < 0.0 { number(value) } else { format!("+{}", number(value)) }
 }
 
 /// Precision, recall and F1 of each label.

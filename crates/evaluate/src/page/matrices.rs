@@ -88,9 +88,10 @@ fn heat_map(run: &str, rows: &str, columns: &str, labels: &[String], names: &[&s
     let lines = lines.map(|(label, row)| format!("<tr><th scope=\"row\">{}</th>{}</tr>", text(label), cell(row)));
     let lines: String = lines.collect();
     format!(
-        "{}<table class=\"heat\"><caption>{}</caption><thead><tr><th><small>{rows} ↓ {columns} →</small></th>{head}</tr>\
+        "{}<table class=\"heat\" style=\"min-width:{:.1}rem\"><caption>{}</caption><thead><tr><th><small>{rows} ↓ {columns} →</small></th>{head}</tr>\
          </thead><tbody>{lines}</tbody></table></div>",
         scroll(&text(run)),
+        6.5 + 3.9 * names.len() as f64,
         text(run),
     )
 }
