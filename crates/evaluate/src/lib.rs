@@ -29,6 +29,7 @@ mod gate;
 mod label;
 mod measure;
 mod metrics;
+mod page;
 mod power;
 mod reference;
 mod report;

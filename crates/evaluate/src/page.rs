@@ -27,26 +27,28 @@ impl Report {
     /// `{"training": [[step, loss], …], "validation": [[step, loss], …]}`, is drawn.
     pub fn page(&self) -> String {
         let tasks: String = self.tasks.iter().enumerate().map(|(at, task)| section(&self.runs, at, task)).collect();
+        let curve = self.about.get(LOSS_CURVE).map_or_else(String::new, pictures::curve);
         // The content security policy forbids everything that is not in the page, in case a text is ever not escaped.
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-             <title>Evaluation of {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}<main>\n{}{tasks}{}{}</main>\n\
-             <footer><p class=\"soft\">Made by Foehn {}. This page holds all that it shows, and can be sent as it is.</p>\
+             <title>Evaluation of \
+             {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}<main>\n{}{tasks}{curve}{}</main>\n\
+             <footer><p class=\"soft\">Made by Foehn {}. This page holds all that it shows, and can be sent as it \
+             is.</p>\
              </footer>\n</body>\n</html>\n",
             text(&self.suite),
-            header(self),
+            header(self, !curve.is_empty()),
             verdict::cards(self),
-            self.about.get(LOSS_CURVE).map_or_else(String::new, pictures::curve),
             about(self),
             env!("CARGO_PKG_VERSION"),
         )
     }
 }
 
-fn header(report: &Report) -> String {
+fn header(report: &Report, has_curve: bool) -> String {
     let items: usize = report.tasks.iter().map(|task| task.items.len()).sum();
     let runs = match report.runs.split_first() {
         None => "Nothing was run.".to_owned(),
@@ -59,7 +61,7 @@ fn header(report: &Report) -> String {
     };
     let mut links: Vec<(String, String)> =
         report.tasks.iter().enumerate().map(|(at, task)| (format!("task-{at}"), text(&task.name))).collect();
-    if report.about.contains_key(LOSS_CURVE) {
+    if has_curve {
         links.push(("curve".to_owned(), "Loss".to_owned()));
     }
     links.push(("about".to_owned(), "What was run".to_owned()));
@@ -101,7 +103,8 @@ fn asked(task: &TaskReport) -> String {
     rows.extend(task.rule.as_ref().map(|rule| ("Label is", format!("<code>{}</code>", text(rule)))));
     rows.extend(task.prompts.iter().map(|prompt| ("Prompt", folded(prompt))));
     rows.extend(task.decoding.as_ref().map(|decoding| ("Answers", text(decoding))));
-    let rows: String = rows.iter().map(|(name, value)| format!("<dt>{name}</dt><dd dir=\"auto\">{value}</dd>")).collect();
+    let rows: String =
+        rows.iter().map(|(name, value)| format!("<dt>{name}</dt><dd dir=\"auto\">{value}</dd>")).collect();
     format!("<dl class=\"facts\">{rows}</dl>")
 }
 

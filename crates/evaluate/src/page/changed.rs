@@ -1,7 +1,9 @@
 //! Examples that the runs answer differently.
 
+use foehn_generate::StopReason;
+
 use super::{count, folded, text};
-use crate::measure::Measure;
+use crate::measure::{Measure, ratio};
 use crate::table::number;
 use crate::{Answer, Better, ItemReport, TaskReport, TaskRun, Verdict};
 
@@ -55,7 +57,8 @@ fn of_run(runs: &[String], task: &TaskReport, run: usize, verdict: &Verdict) -> 
 }
 
 fn headline<'a>(run: &'a TaskRun, task: &TaskReport) -> Option<&'a Measure> {
-    run.measures.iter().find(|measure| measure.name == task.headline)
+    let is_whole = |measure: &Measure| measure.sums.len() == measure.counts.len();
+    run.measures.iter().find(|measure| measure.name == task.headline && is_whole(measure))
 }
 
 /// An item: the question, the right answer, and those of the first run and of another.
@@ -64,10 +67,10 @@ fn example(runs: &[String], task: &TaskReport, run: usize, item: usize) -> Strin
     let ItemReport { id, place, slice, question, reference, label, .. } = asked;
     let slice = slice.as_ref().map_or_else(String::new, |slice| format!(" · {}", text(slice)));
     let question = if question.is_empty() { reference } else { question };
-    let label = label.as_ref().map_or_else(String::new, |label| format!("<b>{}</b> ", text(label)));
-    // A reference that is the label alone, or that stands as the question, is said once.
-    let is_more = !reference.is_empty() && reference != question && Some(reference) != asked.label.as_ref();
-    let right = if is_more { format!("{label}{}", folded(reference)) } else { label };
+    // A reference that is or begins with the label, or that stands as the question, is said once.
+    let label = label.as_ref().filter(|label| !reference.starts_with(label.as_str()));
+    let label = label.map_or_else(String::new, |label| format!("<b>{}</b> ", text(label)));
+    let right = if reference == question { label } else { format!("{label}{}", folded(reference)) };
     let right = match (right.is_empty(), task.kind.as_str()) {
         (true, _) => String::new(),
         (false, "describe") => format!("<dt>Asked for</dt><dd dir=\"auto\">{right}</dd>"),
@@ -86,36 +89,42 @@ fn example(runs: &[String], task: &TaskReport, run: usize, item: usize) -> Strin
 /// What a run said to an item: its label, or its answers, and the value of the headline figure.
 fn said(runs: &[String], task: &TaskReport, run: usize, item: usize) -> String {
     let (Some(name), Some(of_run)) = (runs.get(run), task.runs.get(run)) else { return String::new() };
-    let measure = headline(of_run, task);
-    let part = measure.and_then(|measure| Some((*measure.sums.get(item)?, *measure.counts.get(item)?)));
-    let value = match (measure, part) {
-        (Some(measure), Some((sum, _))) if measure.is_binary() => (if sum == 1.0 { "right" } else { "wrong" }).to_owned(),
-        (_, Some((sum, count))) => number(crate::measure::ratio(sum, count)),
-        _ => String::new(),
-    };
+    let value = headline(of_run, task).map_or_else(String::new, |measure| value(measure, item));
     let found = of_run.items.get(item);
     let label = found.and_then(|found| found.predicted.as_ref());
     let label = label.map_or_else(String::new, |label| format!("<b>{}</b> ", text(label)));
-    let answers = found.map_or(&[][..], |found| found.answers.as_slice());
-    let first = answers.first().map_or_else(String::new, answer);
-    let others: String = answers.iter().skip(1).map(|other| format!("<p>{}</p>", answer(other))).collect();
-    let others = match answers.len() {
-        0 | 1 => others,
-        more => format!("<details><summary>{}</summary>{others}</details>", count(more - 1, "more answer")),
-    };
-    format!("<dt>{}</dt><dd dir=\"auto\">{label}{first} <small>{value}</small>{others}</dd>", text(name))
+    let answers: Vec<String> = found.map_or(&[][..], |found| found.answers.as_slice()).iter().map(answer).collect();
+    let (first, others) = answers.split_first().map_or((String::new(), String::new()), |(first, others)| {
+        let more =
+            format!("<details><summary>{}</summary>{}</details>", count(others.len(), "more answer"), others.concat());
+        (first.clone(), if others.is_empty() { String::new() } else { more })
+    });
+    format!("<dt>{}</dt><dd dir=\"auto\">{label}<small>{value}</small>{first}{others}</dd>", text(name))
+}
+
+/// The headline figure of an item, with its name if it is more than right or wrong.
+fn value(measure: &Measure, item: usize) -> String {
+    let (Some(sum), Some(count)) = (measure.sums.get(item), measure.counts.get(item)) else { return String::new() };
+    let name = measure.name.split_once('/').map_or(measure.name.as_str(), |(_, name)| name);
+    match (measure.is_binary(), *sum == 1.0) {
+        (true, true) => "✓ right".to_owned(),
+        (true, false) => "✗ wrong".to_owned(),
+        (false, _) => format!("{} {}", number(ratio(*sum, *count)), text(name)),
+    }
 }
 
 /// An answer, and what is wrong with its end.
 fn answer(answer: &Answer) -> String {
     let Answer { text: said, tokens, stop, goes_on, control_text } = answer;
-    let stop = match serde_json::to_value(stop) {
-        Ok(serde_json::Value::String(stop)) if stop != "eos" => Some(format!("ended by {} after {tokens} tokens", stop.replace('_', " "))),
-        _ => None,
+    let stop = match stop {
+        StopReason::Eos | StopReason::StopString => None,
+        StopReason::MaxTokens => Some(format!("cut off at {tokens} tokens")),
+        StopReason::ContextFull => Some(format!("cut off at {tokens} tokens: the context is full")),
+        StopReason::Cancelled => Some(format!("cancelled at {tokens} tokens")),
     };
     let control = control_text.as_ref().map(|control| format!("control text {control}"));
     let faults = stop.into_iter().chain(goes_on.clone()).chain(control);
     let faults: String = faults.map(|fault| format!(" <small class=\"fault\">{}</small>", text(&fault))).collect();
     let said = if said.trim().is_empty() { "<i>empty</i>".to_owned() } else { folded(said) };
-    format!("{said}{faults}")
+    format!("<div class=\"said\">{said}{faults}</div>")
 }

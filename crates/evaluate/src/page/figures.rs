@@ -35,7 +35,8 @@ fn chart(runs: &[String], task: &TaskReport) -> String {
     if drawn.is_empty() {
         drawn = all.into_iter().filter(|figure| figure.name == task.headline).collect();
         let values = drawn.iter().flat_map(|figure| &figure.values).flat_map(|value| [value.low, value.high]);
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), end| (low.min(end), high.max(end)));
+        let (low, high) =
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), end| (low.min(end), high.max(end)));
         let margin = (high - low).max(1e-3) * 0.06;
         scale = Scale { low: low - margin, high: high + margin };
         ends = [scale.low, scale.low.midpoint(scale.high), scale.high].map(number);
@@ -56,8 +57,9 @@ fn chart(runs: &[String], task: &TaskReport) -> String {
     let ends = ends.map(|end| format!("<i>{end}</i>")).concat();
     format!(
         "<figure><ul class=\"legend\">{}</ul><ul class=\"dots\" style=\"--values:{}rem\">{rows}<li class=\"ends\" \
-         aria-hidden=\"true\"><span></span><span>{ends}</span><span></span></li></ul><figcaption>Each mark is a value, its line \
-         the 95% interval. ↑ more is better, ↓ less is better. In bold, the figure of the verdict.</figcaption></figure>",
+         aria-hidden=\"true\"><span></span><span>{ends}</span><span></span></li></ul><figcaption>Each mark is a \
+         value, its line the 95% interval. ↑ more is better, ↓ less is better. In bold, the figure of the \
+         verdict.</figcaption></figure>",
         legend(runs),
         4 * runs.len().min(4) + 1,
     )
@@ -74,7 +76,8 @@ fn ordered(task: &TaskReport) -> Vec<&Figure> {
 /// A figure's row in the chart.
 fn row(runs: &[String], figure: &Figure, name: &str, scale: Scale, is_headline: bool) -> String {
     let height = 12 * figure.values.len() + 10;
-    let grid = [0, 25, 50, 75, 100].map(|at| format!("<line class=\"grid\" x1=\"{at}%\" x2=\"{at}%\" y2=\"{height}\"/>"));
+    let grid =
+        [0, 25, 50, 75, 100].map(|at| format!("<line class=\"grid\" x1=\"{at}%\" x2=\"{at}%\" y2=\"{height}\"/>"));
     let drawn = figure.values.iter().enumerate().map(|(run, value)| {
         let (low, high, y) = (scale.at(value.low), scale.at(value.high), 12 * run + 11);
         let whisker = format!("x1=\"{low:.2}%\" x2=\"{high:.2}%\" y1=\"{y}\" y2=\"{y}\"");
@@ -94,7 +97,8 @@ fn row(runs: &[String], figure: &Figure, name: &str, scale: Scale, is_headline: 
         None => ("", text(name)),
     };
     format!(
-        "<li{class}><span>{name} {}</span><svg height=\"{height}\" role=\"img\" aria-label=\"{name}. {said}\">{}{drawn}</svg>\
+        "<li{class}><span>{name} {}</span><svg height=\"{height}\" role=\"img\" aria-label=\"{name}. \
+         {said}\">{}{drawn}</svg>\
          <span class=\"number\">{values}</span></li>",
         arrow(figure.better),
         grid.concat(),
@@ -113,7 +117,8 @@ fn table(runs: &[String], task: &TaskReport) -> String {
     for figure in ordered(task) {
         let (part, name) = figure.name.split_once('/').unwrap_or(("", &figure.name));
         if part != section {
-            rows += &format!("<tr class=\"part\"><th scope=\"colgroup\" colspan=\"{columns}\">{}</th></tr>", text(part));
+            rows +=
+                &format!("<tr class=\"part\"><th scope=\"colgroup\" colspan=\"{columns}\">{}</th></tr>", text(part));
             section = part;
         }
         let class = match &figure.slice {
@@ -136,9 +141,10 @@ fn table(runs: &[String], task: &TaskReport) -> String {
         );
     }
     format!(
-        "{}<table class=\"figures\"><caption>Every figure with its 95% interval (bootstrap over groups), and the difference on the same \
-         items with its p-value. A difference in bold has an interval without 0; only the figure in bold has p-values \
-         adjusted for all verdicts (Holm).</caption><thead><tr><th scope=\"col\">Figure</th>{head}</tr></thead>\
+        "{}<table class=\"figures\"><caption>Every figure with its 95% interval (bootstrap over groups), and the \
+         difference on the same items with its p-value. A difference in bold has an interval without 0; only the \
+         figure in bold has p-values adjusted for all verdicts (Holm).</caption><thead><tr><th \
+         scope=\"col\">Figure</th>{head}</tr></thead>\
          <tbody>{rows}</tbody></table></div>",
         scroll(&format!("Figures of {}", text(&task.name))),
     )
@@ -170,7 +176,10 @@ fn classes(runs: &[String], task: &TaskReport) -> String {
         return String::new();
     }
     let over = runs.iter().map(|run| format!("<th scope=\"colgroup\" colspan=\"3\">{}</th>", text(run)));
-    let tests = runs.iter().skip(1).map(|run| format!("<th scope=\"col\" rowspan=\"2\">Recall of {}</th>", text(run)));
+    let tests = runs
+        .iter()
+        .skip(1)
+        .map(|run| format!("<th scope=\"col\" rowspan=\"2\" class=\"number\">Recall of {}</th>", text(run)));
     let over: String = over.chain(tests).collect();
     let under = ["Precision", "Recall", "F1"].map(|name| format!("<th scope=\"col\" class=\"number\">{name}</th>"));
     let row = |class: &ClassReport| {
@@ -179,7 +188,7 @@ fn classes(runs: &[String], task: &TaskReport) -> String {
         let values: String = values.map(|value| format!("<td class=\"number\">{value:.2}</td>")).collect();
         let tests = class.tests.iter().map(|test| {
             let p = text(&format!("p {}", p(test.p_holm)));
-            format!("<td>{} <small>{p}</small></td>", signed(test.difference))
+            format!("<td class=\"number\">{} <small>{p}</small></td>", signed(test.difference))
         });
         let name = text(&class.label);
         let items = count(support, "item");
@@ -187,7 +196,8 @@ fn classes(runs: &[String], task: &TaskReport) -> String {
     };
     format!(
         "{}<table><caption>Each label, by likelihood. The recall is tested with McNemar’s exact test, adjusted for the \
-         number of labels (Holm).</caption><thead><tr><th scope=\"col\" rowspan=\"2\">Label</th>{over}</tr><tr>{}</tr></thead>\
+         number of labels (Holm).</caption><thead><tr><th scope=\"col\" \
+         rowspan=\"2\">Label</th>{over}</tr><tr>{}</tr></thead>\
          <tbody>{}</tbody></table></div>",
         scroll(&format!("Labels of {}", text(&task.name))),
         under.concat().repeat(runs.len()),

@@ -47,8 +47,8 @@ fn confusion(runs: &[String], task: &TaskReport, by: &str, title: &str) -> Strin
         false => "",
     };
     let note = format!(
-        "Rows are the right labels, columns the given ones; the diagonal is right. A cell is as dark as its share of its \
-         row.{none}"
+        "Rows are the right labels, columns the given ones; the diagonal is right. A cell is as dark as its share of \
+         its row.{none}"
     );
     side_by_side(title, &note, maps.collect())
 }
@@ -60,8 +60,8 @@ fn leakage(runs: &[String], task: &TaskReport) -> String {
         let names: Vec<&str> = matrix.labels.iter().map(String::as_str).collect();
         Some(heat_map(run, "asked", "words", &matrix.labels, &names, matrix.cells.iter().map(cells).collect()))
     });
-    let note = "Rows are the classes that were asked for, columns the classes of the words in the answers, as shares of a \
-                row. What is off the diagonal has leaked.";
+    let note = "Rows are the classes that were asked for, columns the classes of the words in the answers, as shares \
+         of a row. What is off the diagonal has leaked.";
     side_by_side("Leakage", note, maps.collect())
 }
 
@@ -76,6 +76,8 @@ fn side_by_side(title: &str, note: &str, maps: Vec<String>) -> String {
 
 /// A table whose cells are as dark as their share of the row.
 fn heat_map(run: &str, rows: &str, columns: &str, labels: &[String], names: &[&str], cells: Vec<Vec<Cell>>) -> String {
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(4, 9);
+    let width = 5.2 + names.len() as f64 * (0.9 + 0.42 * longest as f64);
     let head: String = names.iter().map(|name| format!("<th scope=\"col\">{}</th>", text(name))).collect();
     let cell = |(at, row): (usize, &Vec<Cell>)| -> String {
         let cell = |(column, (share, shown)): (usize, &Cell)| {
@@ -88,10 +90,10 @@ fn heat_map(run: &str, rows: &str, columns: &str, labels: &[String], names: &[&s
     let lines = lines.map(|(label, row)| format!("<tr><th scope=\"row\">{}</th>{}</tr>", text(label), cell(row)));
     let lines: String = lines.collect();
     format!(
-        "{}<table class=\"heat\" style=\"min-width:{:.1}rem\"><caption>{}</caption><thead><tr><th><small>{rows} ↓ {columns} →</small></th>{head}</tr>\
+        "{}<table class=\"heat\" style=\"min-width:{width:.1}rem\"><caption>{}</caption><thead><tr><th><small>{rows} \
+         ↓<br>{columns} →</small></th>{head}</tr>\
          </thead><tbody>{lines}</tbody></table></div>",
         scroll(&text(run)),
-        6.5 + 3.9 * names.len() as f64,
         text(run),
     )
 }

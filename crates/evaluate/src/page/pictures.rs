@@ -45,16 +45,16 @@ fn plot(class: &str, said: &str, drawn: &str, left: [&str; 3], below: [&str; 3])
 /// How often each run is right, by how sure it is.
 pub(super) fn reliability(runs: &[String], task: &TaskReport) -> String {
     let all = runs.iter().zip(&task.runs).enumerate();
-    let diagram = |(at, (run, of_run)): (usize, (&String, &crate::TaskRun))| {
-        Some(diagram(at, run, of_run.reliability.as_ref()?))
-    };
+    let diagram =
+        |(at, (run, of_run)): (usize, (&String, &crate::TaskRun))| Some(diagram(at, run, of_run.reliability.as_ref()?));
     let diagrams: Vec<String> = all.filter_map(diagram).collect();
     if diagrams.is_empty() {
         return String::new();
     }
     format!(
-        "<h3>Reliability</h3><p class=\"soft\">Is a run right as often as it says? On the dashed line it is; a mark below it \
-         is too sure, one above it too modest. A larger mark stands for more answers.</p><div class=\"grid\">{}</div>",
+        "<h3>Reliability</h3><p class=\"soft\">Is a run right as often as it says? On the dashed line it is; a mark \
+         below it is too sure, one above it too modest. A larger mark stands for more answers.</p><div \
+         class=\"grid\">{}</div>",
         diagrams.concat()
     )
 }
@@ -75,17 +75,17 @@ fn diagram(run: usize, name: &str, found: &Reliability) -> String {
         let radius = 4.0 + 7.0 * (bin.count as f64 / most).sqrt();
         drawn += &format!(
             "<line class=\"whisker run{0}\" x1=\"{x:.2}%\" x2=\"{x:.2}%\" y1=\"{ideal:.2}%\" y2=\"{y:.2}%\"/>\
-             <circle class=\"mark run{0}\" cx=\"{x:.2}%\" cy=\"{y:.2}%\" r=\"{radius:.1}\"><title>{1}: {2:.0}% sure, {3:.0}% \
-             right</title></circle>",
+             <circle class=\"mark run{0}\" cx=\"{x:.2}%\" cy=\"{y:.2}%\" r=\"{radius:.1}\"><title>{1}: {2:.0}% sure, \
+             {3:.0}% right</title></circle>",
             run % SHAPES.len(),
             count(bin.count as usize, "answer"),
             100.0 * bin.confidence,
             100.0 * bin.accuracy,
         );
     }
-    let bins = filled.iter().map(|bin| {
-        format!("{:.0}% sure, {:.0}% right ({})", 100.0 * bin.confidence, 100.0 * bin.accuracy, bin.count)
-    });
+    let bins = filled
+        .iter()
+        .map(|bin| format!("{:.0}% sure, {:.0}% right ({})", 100.0 * bin.confidence, 100.0 * bin.accuracy, bin.count));
     let bins = bins.collect::<Vec<_>>().join("; ");
     let said = format!("{}: expected calibration error {}. {bins}", text(name), number(found.ece));
     let excluded = match found.excluded {
@@ -93,7 +93,8 @@ fn diagram(run: usize, name: &str, found: &Reliability) -> String {
         excluded => format!(" {} without a probability left out.", count(excluded as usize, "answer")),
     };
     format!(
-        "<figure><h4>{}</h4>{}<figcaption>ECE {}: the mean distance from the line; 0 is the best.{excluded}</figcaption>\
+        "<figure><h4>{}</h4>{}<figcaption>ECE {}: the mean distance from the line; 0 is the \
+         best.{excluded}</figcaption>\
          </figure>",
         text(name),
         plot("square", &said, &drawn, ["100%", "right", "0%"], ["0%", "how sure", "100%"]),
@@ -118,11 +119,12 @@ pub(super) fn curve(curve: &Value) -> String {
     let place = |(step, loss): &(f64, f64)| {
         (100.0 * (step / steps).clamp(0.0, 1.0), 100.0 - 100.0 * (loss / highest).clamp(0.0, 1.0))
     };
-    let line = |points: &[(f64, f64)]| {
-        points.iter().map(|point| place(point)).map(|(x, y)| format!("{x:.2},{y:.2} ")).collect::<String>()
-    };
-    let mut drawn = [25, 50, 75].map(|at| format!("<line class=\"grid\" y1=\"{at}%\" x2=\"100%\" y2=\"{at}%\"/>")).concat();
-    drawn += "<svg viewBox=\"0 0 100 100\" preserveAspectRatio=\"none\" width=\"100%\" height=\"100%\" overflow=\"visible\">";
+    let line =
+        |points: &[(f64, f64)]| points.iter().map(place).map(|(x, y)| format!("{x:.2},{y:.2} ")).collect::<String>();
+    let mut drawn =
+        [25, 50, 75].map(|at| format!("<line class=\"grid\" y1=\"{at}%\" x2=\"100%\" y2=\"{at}%\"/>")).concat();
+    drawn += "<svg viewBox=\"0 0 100 100\" preserveAspectRatio=\"none\" width=\"100%\" height=\"100%\" \
+         overflow=\"visible\">";
     for (run, (_, points)) in all.iter().enumerate() {
         drawn += &format!("<polyline class=\"curve run{run}\" points=\"{}\"/>", line(points).trim_end());
     }
@@ -137,7 +139,8 @@ pub(super) fn curve(curve: &Value) -> String {
     let said = all.iter().filter_map(ends).collect::<Vec<_>>().join(", ");
     let (top, right) = (number(highest), format!("{steps:.0}"));
     format!(
-        "<section aria-labelledby=\"curve\"><h2 id=\"curve\">Loss while training</h2><figure><ul class=\"legend\">{}</ul>{}\
+        "<section aria-labelledby=\"curve\"><h2 id=\"curve\">Loss while training</h2><figure><ul \
+         class=\"legend\">{}</ul>{}\
          <figcaption>The mean loss of a token, in nats: {said}.</figcaption></figure></section>\n",
         legend(&all.map(|(name, _)| name.to_owned())),
         plot("wide", &format!("Loss: {said}"), &drawn, [&top, "loss", "0"], ["0", "step", &right]),

@@ -95,9 +95,10 @@ fn line(task: &TaskReport, verdict: &Verdict, has_name: bool) -> String {
 /// The headline figure of a run that is compared with none.
 fn alone(task: &TaskReport) -> String {
     let Some(figure) = task.figure(&task.headline, None) else { return String::new() };
-    let values = figure.values.iter().map(|value| {
-        format!("{} [{}, {}]", number(value.estimate), number(value.low), number(value.high))
-    });
+    let values = figure
+        .values
+        .iter()
+        .map(|value| format!("{} [{}, {}]", number(value.estimate), number(value.low), number(value.high)));
     let name = figure.name.split_once('/').map_or(figure.name.as_str(), |(_, name)| name);
     format!("<p>{} {}</p>", text(name), values.collect::<Vec<_>>().join(", "))
 }
