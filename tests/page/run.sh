@@ -13,7 +13,8 @@ pictures="${2:-}"
 find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome || true; }
 browser="$(find_browser)"
 if [ -z "$browser" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium' >/dev/null 2>&1 || true
+    install="apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium"
+    timeout 300 sh -c "$install" >/dev/null 2>&1 || true
     browser="$(find_browser)"
 fi
 if [ -z "$browser" ]; then
