@@ -121,9 +121,9 @@ fn about(report: &Report) -> String {
     let hashes = match hashes.is_empty() {
         true => String::new(),
         false => format!(
-            "{}<table class=\"hashes\"><caption>The files that the questions come from. The same hash is the same \
-             file.</caption><thead><tr><th scope=\"col\">Task</th><th scope=\"col\">File</th>\
-             <th scope=\"col\">SHA-256</th></tr></thead><tbody>{hashes}</tbody></table></div>",
+            "{}<table class=\"hashes\"><caption>Where the questions come from</caption><thead><tr>\
+             <th scope=\"col\">Task</th><th scope=\"col\">File</th><th scope=\"col\">SHA-256</th></tr></thead>\
+             <tbody>{hashes}</tbody></table></div>",
             scroll("Files and hashes")
         ),
     };

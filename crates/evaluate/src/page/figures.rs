@@ -141,11 +141,12 @@ fn table(runs: &[String], task: &TaskReport) -> String {
         );
     }
     format!(
-        "{}<table class=\"figures\"><caption>Every figure with its 95% interval (bootstrap over groups), and the \
-         difference on the same items with its p-value. A difference in bold has an interval without 0; only the \
-         figure in bold has p-values adjusted for all verdicts (Holm).</caption><thead><tr><th \
-         scope=\"col\">Figure</th>{head}</tr></thead>\
-         <tbody>{rows}</tbody></table></div>",
+        "{}<table class=\"figures\"><caption>Every figure, with its 95% interval</caption><thead><tr>\
+         <th scope=\"col\">Figure</th>{head}</tr></thead><tbody>{rows}</tbody></table></div><p \
+         class=\"soft\">Intervals are \
+         from the bootstrap over groups, differences on the same items. A difference in bold has an interval without \
+         0. \
+         Only the p-values of the figure in bold are adjusted for all verdicts (Holm).</p>",
         scroll(&format!("Figures of {}", text(&task.name))),
     )
 }
@@ -195,10 +196,11 @@ fn classes(runs: &[String], task: &TaskReport) -> String {
         format!("<tr><th scope=\"row\">{name} <small>{items}</small></th>{values}{}</tr>", tests.collect::<String>())
     };
     format!(
-        "{}<table><caption>Each label, by likelihood. The recall is tested with McNemar’s exact test, adjusted for the \
-         number of labels (Holm).</caption><thead><tr><th scope=\"col\" \
-         rowspan=\"2\">Label</th>{over}</tr><tr>{}</tr></thead>\
-         <tbody>{}</tbody></table></div>",
+        "{}<table><caption>Each label, by likelihood</caption><thead><tr><th scope=\"col\" \
+         rowspan=\"2\">Label</th>{over}\
+         </tr><tr>{}</tr></thead><tbody>{}</tbody></table></div><p class=\"soft\">The recall is tested with McNemar’s \
+         exact \
+         test, adjusted for the number of labels (Holm).</p>",
         scroll(&format!("Labels of {}", text(&task.name))),
         under.concat().repeat(runs.len()),
         task.classes.iter().map(row).collect::<String>(),

@@ -50,35 +50,38 @@ fn confusion(runs: &[String], task: &TaskReport, by: &str, title: &str) -> Strin
         "Rows are the right labels, columns the given ones; the diagonal is right. A cell is as dark as its share of \
          its row.{none}"
     );
-    side_by_side(title, &note, maps.collect())
+    side_by_side(title, &note, &names, maps.collect())
 }
 
 fn leakage(runs: &[String], task: &TaskReport) -> String {
+    let names: Vec<&str> = task.labels.iter().map(String::as_str).collect();
     let maps = runs.iter().zip(&task.runs).filter_map(|(run, of_run)| {
         let matrix = of_run.leakage.as_ref()?;
         let cells = |row: &Vec<f64>| -> Vec<Cell> { row.iter().map(|share| (*share, format!("{share:.2}"))).collect() };
-        let names: Vec<&str> = matrix.labels.iter().map(String::as_str).collect();
-        Some(heat_map(run, "asked", "words", &matrix.labels, &names, matrix.cells.iter().map(cells).collect()))
+        Some(heat_map(run, "asked", "words", &task.labels, &names, matrix.cells.iter().map(cells).collect()))
     });
     let note = "Rows are the classes that were asked for, columns the classes of the words in the answers, as shares \
          of a row. What is off the diagonal has leaked.";
-    side_by_side("Leakage", note, maps.collect())
+    side_by_side("Leakage", note, &names, maps.collect())
 }
 
-fn side_by_side(title: &str, note: &str, maps: Vec<String>) -> String {
-    match maps.is_empty() {
-        true => String::new(),
-        false => {
-            format!("<h3>{title}</h3><p class=\"soft\">{note}</p><div class=\"grid\">{}</div>", maps.concat())
-        }
+fn side_by_side(title: &str, note: &str, names: &[&str], maps: Vec<String>) -> String {
+    if maps.is_empty() {
+        return String::new();
     }
+    // On a wide screen, as many stand in a row as have room for their labels.
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(4, 9);
+    let width = 5.2 + names.len() as f64 * (1.3 + 0.42 * longest as f64);
+    format!(
+        "<h3>{title}</h3><p class=\"soft\">{note}</p><div class=\"grid heats\" \
+         style=\"--width:{width:.1}rem\">{}</div>",
+        maps.concat()
+    )
 }
 
 /// A table whose cells are as dark as their share of the row.
 fn heat_map(run: &str, rows: &str, columns: &str, labels: &[String], names: &[&str], cells: Vec<Vec<Cell>>) -> String {
-    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(4, 9);
-    let width = 5.2 + names.len() as f64 * (0.9 + 0.42 * longest as f64);
-    let head: String = names.iter().map(|name| format!("<th scope=\"col\">{}</th>", text(name))).collect();
+    let head: String = names.iter().map(|name| format!("<th scope=\"col\"><span>{}</span></th>", text(name))).collect();
     let cell = |(at, row): (usize, &Vec<Cell>)| -> String {
         let cell = |(column, (share, shown)): (usize, &Cell)| {
             let class = if column == at { " class=\"hit\"" } else { "" };
@@ -90,7 +93,7 @@ fn heat_map(run: &str, rows: &str, columns: &str, labels: &[String], names: &[&s
     let lines = lines.map(|(label, row)| format!("<tr><th scope=\"row\">{}</th>{}</tr>", text(label), cell(row)));
     let lines: String = lines.collect();
     format!(
-        "{}<table class=\"heat\" style=\"min-width:{width:.1}rem\"><caption>{}</caption><thead><tr><th><small>{rows} \
+        "{}<table class=\"heat\"><caption>{}</caption><thead><tr><th><small>{rows} \
          ↓<br>{columns} →</small></th>{head}</tr>\
          </thead><tbody>{lines}</tbody></table></div>",
         scroll(&text(run)),
