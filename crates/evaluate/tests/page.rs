@@ -204,7 +204,7 @@ fn matrices_stand_side_by_side() {
         // The second run may have an answer to every question, and no column for those without.
         let width = (0..2).map(|run| task.confusion(run, by).unwrap()[0].len()).max().unwrap();
         assert_eq!(width, if by == "generation" { 5 } else { 4 });
-        assert_eq!(section.contains(">none</th>"), by == "generation");
+        assert_eq!(section.contains(">none</span></th>"), by == "generation");
         let padded = (0..2).flat_map(|run| task.confusion(run, by).unwrap()).flat_map(|mut row| {
             row.resize(width, 0);
             row

@@ -47,8 +47,8 @@ fn confusion(runs: &[String], task: &TaskReport, by: &str, title: &str) -> Strin
         false => "",
     };
     let note = format!(
-        "Rows are the right labels, columns the given ones; the diagonal is right. A cell is as dark as its share of \
-         its row.{none}"
+        "Rows are the right labels, columns the given ones; the diagonal is right. The more of its row a cell has, the \
+         stronger its colour.{none}"
     );
     side_by_side(title, &note, &names, maps.collect())
 }
@@ -79,7 +79,7 @@ fn side_by_side(title: &str, note: &str, names: &[&str], maps: Vec<String>) -> S
     )
 }
 
-/// A table whose cells are as dark as their share of the row.
+/// A table whose cells have the more colour the larger their share of the row.
 fn heat_map(run: &str, rows: &str, columns: &str, labels: &[String], names: &[&str], cells: Vec<Vec<Cell>>) -> String {
     let head: String = names.iter().map(|name| format!("<th scope=\"col\"><span>{}</span></th>", text(name))).collect();
     let cell = |(at, row): (usize, &Vec<Cell>)| -> String {
