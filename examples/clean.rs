@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, CleanReport, Length, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, Lexicon, Stage,
+    CleanConfig, CleanReport, Length, Lexicon, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, Stage,
     clean_with, mark_path, read,
 };
 use foehn::files::check_outputs;

@@ -12,12 +12,13 @@ use anyhow::Result;
 use clap::Parser;
 use common::terminal::say;
 use common::training::TrainingProgress;
-use foehn::evaluate::{Answer, EvaluateConfig, Report, Suite, check_disjoint};
+use foehn::evaluate::{Decoding, EvaluateConfig, Report};
 use foehn::finetune::Folder;
 use foehn::mistral::Base;
-use foehn::{Job, Pretrained, Recipe};
+use foehn::{EvaluationRecipe, Job, Pretrained, Recipe};
 
 /// Cleans the data, trains a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
+/// Before and after, the model is asked what the recipe's [evaluation] says, or else the validation records.
 #[derive(Parser)]
 struct Arguments {
     /// The recipe: all settings of the run
@@ -26,9 +27,13 @@ struct Arguments {
     /// Use this model instead of the recipe's
     #[arg(long)]
     model: Option<String>,
-    /// Use this data instead of the recipe's: JSONL, JSON, CSV or Parquet, clean or not
+    /// Use this data instead of the recipe's: JSONL, JSON, CSV or Parquet, clean or not. The recipe's evaluation and
+    /// lexicon belong to its data and are not used then
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Validate on these clean records instead of a share of the data
+    #[arg(long)]
+    validation: Option<PathBuf>,
     /// The run's folder
     #[arg(long, default_value = "runs/vakog")]
     out: PathBuf,
@@ -44,9 +49,9 @@ struct Arguments {
     /// Use this seed instead of the recipe's
     #[arg(long)]
     seed: Option<u64>,
-    /// The probes that the model answers before and after; only useful for data about the same five senses
-    #[arg(long, default_value = "datasets/vakog/probes/suite.toml")]
-    suite: PathBuf,
+    /// The suite that the model is asked before and after
+    #[arg(long)]
+    suite: Option<PathBuf>,
     /// Only train; do not evaluate before and after
     #[arg(long)]
     no_evaluation: bool,
@@ -56,7 +61,16 @@ impl Arguments {
     fn recipe(&self) -> Result<Recipe> {
         let mut recipe = Recipe::load(&self.config)?;
         recipe.model = self.model.clone().unwrap_or(recipe.model);
-        recipe.data = self.data.clone().unwrap_or(recipe.data);
+        if let Some(data) = &self.data {
+            let general = recipe.evaluation.general.take();
+            recipe.data.clone_from(data);
+            (recipe.lexicon, recipe.evaluation) = (None, EvaluationRecipe { general, ..EvaluationRecipe::default() });
+        }
+        recipe.validation_data = self.validation.clone().or(recipe.validation_data);
+        if self.suite.is_some() {
+            recipe.evaluation =
+                EvaluationRecipe { data: None, label: None, suite: self.suite.clone(), ..recipe.evaluation };
+        }
         recipe.training.max_steps = self.max_steps.unwrap_or(recipe.training.max_steps);
         recipe.training.seed = self.seed.unwrap_or(recipe.training.seed);
         Ok(recipe)
@@ -73,20 +87,27 @@ fn main() -> ExitCode {
         let job = Job::prepare(recipe.clone(), folder)?;
         print_cleaning(&job, &arguments.out);
         let mut base = job.load(&device, &mut common::show_loading())?;
-        let suite = if arguments.no_evaluation { None } else { Some(Suite::open(&arguments.suite)?) };
-        let ask = |name: &str, base: &Pretrained| {
-            suite.as_ref().map(|suite| common::evaluate(name, base, suite, &QUICK)).transpose()
+        let suite = if arguments.no_evaluation { None } else { job.suite()? };
+        let sampling = recipe.generation.clone().unwrap_or_default();
+        let config = EvaluateConfig {
+            max_rows: 2048,
+            answers: Some(recipe.evaluation.answers),
+            decoding: Decoding { sampling, ..Decoding::default() },
+            ..EvaluateConfig::default()
         };
-        if let Some(suite) = &suite {
-            check_disjoint(suite, &job.data().records)?;
-        }
+        let ask = |name: &str, base: &Pretrained| {
+            suite.as_ref().map(|suite| common::evaluate(name, base, suite, &config)).transpose()
+        };
         let before = ask("before", &base)?;
         let mut progress = TrainingProgress::new()?;
         let outcome = job.train(&mut base, &mut common::show_loading(), &mut |event| progress.show(event))?;
         progress.finish()?;
         if let (Some(suite), Some(before), Some(after)) = (&suite, before, ask("after", &base)?) {
-            let report = Report::new(suite, before, Some(after), recipe.training.seed)?;
+            let mut report = Report::new(suite, &config, vec![before, after], recipe.training.seed)?;
+            report.about = common::about(&recipe.model, outcome.adapter.as_slice());
+            report.about.extend(common::loss_curve(&arguments.out).map(|curve| ("loss_curve".to_owned(), curve)));
             report.save(arguments.out.join("report.json"))?;
+            foehn::files::write(&arguments.out.join("report.html"), report.page().as_bytes())?;
             say!("{report}");
             print_answers(&report);
         }
@@ -99,16 +120,6 @@ fn main() -> ExitCode {
         Ok(())
     })
 }
-
-/// A short evaluation before and after; the example `evaluate` runs the whole suite.
-const QUICK: EvaluateConfig = EvaluateConfig {
-    max_rows: 2048,
-    batch: 16,
-    recognition_tokens: 32,
-    production_tokens: 96,
-    recognition_answers: Some(20),
-    scenes: Some(3),
-};
 
 /// Prints how the recipe's data was cleaned.
 fn print_cleaning(job: &Job, out: &Path) {
@@ -127,21 +138,23 @@ fn print_cleaning(job: &Job, out: &Path) {
 
 /// Prints which files of the run exist.
 fn print_files(out: &Path) {
-    let names = ["adapter/", "clean.jsonl", "clean.report.json", "metrics.jsonl", "loss.svg", "report.json"];
+    let names =
+        ["adapter/", "clean.jsonl", "clean.report.json", "metrics.jsonl", "loss.svg", "report.json", "report.html"];
     let there: Vec<&str> = names.into_iter().filter(|name| out.join(name).exists()).collect();
     say!("saved in {}: {}", out.display(), there.join(", "));
 }
 
-/// Prints answers of the model to the same question, before and after.
+/// Prints some answers of the model to the same question, before and after.
 fn print_answers(report: &Report) {
-    let Some(after) = &report.adapter else { return };
-    let some = |run: &foehn::evaluate::Evaluation| -> Vec<Answer> {
-        let descriptions = run.production.items.iter().map(|item| item.answer.clone());
-        run.answers.iter().take(1).cloned().chain(descriptions.skip(1).step_by(6).take(2)).collect()
-    };
-    for (before, after) in some(&report.base).iter().zip(some(after)) {
-        say!("  question  {}", before.question);
-        say!("  before    {}", common::wrapped(&before.text, 12));
-        say!("  after     {}\n", common::wrapped(&after.text, 12));
+    for task in report.tasks.iter().filter(|task| task.decoding.is_some()).take(2) {
+        let [before, after] = task.runs.as_slice() else { continue };
+        let both = before.items.iter().zip(&after.items).zip(&task.items);
+        let answered =
+            both.filter_map(|((before, after), item)| Some((before.answers.first()?, after.answers.first()?, item)));
+        for (before, after, item) in answered.skip(1).step_by(6).take(2) {
+            say!("  question  {}", common::wrapped(&item.question, 12));
+            say!("  before    {}", common::wrapped(&before.text, 12));
+            say!("  after     {}\n", common::wrapped(&after.text, 12));
+        }
     }
 }

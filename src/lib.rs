@@ -15,6 +15,7 @@
 //! ```
 
 mod device;
+pub mod doctor;
 mod job;
 mod loading;
 mod pretrained;
@@ -24,7 +25,7 @@ pub use device::{DeviceError, available, device};
 pub use job::{Job, JobError, TrainingData};
 pub use loading::{AdapterNote, LoadError, Loading};
 pub use pretrained::{Network, Pretrained, load_text, sha256_of_file};
-pub use recipe::{Recipe, RecipeError};
+pub use recipe::{EvaluationRecipe, Recipe, RecipeError};
 
 pub use burn;
 pub use foehn_corpus as corpus;

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod terminal;
 pub mod training;
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,8 +16,8 @@ use clap::Args;
 use foehn::burn::tensor::Device;
 use foehn::corpus::Record;
 use foehn::evaluate::{EvaluateConfig, Evaluation, Subject, Suite};
-use foehn::generate::SamplingConfig;
 use foehn::files::{printable, printable_text};
+use foehn::generate::SamplingConfig;
 use foehn::hub::Progress;
 use foehn::mistral::{Base, Mistral, MistralConfig};
 use foehn::tokens::{Sample, Tokenizer};
@@ -213,6 +214,31 @@ pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateC
     })?;
     bar.finish_and_clear();
     Ok(run)
+}
+
+/// What a report says of its runs besides their figures: the model, the adapters' manifests, the versions.
+pub fn about(model: &str, adapters: &[PathBuf]) -> BTreeMap<String, serde_json::Value> {
+    let mut about =
+        BTreeMap::from([("model".to_owned(), model.into()), ("foehn".to_owned(), env!("CARGO_PKG_VERSION").into())]);
+    for folder in adapters {
+        let manifest = std::fs::read_to_string(folder.join("foehn.json")).ok();
+        let manifest = manifest.and_then(|text| serde_json::from_str(&text).ok());
+        about.insert(format!("adapter {}", folder.display()), manifest.unwrap_or(serde_json::Value::Null));
+    }
+    about
+}
+
+/// The losses of a run's `metrics.jsonl`, for the picture in a report.
+pub fn loss_curve(run: &Path) -> Option<serde_json::Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).ok()?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let (mut training, mut validation) = (Vec::new(), Vec::new());
+    for line in lines {
+        let Some(step) = line.get("step").cloned() else { continue };
+        training.extend(line.get("loss").map(|loss| serde_json::json!([step, loss])));
+        validation.extend(line.get("validation_loss").map(|loss| serde_json::json!([step, loss])));
+    }
+    Some(serde_json::json!({ "training": training, "validation": validation }))
 }
 
 /// Prints a conversation as the model gets it, with its trained tokens marked.

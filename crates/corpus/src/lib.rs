@@ -59,8 +59,8 @@ pub use foehn_record::{Message, Record, Role};
 pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
-    Length, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, PiiAction,
-    PiiKind, Refusals, Repetition, RunsOn, Lexicon, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
+    Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii,
+    PiiAction, PiiKind, Refusals, Repetition, RunsOn, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
     Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};

@@ -11,8 +11,8 @@ use crate::audit::{Audit, ClassBalance, ClassWords};
 use crate::error::{Error, Result};
 use crate::pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Language, Length,
-    Markup, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, Refusals, Repetition, RunsOn,
-    Lexicon, SetPass, Structure, Trim, Truncated, Verdict,
+    Lexicon, Markup, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, Refusals, Repetition,
+    RunsOn, SetPass, Structure, Trim, Truncated, Verdict,
 };
 use crate::pipeline::Pipeline;
 

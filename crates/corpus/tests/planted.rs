@@ -5,7 +5,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::Bench;
-use foehn_corpus::{OffTarget, Pipeline, Lexicon};
+use foehn_corpus::{Lexicon, OffTarget, Pipeline};
 use serde_json::{Value, json};
 
 /// Sentences, the one word for each, and a description that needs nothing else.

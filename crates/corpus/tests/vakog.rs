@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::Bench;
 use foehn_corpus::{
-    CleanConfig, CleanReport, NearDuplicates, OffTarget, Pipeline, Record, Rejection, Lexicon, clean, clean_with,
+    CleanConfig, CleanReport, Lexicon, NearDuplicates, OffTarget, Pipeline, Record, Rejection, clean, clean_with,
     read_clean,
 };
 use serde::Deserialize;

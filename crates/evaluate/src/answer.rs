@@ -108,8 +108,12 @@ pub(crate) fn answer(
             let prompts = asked.iter().map(prompt).collect::<Result<Vec<_>>>()?;
             // The random stream of an answer is its item's, whatever the batch.
             let sampling = SamplingConfig { seed, stream: (chunk * config.batch) as u64, ..decoding.sampling.clone() };
-            let generate_config =
-                GenerateConfig { max_new_tokens: task.max_new_tokens, sampling, exact: true, ..GenerateConfig::default() };
+            let generate_config = GenerateConfig {
+                max_new_tokens: task.max_new_tokens,
+                sampling,
+                exact: true,
+                ..GenerateConfig::default()
+            };
             let generations = generate(subject.model, subject.tokenizer, &prompts, &generate_config)?;
             for (&at, generation) in asked.iter().zip(generations) {
                 let question = task.items[at].question();

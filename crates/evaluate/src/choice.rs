@@ -66,8 +66,10 @@ pub(crate) fn score_options(
     for (request, item) in &requests {
         samples.extend(candidates(subject, request, item)?);
     }
-    let places: Vec<(&Item, &str)> =
-        requests.iter().flat_map(|(request, item)| request.options.iter().map(|option| (*item, option.as_str()))).collect();
+    let places: Vec<(&Item, &str)> = requests
+        .iter()
+        .flat_map(|(request, item)| request.options.iter().map(|option| (*item, option.as_str())))
+        .collect();
     let sums = score(subject, &samples, &places, max_rows, on_progress)?;
     let mut rest = sums.iter().map(|log_probs| log_probs.iter().copied().map(f64::from).sum::<f64>());
     let scores: Vec<Vec<f64>> =
@@ -121,7 +123,9 @@ fn candidate(subject: Subject<'_>, request: &Request<'_>, item: &Item, option: &
     let messages: Vec<Message> = request.prompt.iter().cloned().chain([answer]).collect();
     let sample = subject.sample(item, &messages)?;
     let first = sample.loss_mask().iter().position(|trained| *trained).unwrap_or(sample.len());
-    let trained = &sample.input_ids()[first..];
+    // A template may write more after the stop token.
+    let end = sample.loss_mask().iter().rposition(|trained| *trained).map_or(first, |last| last + 1);
+    let trained = &sample.input_ids()[first..end];
     let text = |tokens: usize| subject.tokenizer.decode(&trained[..tokens], true);
     // Decoding may drop a space at the start, which a template can have put there.
     let begins = |long: &str, short: &str| long.trim_start().starts_with(short.trim_start());
@@ -160,7 +164,8 @@ impl ChoiceFigures {
     /// An item has one prediction: the option with the best mean score over all prompts.
     pub fn new(items: &[Item], scores: &[Scores]) -> Self {
         let means: Vec<Vec<f64>> = scores.iter().map(|scores| mean_scores(&scores.given)).collect();
-        let lifted: Vec<Vec<f64>> = scores.iter().map(|scores| mean_scores(&minus(&scores.given, &scores.prior))).collect();
+        let lifted: Vec<Vec<f64>> =
+            scores.iter().map(|scores| mean_scores(&minus(&scores.given, &scores.prior))).collect();
         let best = |means: &[Vec<f64>]| -> Vec<usize> { means.iter().map(|mean| argmax(mean)).collect() };
         let (predicted, corrected) = (best(&means), best(&lifted));
         let probabilities: Vec<Vec<f64>> = means.iter().map(|mean| softmax(mean)).collect();
@@ -181,7 +186,11 @@ impl ChoiceFigures {
                 let mut said = scores.given.iter().map(|scores| argmax(scores));
                 Some(share(said.next().is_none_or(|first| said.all(|label| label == first))))
             };
-            measures.push(Measure::mean("likelihood/same label for all prompts", Better::Higher, scores.iter().map(agrees)));
+            measures.push(Measure::mean(
+                "likelihood/same label for all prompts",
+                Better::Higher,
+                scores.iter().map(agrees),
+            ));
             for prompt in 0..prompts {
                 let by = |(item, scores): (&Item, &Scores)| {
                     scores.given.get(prompt).map(|scores| share(argmax(scores) == item.truth))

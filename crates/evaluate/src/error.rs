@@ -197,7 +197,7 @@ pub enum Error {
     },
     /// The records or a lexicon cannot be read.
     #[error(transparent)]
-    Corpus(#[from] foehn_corpus::Error),
+    Corpus(Box<foehn_corpus::Error>),
     /// An item could not be rendered, or it is too long.
     #[error("{place}: the item `{id}` cannot be asked", place = printable(place), id = printable(id))]
     Render {
@@ -244,6 +244,12 @@ pub enum Error {
         /// What there is.
         there: String,
     },
+}
+
+impl From<foehn_corpus::Error> for Error {
+    fn from(source: foehn_corpus::Error) -> Self {
+        Self::Corpus(Box::new(source))
+    }
 }
 
 /// What a training record and an item share.

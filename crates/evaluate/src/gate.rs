@@ -119,9 +119,14 @@ impl Gate {
             }
             let slice = floor.slice.as_ref().map_or_else(String::new, |slice| format!(", {slice}"));
             let name = format!("{}, {}{slice}, {}", floor.task, floor.figure, report.runs[run]);
-            checked.extend(floor.limits(value, Some(value - base)).into_iter().map(|(what, found, limit, holds)| {
-                Checked { what: format!("{name}{what}"), found, limit, holds }
-            }));
+            checked.extend(
+                floor.limits(value, Some(value - base)).into_iter().map(|(what, found, limit, holds)| Checked {
+                    what: format!("{name}{what}"),
+                    found,
+                    limit,
+                    holds,
+                }),
+            );
         }
         Ok(checked)
     }
@@ -133,8 +138,20 @@ impl Floor {
         let limits = [
             ("", value, "at least", self.at_least, value >= self.at_least.unwrap_or(value)),
             ("", value, "at most", self.at_most, value <= self.at_most.unwrap_or(value)),
-            (" (difference)", difference, "at least", self.difference_at_least, difference >= self.difference_at_least.unwrap_or(difference)),
-            (" (difference)", difference, "at most", self.difference_at_most, difference <= self.difference_at_most.unwrap_or(difference)),
+            (
+                " (difference)",
+                difference,
+                "at least",
+                self.difference_at_least,
+                difference >= self.difference_at_least.unwrap_or(difference),
+            ),
+            (
+                " (difference)",
+                difference,
+                "at most",
+                self.difference_at_most,
+                difference <= self.difference_at_most.unwrap_or(difference),
+            ),
         ];
         let given = |(what, found, word, limit, holds): (_, f64, &str, Option<f64>, bool)| {
             limit.map(|limit| (what, found, format!("{word} {limit}"), holds))

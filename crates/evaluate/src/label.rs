@@ -44,7 +44,9 @@ impl fmt::Display for LabelRule {
 
 /// A text that is no label rule.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("`{found}` says no place of a label ({why}): expected whole, first-line, field:NAME, json:PATH or regex:PATTERN")]
+#[error(
+    "`{found}` says no place of a label ({why}): expected whole, first-line, field:NAME, json:PATH or regex:PATTERN"
+)]
 pub struct LabelRuleError {
     found: String,
     why: String,

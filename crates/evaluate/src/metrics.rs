@@ -61,28 +61,16 @@ impl Classification {
         Self {
             accuracy: share((0..labels).map(right).sum(), total),
             macro_f1: mean(per_class.iter().map(|class| class.f1)),
-            mcc: r_k((0..labels).map(right).sum(), total, &[&given[..], &[none]].concat(), &[&actual[..], &[0]].concat()),
+            mcc: r_k(
+                (0..labels).map(right).sum(),
+                total,
+                &[&given[..], &[none]].concat(),
+                &[&actual[..], &[0]].concat(),
+            ),
             per_class,
             confusion,
         }
     }
-}
-
-/// The Brier score for several labels, `mean Σₖ (pₖ − [k is true])²`: 0 is the best, 2 the worst.
-///
-/// Source: Brier 1950, "Verification of forecasts expressed in terms of probability".
-///
-/// # Panics
-/// When the two differ in length.
-pub fn brier(probabilities: &[Vec<f64>], truth: &[usize]) -> f64 {
-    assert_eq!(probabilities.len(), truth.len(), "brier: probabilities and truth differ in length");
-    mean(probabilities.iter().zip(truth).map(|(probabilities, &truth)| {
-        let squares = probabilities.iter().enumerate().map(|(label, probability)| {
-            let target = if label == truth { 1.0 } else { 0.0 };
-            (probability - target) * (probability - target)
-        });
-        squares.sum::<f64>()
-    }))
 }
 
 /// Turns log-likelihoods into probabilities that sum to 1.
@@ -103,11 +91,6 @@ pub fn argmax(scores: &[f64]) -> usize {
 pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) = values.into_iter().fold((0.0, 0u64), |(sum, count), value| (sum + value, count + 1));
     if count == 0 { 0.0 } else { sum / count as f64 }
-}
-
-/// The share of the items for which `holds` is true; 0 if there are no items.
-pub(crate) fn share_of<T>(items: impl IntoIterator<Item = T>, holds: impl Fn(&T) -> bool) -> f64 {
-    mean(items.into_iter().map(|item| if holds(&item) { 1.0 } else { 0.0 }))
 }
 
 fn share(part: u64, whole: u64) -> f64 {
@@ -166,15 +149,6 @@ mod tests {
         assert_eq!((constant.accuracy, constant.mcc), (0.5, 0.0));
         let nothing = Classification::new(&[], &[], 3);
         assert_eq!((nothing.accuracy, nothing.macro_f1, nothing.mcc), (0.0, 0.0, 0.0));
-    }
-
-    #[test]
-    fn brier_is_the_mean_square() {
-        // (0.09 + 0.04 + 0.01 + 0.01 + 0.01 + 0.04 + 0.09 + 0.49 + 0.16) / 3.
-        let probabilities = [vec![0.7, 0.2, 0.1], vec![0.1, 0.1, 0.8], vec![0.3, 0.3, 0.4]];
-        close(brier(&probabilities, &[0, 2, 1]), 0.94 / 3.0);
-        close(brier(&[vec![0.0, 1.0]], &[0]), 2.0);
-        close(brier(&[vec![0.2; 5]], &[3]), 0.8);
     }
 
     #[test]

@@ -18,9 +18,9 @@ pub(crate) fn figures(scorers: &[Scorer], items: &[Item], answers: &[Vec<Answer>
     for scorer in scorers {
         match scorer {
             Scorer::Likelihood => {}
-            Scorer::Exact => measures.push(each("exact match", &|item, answer| {
-                share(answer.text.trim() == item.reference.trim())
-            })),
+            Scorer::Exact => {
+                measures.push(each("exact match", &|item, answer| share(answer.text.trim() == item.reference.trim())))
+            }
             Scorer::Normalised => measures.push(each("match, normalised", &|item, answer| {
                 share(normalised(&answer.text) == normalised(&item.reference))
             })),
@@ -31,7 +31,7 @@ pub(crate) fn figures(scorers: &[Scorer], items: &[Item], answers: &[Vec<Answer>
             Scorer::Json => measures.extend(json(items, answers)),
         }
     }
-    if scorers.iter().any(|scorer| *scorer == Scorer::Chrf) {
+    if scorers.contains(&Scorer::Chrf) {
         let words = |text: &str| text.split_whitespace().count() as f64;
         let reference = items.iter().zip(answers);
         let reference = reference.map(|(item, answers)| (!answers.is_empty()).then(|| words(&item.reference)));
@@ -54,7 +54,8 @@ fn json(items: &[Item], answers: &[Vec<Answer>]) -> Vec<Measure> {
         matches.iter().map(move |of| (!of.is_empty()).then(|| of.iter().map(value).sum::<f64>() / of.len() as f64))
     };
     let right = matches.iter().map(|of| {
-        let sum = of.iter().fold((0.0, 0.0), |(right, all), found| (right + found.right as f64, all + found.fields as f64));
+        let sum =
+            of.iter().fold((0.0, 0.0), |(right, all), found| (right + found.right as f64, all + found.fields as f64));
         (!of.is_empty()).then_some(sum)
     });
     let all_right = |found: &JsonMatch| share(found.valid && found.right == found.fields && found.extra == 0);

@@ -300,7 +300,8 @@ fn task_report(task: &Task, decoding: &Decoding, runs: Vec<TaskRun>, seed: u64) 
     let context = Context { task, seed, groups: &groups, clusters: Clusters::new(&groups), runs: &runs };
     let headline = headline(&runs);
     let mut figures = Vec::new();
-    let names: Vec<&str> = runs.first().map_or(Vec::new(), |run| run.measures.iter().map(|m| m.name.as_str()).collect());
+    let names: Vec<&str> =
+        runs.first().map_or(Vec::new(), |run| run.measures.iter().map(|m| m.name.as_str()).collect());
     for name in names {
         figures.extend(context.figure(name, None));
         if let Some(by) = name.strip_suffix("/accuracy") {
@@ -382,15 +383,15 @@ impl Context<'_> {
             }
         }
         let (first, others) = measures.split_first()?;
-        let items = first.asked().count();
-        if items == 0 {
+        let asked: Vec<usize> =
+            (0..self.groups.len()).filter(|at| measures.iter().any(|measure| measure.counts[*at] > 0.0)).collect();
+        if asked.is_empty() && slice.is_some() {
             return None;
         }
         let parts = |measure: &Measure| -> Vec<Part> {
             measure.sums.iter().copied().zip(measure.counts.iter().copied()).collect()
         };
         // Groups without an item of the slice would only make the interval depend on the other slices.
-        let asked: Vec<usize> = first.asked().collect();
         let clusters = match asked.len() == self.groups.len() {
             true => None,
             false => Some(Clusters::new(&asked.iter().map(|at| self.groups[*at]).collect::<Vec<_>>())),
@@ -401,7 +402,8 @@ impl Context<'_> {
         let value = |measure: &Measure| clusters.bootstrap_ratio(&parts(measure), RESAMPLES, self.seed);
         let compared = |measure: &Measure| {
             let other = parts(measure);
-            let is_binary = first.is_binary() && measure.is_binary();
+            let is_binary =
+                [first, measure].iter().all(|measure| measure.is_binary() && measure.asked().eq(asked.iter().copied()));
             let right = |measure: &Measure| asked.iter().map(|at| measure.sums[*at] == 1.0).collect::<Vec<bool>>();
             let mcnemar = is_binary.then(|| McNemar::new(&right(first), &right(measure)));
             let p_value = mcnemar.map_or_else(
@@ -414,7 +416,7 @@ impl Context<'_> {
         Some(Figure {
             name: name.to_owned(),
             slice: slice.map(str::to_owned),
-            items,
+            items: asked.len(),
             better: first.better,
             values: measures.iter().map(value).collect(),
             compared: others.iter().map(compared).collect(),

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::calibration::Reliability;
 use crate::choice::{self, ChoiceFigures};
 use crate::measure::{Better, Classified, Measure, share};
-use crate::{Answer, Choice, Decoding, Error, Item, Judge, Matrix, Result, Scorer, Suite, Task, answer, describe, reference};
+use crate::{
+    Answer, Choice, Decoding, Error, Item, Judge, Matrix, Result, Scorer, Suite, Task, answer, describe, reference,
+};
 
 /// The model to measure, with or without an adapter, and its tokenizer and template.
 #[derive(Clone, Copy, Debug)]
@@ -175,7 +177,8 @@ fn run(
     if let Judge::Choice(choice) = judge {
         let scores = choice::score_options(subject, choice, items, config.max_rows, &mut |texts| report(0, texts))?;
         let figures = ChoiceFigures::new(items, &scores);
-        for (((run, item), scores), predicted) in found.items.iter_mut().zip(items).zip(scores).zip(&figures.predicted) {
+        for (((run, item), scores), predicted) in found.items.iter_mut().zip(items).zip(scores).zip(&figures.predicted)
+        {
             run.predicted = item.options(&choice.labels).get(*predicted).cloned();
             (run.scores, run.prior) = (scores.given, scores.prior);
         }
@@ -232,7 +235,12 @@ fn said(choice: &Choice, items: &[Item], answers: &[Vec<Answer>], found: &mut Ta
 }
 
 /// The mean log-likelihood of a token of the references, in nats; the stop token is one of them.
-fn likelihood(subject: Subject<'_>, task: &Task, max_rows: usize, on_progress: &mut dyn FnMut(usize)) -> Result<Measure> {
+fn likelihood(
+    subject: Subject<'_>,
+    task: &Task,
+    max_rows: usize,
+    on_progress: &mut dyn FnMut(usize),
+) -> Result<Measure> {
     let sample = |item: &Item| {
         let Some(prompt) = item.prompts.first() else { return subject.text(item) };
         let answer = Message::assistant(item.reference.as_str());
@@ -296,7 +304,8 @@ impl Subject<'_> {
     fn text(self, item: &Item) -> Result<Sample> {
         let ids = self.tokenizer.encode_text(&item.reference).map_err(|source| rendered(item, source))?;
         let bos = self.tokenizer.bos_id().filter(|_| self.tokenizer.add_bos());
-        let sample = Sample::from_text(bos.into_iter().chain(ids).collect()).map_err(|source| rendered(item, source))?;
+        let sample =
+            Sample::from_text(bos.into_iter().chain(ids).collect()).map_err(|source| rendered(item, source))?;
         self.fitting(item, sample)
     }
 

@@ -96,7 +96,8 @@ impl Clusters {
     /// As [`bootstrap`](Self::bootstrap).
     pub fn bootstrap_ratio(&self, parts: &[Part], resamples: usize, seed: u64) -> Interval {
         let sums = self.sums(parts);
-        let of = |drawn: &mut dyn Iterator<Item = usize>| quotient(drawn.map(|group| sums[group]).fold((0.0, 0.0), add));
+        let of =
+            |drawn: &mut dyn Iterator<Item = usize>| quotient(drawn.map(|group| sums[group]).fold((0.0, 0.0), add));
         let estimate = of(&mut (0..self.len()));
         self.resampled(resamples, seed, estimate, |drawn| of(&mut drawn.iter().copied()))
     }
@@ -232,25 +233,53 @@ mod tests {
         Clusters::new(groups).bootstrap_difference(&first, &second, resamples, seed)
     }
 
+    /// The expected values of `tests/golden/measures.py`.
+    fn fixture(section: &str) -> Vec<serde_json::Value> {
+        let text = include_str!("../tests/fixtures/statistics.json");
+        let mut all: serde_json::Value = serde_json::from_str(text).unwrap();
+        all[section].as_array_mut().map(std::mem::take).unwrap()
+    }
+
     #[test]
-    fn mcnemar_is_scipys_binomial_test() {
-        // scipy.stats.binomtest(min(b, c), b + c, 0.5).pvalue, SciPy 1.17.1; 1 if there is nothing to test.
-        for (b, c, expected) in [
-            (0, 0, 1.0),
-            (1, 0, 1.0),
-            (5, 1, 0.21875),
-            (10, 10, 1.0),
-            (3, 12, 0.03515625),
-            (25, 7, 0.0021024015732109547),
-            (200, 260, 0.0058839224731039984),
-            (0, 30, 1.862645149230957e-09),
-            (1200, 1000, 2.1817026407914194e-05),
-        ] {
-            let runs = |first: bool| [vec![first; b], vec![!first; c], vec![true; 4]].concat();
+    fn mcnemar_is_that_of_statsmodels() {
+        for case in fixture("mcnemar") {
+            let [b, c] = ["b", "c"].map(|key| case[key].as_u64().unwrap());
+            let runs = |first: bool| [vec![first; b as usize], vec![!first; c as usize], vec![true; 4]].concat();
             let found = McNemar::new(&runs(true), &runs(false));
-            assert_eq!((found.only_first, found.only_second), (b as u64, c as u64));
+            assert_eq!((found.only_first, found.only_second), (b, c));
+            let expected = case["p"].as_f64().unwrap();
             assert!((found.p_value - expected).abs() <= 1e-9 * expected, "{b}, {c}: {}", found.p_value);
         }
+    }
+
+    #[test]
+    fn holm_is_that_of_statsmodels() {
+        for case in fixture("holm") {
+            let numbers = |key: &str| -> Vec<f64> {
+                case[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+            };
+            for (found, expected) in holm(&numbers("p")).iter().zip(numbers("adjusted")) {
+                assert!((found - expected).abs() < 1e-9, "{case}");
+            }
+        }
+    }
+
+    /// With few groups, all ways to swap can be counted.
+    #[test]
+    fn the_permutation_test_draws_from_all_swaps() {
+        let names = ["a", "a", "b", "c", "d", "e", "f", "f"];
+        let first = [0.1, 0.0, 0.4, 0.2, 0.9, 0.3, 0.5, 0.6].map(|value| (value, 1.0));
+        let second = [0.4, 0.5, 0.3, 0.9, 0.9, 0.8, 0.7, 0.9].map(|value| (value, 1.0));
+        let difference = |swap: usize| -> f64 {
+            let group = |at: usize| "abcdef".find(names[at]).unwrap();
+            let of = |at: usize| second[at].0 - first[at].0;
+            (0..8).map(|at| if swap >> group(at) & 1 == 1 { -of(at) } else { of(at) }).sum::<f64>().abs()
+        };
+        let as_large = (0..64).filter(|swap| difference(*swap) >= difference(0) - 1e-12).count();
+        let exact = as_large as f64 / 64.0;
+        let found = Clusters::new(&names).permutation_test(&first, &second, 20_000, 3);
+        // Four standard errors of 20,000 draws.
+        assert!((found - exact).abs() < 4.0 * (exact * (1.0 - exact) / 20_000.0).sqrt(), "{found}, exactly {exact}");
     }
 
     #[test]
@@ -260,17 +289,6 @@ mod tests {
         for (at, expected) in [(0.025, 1.0), (0.5, 3.5), (0.975, 8.475)] {
             assert!((quantile(&sorted, at) - expected).abs() < 1e-12);
         }
-    }
-
-    #[test]
-    fn holm_steps_down() {
-        // By hand: 4·0.01, 3·0.02, 2·0.03 = 0.06 again, 0.9.
-        let found = holm(&[0.03, 0.9, 0.01, 0.02]);
-        for (found, expected) in found.iter().zip([0.06, 0.9, 0.04, 0.06]) {
-            assert!((found - expected).abs() < 1e-12, "{found}");
-        }
-        assert_eq!(holm(&[]), Vec::<f64>::new());
-        assert_eq!(holm(&[0.8, 0.7]), [1.0, 1.0]);
     }
 
     /// With many independent items, the interval is the normal one: mean ± 1.96 standard errors.

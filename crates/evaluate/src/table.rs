@@ -123,9 +123,8 @@ impl Page<'_> {
         }
         for class in classes {
             let shown = class.values.iter().take(3);
-            let values: String = shown
-                .map(|class| format!("   {:.2} {:.2} {:.2}", class.precision, class.recall, class.f1))
-                .collect();
+            let values: String =
+                shown.map(|class| format!("   {:.2} {:.2} {:.2}", class.precision, class.recall, class.f1)).collect();
             let remark = match class.tests.as_slice() {
                 [test] => format!("   recall {:+.2}; p {} (Holm)", test.difference, p(test.p_holm)),
                 _ => String::new(),
@@ -196,17 +195,28 @@ impl Page<'_> {
         for task in &report.tasks {
             for verdict in &task.verdicts {
                 let run = if report.runs.len() > 2 { format!(", {}", cut(&verdict.run, 20)) } else { String::new() };
-                self.line(&format!("{}{run}: {}", cut(&task.name, 30), sentence(task, verdict)));
+                let text = format!("{}{run}: {}", cut(&task.name, 30), sentence(task, verdict));
+                match text.split_once("; ").filter(|_| text.chars().count() > PAGE) {
+                    None => self.line(&text),
+                    Some((verdict, rest)) => {
+                        self.line(verdict);
+                        self.line(&format!("  {rest}"));
+                    }
+                }
             }
         }
     }
 }
 
+/// A difference, its interval, and the p-value, adjusted if it is a headline's.
 fn difference(compared: &Compared) -> String {
     let Interval { estimate, low, high } = compared.difference;
-    let holm = compared.p_holm.filter(|holm| *holm != compared.p_value);
-    let holm = holm.map_or_else(String::new, |holm| format!(" (Holm {})", p(holm)));
-    format!("{estimate:+.3} [{low:+.2}, {high:+.2}]; {}{holm}", p(compared.p_value))
+    let holm = if compared.p_holm.is_some() { " (Holm)" } else { "" };
+    let p = p(compared.p_holm.unwrap_or(compared.p_value));
+    match estimate.abs().max(low.abs()).max(high.abs()) >= 10.0 {
+        true => format!("{estimate:+.1} [{low:+.1}, {high:+.1}]; {p}{holm}"),
+        false => format!("{estimate:+.3} [{low:+.2}, {high:+.2}]; {p}{holm}"),
+    }
 }
 
 pub(crate) fn p(value: f64) -> String {

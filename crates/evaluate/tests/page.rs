@@ -143,7 +143,7 @@ fn the_title_is_the_verdict() {
     let mut two = report(TWO);
     assert_eq!(
         title(&two),
-        ["tickets-r8 is better at held-out.jsonl and descriptions, and forgets nothing that these questions could \
+        ["The adapter is better at held-out.jsonl and descriptions, and forgets nothing that these questions could \
              show."]
     );
     let mut outcomes = |all: [Outcome; 4]| {
@@ -153,17 +153,19 @@ fn the_title_is_the_verdict() {
     use Outcome::{Better, NoDifference, Worse};
     assert_eq!(
         outcomes([Worse, NoDifference, Worse, Worse]),
-        "tickets-r8 is worse at held-out.jsonl, shows no difference at descriptions, and forgets some of what the \
+        "The adapter is worse at held-out.jsonl, shows no difference at descriptions, and forgets some of what the \
          base knew \
          (general questions and texts)."
     );
     assert_eq!(
         outcomes([NoDifference, NoDifference, Better, NoDifference]),
-        "tickets-r8 shows no difference at held-out.jsonl and descriptions, and forgets nothing that these questions \
+        "The adapter shows no difference at held-out.jsonl and descriptions, and forgets nothing that these questions \
          could \
          show."
     );
-    assert_eq!(title(&report(THREE)).len(), 2);
+    let three = title(&report(THREE));
+    assert!(three[0].starts_with("tickets-r8 is better at held-out.jsonl, and forgets nothing"), "{three:?}");
+    assert!(three[1].ends_with("and forgets some of what the base knew (general questions and texts)."), "{three:?}");
 }
 
 /// A mark stands where its value is.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{Folder, small};
 use foehn_corpus::{Message, Record, Role, read_clean};
-use foehn_evaluate::{Error, Shared, Suite, check_disjoint, goes_on};
+use foehn_evaluate::{Error, Item, Shared, Suite, check_disjoint, contains, goes_on};
 
 fn vakog() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/vakog"))
@@ -21,11 +21,27 @@ fn refused(file: &str, from: &str, to: &str) -> Error {
 #[test]
 fn the_suite_of_vakog_is_balanced() {
     let suite = Suite::open(vakog().join("probes/suite.toml")).unwrap();
-    assert_eq!(suite.labels(), ["Visual", "Auditory", "Kinesthetic", "Olfactory", "Gustatory"]);
+    let [recognition, production] = suite.tasks.as_slice() else { panic!("two tasks") };
+    assert_eq!(recognition.labels(), ["Visual", "Auditory", "Kinesthetic", "Olfactory", "Gustatory"]);
     for label in 0..5 {
-        assert_eq!(suite.truth().iter().filter(|truth| **truth == label).count(), 20);
+        assert_eq!(recognition.items.iter().filter(|item| item.truth == label).count(), 20);
     }
-    assert_eq!(suite.ask_scene("a storm", "Visual"), "Describe a storm using the Visual modality.");
+    let item = &recognition.items[0];
+    assert_eq!(item.prompts.len(), 3);
+    assert_eq!(item.content_free[2][0].content, "Name the modality of '…'.");
+    assert_eq!(production.items[0].question(), "Describe a storm using the Visual modality.");
+    assert_eq!(production.items.len(), 100);
+}
+
+#[test]
+fn the_general_suite_is_whole() {
+    let suite = Suite::open(vakog().join("../general/suite.toml")).unwrap();
+    let [questions, texts] = suite.tasks.as_slice() else { panic!("two tasks") };
+    assert_eq!((questions.items.len(), texts.items.len()), (60, 24));
+    assert!(questions.items.iter().all(|item| !item.accepted.is_empty()));
+    // An accepted answer within its question would be right whatever is said.
+    let given = |item: &&Item| contains(item.question(), &item.accepted);
+    assert_eq!(questions.items.iter().find(given).map(|item| &item.id), None);
 }
 
 #[test]
@@ -50,26 +66,39 @@ fn a_changed_probe_file_is_refused() {
 #[test]
 fn a_broken_suite_names_the_place() {
     let error = refused("recognition.jsonl", r#""kind": "idiom", "#, "");
-    assert!(matches!(error, Error::ProbeSyntax { line: 2, .. }), "{error}");
+    assert!(
+        matches!(&error, Error::ItemField { place, field, .. } if place.ends_with(":2") && field == "kind"),
+        "{error}"
+    );
+    let error = refused("recognition.jsonl", "{\"id\": \"p2\"", "\n\n{\"id\": p2");
+    assert!(matches!(error, Error::ItemSyntax { line: 4, .. }), "{error}");
     // Empty lines count as lines.
     let error = refused("recognition.jsonl", "{\"id\": \"p2\"", "\n\n{\"id\": \"p1\"");
-    assert!(matches!(&error, Error::ProbeField { line: 4, field: "id", .. }), "{error}");
+    assert!(
+        matches!(&error, Error::ItemField { place, field, .. } if place.ends_with(":4") && field == "id"),
+        "{error}"
+    );
     let error = refused("recognition.jsonl", r#""Auditory", "kind": "literal""#, r#""Hearing", "kind": "literal""#);
-    assert!(matches!(&error, Error::ProbeField { line: 3, field: "modality", .. }), "{error}");
-    let error = refused("production.jsonl", common::SCENES, "\n");
-    assert!(matches!(&error, Error::SuiteField { field: "probes", .. }), "{error}");
+    assert!(error.to_string().contains("recognition.jsonl:3") && error.to_string().contains("Hearing"), "{error}");
+    assert!(matches!(refused("production.jsonl", common::SCENES, "\n"), Error::NoItems { .. }));
 
     let field = |from: &str, to: &str| match refused("suite.toml", from, to) {
         Error::SuiteField { field, .. } => field,
         other => panic!("{other}"),
     };
     assert_eq!(field(r#"["Visual", "Auditory"]"#, r#"["Visual", "Visual"]"#), "labels");
-    assert_eq!(field("of '{sentence}'", "of it"), "recognition.questions");
-    assert_eq!(field("{label}", "{modality}"), "production.question");
+    assert_eq!(field("of '{sentence}'", "of it"), "prompts");
+    assert_eq!(field("using the {label} modality", "in words"), "prompts");
+    assert_eq!(field("name = \"production\"", "name = \"recognition\""), "name");
+    assert_eq!(field("max_new_tokens = 12", "max_new_tokens = 0"), "max_new_tokens");
+    // A key that nothing reads.
+    assert_eq!(field("slice = \"kind\"", "slice = \"kind\"\nlexicon = \"lexicon.json\""), "lexicon");
+    assert_eq!(field("slice = \"kind\"", "slice = \"kind\"\nrule = \"last\""), "rule");
     assert!(matches!(refused("suite.toml", "name =", "nom ="), Error::SuiteSyntax { .. }));
+    assert!(matches!(refused("suite.toml", "[[task]]", "[[tasks]]"), Error::SuiteSyntax { .. }));
     let error = refused("lexicon.json", "Auditory", "Hearing");
-    assert!(matches!(error, Error::SuiteField { field: "production.lexicon", .. }), "{error}");
-    assert!(matches!(refused("unseen.json", "crimson", "two words"), Error::Lexicon { .. }));
+    assert!(matches!(error, Error::SuiteField { field: "lexicon", .. }), "{error}");
+    assert!(matches!(refused("unseen.json", "crimson", "two words"), Error::Corpus(_)));
 }
 
 fn record(group: &str, turns: &[&str]) -> Record {
@@ -99,7 +128,7 @@ fn check_leak(record: Record, expected: Option<(&str, Shared)>) {
 #[test]
 fn what_gives_a_probe_away_is_found() {
     check_leak(record("mine", &["What modality is: 'A lamp glowed'?", "Visual"]), None);
-    check_leak(record("house", &["Hi", "Hello"]), Some(("s2", Shared::Group("house".to_owned()))));
+    check_leak(record("house", &["Hi", "Hello"]), Some(("s2 Auditory", Shared::Group("house".to_owned()))));
     let text = Shared::Text("that rings a bell my friend".to_owned());
     check_leak(record("mine", &["Is it ‘THAT rings a bell — my friend’?", "Yes"]), Some(("p2", text)));
     // Words that extend from one message into the next do not count.
@@ -109,14 +138,16 @@ fn what_gives_a_probe_away_is_found() {
     check_leak(record("mine", &["Count", &format!("So: {run}, fifteen")]), Some(("p3", words)));
     check_leak(record("mine", &["Count", &run["two ".len()..]]), None);
     let scene = Shared::Text("describe a storm".to_owned());
-    check_leak(record("mine", &["Describe a storm in Auditory language only.", "Boom."]), Some(("s1", scene)));
+    check_leak(record("mine", &["Describe a storm in Auditory language only.", "Boom."]), Some(("s1 Visual", scene)));
     check_leak(record("mine", &["Describe a stormy day.", "A storm came."]), None);
 }
 
 #[test]
 fn going_on_is_told_from_an_answer() {
     let suite = small();
-    let asked = Suite::ask(&suite.questions()[0], "A bell rang.");
+    let patterns: Vec<String> = suite.tasks.iter().flat_map(|task| task.patterns.clone()).collect();
+    let labels = suite.tasks[0].labels();
+    let goes_on = |answer: &str| goes_on(&patterns, labels, "What modality is: 'A bell rang.'?", answer);
     for (answer, on) in [
         ("Auditory", false),
         ("Auditory.\n", false),
@@ -132,6 +163,6 @@ fn going_on_is_told_from_an_answer() {
         ("Auditory\n\nVisual.", true),
         ("Auditory because it rang.\nIt is not Visual.", false),
     ] {
-        assert_eq!(goes_on(&suite, &asked, answer).is_some(), on, "{answer:?}: {:?}", goes_on(&suite, &asked, answer));
+        assert_eq!(goes_on(answer).is_some(), on, "{answer:?}: {:?}", goes_on(answer));
     }
 }

@@ -50,7 +50,8 @@ impl SamplingConfig {
             return Ok(None);
         }
         let failed = |why: String| Error::GenerationConfig { path: path.clone(), why };
-        let text = foehn_files::read_to_string(&path, foehn_files::MAX_TEXT).map_err(|error| failed(error.to_string()))?;
+        let text =
+            foehn_files::read_to_string(&path, foehn_files::MAX_TEXT).map_err(|error| failed(error.to_string()))?;
         let keys: Map<String, Value> = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
         let config = Self::from_keys(&keys).map_err(failed)?;
         config.check()?;

@@ -30,7 +30,7 @@ def main():
     suite = re.sub(r"^(#.*\n)+", f"# Made from {records} by dev_suite.py.\n", suite)
     suite = re.sub(r'name = ".*"', 'name = "vakog-dev"', suite, count=1)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    suite = re.sub(r'(probes = "recognition.jsonl"\nsha256 = ").*"', rf'\g<1>{digest}"', suite)
+    suite = re.sub(r'(file = "recognition.jsonl"\nsha256 = ").*"', rf'\g<1>{digest}"', suite)
     for name in ("production.jsonl", "lexicon_unseen.json", "../lexicon.json"):
         suite = suite.replace(f'"{name}"', json.dumps(str((frozen / name).resolve())))
     out.mkdir(parents=True, exist_ok=True)

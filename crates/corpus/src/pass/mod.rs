@@ -31,7 +31,7 @@ pub use control_text::ControlText;
 pub use duplicates::Duplicates;
 pub use language::Language;
 pub use length::{Length, TokenCounter};
-pub use lexicon::{OffTarget, Lexicon};
+pub use lexicon::{Lexicon, OffTarget};
 pub use markup::{Markup, MarkupAction};
 pub use mojibake::Mojibake;
 pub use near_duplicates::{NearDuplicates, NearOthers};

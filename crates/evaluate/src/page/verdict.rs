@@ -13,14 +13,18 @@ pub(super) fn headline(report: &Report) -> String {
         None => "<h1>Nothing was measured</h1>".to_owned(),
         Some((only, [])) => format!("<h1>{}, measured alone</h1>", text(only)),
         Some((_, others)) => {
-            let lines = others.iter().enumerate().map(|(at, run)| text(&shown(report, at, run)));
+            let line = |(at, run): (usize, &String)| {
+                let subject = if others.len() == 1 { "The adapter" } else { run.as_str() };
+                text(&shown(report, at, subject))
+            };
+            let lines = others.iter().enumerate().map(line);
             let lines: String = lines.map(|line| format!("<span class=\"line\">{line}</span> ")).collect();
             format!("<h1 class=\"runs{}\">{lines}</h1>", others.len().min(3))
         }
     }
 }
 
-/// What the comparison of a run shows, in a sentence.
+/// What the comparison of a run shows, in a sentence; `run` is its name there.
 fn shown(report: &Report, at: usize, run: &str) -> String {
     let of = |is_general: bool, outcome: Outcome| -> Vec<&str> {
         let tasks = report.tasks.iter().filter(|task| task.name.starts_with(GENERAL) == is_general);

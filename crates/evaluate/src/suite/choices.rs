@@ -73,7 +73,8 @@ fn options(entry: &Entry, field: &str) -> Result<(Vec<String>, Vec<String>)> {
         value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
     };
     let found = entry.get(field);
-    let named = found.and_then(Value::as_object).and_then(|both| Some((texts(both.get("text")?)?, texts(both.get("label")?)?)));
+    let named =
+        found.and_then(Value::as_object).and_then(|both| Some((texts(both.get("text")?)?, texts(both.get("label")?)?)));
     let (options, names) = match found.and_then(texts) {
         Some(options) => (options, Vec::new()),
         None => named.unwrap_or_default(),

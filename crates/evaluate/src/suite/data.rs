@@ -124,7 +124,8 @@ fn task(name: &str, records: &[Placed<'_>], config: &DataConfig) -> Result<Task>
         for (item, placed) in items.iter_mut().zip(records) {
             let label = label(&choice.rule, placed, &item.reference, &choice.labels)?;
             let found = choice.labels.iter().position(|other| *other == label);
-            item.truth = found.ok_or_else(|| field_error(item, "label", &label, &format!("one of {:?}", choice.labels)))?;
+            item.truth =
+                found.ok_or_else(|| field_error(item, "label", &label, &format!("one of {:?}", choice.labels)))?;
             item.content_free = item.prompts.iter().map(|prompt| content_free(prompt)).collect();
         }
     }
@@ -216,8 +217,11 @@ fn candidates(records: &[Placed<'_>], items: &[Item]) -> Vec<LabelRule> {
         Ok(Value::Object(fields)) => fields.keys().filter(|key| !key.contains('.')).cloned().collect(),
         _ => Vec::new(),
     };
-    let json = keys.into_iter().map(LabelRule::Json);
-    let places: Vec<LabelRule> = [LabelRule::Whole, LabelRule::FirstLine].into_iter().chain(json).collect();
+    // A JSON value is no label.
+    let places: Vec<LabelRule> = match keys.is_empty() {
+        true => vec![LabelRule::Whole, LabelRule::FirstLine],
+        false => keys.into_iter().map(LabelRule::Json).collect(),
+    };
     let said: Option<Vec<&str>> = records.iter().map(|placed| placed.record.text("label")).collect();
     if let Some(said) = said {
         let says = |rule: &LabelRule| {
@@ -240,7 +244,8 @@ fn candidates(records: &[Placed<'_>], items: &[Item]) -> Vec<LabelRule> {
 /// Whether texts are few and short enough to be labels.
 fn is_closed(labels: &[String]) -> bool {
     let distinct: BTreeSet<&String> = labels.iter().collect();
-    let is_short = |label: &&String| label.chars().count() <= MAX_CHARS && label.split_whitespace().count() <= MAX_WORDS;
+    let is_short =
+        |label: &&String| label.chars().count() <= MAX_CHARS && label.split_whitespace().count() <= MAX_WORDS;
     let is_few = (2..=MAX_LABELS).contains(&distinct.len()) && labels.len() >= 2 * distinct.len();
     // The same answer to everything is a set of labels too, and one that is refused.
     (is_few || (distinct.len() == 1 && labels.len() > 1)) && distinct.iter().all(is_short)
@@ -251,7 +256,9 @@ fn labels_by(rule: &LabelRule, records: &[Placed<'_>], items: &[Item]) -> Result
     let labels = records.iter().zip(items).map(|(placed, item)| label(rule, placed, &item.reference, &[]));
     let distinct: BTreeSet<String> = labels.collect::<Result<_>>()?;
     match distinct.iter().next() {
-        Some(only) if distinct.len() == 1 => Err(Error::OneLabel { place: items[0].place.clone(), label: only.clone() }),
+        Some(only) if distinct.len() == 1 => {
+            Err(Error::OneLabel { place: items[0].place.clone(), label: only.clone() })
+        }
         _ => Ok(distinct.into_iter().collect()),
     }
 }

@@ -150,7 +150,8 @@ impl Block<'_> {
             return Err(self.fault("max_new_tokens", "0", "at least 1"));
         }
         let needs_labels = *kind == Kind::Describe || (*kind == Kind::Choice && !is_data);
-        let distinct: BTreeSet<&str> = labels.iter().map(|label| label.trim()).filter(|label| !label.is_empty()).collect();
+        let distinct: BTreeSet<&str> =
+            labels.iter().map(|label| label.trim()).filter(|label| !label.is_empty()).collect();
         if (needs_labels || !labels.is_empty()) && (labels.len() < 2 || distinct.len() != labels.len()) {
             return Err(self.fault("labels", &format!("{labels:?}"), "two or more different names"));
         }
@@ -219,7 +220,8 @@ impl Block<'_> {
             Ok(item)
         };
         let items = entries(path)?.0.iter().map(item).collect::<Result<Vec<_>>>()?;
-        let choice = Choice { labels: labels.clone(), rule: self.rule()?.unwrap_or(LabelRule::Whole), scorers: scorers.clone() };
+        let choice =
+            Choice { labels: labels.clone(), rule: self.rule()?.unwrap_or(LabelRule::Whole), scorers: scorers.clone() };
         for item in &items {
             data::check_label(&choice, item)?;
         }

@@ -60,13 +60,18 @@ impl Entry {
         let found = self.fields.get(field);
         let shown = || found.map_or_else(|| "missing".to_owned(), Value::to_string);
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let texts: Option<Vec<String>> = found.and_then(Value::as_array).and_then(|list| list.iter().map(text).collect());
+        let texts: Option<Vec<String>> =
+            found.and_then(Value::as_array).and_then(|list| list.iter().map(text).collect());
         texts.filter(|texts| !texts.is_empty()).ok_or_else(|| self.fault(field, &shown(), "a list of texts"))
     }
 
     /// The object's name: its `id`, or else its line.
     pub fn id(&self) -> String {
-        self.text("id").unwrap_or_else(|_| format!("line {}", self.line))
+        match self.fields.get("id") {
+            Some(Value::String(id)) => id.clone(),
+            Some(Value::Number(id)) => id.to_string(),
+            _ => format!("line {}", self.line),
+        }
     }
 
     /// `file:line`.

@@ -21,17 +21,28 @@ pub const UNSEEN: &str = r#"{"Visual": ["crimson"], "Auditory": ["clang"]}"#;
 
 pub const SUITE: &str = r#"
 name = "small"
-labels = ["Visual", "Auditory"]
-[recognition]
-probes = "recognition.jsonl"
+
+[[task]]
+name = "recognition"
+kind = "choice"
+file = "recognition.jsonl"
 sha256 = "PROBES_HASH"
-questions = ["What modality is: '{sentence}'?", "Name the modality of '{sentence}'."]
-[production]
-scenes = "production.jsonl"
+labels = ["Visual", "Auditory"]
+label = "modality"
+prompts = ["What modality is: '{sentence}'?", "Name the modality of '{sentence}'."]
+slice = "kind"
+max_new_tokens = 12
+
+[[task]]
+name = "production"
+kind = "describe"
+file = "production.jsonl"
 sha256 = "SCENES_HASH"
-question = "Describe {scene} using the {label} modality."
+labels = ["Visual", "Auditory"]
+prompts = ["Describe {scene} using the {label} modality."]
 lexicon = "lexicon.json"
 unseen_lexicon = "unseen.json"
+max_new_tokens = 20
 "#;
 
 /// A folder with a suite, and the hashes that the suite file has.

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the walk of docs/guide.md: the indented commands of its first part, in their order, and looks at what they say.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rm -rf runs/tickets
+commands=$(sed -n '/^## A walk/,/^### What the numbers mean/p' docs/guide.md | sed -n 's/^    //p')
+said=$(bash -euo pipefail -c "$commands" 2>&1 | tee /dev/stderr)
+expect() { grep -Eq "$1" <<<"$said" || { echo "the walk does not say: $1" >&2; exit 1; }; }
+expect 'judged by its label \(first-line\): account, billing, shipping, technical'
+expect '^held-out: .*better|^answers: better: accuracy'
+for file in clean.html report.html run/adapter/adapter_model.safetensors run/report.html; do
+    [ -s "runs/tickets/$file" ] || { echo "the walk made no runs/tickets/$file" >&2; exit 1; }
+done
