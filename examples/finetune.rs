@@ -107,7 +107,7 @@ fn main() -> ExitCode {
             report.about = common::about(&recipe.model, outcome.adapter.as_slice());
             report.about.extend(common::loss_curve(&arguments.out).map(|curve| ("loss_curve".to_owned(), curve)));
             report.save(arguments.out.join("report.json"))?;
-            foehn::files::write(&arguments.out.join("report.html"), report.page().as_bytes())?;
+            foehn::files::write(arguments.out.join("report.html"), report.page().as_bytes())?;
             say!("{report}");
             print_answers(&report);
         }

@@ -73,9 +73,8 @@ pub enum Error {
     },
     /// A field of an item can't be used.
     #[error(
-        "{place}: the item `{id}` has `{field}` = {found}, expected {expected}",
+        "{place}: `{field}` is {found}, expected {expected}",
         place = printable(place),
-        id = printable(id),
         field = printable(field),
         found = printable(found),
         expected = printable(expected)
@@ -83,8 +82,6 @@ pub enum Error {
     ItemField {
         /// The file and the line.
         place: String,
-        /// The item.
-        id: String,
         /// The field.
         field: String,
         /// Its value.
@@ -206,7 +203,7 @@ pub enum Error {
         /// The item.
         id: String,
         /// The error of the template.
-        source: foehn_tokens::Error,
+        source: Box<foehn_tokens::Error>,
     },
     /// The model's template cannot be used at all.
     #[error("the model's template could not be rendered")]

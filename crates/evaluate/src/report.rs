@@ -304,12 +304,12 @@ fn task_report(task: &Task, decoding: &Decoding, runs: Vec<TaskRun>, seed: u64) 
         runs.first().map_or(Vec::new(), |run| run.measures.iter().map(|m| m.name.as_str()).collect());
     for name in names {
         figures.extend(context.figure(name, None));
-        if let Some(by) = name.strip_suffix("/accuracy") {
-            figures.extend(context.derived(by));
-        }
         let is_sliced = name == headline || name == "generation/accuracy";
         let slices: BTreeSet<&str> = task.items.iter().filter_map(|item| item.slice.as_deref()).collect();
         figures.extend(slices.into_iter().filter(|_| is_sliced).filter_map(|slice| context.figure(name, Some(slice))));
+        if let Some(by) = name.strip_suffix("/accuracy") {
+            figures.extend(context.derived(by));
+        }
     }
     // Figures of one part stand together, in the order in which the parts first appear.
     let part = |figure: &Figure| figure.name.split('/').next().unwrap_or_default().to_owned();

@@ -276,7 +276,7 @@ pub(crate) fn score(
 
 /// The error of an item that cannot be rendered.
 pub(crate) fn rendered(item: &Item, source: foehn_tokens::Error) -> Error {
-    Error::Render { place: item.place.clone(), id: item.id.clone(), source }
+    Error::Render { place: item.place.clone(), id: item.id.clone(), source: Box::new(source) }
 }
 
 impl Subject<'_> {

@@ -95,7 +95,7 @@ impl Page<'_> {
         for figure in &task.figures {
             let (part, name) = figure.name.split_once('/').unwrap_or(("", &figure.name));
             if part != section {
-                self.line(&format!("{part}"));
+                self.line(part);
                 section = part;
             }
             let name = match &figure.slice {

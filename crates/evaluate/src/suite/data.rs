@@ -138,7 +138,6 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
     let Placed { place, record } = placed;
     let fault = |found: &str, expected: &str| Error::ItemField {
         place: place.clone(),
-        id: record.id.clone().unwrap_or_else(|| place.clone()),
         field: "messages".to_owned(),
         found: found.to_owned(),
         expected: expected.to_owned(),
@@ -302,7 +301,6 @@ pub fn scorers(items: &[Item]) -> Vec<Scorer> {
 fn field_error(item: &Item, field: &str, found: &str, expected: &str) -> Error {
     Error::ItemField {
         place: item.place.clone(),
-        id: item.id.clone(),
         field: field.to_owned(),
         found: found.to_owned(),
         expected: expected.to_owned(),

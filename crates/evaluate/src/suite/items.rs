@@ -83,7 +83,6 @@ impl Entry {
     pub fn fault(&self, field: &str, found: &str, expected: &str) -> Error {
         Error::ItemField {
             place: self.place(),
-            id: self.id(),
             field: field.to_owned(),
             found: found.to_owned(),
             expected: expected.to_owned(),
@@ -130,11 +129,10 @@ impl Entry {
 /// The next `{field}` of a pattern, with what stands before and after it. A field's name has letters, digits, `_`, `-`.
 pub fn placeholder(pattern: &str) -> Option<(&str, &str, &str)> {
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-    let found = pattern.match_indices('{').find_map(|(at, _)| {
+    pattern.match_indices('{').find_map(|(at, _)| {
         let (name, after) = pattern[at + 1..].split_once('}')?;
         is_name(name).then_some((&pattern[..at], name, after))
-    });
-    found
+    })
 }
 
 /// A conversation with one message, after the instructions if there are any.
@@ -150,7 +148,6 @@ pub fn check_ids(items: &[Item]) -> Result<()> {
         None => Ok(()),
         Some(item) => Err(Error::ItemField {
             place: item.place.clone(),
-            id: item.id.clone(),
             field: "id".to_owned(),
             found: item.id.clone(),
             expected: "an id of its own".to_owned(),
