@@ -8,9 +8,10 @@ use foehn_corpus::{
     CleanReport, OffTarget, Pipeline, SenseLexicon, clean, is_clean, mark_path, read_clean, split_stratified,
     write_clean,
 };
-use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
+use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, TrainingConfig, train};
 use foehn_record::Record;
 
+use crate::plan::Choice;
 use crate::{LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
 
 /// A job after its data is cleaned.
@@ -68,6 +69,18 @@ impl Job {
         &self.data
     }
 
+    /// The records to train on, and those that are held out for validation.
+    pub(crate) fn split_records(&self) -> Result<(Vec<Record>, Vec<Record>), JobError> {
+        split(self.data.records.clone(), &self.recipe.training)
+    }
+
+    /// Replaces the settings that a [`Choice`] has changed to fit the memory.
+    pub fn adopt(&mut self, choice: &Choice) {
+        self.recipe.base = choice.base;
+        self.recipe.training.micro_batch_rows = choice.settings.micro_batch_rows;
+        self.recipe.training.recompute = choice.settings.recompute;
+    }
+
     /// Loads the recipe's model, in the storage format of the recipe.
     ///
     /// # Errors
@@ -92,11 +105,7 @@ impl Job {
         let mut manifest = base.manifest_with(progress).map_err(Box::new)?;
         manifest.data_sha256 = data.sha256;
         manifest.recipe = serde_json::to_value(&recipe).unwrap_or_default();
-        let fraction = config.validation.fraction;
-        let (records, held_out) = match fraction > 0.0 {
-            true => split_stratified(data.records, fraction, config.seed, "task")?,
-            false => (data.records, Vec::new()),
-        };
+        let (records, held_out) = split(data.records, config)?;
         let dataset = |records: &[Record]| {
             Dataset::new(records, &base.template, &base.tokenizer, base.model.config(), config.max_length)
         };
@@ -142,6 +151,14 @@ pub enum JobError {
         /// The run's clean file.
         clean: PathBuf,
     },
+}
+
+fn split(records: Vec<Record>, config: &TrainingConfig) -> Result<(Vec<Record>, Vec<Record>), JobError> {
+    let fraction = config.validation.fraction;
+    Ok(match fraction > 0.0 {
+        true => split_stratified(records, fraction, config.seed, "task")?,
+        false => (records, Vec::new()),
+    })
 }
 
 fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobError> {

@@ -21,3 +21,19 @@ pub fn keep_freed_memory() {
         }
     }
 }
+
+/// Bytes that this process holds in its heap but does not use: what it has freed and will take again first; 0 where the
+/// system does not say.
+///
+/// Source: `mallinfo2(3)`, `fordblks`.
+pub fn free_heap_bytes() -> usize {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: `mallinfo2` takes nothing, returns a plain struct, and may be called at any time from any thread.
+        #[allow(unsafe_code)]
+        let info = unsafe { libc::mallinfo2() };
+        info.fordblks
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    0
+}
