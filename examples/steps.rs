@@ -58,6 +58,9 @@ struct Arguments {
     /// Print what these steps will take, with the time, and stop; needs --synthetic
     #[arg(long, requires = "synthetic")]
     plan: bool,
+    /// With --plan, leave out the time
+    #[arg(long, requires = "plan")]
+    no_time: bool,
     /// The folder to save the adapter to after the last step
     #[arg(long)]
     save: Option<PathBuf>,
@@ -141,7 +144,7 @@ fn planned(arguments: &Arguments) -> Result<Option<Plan>> {
         Outline { config: &config, checkpoint: None, training: &training, validation: None, program, saves: false };
     let (base, settings) = (arguments.model.base, arguments.config(batch_size));
     let measure = || Calibration::measure(&outline, base, &settings, &arguments.model.device()?).map_err(Error::from);
-    let calibration = arguments.plan.then(measure).transpose()?;
+    let calibration = (arguments.plan && !arguments.no_time).then(measure).transpose()?;
     Ok(Some(Plan::of(&outline, base, &settings, calibration.as_ref())?))
 }
 

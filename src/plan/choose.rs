@@ -127,56 +127,58 @@ fn changes((base, given): (Base, &TrainingConfig), (to, chosen): (Base, &Trainin
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use foehn_finetune::Dataset;
     use foehn_mistral::MistralConfig;
 
-    fn check(room: usize, expected: &[(&str, &str)]) {
-        let text = r#"{"architectures":["MistralForCausalLM"],"model_type":"mistral","vocab_size":1024,"hidden_size":512,
-            "intermediate_size":1024,"num_hidden_layers":8,"num_attention_heads":8,"num_key_value_heads":2,
-            "head_dim":64,"hidden_act":"silu","max_position_embeddings":4096,"rms_norm_eps":1e-5,"rope_theta":1e4,
-            "tie_word_embeddings":true}"#;
-        let config = MistralConfig::from_json(text).unwrap();
-        let sample = |seed: u32| Sample::from_text((0..200).map(|i| (i * 7 + seed) % 1000).collect()).unwrap();
-        let named = (0..16).map(|i| (i.to_string(), sample(i))).collect();
-        let all: Vec<u32> = (0..1024).collect();
-        let training = Dataset::from_samples(named, &all, 1024).unwrap();
-        let outline = Outline {
-            config: &config,
-            checkpoint: None,
-            training: &training,
-            validation: None,
-            program: 0,
-            saves: false,
-        };
-        let settings = TrainingConfig { micro_batch_rows: 2048, epochs: 1, ..TrainingConfig::default() };
-        match Choice::within(room, &outline, Base::F32, &settings) {
-            Ok(choice) => {
-                let found: Vec<(&str, &str)> =
-                    choice.changes.iter().map(|change| (change.key, change.to.as_str())).collect();
-                assert_eq!(found, expected, "{room}: {}", choice.peak);
-                assert!(choice.peak <= room);
-            }
-            Err(PlanError::TooLittle { room: said, smallest, settings }) => {
-                assert!(expected.is_empty() && said == room && smallest > room, "{smallest} {settings}");
-                assert!(settings.contains("base = \"q4_k\"") && settings.contains("recompute = true"), "{settings}");
-                // What the error promises is true.
-                Choice::within(
-                    smallest,
-                    &outline,
-                    Base::F32,
-                    &TrainingConfig { micro_batch_rows: 2048, epochs: 1, ..TrainingConfig::default() },
-                )
-                .unwrap();
-            }
-            Err(other) => panic!("{other}"),
-        }
-    }
+    use super::*;
+
+    const CONFIG: &str = r#"{"architectures":["MistralForCausalLM"],"model_type":"mistral","vocab_size":1024,
+        "hidden_size":512,"intermediate_size":1024,"num_hidden_layers":8,"num_attention_heads":8,
+        "num_key_value_heads":2,"head_dim":64,"hidden_act":"silu","max_position_embeddings":4096,"rms_norm_eps":1e-5,
+        "rope_theta":1e4,"tie_word_embeddings":true}"#;
 
     #[test]
     fn rows_are_lowered_first_then_values_are_computed_again_then_the_base_shrinks() {
-        check(4 << 30, &[]);
-        check(260 << 20, &[("micro_batch_rows", "512")]);
-        check(1 << 20, &[]);
+        let config = MistralConfig::from_json(CONFIG).unwrap();
+        let sample = |seed: u32| Sample::from_text((0..200).map(|i| (i * 7 + seed) % 1000).collect()).unwrap();
+        let named = (0..16).map(|i| (i.to_string(), sample(i))).collect();
+        let training = Dataset::from_samples(named, &(0..1024).collect::<Vec<_>>(), 1024).unwrap();
+        let (config, training) = (&config, &training);
+        let outline = Outline { config, checkpoint: None, training, validation: None, program: 0, saves: false };
+        let settings = TrainingConfig { micro_batch_rows: 2048, epochs: 1, ..TrainingConfig::default() };
+        let within = |room| Choice::within(room, &outline, Base::F32, &settings);
+
+        let whole = within(usize::MAX).unwrap();
+        assert_eq!((whole.changes.as_slice(), &whole.settings, whole.base), (&[][..], &settings, Base::F32));
+        let mut last = whole;
+        let mut seen = Vec::new();
+        let error = loop {
+            match within(last.peak - 1) {
+                Ok(next) => {
+                    assert!(next.peak < last.peak);
+                    let keys: Vec<&str> = next.changes.iter().map(|change| change.key).collect();
+                    seen.push((keys, place(next.base), next.settings.recompute, next.settings.micro_batch_rows));
+                    last = next;
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(seen[0], (vec!["micro_batch_rows"], place(Base::F32), false, 1024));
+        let in_order = |a: &(_, usize, bool, usize), b: &(_, usize, bool, usize)| {
+            (a.1, a.2, usize::MAX - a.3) < (b.1, b.2, usize::MAX - b.3)
+        };
+        assert!(seen.windows(2).all(|pair| in_order(&pair[0], &pair[1])), "{seen:?}");
+        assert_eq!((last.base, last.settings.recompute), (Base::Q4K, true), "{seen:?}");
+        // A sample has 200 tokens: below that nothing would change.
+        assert_eq!(last.settings.micro_batch_rows, 256);
+
+        let PlanError::TooLittle { room, smallest, .. } = &error else { panic!("{error}") };
+        assert_eq!((*room, *smallest), (last.peak - 1, last.peak));
+        let said = error.to_string();
+        assert!(said.contains("micro_batch_rows = 256, recompute = true, base = \"q4_k\""), "{said}");
+    }
+
+    fn place(base: Base) -> usize {
+        BASES.iter().position(|&other| other == base).unwrap()
     }
 }

@@ -8,11 +8,12 @@ use super::PlanError;
 const SMALLEST_PROGRAM: usize = 12 << 20;
 
 /// Bytes that this process holds now, without what it has freed and will use again first. Before the base is loaded,
-/// this is the program with its tokenizer and its data.
+/// this is the program's code with its tokenizer and its data.
 pub fn program_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = kib_of(&status, "VmRSS:").unwrap_or(0);
-    resident.saturating_sub(foehn_kernels::free_heap_bytes()).max(SMALLEST_PROGRAM)
+    let of = |name| kib_of(&status, name).unwrap_or(0);
+    // More of the code is read later than so far: as much as a program that has loaded nothing has at its end.
+    foehn_kernels::heap_in_use().map_or_else(|| of("VmRSS:").max(SMALLEST_PROGRAM), |heap| heap + SMALLEST_PROGRAM)
 }
 
 /// Bytes that new allocations of this process can use without swapping: what the system has available, or what is left

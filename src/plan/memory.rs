@@ -27,8 +27,8 @@ pub(super) fn predict(
     // `Adapter::new` makes the values, `attach_trainable` copies them.
     let mut adapter = |part| -> Vec<Block> { lens.iter().map(|len| heap.take(part, 4 * len)).collect() };
     let (made, mut parameters) = (adapter(Part::Adapter), adapter(Part::Adapter));
-    let (first, second) = (adapter(Part::Moments), adapter(Part::Moments));
-    let mut moments: Vec<[Block; 2]> = first.into_iter().zip(second).map(|(first, second)| [first, second]).collect();
+    let zeros = |len: &usize| [0, 1].map(|_| heap.take(Part::Moments, 4 * len));
+    let mut moments: Vec<[Block; 2]> = lens.iter().map(zeros).collect();
     made.into_iter().for_each(|block| heap.give(block));
     // The best adapter so far, where one is kept.
     if settings.validation.patience > 0 && outline.validation.is_some() {

@@ -363,10 +363,11 @@ impl Replay<'_> {
                 self.heap.give(std::mem::replace(moment, scaled));
                 self.heap.give(term);
             }
+            self.heap.give(gradient);
             let denominator = self.take(Part::Scratch, len);
             let update = self.take(Part::Scratch, len);
             updated.push(self.take(Part::Adapter, len));
-            [denominator, update, gradient].into_iter().for_each(|block| self.heap.give(block));
+            [denominator, update].into_iter().for_each(|block| self.heap.give(block));
         }
         for old in std::mem::replace(parameters, updated) {
             self.heap.give(old);

@@ -52,7 +52,7 @@ pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs};
 pub use decoder::{DecoderKernel, DecoderLayerParts, Ends};
 pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row, Storage};
-pub use memory::{free_heap_bytes, keep_freed_memory};
+pub use memory::{heap_in_use, keep_freed_memory};
 pub use norm::rms_norm;
 pub use projection::{Dropout, Linear, LowRank, projection};
 pub use rotary::Rotary;

@@ -22,18 +22,18 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Bytes that this process holds in its heap but does not use: what it has freed and will take again first; 0 where the
-/// system does not say.
+/// Bytes of this process's heap that are in use, without what was freed and is kept; `None` where the system does not
+/// say.
 ///
-/// Source: `mallinfo2(3)`, `fordblks`.
-pub fn free_heap_bytes() -> usize {
+/// Source: `mallinfo2(3)`, `uordblks`.
+pub fn heap_in_use() -> Option<usize> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // SAFETY: `mallinfo2` takes nothing, returns a plain struct, and may be called at any time from any thread.
         #[allow(unsafe_code)]
         let info = unsafe { libc::mallinfo2() };
-        info.fordblks
+        Some(info.uordblks)
     }
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    0
+    None
 }
