@@ -41,16 +41,18 @@ impl Prospect {
         let mut recipe = job.recipe().clone();
         let Side { config, weights, tokenizer, template } = Side::open(&recipe.model, progress).map_err(Box::new)?;
         adopt_init_adapter(&mut recipe.training)?;
-        let (training, held_out) = job.split_records().map_err(Box::new)?;
+        let (records, held_out) = job.split_records().map_err(Box::new)?;
         let mut too_long = TooLong { limit: limit(&config, &recipe.training), ..TooLong::default() };
         let mut dataset = |records: &[Record]| -> Result<Dataset, PlanError> {
             let fitting = too_long.fitting(records, &template, &tokenizer);
             let fitting = if fitting.is_empty() { records } else { &fitting };
             Ok(Dataset::new(fitting, &template, &tokenizer, &config, recipe.training.max_length)?)
         };
-        let training = dataset(&training)?;
+        let training = dataset(&records)?;
         let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
         let rejected = job.data().report.as_ref().map_or(0, |report| report.rejected as usize);
+        // The run moves the job's records where these are copies.
+        drop((records, held_out));
         let program = program_bytes();
         Ok(Self { recipe, config, weights, training, validation, rejected, too_long, program })
     }
