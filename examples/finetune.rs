@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use common::planning::PlanArgs;
 use common::terminal::say;
 use common::training::TrainingProgress;
 use foehn::evaluate::{Decoding, EvaluateConfig, Report};
@@ -55,6 +56,8 @@ struct Arguments {
     /// Only train; do not evaluate before and after
     #[arg(long)]
     no_evaluation: bool,
+    #[command(flatten)]
+    planning: PlanArgs,
 }
 
 impl Arguments {
@@ -82,9 +85,15 @@ fn main() -> ExitCode {
     common::terminal::go_on_without_reader();
     common::run(|| {
         let device = foehn::device(&arguments.device)?;
-        let recipe = arguments.recipe()?;
-        let folder = if arguments.resume { Folder::resume(&arguments.out) } else { Folder::begin(&arguments.out) }?;
-        let job = Job::prepare(recipe.clone(), folder)?;
+        // A plan leaves nothing behind.
+        let scratch = tempfile::tempdir()?;
+        let out = if arguments.planning.plan { scratch.path() } else { &arguments.out };
+        let folder = if arguments.resume { Folder::resume(&arguments.out) } else { Folder::begin(out) }?;
+        let mut job = Job::prepare(arguments.recipe()?, folder)?;
+        if !arguments.planning.begin(&mut job, &arguments.device, &device)? {
+            return Ok(());
+        }
+        let recipe = job.recipe().clone();
         print_cleaning(&job, &arguments.out);
         let mut base = job.load(&device, &mut common::show_loading())?;
         let suite = if arguments.no_evaluation { None } else { job.suite()? };

@@ -9,11 +9,12 @@ mod common;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use clap::Parser;
 use common::terminal::say;
 use foehn::finetune::{Dataset, Folder, Run, Schedule, Trainer, TrainingConfig};
 use foehn::lora::{Adapter, LoraConfig, Manifest};
+use foehn::plan::{Calibration, Outline, Plan, program_bytes};
 use foehn::tokens::Sample;
 use serde::Deserialize;
 use serde_json::json;
@@ -54,6 +55,12 @@ struct Arguments {
     /// The adapter to start from; by default a new one on all linear layers
     #[arg(long)]
     init: Option<PathBuf>,
+    /// Print what these steps will take, with the time, and stop; needs --synthetic
+    #[arg(long, requires = "synthetic")]
+    plan: bool,
+    /// With --plan, leave out the time
+    #[arg(long, requires = "plan")]
+    no_time: bool,
     /// The folder to save the adapter to after the last step
     #[arg(long)]
     save: Option<PathBuf>,
@@ -88,12 +95,13 @@ impl Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
+        let planned = planned(&arguments)?;
+        if arguments.plan {
+            say!("{}", serde_json::to_string(&planned)?);
+            return Ok(());
+        }
         let model = &mut common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
-        let (batch_size, samples) = samples(&arguments, model.config().vocab_size)?;
-        let vocabulary: Vec<u32> = (0..).take(model.config().vocab_size).collect();
-        let rows = samples.iter().cycle().take(arguments.steps * batch_size);
-        let named = rows.enumerate().map(|(row, sample)| ((row + 1).to_string(), sample.clone()));
-        let training = Dataset::from_samples(named.collect(), &vocabulary, vocabulary.len())?;
+        let (batch_size, training) = training(&arguments, model.config().vocab_size)?;
         let out = tempfile::tempdir()?;
         let (config, manifest) = (arguments.config(batch_size), Manifest::default());
         let run =
@@ -117,11 +125,36 @@ fn main() -> ExitCode {
             "examples_per_s": rate(&|_| batch_size),
             "real_tokens": (0..steps.len()).map(tokens).sum::<usize>(),
             "computed_tokens": steps.iter().map(|step| step.rows).sum::<usize>(),
+            "seconds_per_step": common::median(warm.clone().map(|step| steps[step].seconds)),
             "peak_rss_mib": common::peak_rss_mib(),
+            "planned": planned,
         });
         say!("{report}");
         Ok(())
     })
+}
+
+/// The plan of steps on a synthetic model. Its time is measured only where nothing else is: measuring takes memory.
+fn planned(arguments: &Arguments) -> Result<Option<Plan>> {
+    let Some(path) = &arguments.synthetic else { return Ok(None) };
+    let config = common::config_of(path)?;
+    let (batch_size, training) = training(arguments, config.vocab_size)?;
+    let program = program_bytes();
+    let outline =
+        Outline { config: &config, checkpoint: None, training: &training, validation: None, program, saves: false };
+    let (base, settings) = (arguments.model.base, arguments.config(batch_size));
+    let measure = || Calibration::measure(&outline, base, &settings, &arguments.model.device()?).map_err(Error::from);
+    let calibration = (arguments.plan && !arguments.no_time).then(measure).transpose()?;
+    Ok(Some(Plan::of(&outline, base, &settings, calibration.as_ref())?))
+}
+
+/// The rows per step, and the rows of all steps.
+fn training(arguments: &Arguments, vocab_size: usize) -> Result<(usize, Dataset)> {
+    let (batch_size, samples) = samples(arguments, vocab_size)?;
+    let vocabulary: Vec<u32> = (0..).take(vocab_size).collect();
+    let rows = samples.iter().cycle().take(arguments.steps * batch_size);
+    let named = rows.enumerate().map(|(row, sample)| ((row + 1).to_string(), sample.clone()));
+    Ok((batch_size, Dataset::from_samples(named.collect(), &vocabulary, vocab_size)?))
 }
 
 fn samples(arguments: &Arguments, vocab_size: usize) -> Result<(usize, Vec<Sample>)> {

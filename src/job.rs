@@ -13,6 +13,7 @@ use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
 use foehn_generate::GENERATION_CONFIG;
 use foehn_record::Record;
 
+use crate::plan::Choice;
 use crate::{LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
 
 /// A job after its data is cleaned.
@@ -93,6 +94,13 @@ impl Job {
             check_disjoint(suite, &self.data.records)?;
         }
         Ok(suite)
+    }
+
+    /// Replaces the settings that a [`Choice`] has changed to fit the memory.
+    pub fn adopt(&mut self, choice: &Choice) {
+        self.recipe.base = choice.base;
+        self.recipe.training.micro_batch_rows = choice.settings.micro_batch_rows;
+        self.recipe.training.recompute = choice.settings.recompute;
     }
 
     /// Loads the recipe's model, in the storage format of the recipe.

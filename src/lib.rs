@@ -18,12 +18,14 @@ mod device;
 pub mod doctor;
 mod job;
 mod loading;
+pub mod plan;
 mod pretrained;
 mod recipe;
 
 pub use device::{DeviceError, available, device};
 pub use job::{Job, JobError, TrainingData};
 pub use loading::{AdapterNote, LoadError, Loading};
+pub use plan::{Plan, PlanError};
 pub use pretrained::{Network, Pretrained, load_text, sha256_of_file};
 pub use recipe::{EvaluationRecipe, Recipe, RecipeError};
 

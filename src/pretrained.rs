@@ -242,6 +242,25 @@ pub fn sha256_of_file(path: &Path) -> Result<String, LoadError> {
     }
 }
 
+/// What belongs to a model besides its weights. Of their file the header alone is read.
+#[derive(Debug)]
+pub(crate) struct Side {
+    pub config: MistralConfig,
+    pub weights: Weights,
+    pub tokenizer: Tokenizer,
+    pub template: ChatTemplate,
+}
+
+impl Side {
+    pub fn open(name: &str, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Self, LoadError> {
+        let files = Hub::from_env().resolve(name, &mut |event| progress(Loading::Files(event)))?;
+        let weights = Weights::open(&files.weights)?;
+        let config = config(&files, &weights)?;
+        let (tokenizer, template) = text_side(&files)?;
+        Ok(Self { config, weights, tokenizer, template })
+    }
+}
+
 fn text_side(files: &foehn_hub::ModelFiles) -> Result<(Tokenizer, ChatTemplate), LoadError> {
     let path = text_path(files);
     let tokenizer = Tokenizer::open(&path)?;

@@ -93,6 +93,32 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn a_run_is_planned_before_it_begins() {
+    let scene = Scene::new();
+    let told = stdout_of(scene.finetune("planned").args(["--plan", "--max-steps", "2"]));
+    for part in ["steps      2 ", "at the peak", "activations", "of steps"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!scene.path("planned").exists(), "a plan leaves nothing behind");
+    for (room, expected) in [("8X", "such as 8G"), ("0", "above 0"), ("1M", "the smallest run needs")] {
+        let output = run(scene.finetune("none").args(["--memory", room]));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(expected), "{room}: {said}");
+    }
+    let output = run(scene.finetune("fits").args(["--memory", "4G", "--max-steps", "1"]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("with the given settings"), "{said}");
+
+    let mut command = example("plan");
+    let command = command.arg("--model").arg(&scene.model).arg("--data").arg(scene.path("data.jsonl"));
+    let plan: Value = serde_json::from_str(&stdout_of(command.args(["--json", "--no-time"]))).unwrap();
+    let parts = plan["memory"]["parts"].as_array().unwrap();
+    let sum: u64 = parts.iter().map(|part| part[1].as_u64().unwrap()).sum();
+    assert_eq!(plan["memory"]["peak"].as_u64(), Some(sum));
+    assert!(plan["time"].is_null() && plan["data"]["steps"].as_u64() > Some(0), "{plan}");
+}
+
+#[test]
 fn speed_and_memory_can_be_tried_with_and_without_weights() {
     let scene = Scene::new();
     let config = scene.model.join("config.json");

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each example uses its own part.
 
 pub mod gate;
+pub mod planning;
 pub mod terminal;
 pub mod training;
 
@@ -115,13 +116,18 @@ impl SamplingArgs {
 /// The network of the arguments, or one with random weights in the shape of a `config.json`.
 pub fn network_or_synthetic(arguments: &ModelArgs, config: Option<&Path>) -> Result<Mistral> {
     let Some(path) = config else { return Ok(arguments.load_network()?.model) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let config = MistralConfig::from_json(&text).with_context(|| path.display().to_string())?;
+    let config = config_of(path)?;
     let mut model = Mistral::synthetic(&config, arguments.base, &arguments.device()?, &mut show_parts("loading"));
     if let Some(folder) = &arguments.adapter {
         foehn::lora::attach(&mut model, &foehn::lora::Adapter::load(folder)?)?;
     }
     Ok(model)
+}
+
+/// The shape of a network in a `config.json`.
+pub fn config_of(path: &Path) -> Result<MistralConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    MistralConfig::from_json(&text).with_context(|| path.display().to_string())
 }
 
 /// The peak memory of this process, in MiB; `None` if the system does not report it.

@@ -167,6 +167,11 @@ impl TrainingConfig {
         if self.max_steps == 0 { all } else { all.min(self.max_steps) }
     }
 
+    /// The indices of the samples that step `step` (from 0) takes from a training set of `samples` samples.
+    pub fn samples_of_step(&self, samples: usize, step: usize) -> Vec<usize> {
+        crate::order::batch(samples, self, step).1
+    }
+
     /// The learning rate of step `step` (from 0) of `total`.
     pub fn learning_rate_at(&self, step: usize, total: usize) -> f64 {
         let warmup = (self.warmup_ratio * total as f64).ceil() as usize;

@@ -74,6 +74,32 @@ pub enum HalfKind {
     Bf16,
 }
 
+/// How a frozen matrix is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Storage {
+    /// In single precision.
+    Full,
+    /// In a 16-bit format.
+    Half,
+    /// Quantised.
+    Blocks(Encoding),
+}
+
+impl Storage {
+    /// Bytes of a matrix `[out, in]` in memory on the CPU device `flex`, whose layout fills whole blocks; `None` in a
+    /// build without that device.
+    pub fn bytes(self, [out, input]: [usize; 2]) -> Option<usize> {
+        #[cfg(feature = "flex")]
+        return Some(crate::cpu::matrix::stored_bytes(self, out, input));
+        #[cfg(not(feature = "flex"))]
+        {
+            let _ = (out, input);
+            None
+        }
+    }
+}
+
 /// The format of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Numbers {

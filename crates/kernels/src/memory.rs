@@ -21,3 +21,19 @@ pub fn keep_freed_memory() {
         }
     }
 }
+
+/// Bytes of this process's heap that are in use, without what was freed and is kept; `None` where the system does not
+/// say.
+///
+/// Source: `mallinfo2(3)`, `uordblks`.
+pub fn heap_in_use() -> Option<usize> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: `mallinfo2` takes nothing, returns a plain struct, and may be called at any time from any thread.
+        #[allow(unsafe_code)]
+        let info = unsafe { libc::mallinfo2() };
+        Some(info.uordblks)
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    None
+}

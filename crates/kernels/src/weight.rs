@@ -214,3 +214,33 @@ impl Weight {
         Arc::new(PackedMatrix::new(Level::best(), &values, out, input, input).into())
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::Storage;
+
+    #[test]
+    fn a_packed_matrix_has_the_bytes_that_are_told_beforehand() {
+        let device = Device::flex();
+        let check = |storage: Storage, weight: Weight| {
+            let found = match &**weight.matrix().unwrap() {
+                Matrix::Full(packed) => size_of_val(packed.data()),
+                Matrix::Half(half) => (0..half.out().div_ceil(32)).map(|panel| half.panel(panel).len()).sum(),
+                Matrix::Blocks(blocks) => blocks.panels_from(0).len(),
+            };
+            assert_eq!(storage.bytes(weight.dims()), Some(found), "{storage:?} {:?}", weight.dims());
+        };
+        for [out, input] in [[1, 256], [32, 512], [100, 768]] {
+            check(Storage::Full, Weight::new(vec![0.0; out * input], [out, input], &device));
+            check(Storage::Half, Weight::half(HalfKind::Bf16, [out, input], &device, |_, _| ()));
+            use Encoding::*;
+            for encoding in [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K, Nf4] {
+                let weight = Weight::quantised(encoding, [out, input], &device, |_, _| ());
+                check(Storage::Blocks(encoding), weight);
+            }
+        }
+        check(Storage::Full, Weight::new(vec![0.0; 33 * 7], [33, 7], &device));
+        check(Storage::Half, Weight::half(HalfKind::F16, [33, 7], &device, |_, _| ()));
+    }
+}

@@ -28,6 +28,7 @@ mod mlp;
 mod model;
 mod projection;
 mod save;
+mod size;
 mod synthetic;
 
 pub use attention::SelfAttention;
@@ -40,3 +41,4 @@ pub use error::Error;
 pub use mlp::Mlp;
 pub use model::{Mistral, Packed};
 pub use projection::Projection;
+pub use size::MatrixSize;

@@ -285,7 +285,7 @@ fn planes(row: Row<'_>) -> Planes<'_> {
 }
 
 /// llama.cpp's name for a tensor, given Hugging Face's.
-fn gguf_name(name: &str) -> String {
+pub(crate) fn gguf_name(name: &str) -> String {
     let renamed = match name {
         "model.embed_tokens" => "token_embd".to_owned(),
         "model.norm" => "output_norm".to_owned(),

@@ -49,7 +49,9 @@ impl Tensors for Noise<'_> {
                 }
             }),
             Form::Full => {
-                let values = (0..shape[0]).flat_map(|row| bits(row).values().take(shape[1])).collect();
+                // A checkpoint's values are read into a vector of this size, too: the peak of loading is the same.
+                let mut values = Vec::with_capacity(shape[0] * shape[1]);
+                (0..shape[0]).for_each(|row| values.extend(bits(row).values().take(shape[1])));
                 Weight::new(values, shape, self.device)
             }
         })

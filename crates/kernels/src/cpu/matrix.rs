@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::pool::parallel_chunks;
 use super::simd::{LANES, Level, Simd, dispatch};
+use crate::encoding::Storage;
 
 pub use blocks::{Blocks, Shape};
 pub use half::Half;
@@ -24,6 +25,15 @@ pub enum Matrix {
     Half(Half),
     /// Quantised; expanded to single precision in each product.
     Blocks(Blocks),
+}
+
+/// Bytes of a matrix `[out, in]`.
+pub fn stored_bytes(storage: Storage, out: usize, input: usize) -> usize {
+    match storage {
+        Storage::Full => size_of::<f32>() * PackedMatrix::len(out, input),
+        Storage::Half => out.div_ceil(BLOCK) * Half::panel_len(input),
+        Storage::Blocks(encoding) => out.div_ceil(BLOCK) * Shape::new(encoding, input).panel_len(),
+    }
 }
 
 impl From<PackedMatrix> for Matrix {
@@ -169,8 +179,12 @@ impl PackedMatrix {
 
     /// A matrix with arbitrary values, to be overwritten.
     pub fn unset(out: usize, input: usize) -> Self {
-        let len = out.next_multiple_of(BLOCK) * input.next_multiple_of(BLOCK);
-        Self { data: Buffer::new(len), out, input }
+        Self { data: Buffer::new(Self::len(out, input)), out, input }
+    }
+
+    /// Elements of a matrix, with the padding of both sides.
+    fn len(out: usize, input: usize) -> usize {
+        out.next_multiple_of(BLOCK) * input.next_multiple_of(BLOCK)
     }
 }
 

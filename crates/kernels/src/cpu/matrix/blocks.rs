@@ -114,7 +114,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    fn new(encoding: Encoding, input: usize) -> Self {
+    pub fn new(encoding: Encoding, input: usize) -> Self {
         let blocks = encoding.super_inputs(input) / BLOCK;
         let bits = match encoding.numbers() {
             Numbers::Four | Numbers::Levels => 4,

@@ -19,7 +19,7 @@ pub struct Half {
 impl Half {
     /// Packs a matrix. `row` is called for each row and fills in its bytes, little-endian.
     pub fn new(kind: HalfKind, out: usize, input: usize, row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
-        let panel_len = 2 * input * BLOCK;
+        let panel_len = Self::panel_len(input);
         let mut bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
         parallel_chunks(&mut bytes, panel_len.max(1), |panel, to| {
             let mut values = vec![0; 2 * input];
@@ -41,9 +41,14 @@ impl Half {
         self.input
     }
 
+    /// Bytes per panel.
+    pub fn panel_len(input: usize) -> usize {
+        2 * input * BLOCK
+    }
+
     /// The bytes of a panel.
     pub fn panel(&self, panel: usize) -> &[u8] {
-        let len = self.input * 2 * BLOCK;
+        let len = Self::panel_len(self.input);
         &self.bytes[panel * len..][..len]
     }
 
