@@ -48,11 +48,9 @@ impl Prospect {
             let fitting = if fitting.is_empty() { records } else { &fitting };
             Ok(Dataset::new(fitting, &template, &tokenizer, &config, recipe.training.max_length)?)
         };
-        let training = dataset(&records)?;
-        let validation = if held_out.is_empty() { None } else { Some(dataset(&held_out)?) };
+        let training = dataset(records)?;
+        let validation = if held_out.is_empty() { None } else { Some(dataset(held_out)?) };
         let rejected = job.data().report.as_ref().map_or(0, |report| report.rejected as usize);
-        // The run moves the job's records where these are copies.
-        drop((records, held_out));
         let program = program_bytes();
         Ok(Self { recipe, config, weights, training, validation, rejected, too_long, program })
     }
