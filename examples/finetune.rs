@@ -134,7 +134,7 @@ fn main() -> ExitCode {
 fn print_cleaning(job: &Job, out: &Path) {
     let (name, data) = (job.recipe().data.display(), job.data());
     match &data.report {
-        None => say!("{name} is clean already: {} records, trained on as they are\n", data.records.len()),
+        None => say!("{name} is clean already: {} records, used as they are\n", data.count()),
         Some(report) => say!(
             "cleaned {name}: {} records read, {} kept, {} rejected (why: {})\n",
             report.read,

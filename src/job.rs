@@ -49,6 +49,13 @@ pub struct TrainingData {
     pub report: Option<CleanReport>,
 }
 
+impl TrainingData {
+    /// The number of records to train on and to validate on.
+    pub fn count(&self) -> usize {
+        self.records.len() + self.validation.len()
+    }
+}
+
 impl Job {
     /// Writes the clean records of the recipe's data into the run's folder, as `clean.jsonl` and `clean.report.json`.
     ///

@@ -221,14 +221,54 @@ fn evaluate_reports_base_and_adapter_as_json() {
     stdout_of(scene.finetune("run").args(["--max-steps", "2"]));
     let mut command = example("evaluate");
     command.arg("--model").arg(&scene.model).arg("--adapter").arg(scene.path("run/adapter"));
-    let report: Value =
-        serde_json::from_str(&stdout_of(command.args(["--json", "--answers", "2", "--scenes", "1"]))).unwrap();
-    assert_eq!(report["labels"].as_array().unwrap().len(), 5);
-    for run in ["base", "adapter"] {
-        assert_eq!(report[run]["recognition"]["items"].as_array().unwrap().len(), 100, "{run}");
-        assert_eq!(report[run]["production"]["items"].as_array().unwrap().len(), 5, "{run}");
+    let (page, gate) = (scene.path("report.html"), scene.path("gate.toml"));
+    let floor = "[[floor]]\ntask = \"recognition\"\nfigure = \"likelihood/accuracy\"\nat_least = ";
+    fs::write(&gate, format!("{floor}0.0\n")).unwrap();
+    command.args(["--suite", "datasets/vakog/probes/suite.toml", "--no-general", "--json", "--answers", "5"]);
+    command.arg("--html").arg(&page).arg("--gate").arg(&gate);
+    let report: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
+    assert_eq!(report["runs"], serde_json::json!(["base", "adapter"]));
+    let [recognition, production] = report["tasks"].as_array().unwrap().as_slice() else { panic!("two tasks") };
+    assert_eq!(recognition["labels"].as_array().unwrap().len(), 5);
+    for run in 0..2 {
+        let answered = |task: &Value| {
+            let items = task["runs"][run]["items"].as_array().unwrap();
+            (items.len(), items.iter().filter(|item| item["answers"].is_array()).count())
+        };
+        assert_eq!((answered(recognition), answered(production)), ((100, 5), (100, 5)));
     }
-    assert!(report["comparison"].is_object());
+    assert!(fs::read_to_string(&page).unwrap().contains("recognition"));
+    fs::write(&gate, format!("{floor}1.1\n")).unwrap();
+    fails(&mut command, &["FAILS", "1 of 1 floors"]);
+}
+
+/// A person's own records are judged without a suite.
+#[test]
+fn evaluate_judges_records_without_a_suite() {
+    let scene = Scene::new();
+    let held = scene.path("held.jsonl");
+    let line = |at: usize| {
+        let sense = ["sound", "sight"][at % 2];
+        format!("{{\"prompt\": \"Which sense is number {at}?\", \"completion\": \"{sense}\\nIt is so.\"}}\n")
+    };
+    fs::write(&held, (0..8).map(line).collect::<String>()).unwrap();
+    let evaluate = |more: &[&str]| {
+        let mut command = example("evaluate");
+        command
+            .arg("--model")
+            .arg(&scene.model)
+            .arg("--data")
+            .arg(&held)
+            .args(["--no-general", "--answers", "2"])
+            .args(more);
+        command
+    };
+    let told = stdout_of(&mut evaluate(&[]));
+    assert!(told.contains("judged by its label (first-line): sight, sound"), "{told}");
+    fails(&mut evaluate(&["--labels", "sight,taste"]), &["held.jsonl:1"]);
+    fails(&mut evaluate(&["--label", "json:sense"]), &["held.jsonl:1", "json:sense"]);
+    fs::write(&held, "").unwrap();
+    fails(&mut evaluate(&[]), &["held.jsonl", "empty"]);
 }
 
 #[test]
@@ -274,6 +314,7 @@ fn bad_input_is_an_error_that_says_what_to_do() {
             "split" => &["clean.jsonl", "--training", "training.jsonl", "--validation", "validation.jsonl"],
             "steps" => &["--rows", "rows.jsonl"],
             "export" => &["--out", "merged"],
+            "evaluate" => &["--suite", "datasets/general/suite.toml"],
             "finetune" => &["--out", "target/never-made"],
             _ => &[],
         };

@@ -79,7 +79,7 @@ fn a_run_does_not_read_what_it_writes_and_a_refusal_changes_nothing() {
 
     // Data that a run has cleaned is marked, and another run uses it unchanged.
     let told = stdout_of(&mut finetune(&clean, "again"));
-    assert!(told.contains("clean already: 12 records"), "{told}");
+    assert!(told.contains("clean already: 12 records, used as they are"), "{told}");
     assert_eq!(fs::read(scene.path("again/clean.jsonl")).unwrap(), before[0]);
 }
 

@@ -91,9 +91,10 @@ fn a_hundred_and_five_planted_are_reported_by_default_and_none_is_dropped() {
 
 proptest! {
     #[test]
-    fn what_is_planted_is_found_whole(plant in prop_oneof![social_security(), british(), spelt()], number in "[a-z]{1,8}") {
+    fn what_is_planted_is_found_whole(plant in prop_oneof![social_security(), british(), spelt()], name in "[b-h]{1,8}") {
+        // A name of these letters is none of the words that make a number that of a thing: `id`, `lot`, `ref`.
         let dropping = Pii { action: PiiAction::Drop, ..Pii::default() };
-        let mut record = foehn_corpus::Record::pair("Who is it?", format!("Ask {number}, {plant}, for it."));
+        let mut record = foehn_corpus::Record::pair("Who is it?", format!("Ask {name}, {plant}, for it."));
         prop_assert!(foehn_corpus::Pass::check(&dropping, &record).is_some(), "{}", plant);
         prop_assert!(foehn_corpus::Pass::repair(&Pii::default(), &mut record));
         let text = &record.messages[1].content;

@@ -194,8 +194,8 @@ impl Page<'_> {
     fn verdicts(&mut self, report: &Report) {
         for task in &report.tasks {
             for verdict in &task.verdicts {
-                let run = if report.runs.len() > 2 { format!(", {}", cut(&verdict.run, 20)) } else { String::new() };
-                let text = format!("{}{run}: {}", cut(&task.name, 30), sentence(task, verdict));
+                let run = if report.runs.len() > 2 { format!(", {}", cut(&verdict.run, 12)) } else { String::new() };
+                let text = format!("{}{run}: {}", cut(&task.name, 22), sentence(task, verdict));
                 match text.split_once("; ").filter(|_| text.chars().count() > PAGE) {
                     None => self.line(&text),
                     Some((verdict, rest)) => {
