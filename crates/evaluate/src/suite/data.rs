@@ -243,8 +243,9 @@ fn candidates(records: &[Placed<'_>], items: &[Item]) -> Vec<LabelRule> {
 /// Whether texts are few and short enough to be labels.
 fn is_closed(labels: &[String]) -> bool {
     let distinct: BTreeSet<&String> = labels.iter().collect();
-    let is_short =
-        |label: &&String| label.chars().count() <= MAX_CHARS && label.split_whitespace().count() <= MAX_WORDS;
+    let is_short = |label: &&String| {
+        !label.contains('\n') && label.chars().count() <= MAX_CHARS && label.split_whitespace().count() <= MAX_WORDS
+    };
     let is_few = (2..=MAX_LABELS).contains(&distinct.len()) && labels.len() >= 2 * distinct.len();
     // The same answer to everything is a set of labels too, and one that is refused.
     (is_few || (distinct.len() == 1 && labels.len() > 1)) && distinct.iter().all(is_short)
