@@ -304,7 +304,7 @@ fn task_report(task: &Task, decoding: &Decoding, runs: Vec<TaskRun>, seed: u64) 
         runs.first().map_or(Vec::new(), |run| run.measures.iter().map(|m| m.name.as_str()).collect());
     for name in names {
         figures.extend(context.figure(name, None));
-        let is_sliced = name == headline || name == "generation/accuracy";
+        let is_sliced = name == headline || matches!(name, "likelihood/accuracy" | "generation/accuracy");
         let slices: BTreeSet<&str> = task.items.iter().filter_map(|item| item.slice.as_deref()).collect();
         figures.extend(slices.into_iter().filter(|_| is_sliced).filter_map(|slice| context.figure(name, Some(slice))));
         if let Some(by) = name.strip_suffix("/accuracy") {
@@ -352,9 +352,11 @@ fn items(task: &Task) -> Vec<ItemReport> {
     task.items.iter().map(item).collect()
 }
 
-/// The figure of a task that its verdict is about: the first of these that it has.
+/// The figure of a task that its verdict is about: the first of these that it has. The label that a model says counts
+/// if every item was answered: that is what a user gets. With fewer answers, the likelihoods know more.
 fn headline(runs: &[TaskRun]) -> String {
     let order = [
+        "generation/accuracy",
         "likelihood/accuracy",
         "description/in the asked class alone",
         "text/contains an accepted answer",
@@ -362,7 +364,11 @@ fn headline(runs: &[TaskRun]) -> String {
         "likelihood/log-likelihood per token",
     ];
     let measures = runs.first().map_or(&[][..], |run| run.measures.as_slice());
-    let has = |name: &&str| measures.iter().any(|measure| measure.name == **name);
+    let is_whole = |measure: &Measure| measure.asked().count() == measure.counts.len();
+    let has = |name: &&str| {
+        let needs_all = name.starts_with("generation/");
+        measures.iter().any(|measure| measure.name == **name && (!needs_all || is_whole(measure)))
+    };
     order.into_iter().find(has).or(measures.first().map(|first| first.name.as_str())).unwrap_or_default().to_owned()
 }
 

@@ -73,7 +73,9 @@ impl Page<'_> {
     }
 
     fn head(&mut self, report: &Report, task: &TaskReport) {
-        self.line(&format!("{}: {} ({} items)", cut(&report.suite, 30), cut(&task.name, 40), task.items.len()));
+        // A task of a joined suite has its suite's name already.
+        let suite = if task.name.contains(": ") { String::new() } else { format!("{}: ", cut(&report.suite, 30)) };
+        self.line(&format!("{suite}{} ({} items)", cut(&task.name, 60), task.items.len()));
         if let Some(rule) = &task.rule {
             self.line(&format!("  judged by its label ({}): {}", cut(rule, 30), cut(&task.labels.join(", "), 60)));
         }
@@ -181,7 +183,10 @@ impl Page<'_> {
         let said = |run: usize| {
             let run = &task.runs[run].items[item];
             let answer = run.answers.first().map(|answer| answer.text.as_str());
-            run.predicted.as_deref().or(answer).map(one_line)
+            match task.headline.starts_with("likelihood/") {
+                true => run.predicted.as_deref().or(answer).map(one_line),
+                false => answer.or(run.predicted.as_deref()).map(one_line),
+            }
         };
         let question = if asked.question.is_empty() { &asked.reference } else { &asked.question };
         self.line(&format!("  {}: {}", cut(&asked.id, 24), cut(&one_line(question), 70)));
