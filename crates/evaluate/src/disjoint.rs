@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use foehn_record::Record;
+use foehn_record::{Message, Record, Role};
 
 use crate::error::Shared;
 use crate::text::words;
@@ -15,8 +15,8 @@ const RUN: usize = 13;
 ///
 /// A record contains an item if it has the item's group; or if it has all words of the item's text in their order, or 13
 /// consecutive ones, ignoring case and punctuation. The item's text is what fills a prompt's placeholders; for a
-/// description it is the request up to that place (`Describe a storm …`). Of a record's question, the whole text counts,
-/// and not 13 words, since questions of one kind share their beginnings.
+/// description it is the request up to that place (`Describe a storm …`). An item that is a record itself is
+/// contained in a record with the same questions: short questions (`Why?`) stand within many records.
 ///
 /// # Errors
 /// [`Error::Leak`], naming the first such record and the item.
@@ -24,6 +24,10 @@ pub fn check_disjoint<'a>(suite: &Suite, training: impl IntoIterator<Item = &'a 
     let items = || suite.tasks.iter().flat_map(|task| &task.items);
     let groups: HashMap<&str, &str> = items().map(|item| (item.group.as_str(), item.id.as_str())).collect();
     let needles = Needles::new(items());
+    let asked: HashMap<String, &str> = items()
+        .filter(|item| item.probe.text.is_empty())
+        .filter_map(|item| Some((question(item.prompts.first()?), item.id.as_str())))
+        .collect();
     for (index, record) in training.into_iter().enumerate() {
         let leak = |probe: &str, how: Shared| Error::Leak {
             probe: probe.to_owned(),
@@ -35,6 +39,10 @@ pub fn check_disjoint<'a>(suite: &Suite, training: impl IntoIterator<Item = &'a 
         {
             return Err(leak(probe, Shared::Group(group.clone())));
         }
+        let same = question(&record.messages);
+        if let Some(probe) = asked.get(&same).filter(|_| !same.is_empty()) {
+            return Err(leak(probe, Shared::Text(same)));
+        }
         for message in &record.messages {
             if let Some((probe, how)) = needles.within(&words(&message.content)) {
                 return Err(leak(probe, how));
@@ -42,6 +50,12 @@ pub fn check_disjoint<'a>(suite: &Suite, training: impl IntoIterator<Item = &'a 
         }
     }
     Ok(())
+}
+
+/// The words of all that the user says.
+fn question(messages: &[Message]) -> String {
+    let said = messages.iter().filter(|message| message.role == Role::User);
+    said.map(|message| words(&message.content).join(" ")).collect::<Vec<_>>().join(" | ")
 }
 
 /// A word sequence that identifies an item.

@@ -132,22 +132,18 @@ fn trimmed(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     (len > 0).then_some(start..start + len)
 }
 
-/// The label that stands first in a text as whole words; the longest if several begin at the same place.
+/// The label that stands first in a text as whole words, ignoring case; the longest if several begin at the same place.
 fn first_label(text: &str, labels: &[String]) -> Option<Range<usize>> {
     let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    let stands = |label: &str| {
-        let lower = text.to_lowercase();
-        // Lower case may have another length; then only the exact spelling is looked for.
-        let (text, label) = match lower.len() == text.len() {
-            true => (lower.as_str(), label.to_lowercase()),
-            false => (text, label.to_owned()),
-        };
-        let found = text.match_indices(&label).map(|(at, _)| at..at + label.len()).find(|place| {
+    let stands = |label: &String| {
+        // Places in a text in lower case would be others: some letters change their length.
+        let pattern = Regex::new(&format!("(?i){}", regex::escape(label))).ok()?;
+        let found = pattern.find_iter(text).map(|found| found.range()).find(|place| {
             !is_word(text[..place.start].chars().next_back()) && !is_word(text[place.end..].chars().next())
         });
-        found.filter(|_| !words(&label).is_empty())
+        found.filter(|_| !words(label).is_empty())
     };
-    labels.iter().filter_map(|label| stands(label)).min_by_key(|place| (place.start, usize::MAX - place.end))
+    labels.iter().filter_map(stands).min_by_key(|place| (place.start, usize::MAX - place.end))
 }
 
 /// The place of the value at a path of a JSON text; for a text value, without its quotation marks.
@@ -248,6 +244,8 @@ mod tests {
         check("field:queue", "This is a question of Shipping, not of billing.", Some("shipping"));
         check("field:queue", "membership", None);
         check("field:queue", "ship: no", Some("ship"));
+        // Letters whose lower case is longer or shorter.
+        check("field:queue", "\u{212a}\u{130}\u{130} é Billing", Some("billing"));
         check("json:queue", r#"{"reply": "x", "queue": "billing"}"#, Some("billing"));
         check("json:a.1.q", r#"{"a": [0, {"q" : "ship"}]}"#, Some("ship"));
         check("json:q", r#"{"q": "a \"b\""}"#, Some("a \"b\""));

@@ -152,7 +152,8 @@ pub struct Item {
 /// The part of an item that training data must not contain.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probe {
-    /// A text that no training record may contain as a whole.
+    /// A text that no training record may contain as a whole. Empty for an item that is a record itself: then no record
+    /// may ask the same.
     pub text: String,
     /// Whether no record may contain 13 consecutive words of it either.
     pub runs: bool,

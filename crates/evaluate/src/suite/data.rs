@@ -157,13 +157,12 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
         let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         record.metadata.get(field).map_or_else(|| "(none)".to_owned(), shown)
     });
-    let question = record.messages[..record.messages.len() - 1].last().map_or("", |message| message.content.as_str());
     Ok(Item {
         group: record.group.clone().unwrap_or_else(|| id.clone()),
         id,
         place: place.clone(),
         slice,
-        probe: Probe { text: question.to_owned(), runs: false },
+        probe: Probe::default(),
         prompts: vec![system.into_iter().chain(before).collect()],
         content_free: Vec::new(),
         reference: content.clone(),
