@@ -371,3 +371,14 @@ fn broken_weights_are_an_error() {
     let error = evaluate("tiny", tiny.subject(), &small(), &EvaluateConfig::default(), &mut |_, _| {}).unwrap_err();
     assert!(matches!(&error, Error::NonFiniteScore { text, .. } if text == "Visual"), "{error}");
 }
+
+/// A held-out question that stands within a longer one is not trained on; the same question is.
+#[test]
+fn only_the_same_question_is_a_leak_of_a_record() {
+    let records = [("Why?", "yes"), ("Who?", "no"), ("Why so?", "yes"), ("What?", "no")];
+    let records = records.map(|(question, answer)| Record::pair(question, answer));
+    let suite = Suite::from_records("held out", &records, &DataConfig::default()).unwrap();
+    let check = |question: &str| foehn_evaluate::check_disjoint(&suite, [&Record::pair(question, "yes")]);
+    assert!(check("Tell me: why? And who?").is_ok());
+    assert!(matches!(check("why"), Err(Error::Leak { .. })));
+}
