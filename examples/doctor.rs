@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::terminal::{say, show_json};
 use foehn::Pretrained;
-use foehn::doctor::{Diagnosis, Finding, Inputs, Missing, Severity, diagnose, named_base};
+use foehn::doctor::{Diagnosis, Finding, Inputs, Missing, Progress, Severity, diagnose, named_base};
 use foehn::mistral::Base;
 
 /// Checks an adapter, its base and its data for twelve faults. Beside an adapter in the folder of a run, the run's
@@ -77,7 +77,18 @@ impl Arguments {
             validation: self.validation.clone(),
             merged: self.merged.clone(),
         };
-        Ok(diagnose(&base, &inputs, &mut common::show_loading())?)
+        let (bar, mut show) = (common::progress("doctor", 0), common::show_loading());
+        let diagnosis = diagnose(&base, &inputs, &mut |progress| match progress {
+            Progress::Loading(loading) => bar.suspend(|| show(loading)),
+            Progress::Step { name, done, total } => {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                bar.set_message(name);
+            }
+            _ => {}
+        })?;
+        bar.finish_and_clear();
+        Ok(diagnosis)
     }
 }
 

@@ -173,6 +173,10 @@ fn main() -> ExitCode {
         let config = EvaluateConfig { answers: arguments.answers, decoding, ..EvaluateConfig::default() };
         let mut report = Report::new(&suite, &config, arguments.runs(&suite, &config)?, arguments.seed)?;
         report.about = common::about(&arguments.model, &arguments.adapter);
+        for folder in &arguments.adapter {
+            let name = (arguments.adapter.len() > 1).then(|| name_of(folder, &arguments.adapter));
+            report.about.extend(common::loss_curve(&folder.join(".."), name.as_deref()));
+        }
         if let Some(path) = &arguments.out {
             report.save(path)?;
         }

@@ -114,7 +114,7 @@ fn main() -> ExitCode {
         if let (Some(suite), Some(before), Some(after)) = (&suite, before, ask("after", &base)?) {
             let mut report = Report::new(suite, &config, vec![before, after], recipe.training.seed)?;
             report.about = common::about(&recipe.model, outcome.adapter.as_slice());
-            report.about.extend(common::loss_curve(&arguments.out).map(|curve| ("loss_curve".to_owned(), curve)));
+            report.about.extend(common::loss_curve(&arguments.out, None));
             report.save(arguments.out.join("report.json"))?;
             foehn::files::write(arguments.out.join("report.html"), report.page().as_bytes())?;
             say!("{report}");

@@ -1,7 +1,8 @@
 //! Splits a clean file into a training and a validation file, and proves that they share no group, prompt or
 //! near-duplicate.
 //!
-//!     cargo run --release --example split -- datasets/vakog/vakog_clean.jsonl --training train.jsonl --validation valid.jsonl
+//!     cargo run --release --example split -- datasets/vakog/vakog_clean.jsonl --label modality \
+//!         --training train.jsonl --validation valid.jsonl
 
 mod common;
 
@@ -29,9 +30,9 @@ struct Arguments {
     /// The share of the validation records
     #[arg(long, default_value_t = 0.1)]
     fraction: f64,
-    /// The metadata key whose labels are balanced
-    #[arg(long, default_value = "modality")]
-    label: String,
+    /// The metadata key whose labels are balanced [default: label]
+    #[arg(long)]
+    label: Option<String>,
     /// The smallest Jaccard index of two records that must stay together
     #[arg(long, default_value_t = 0.7)]
     threshold: f64,
@@ -54,7 +55,12 @@ fn main() -> ExitCode {
         check_outputs(&[input], &[training, validation])?;
         ensure!((0.0..=1.0).contains(threshold), "--threshold is {threshold}, expected a Jaccard index from 0 to 1");
         let near = NearDuplicates { threshold: *threshold, ..NearDuplicates::default() };
-        let split = split_proven(read_clean(input)?, *fraction, *seed, label, &near)?;
+        let records = read_clean(input)?;
+        if let Some(key) = label {
+            let has_it = records.iter().any(|record| record.text(key).is_some());
+            ensure!(has_it, "no record of {} has a text `{key}`, the key of --label", input.display());
+        }
+        let split = split_proven(records, *fraction, *seed, label.as_deref().unwrap_or("label"), &near)?;
         write_clean(training, &split.training)?;
         write_clean(validation, &split.validation)?;
         let proof = &split.report;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use common::scene::{ROOT, example, run};
-use foehn::doctor::{Check, Diagnosis, DoctorError, Inputs, Missing, Severity, diagnose};
+use foehn::doctor::{Check, Diagnosis, DoctorError, Inputs, Missing, Progress, Severity, diagnose};
 use foehn::{Job, Pretrained, Recipe};
 use foehn_corpus::write_clean;
 use foehn_finetune::{Dataset, Folder, Run, TrainingConfig, Validation, train};
@@ -433,6 +433,42 @@ fn labels_inside_prompts() {
         planted.inputs.data = Some(planted.write("data.jsonl", &records(ask)));
         assert_found(&planted.diagnosed(), Check::Labels, Severity::Sound, &["2 labels"]);
     }
+}
+
+#[test]
+fn labels_that_are_a_part_of_the_answer() {
+    let telling = |object: &str, label: &str| format!("{object}, a {label} one: what is it?");
+    let answers: [fn(&Record, &str) -> String; 2] = [
+        |asked, label| format!("{label}\nAbout {}.", asked.messages[0].content),
+        |asked, label| json!({ "kind": label, "text": asked.messages[0].content }).to_string(),
+    ];
+    let found = [(Severity::Fault, "2 labels in the first line"), (Severity::Warning, "2 labels in the field `kind`")];
+    let mut planted = Planted::new();
+    for (answer, (severity, place)) in answers.into_iter().zip(found) {
+        for (ask, severity) in [(telling as fn(&str, &str) -> String, severity), (listing, Severity::Sound)] {
+            let mut data = records(ask);
+            for record in &mut data {
+                let label = record.messages[1].content.trim_matches(['[', ']']).to_owned();
+                record.messages[1].content = answer(record, &label);
+            }
+            planted.inputs.data = Some(planted.write("data.jsonl", &data));
+            assert_found(&planted.diagnosed(), Check::Labels, severity, &[place, "24 records", "100%"]);
+        }
+    }
+}
+
+#[test]
+fn every_step_is_told_before_it_is_taken() {
+    let mut steps = Vec::new();
+    let planted = Planted::new();
+    let diagnosis = diagnose(&lab().base, &planted.inputs, &mut |progress| {
+        if let Progress::Step { name, done, total } = progress {
+            assert_eq!((done, total), (steps.len(), 13));
+            steps.push(name);
+        }
+    });
+    let checks: Vec<&str> = diagnosis.unwrap().findings.iter().map(|finding| finding.check.name()).collect();
+    assert_eq!(steps[1..], checks);
 }
 
 #[test]

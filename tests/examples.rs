@@ -118,6 +118,43 @@ fn a_run_is_planned_before_it_begins() {
     assert!(plan["time"].is_null() && plan["data"]["steps"].as_u64() > Some(0), "{plan}");
 }
 
+/// A checkpoint of 6 TiB, almost all of it a hole in its file: no machine that runs this test has so much memory.
+fn huge_model(scene: &Scene) {
+    let inner = 1u64 << 34;
+    let path = scene.model.join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config["intermediate_size"] = inner.into();
+    fs::write(path, config.to_string()).unwrap();
+    let path = scene.model.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut end = 0;
+    for (name, tensor) in header.as_object_mut().unwrap() {
+        for (part, shape) in [("gate_proj", [inner, 32]), ("up_proj", [inner, 32]), ("down_proj", [32, inner])] {
+            if name.contains(part) {
+                tensor["shape"] = shape.to_vec().into();
+            }
+        }
+        let elements: u64 = tensor["shape"].as_array().unwrap().iter().map(|size| size.as_u64().unwrap()).product();
+        tensor["data_offsets"] = vec![end, end + 4 * elements].into();
+        end += 4 * elements;
+    }
+    let header = header.to_string();
+    let mut file = fs::File::create(path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len(8 + header.len() as u64 + end).unwrap();
+}
+
+#[test]
+fn a_run_that_does_not_fit_what_is_free_is_refused_before_a_weight_is_read() {
+    let scene = Scene::new();
+    huge_model(&scene);
+    fails(&mut scene.finetune("huge"), &["the run needs", "at its peak", "the smallest run needs"]);
+    assert!(!scene.path("huge/adapter").exists() && !scene.path("huge/checkpoints/step-00000002").exists());
+}
+
 #[test]
 fn speed_and_memory_can_be_tried_with_and_without_weights() {
     let scene = Scene::new();

@@ -234,8 +234,9 @@ pub fn about(model: &str, adapters: &[PathBuf]) -> BTreeMap<String, serde_json::
     about
 }
 
-/// The losses of a run's `metrics.jsonl`, for the picture in a report.
-pub fn loss_curve(run: &Path) -> Option<serde_json::Value> {
+/// The losses of a run's `metrics.jsonl`, if it is there: a key and a value of a report, which it draws. The name tells
+/// one run's curve from another's.
+pub fn loss_curve(run: &Path, name: Option<&str>) -> Option<(String, serde_json::Value)> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).ok()?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let (mut training, mut validation) = (Vec::new(), Vec::new());
@@ -244,7 +245,8 @@ pub fn loss_curve(run: &Path) -> Option<serde_json::Value> {
         training.extend(line.get("loss").map(|loss| serde_json::json!([step, loss])));
         validation.extend(line.get("validation_loss").map(|loss| serde_json::json!([step, loss])));
     }
-    Some(serde_json::json!({ "training": training, "validation": validation }))
+    let key = name.map_or_else(|| "loss_curve".to_owned(), |name| format!("loss_curve {name}"));
+    Some((key, serde_json::json!({ "training": training, "validation": validation })))
 }
 
 /// Prints a conversation as the model gets it, with its trained tokens marked.

@@ -13,7 +13,8 @@
 
 mod behaviour;
 mod case;
-mod data;
+mod labels;
+mod leak;
 mod origin;
 mod rendering;
 mod scale;
@@ -63,7 +64,7 @@ pub enum Severity {
     Fault,
 }
 
-/// The checks, in their order.
+/// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
@@ -92,6 +93,22 @@ pub enum Check {
     /// Answers that go on to another question.
     SelfTalk,
 }
+
+/// The checks, in their order.
+const CHECKS: [Check; 12] = [
+    Check::Values,
+    Check::Base,
+    Check::Text,
+    Check::StopToken,
+    Check::DoubledBos,
+    Check::Effect,
+    Check::Loss,
+    Check::Scale,
+    Check::Merged,
+    Check::Labels,
+    Check::Leak,
+    Check::SelfTalk,
+];
 
 impl Check {
     /// A short name.
@@ -245,6 +262,23 @@ pub enum DoctorError {
     Generate(#[from] foehn_generate::Error),
 }
 
+/// What [`diagnose`] is about to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// To read or to hash a checkpoint.
+    Loading(Loading<'a>),
+    /// To take the next step.
+    Step {
+        /// The step, in a few words.
+        name: &'static str,
+        /// The number of steps that are done.
+        done: usize,
+        /// The number of all steps.
+        total: usize,
+    },
+}
+
 /// Examines an adapter on the base model that it was trained on. `base` has no adapter attached.
 ///
 /// At most 32 records are computed, so a small model takes less than a minute. Nothing is written.
@@ -254,23 +288,29 @@ pub enum DoctorError {
 pub fn diagnose(
     base: &Pretrained,
     inputs: &Inputs,
-    progress: &mut dyn FnMut(Loading<'_>),
+    progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Diagnosis, DoctorError> {
-    let case = Case::open(base, inputs, progress)?;
-    let findings = vec![
-        values::values(&case),
-        origin::base(&case),
-        origin::text(&case),
-        rendering::stop_token(&case),
-        rendering::doubled_bos(&case),
-        behaviour::effect(&case),
-        behaviour::loss_check(&case),
-        scale::scale(&case),
-        behaviour::merged(&case, progress)?,
-        data::labels(&case),
-        data::leak(&case),
-        talk::self_talk(&case)?,
-    ];
+    let total = 1 + CHECKS.len();
+    progress(Progress::Step { name: "answers with and without the adapter", done: 0, total });
+    let case = Case::open(base, inputs, &mut |loading| progress(Progress::Loading(loading)))?;
+    let mut findings = Vec::with_capacity(CHECKS.len());
+    for (at, check) in CHECKS.into_iter().enumerate() {
+        progress(Progress::Step { name: check.name(), done: 1 + at, total });
+        findings.push(match check {
+            Check::Values => values::values(&case),
+            Check::Base => origin::base(&case),
+            Check::Text => origin::text(&case),
+            Check::StopToken => rendering::stop_token(&case),
+            Check::DoubledBos => rendering::doubled_bos(&case),
+            Check::Effect => behaviour::effect(&case),
+            Check::Loss => behaviour::loss_check(&case),
+            Check::Scale => scale::scale(&case),
+            Check::Merged => behaviour::merged(&case, &mut |loading| progress(Progress::Loading(loading)))?,
+            Check::Labels => labels::labels(&case),
+            Check::Leak => leak::leak(&case),
+            Check::SelfTalk => talk::self_talk(&case)?,
+        });
+    }
     let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Sound);
     let severity = if worst == Severity::NotChecked { Severity::Sound } else { worst };
     let shown = |path: &Path| foehn_files::printable(path.display()).to_string();

@@ -237,9 +237,10 @@ fn off_target(settings: Settings<'_>) -> Result<Stage> {
     struct Words {
         lexicon: PathBuf,
         tasks: Option<Vec<String>>,
+        class: Option<String>,
     }
-    let Words { lexicon, tasks } = settings.parse()?;
-    let mut pass = OffTarget::new(Lexicon::load(&settings.beside(&lexicon))?);
+    let Words { lexicon, tasks, class } = settings.parse()?;
+    let mut pass = OffTarget { class, ..OffTarget::new(Lexicon::load(&settings.beside(&lexicon))?) };
     if let Some(tasks) = tasks {
         pass.tasks = tasks;
     }

@@ -133,7 +133,7 @@ mod tests {
         Record {
             id: Some(index.to_string()),
             messages: vec![Message::new(Role::User, format!("question {index}"))],
-            metadata: [("modality".to_owned(), label.into())]
+            metadata: [("label".to_owned(), label.into())]
                 .into_iter()
                 .map(|(key, value): (String, serde_json::Value)| (key, value.to_string().into()))
                 .collect(),
@@ -155,7 +155,7 @@ mod tests {
             let records: Vec<_> =
                 groups.iter().enumerate().map(|(index, (group, label))| record(index, *group, *label)).collect();
             let (training, validation) =
-                split_stratified(records.clone(), fraction, seed, "modality").expect("a sound fraction");
+                split_stratified(records.clone(), fraction, seed, "label").expect("a sound fraction");
             let named = |side: &[Record]| side.iter().filter_map(|r| r.group.clone()).collect::<BTreeSet<_>>();
             prop_assert!(named(&training).is_disjoint(&named(&validation)));
             prop_assert_eq!(training.len() + validation.len(), records.len());
@@ -164,7 +164,7 @@ mod tests {
             prop_assert_eq!(all, ids(&records));
 
             let reversed = records.into_iter().rev().collect();
-            let (_, again) = split_stratified(reversed, fraction, seed, "modality").expect("a sound fraction");
+            let (_, again) = split_stratified(reversed, fraction, seed, "label").expect("a sound fraction");
             prop_assert_eq!(ids(&again), ids(&validation));
         }
 
@@ -179,9 +179,9 @@ mod tests {
     #[test]
     fn every_label_has_its_share() {
         let records = (0..500).map(|index| record(index, None, (index % 5) as u8)).collect();
-        let (_, validation) = split_stratified(records, 0.1, 7, "modality").expect("a sound fraction");
+        let (_, validation) = split_stratified(records, 0.1, 7, "label").expect("a sound fraction");
         for label in ["0", "1", "2", "3", "4"] {
-            let count = validation.iter().filter(|record| record.text("modality") == Some(label)).count();
+            let count = validation.iter().filter(|record| record.text("label") == Some(label)).count();
             assert_eq!(count, 10, "{label}");
         }
     }

@@ -270,7 +270,7 @@ mod tests {
         #[test]
         fn a_proven_split_leaks_nothing(records in near_records(), fraction in 0.05..0.95, seed: u64) {
             let near = NearDuplicates { part: Part::Answer, threshold: 0.6, ..NearDuplicates::default() };
-            let found = split_proven(records.clone(), fraction, seed, "modality", &near).expect("a sound fraction");
+            let found = split_proven(records.clone(), fraction, seed, "label", &near).expect("a sound fraction");
             prop_assert!(found.report.is_proven, "{:?}", found.report);
             prop_assert_eq!(found.training.len() + found.validation.len(), records.len());
             // Compared with a check of every pair without the index.
@@ -283,7 +283,7 @@ mod tests {
             }
             let ids = |side: &[Record]| side.iter().filter_map(|r| r.id.clone()).collect::<BTreeSet<_>>();
             let reversed = records.into_iter().rev().collect();
-            let again = split_proven(reversed, fraction, seed, "modality", &near).expect("a sound fraction");
+            let again = split_proven(reversed, fraction, seed, "label", &near).expect("a sound fraction");
             prop_assert_eq!(ids(&again.validation), ids(&found.validation));
         }
 

@@ -214,14 +214,17 @@ impl ChoiceFigures {
         let sure: Vec<f64> = probabilities.iter().zip(&predicted).map(confidence).collect();
         let is_right: Vec<bool> =
             items.iter().zip(&predicted).map(|(item, predicted)| item.truth == *predicted).collect();
-        let classified = |by: &str, predicted: &[usize]| Classified {
+        let reliability = Reliability::new(&sure, &is_right);
+        let classified = |by: &str, predicted: &[usize], confidence: Vec<f64>| Classified {
             by: by.to_owned(),
             predicted: predicted.iter().copied().map(Some).collect(),
+            confidence,
         };
+        let by_likelihood = classified("likelihood", &predicted, sure);
         Self {
             measures,
-            classified: vec![classified("likelihood", &predicted), classified("prior-corrected", &corrected)],
-            reliability: Reliability::new(&sure, &is_right),
+            classified: vec![by_likelihood, classified("prior-corrected", &corrected, Vec::new())],
+            reliability,
             predicted,
         }
     }

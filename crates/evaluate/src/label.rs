@@ -73,6 +73,12 @@ impl FromStr for LabelRule {
 }
 
 impl LabelRule {
+    /// The label of an answer by itself. `None` if the answer has none there, and for [`Field`](Self::Field), whose
+    /// label the record says.
+    pub fn label(&self, answer: &str) -> Option<String> {
+        self.find(answer, &[]).map(|place| self.read(answer, place))
+    }
+
     /// The place of the label in an answer. `labels` are the labels that it may be; only [`Field`](Self::Field) needs
     /// them.
     pub(crate) fn find(&self, answer: &str, labels: &[String]) -> Option<Range<usize>> {

@@ -74,6 +74,9 @@ pub struct Classified {
     /// The index of the predicted label of each item. The number of labels stands for none, and `None` for an item that
     /// was not asked.
     pub predicted: Vec<Option<usize>>,
+    /// The probability that each label predicted was given; empty if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confidence: Vec<f64>,
 }
 
 impl Classified {

@@ -13,7 +13,7 @@ use crate::{Report, TaskReport};
 
 const STYLE: &str = include_str!("page/style.css");
 
-/// The key of [`Report::about`] whose value is drawn as a curve.
+/// The beginning of the keys of [`Report::about`] whose values are drawn as curves.
 const LOSS_CURVE: &str = "loss_curve";
 
 /// A longer text is folded.
@@ -23,11 +23,15 @@ impl Report {
     /// One HTML page for someone who would rather look than read. It needs no script and no other file.
     ///
     /// All that stands in the report is on it: the verdicts, each task's figures with their intervals, confusion and
-    /// leakage, reliability, the examples that changed, and [`about`](Self::about). A value `loss_curve` in there,
-    /// `{"training": [[step, loss], …], "validation": [[step, loss], …]}`, is drawn.
+    /// leakage, reliability, the examples that changed, and [`about`](Self::about). A value `loss_curve` or
+    /// `loss_curve NAME` in there, `{"training": [[step, loss], …], "validation": [[step, loss], …]}`, is drawn.
     pub fn page(&self) -> String {
         let tasks: String = self.tasks.iter().enumerate().map(|(at, task)| section(&self.runs, at, task)).collect();
-        let curve = self.about.get(LOSS_CURVE).map_or_else(String::new, pictures::curve);
+        let curves = self.about.iter().filter_map(|(key, value)| Some((key.strip_prefix(LOSS_CURVE)?, value)));
+        let mut curves: String = curves.map(|(name, value)| pictures::curve(name.trim(), value)).collect();
+        if !curves.is_empty() {
+            curves = format!("<div id=\"curve\">{curves}</div>");
+        }
         // The content security policy forbids everything that is not in the page, in case a text is ever not escaped.
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -35,12 +39,12 @@ impl Report {
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
              <title>Evaluation of \
-             {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}<main>\n{}{tasks}{curve}{}</main>\n\
+             {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}<main>\n{}{tasks}{curves}{}</main>\n\
              <footer><p class=\"soft\">Made by Foehn {}. This page holds all that it shows, and can be sent as it \
              is.</p>\
              </footer>\n</body>\n</html>\n",
             text(&self.suite),
-            header(self, !curve.is_empty()),
+            header(self, !curves.is_empty()),
             verdict::cards(self),
             about(self),
             env!("CARGO_PKG_VERSION"),
@@ -127,7 +131,7 @@ fn about(report: &Report) -> String {
             scroll("Files and hashes")
         ),
     };
-    let others = report.about.iter().filter(|(key, _)| *key != LOSS_CURVE);
+    let others = report.about.iter().filter(|(key, _)| !key.starts_with(LOSS_CURVE));
     let (short, long): (Vec<_>, Vec<_>) = others.partition(|(_, value)| !value.is_array() && !value.is_object());
     let row = |(key, value): (&String, &Value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -1,5 +1,7 @@
 //! Evaluates one model on one suite.
 
+use std::collections::BTreeSet;
+
 use foehn_mistral::Mistral;
 use foehn_record::Message;
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
@@ -149,15 +151,30 @@ fn work(task: &Task, config: &EvaluateConfig) -> usize {
     asked(task, config).len() * config.decoding.of(task).seeds.len() + (texts + likelihoods) / TEXTS
 }
 
-/// The items whose answers are generated: whole sets of one question for every class, at equal distances.
+/// The items whose answers are generated, at equal distances. A scene that is asked for every label is first asked for
+/// one, each scene for another, then for a second: the more scenes, the more the answers say.
 fn asked(task: &Task, config: &EvaluateConfig) -> Vec<usize> {
     if task.max_new_tokens == 0 {
         return Vec::new();
     }
-    let set = if matches!(task.judge, Judge::Describe(_)) { task.labels().len() } else { 1 };
-    let sets = task.items.len() / set;
-    let count = config.answers.map_or(sets, |answers| answers.div_ceil(set).min(sets));
-    (0..count).flat_map(|at| (0..set).map(move |label| at * sets / count * set + label)).collect()
+    let labels = if matches!(task.judge, Judge::Describe(_)) { task.labels().len() } else { 1 };
+    spread(task.items.len() / labels, labels, config.answers.unwrap_or(task.items.len()))
+}
+
+/// `answers` of the items of scenes that are asked for each label.
+fn spread(scenes: usize, labels: usize, answers: usize) -> Vec<usize> {
+    let mut left = answers.min(scenes * labels);
+    let mut asked = BTreeSet::new();
+    for round in 0..labels {
+        let count = left.min(scenes);
+        left -= count;
+        for at in 0..count {
+            let scene = at * scenes / count * labels;
+            let fresh = (0..labels).map(|turn| scene + (at + round + turn) % labels).find(|item| !asked.contains(item));
+            asked.extend(fresh);
+        }
+    }
+    asked.into_iter().collect()
 }
 
 fn run(
@@ -230,7 +247,7 @@ fn said(choice: &Choice, items: &[Item], answers: &[Vec<Answer>], found: &mut Ta
     found.measures.push(Measure::mean("generation/accuracy", Better::Higher, right));
     found.measures.push(Measure::mean("generation/without a label", Better::Lower, none));
     if !choice.labels.is_empty() {
-        found.classified.push(Classified { by: "generation".to_owned(), predicted });
+        found.classified.push(Classified { by: "generation".to_owned(), predicted, confidence: Vec::new() });
     }
 }
 
@@ -313,5 +330,33 @@ impl Subject<'_> {
         let context = self.model.config().max_position_embeddings;
         sample.check_length(context).map_err(|source| rendered(item, source))?;
         Ok(sample)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_few_answers_are_about_many_scenes_and_every_label() {
+        for (scenes, labels) in [(20, 5), (7, 3), (1, 4), (60, 1), (3, 6)] {
+            for answers in 0..=scenes * labels + 2 {
+                let found = spread(scenes, labels, answers);
+                let count = answers.min(scenes * labels);
+                assert_eq!(found.len(), count);
+                assert!(found.is_sorted_by(|a, b| a < b) && found.iter().all(|item| *item < scenes * labels));
+                let of = |part: fn(usize, usize) -> usize| {
+                    let mut counts = BTreeMap::new();
+                    found.iter().for_each(|item| *counts.entry(part(*item, labels)).or_insert(0usize) += 1);
+                    counts
+                };
+                assert_eq!(of(|item, labels| item / labels).len(), count.min(scenes), "different scenes first");
+                let each = of(|item, labels| item % labels);
+                let (least, most) = (each.values().min(), each.values().max());
+                assert!(count > scenes || count < labels || most.unwrap() - least.unwrap() <= 1, "{each:?}");
+            }
+        }
     }
 }

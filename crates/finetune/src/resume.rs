@@ -12,6 +12,9 @@ use crate::{Error, TrainingConfig};
 const FREE: [&str; 8] =
     ["model", "data", "pipeline", "lexicon", "init_adapter", "checkpoint_steps", "keep_checkpoints", "recompute"];
 
+/// Tables that do not concern the training: what is asked before and after, and how answers are decoded.
+const BESIDE: [&str; 2] = ["evaluation", "generation"];
+
 /// Compares what a checkpoint was made from with the run to be resumed. Returns a text for each change and its effect.
 ///
 /// The learning rate of a step depends on the number of steps of the whole run. If `epochs` or `max_steps` has changed,
@@ -46,7 +49,8 @@ pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Re
         seen.push(key);
         let value = |of: &[(String, Value)]| of.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
         let [before, after] = [value(&old), value(&new)];
-        if before == after || FREE.contains(&key.as_str()) {
+        let table = key.split('.').next().unwrap_or(key);
+        if before == after || FREE.contains(&key.as_str()) || BESIDE.contains(&table) {
             continue;
         }
         let [before, after] = [before, after].map(|value| value.map_or("none".to_owned(), |value| value.to_string()));

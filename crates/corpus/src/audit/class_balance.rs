@@ -18,9 +18,9 @@ pub struct ClassBalance {
 }
 
 impl Default for ClassBalance {
-    /// `modality` within `task`.
+    /// `label` within `task`.
     fn default() -> Self {
-        Self { class: "modality".to_owned(), within: Some("task".to_owned()) }
+        Self { class: "label".to_owned(), within: Some("task".to_owned()) }
     }
 }
 
@@ -104,8 +104,8 @@ impl Tally for Counts {
 mod tests {
     use super::*;
 
-    fn record(task: &str, modality: Option<&str>) -> Record {
-        let keys = [("task", Some(task)), ("modality", modality)];
+    fn record(task: &str, label: Option<&str>) -> Record {
+        let keys = [("task", Some(task)), ("label", label)];
         let metadata = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))).collect();
         Record { id: None, messages: Vec::new(), metadata, group: None }
     }

@@ -36,12 +36,12 @@ pub struct ClassWords {
 }
 
 impl Default for ClassWords {
-    /// For each `modality`, the 20 words of the prompts with the strongest association that are in 3 records or more
+    /// For each `label`, the 20 words of the prompts with the strongest association that are in 3 records or more
     /// and at least 2.58 standard deviations above 0 (a chance of 0.5% for a word without association); a prior of 500
     /// words.
     fn default() -> Self {
         Self {
-            class: "modality".to_owned(),
+            class: "label".to_owned(),
             part: Part::Prompt,
             tasks: Vec::new(),
             min_records: 3,
@@ -189,7 +189,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, CLASSES[at % 3])],
-            metadata: [("modality".to_owned(), CLASSES[at % 3].into())].into_iter().collect(),
+            metadata: [("label".to_owned(), CLASSES[at % 3].into())].into_iter().collect(),
             group: None,
         }
     }

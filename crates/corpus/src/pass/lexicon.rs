@@ -76,22 +76,42 @@ impl Lexicon {
     }
 }
 
-/// Rejects a record with an answer that has a word of another sense than the record's `modality`.
+/// Rejects a record with an answer that has a word of another class than the record's.
 ///
-/// It examines records whose `task` is one of [`tasks`](Self::tasks). If such a record has no modality that the lexicon
+/// It examines records whose `task` is one of [`tasks`](Self::tasks). If such a record has no class that the lexicon
 /// knows, it is rejected too, because its words cannot be checked.
 #[derive(Clone, Debug)]
 pub struct OffTarget {
-    /// The words of the senses.
+    /// The words of the classes.
     pub lexicon: Lexicon,
-    /// The tasks whose answers should use one sense only.
+    /// The tasks whose answers should use words of one class only.
     pub tasks: Vec<String>,
+    /// The metadata key whose text is a record's class. Without it, the class is the one that any of a record's keys
+    /// names.
+    pub class: Option<String>,
 }
 
 impl OffTarget {
     /// The pass for the tasks `describe` and `rewrite`.
     pub fn new(lexicon: Lexicon) -> Self {
-        Self { lexicon, tasks: vec!["describe".to_owned(), "rewrite".to_owned()] }
+        Self { lexicon, tasks: vec!["describe".to_owned(), "rewrite".to_owned()], class: None }
+    }
+
+    /// A record's class, or why it has none.
+    fn class_of<'a>(&self, record: &'a Record) -> std::result::Result<&'a str, String> {
+        let is_class = |text: &&str| self.lexicon.classes.iter().any(|class| class == text);
+        if let Some(key) = &self.class {
+            let text = record.text(key).unwrap_or_default();
+            return Some(text).filter(is_class).ok_or(format!("the {key} `{text}` is no class of the lexicon"));
+        }
+        let mut named = record.metadata.values().filter_map(|value| value.as_str()).filter(is_class);
+        let Some(first) = named.next() else {
+            return Err("no key of the record names a class of the lexicon".to_owned());
+        };
+        match named.find(|other| *other != first) {
+            Some(other) => Err(format!("the record's keys name two classes of the lexicon, {first} and {other}")),
+            None => Ok(first),
+        }
     }
 }
 
@@ -105,15 +125,15 @@ impl Pass for OffTarget {
         if !self.tasks.iter().any(|kept| kept == task) {
             return None;
         }
-        let modality = record.text("modality").unwrap_or_default();
-        if !self.lexicon.classes.iter().any(|class| class == modality) {
-            return Some(format!("the modality `{modality}` is no class of the lexicon"));
-        }
+        let asked = match self.class_of(record) {
+            Ok(class) => class,
+            Err(reason) => return Some(reason),
+        };
         let answers = record.messages.iter().filter(|message| message.role == Role::Assistant);
         answers.into_iter().find_map(|answer| {
-            let senses = self.lexicon.classified(&answer.content);
-            let (word, class) = senses.into_iter().find(|(_, class)| *class != modality)?;
-            Some(format!("`{word}` is {class} in an answer that should be {modality}"))
+            let found = self.lexicon.classified(&answer.content);
+            let (word, class) = found.into_iter().find(|(_, class)| *class != asked)?;
+            Some(format!("`{word}` is {class} in an answer that should be {asked}"))
         })
     }
 }
@@ -133,17 +153,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(task: &str, modality: &str, answer: &str, expected: Option<&str>) {
-        let record = Record {
-            id: None,
-            messages: vec![Message::new(Role::User, "q"), Message::new(Role::Assistant, answer)],
-            metadata: [("task", task), ("modality", modality)]
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value.into()))
-                .collect(),
-            group: None,
-        };
+    fn check(task: &str, sense: &str, answer: &str, expected: Option<&str>) {
+        let record = record(&[("task", task), ("sense", sense)], answer);
         assert_eq!(OffTarget::new(small()).check(&record).as_deref(), expected);
+    }
+
+    fn record(keys: &[(&str, &str)], answer: &str) -> Record {
+        let messages = vec![Message::new(Role::User, "q"), Message::new(Role::Assistant, answer)];
+        let metadata = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        Record { id: None, messages, metadata, group: None }
     }
 
     #[test]
@@ -152,7 +170,20 @@ mod tests {
         check("describe", "Visual", "It CREAKS.", Some("`creaks` is Auditory in an answer that should be Visual"));
         check("describe", "Visual", "A creaksome brightness.", None);
         check("explain", "Visual", "It creaks.", None);
-        check("rewrite", "Smell", "It creaks.", Some("the modality `Smell` is no class of the lexicon"));
+        check("rewrite", "Smell", "It creaks.", Some("no key of the record names a class of the lexicon"));
+    }
+
+    #[test]
+    fn the_class_stands_under_any_key_or_under_the_one_that_is_named() {
+        let two = record(&[("task", "describe"), ("sense", "Visual"), ("topic", "Auditory")], "It creaks.");
+        let any = OffTarget::new(small());
+        let named = |key: &str| OffTarget { class: Some(key.to_owned()), ..any.clone() };
+        let expected = "the record's keys name two classes of the lexicon, Visual and Auditory";
+        assert_eq!(any.check(&two).as_deref(), Some(expected));
+        let expected = "`creaks` is Auditory in an answer that should be Visual";
+        assert_eq!(named("sense").check(&two).as_deref(), Some(expected));
+        assert_eq!(named("topic").check(&two), None);
+        assert_eq!(named("task").check(&two).as_deref(), Some("the task `describe` is no class of the lexicon"));
     }
 
     #[test]

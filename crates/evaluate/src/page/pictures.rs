@@ -103,7 +103,7 @@ fn diagram(run: usize, name: &str, found: &Reliability) -> String {
 }
 
 /// The losses of training and validation; nothing if there are fewer than two of both.
-pub(super) fn curve(curve: &Value) -> String {
+pub(super) fn curve(name: &str, curve: &Value) -> String {
     let series = |name: &str| -> Vec<(f64, f64)> {
         let points = curve.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let point = |point: &Value| Some((point.get(0)?.as_f64()?, point.get(1)?.as_f64()?));
@@ -138,8 +138,9 @@ pub(super) fn curve(curve: &Value) -> String {
     };
     let said = all.iter().filter_map(ends).collect::<Vec<_>>().join(", ");
     let (top, right) = (number(highest), format!("{steps:.0}"));
+    let name = if name.is_empty() { String::new() } else { format!(": {}", text(name)) };
     format!(
-        "<section aria-labelledby=\"curve\"><h2 id=\"curve\">Loss while training</h2><figure><ul \
+        "<section aria-label=\"Loss while training{name}\"><h2>Loss while training{name}</h2><figure><ul \
          class=\"legend\">{}</ul>{}\
          <figcaption>The mean loss of a token, in nats: {said}.</figcaption></figure></section>\n",
         legend(&all.map(|(name, _)| name.to_owned())),

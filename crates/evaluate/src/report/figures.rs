@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{ClassReport, ClassTest, Compared, Figure, ItemReport, TaskReport};
+use crate::calibration::Reliability;
 use crate::measure::{Classified, Measure};
 use crate::statistics::{Clusters, Part};
 use crate::{Better, ClassFigures, Classification, Decoding, Item, Judge, McNemar, Task, TaskRun, holm};
@@ -173,7 +174,20 @@ impl Context<'_> {
                 compared: Vec::new(),
             }
         };
-        vec![figure("macro-F1", |found| found.macro_f1), figure("MCC (R_K)", |found| found.mcc)]
+        let mut figures = vec![figure("macro-F1", |found| found.macro_f1), figure("MCC (R_K)", |found| found.mcc)];
+        if classified.iter().all(|classified| classified.confidence.len() == truth.len()) {
+            let error = |classified: &Classified| {
+                let is_right = |item: &usize| classified.predicted[*item] == Some(truth[*item]);
+                let of = |items: &[usize]| {
+                    let confidence: Vec<f64> = items.iter().map(|item| classified.confidence[*item]).collect();
+                    Reliability::new(&confidence, &items.iter().map(is_right).collect::<Vec<bool>>()).ece
+                };
+                self.clusters.bootstrap(RECOMPUTED, self.seed, of)
+            };
+            let (name, values) = (format!("{by}/calibration error"), classified.iter().map(error).collect());
+            figures.push(Figure { name, slice: None, items, better: Better::Lower, values, compared: Vec::new() });
+        }
+        figures
     }
 
     /// The metrics of each label, from the likelihoods.

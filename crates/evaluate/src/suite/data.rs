@@ -122,7 +122,7 @@ fn task(name: &str, records: &[Placed<'_>], config: &DataConfig) -> Result<Task>
     };
     if let Judge::Choice(choice) = &judge {
         for (item, placed) in items.iter_mut().zip(records) {
-            let label = label(&choice.rule, placed, &item.reference, &choice.labels)?;
+            let label = label(&choice.rule, placed, &item.reference)?;
             let found = choice.labels.iter().position(|other| *other == label);
             item.truth =
                 found.ok_or_else(|| field_error(item, "label", &label, &format!("one of {:?}", choice.labels)))?;
@@ -200,7 +200,7 @@ fn choice(records: &[Placed<'_>], items: &[Item], config: &DataConfig) -> Result
         return Ok(Some(Choice { labels, rule, scorers }));
     }
     let rule = candidates(records, items).into_iter().find(|rule| {
-        let labels = records.iter().zip(items).map(|(placed, item)| label(rule, placed, &item.reference, &[]));
+        let labels = records.iter().zip(items).map(|(placed, item)| label(rule, placed, &item.reference));
         labels.collect::<Result<Vec<_>>>().is_ok_and(|labels| is_closed(&labels))
     });
     let Some(rule) = rule else { return Ok(None) };
@@ -223,10 +223,7 @@ fn candidates(records: &[Placed<'_>], items: &[Item]) -> Vec<LabelRule> {
     let said: Option<Vec<&str>> = records.iter().map(|placed| placed.record.text("label")).collect();
     if let Some(said) = said {
         let says = |rule: &LabelRule| {
-            items.iter().zip(&said).all(|(item, said)| {
-                let place = rule.find(&item.reference, &[]);
-                place.is_some_and(|place| rule.read(&item.reference, place) == *said)
-            })
+            items.iter().zip(&said).all(|(item, said)| rule.label(&item.reference).is_some_and(|label| label == *said))
         };
         rules.extend(places.iter().filter(|rule| says(rule)).cloned());
         let field = LabelRule::Field("label".to_owned());
@@ -252,7 +249,7 @@ fn is_closed(labels: &[String]) -> bool {
 
 /// All labels that a rule gives, sorted.
 fn labels_by(rule: &LabelRule, records: &[Placed<'_>], items: &[Item]) -> Result<Vec<String>> {
-    let labels = records.iter().zip(items).map(|(placed, item)| label(rule, placed, &item.reference, &[]));
+    let labels = records.iter().zip(items).map(|(placed, item)| label(rule, placed, &item.reference));
     let distinct: BTreeSet<String> = labels.collect::<Result<_>>()?;
     match distinct.iter().next() {
         Some(only) if distinct.len() == 1 => {
@@ -263,7 +260,7 @@ fn labels_by(rule: &LabelRule, records: &[Placed<'_>], items: &[Item]) -> Result
 }
 
 /// The label of a record's answer.
-fn label(rule: &LabelRule, placed: &Placed<'_>, answer: &str, labels: &[String]) -> Result<String> {
+fn label(rule: &LabelRule, placed: &Placed<'_>, answer: &str) -> Result<String> {
     let missing = || Error::NoLabel { place: placed.place.clone(), rule: rule.to_string() };
     match rule {
         LabelRule::Field(name) => {
@@ -271,7 +268,7 @@ fn label(rule: &LabelRule, placed: &Placed<'_>, answer: &str, labels: &[String])
             rule.find(answer, std::slice::from_ref(&label)).ok_or_else(missing)?;
             Ok(label)
         }
-        _ => rule.find(answer, labels).map(|place| rule.read(answer, place)).ok_or_else(missing),
+        _ => rule.label(answer).ok_or_else(missing),
     }
 }
 
