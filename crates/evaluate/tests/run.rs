@@ -201,7 +201,7 @@ fn a_run_asks_what_it_is_told_to() {
     };
     // Two of three sentences, and one of two scenes for both labels.
     assert_eq!(answered(0), ["p1", "p2"]);
-    assert_eq!(answered(1), ["s1 Visual", "s1 Auditory"]);
+    assert_eq!(answered(1), ["s1 Visual", "s2 Auditory"]);
     let figure = |task: usize, name: &str| {
         run.tasks[task].measures.iter().find(|measure| measure.name == name).unwrap_or_else(|| panic!("{name}"))
     };
