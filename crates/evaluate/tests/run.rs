@@ -199,7 +199,7 @@ fn a_run_asks_what_it_is_told_to() {
         let items = suite.tasks[task].items.iter().zip(&run.tasks[task].items);
         items.filter(|(_, run)| !run.answers.is_empty()).map(|(item, _)| item.id.as_str()).collect::<Vec<_>>()
     };
-    // Two of three sentences, and one of two scenes for both labels.
+    // Two of three sentences, and both scenes, each for another label.
     assert_eq!(answered(0), ["p1", "p2"]);
     assert_eq!(answered(1), ["s1 Visual", "s2 Auditory"]);
     let figure = |task: usize, name: &str| {
