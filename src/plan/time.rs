@@ -110,23 +110,26 @@ pub(super) fn predict(
     work: &Work,
     settings: &TrainingConfig,
 ) -> PlannedTime {
-    let passes: f64 = work.steps.iter().flatten().map(|pass| calibration.pass(network, pass, settings)).sum();
+    // The forward pass is one of two or three that a step takes over the layers, and one of two over the head. With
+    // pairs, the reference takes another one.
+    let share = if settings.recompute { 3.0 } else { 2.0 };
+    let forward = |pass: &Pass| {
+        layers_work(network, pass, settings) / share / calibration.layers
+            + head_work(network, pass.targets) / 2.0 / calibration.head
+    };
+    let references = if settings.objective == Objective::Dpo { 1.0 } else { 0.0 };
+    let once = |pass: &Pass| calibration.pass(network, pass, settings) + references * forward(pass);
+    let passes: f64 = work.steps.iter().flatten().map(once).sum();
     let update = network.adapter_lens().iter().sum::<usize>() as f64 / calibration.adapter;
     let step = passes / work.steps.len().max(1) as f64 + update;
     let validation = outline.validation.map_or(0.0, |validation| {
         let samples: Vec<&Sample> = validation.samples().iter().collect();
-        let passes = work::passes(&samples, settings.micro_batch_rows);
-        // The forward pass is one of two or three that a step takes over the layers, and one of two over the head.
-        let share = if settings.recompute { 3.0 } else { 2.0 };
-        let once = |pass: &Pass| {
-            layers_work(network, pass, settings) / share / calibration.layers
-                + head_work(network, pass.targets) / 2.0 / calibration.head
-        };
+        let passes = work::passes(&samples, 1, settings.micro_batch_rows);
         let times = match settings.validation.steps {
             0 => 0,
             every => work.total.div_ceil(every),
         };
-        times as f64 * passes.iter().map(once).sum::<f64>()
+        times as f64 * (1.0 + references) * passes.iter().map(forward).sum::<f64>()
     });
     PlannedTime { step, training: step * work.total as f64, validation }
 }

@@ -53,6 +53,7 @@ fn record(prompt: &str, answer: &str) -> Record {
     Record {
         id: None,
         messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+        rejected: None,
         metadata: serde_json::Map::new(),
         group: None,
     }

@@ -137,6 +137,7 @@ mod tests {
         let record = Record {
             id: None,
             messages: vec![Message::new(Role::User, "q"), Message::new(Role::Assistant, answer)],
+            rejected: None,
             metadata: [("task", task), ("modality", modality)]
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value.into()))
