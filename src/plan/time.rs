@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foehn_finetune::{AdamW, LossMean, TrainingConfig, clip_global_norm, gradients};
+use foehn_finetune::{AdamW, LossMean, Objective, TrainingConfig, clip_global_norm, gradients};
 use foehn_kernels::{Targets, linear_cross_entropy};
 use foehn_lora::{Adapter, attach_trainable, parameters};
 use foehn_mistral::{Base, Mistral, MistralConfig};
