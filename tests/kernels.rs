@@ -2,12 +2,11 @@
 
 mod common;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use common::{devices, noise, relative_error, tensor, values};
 use foehn_kernels::{
     AttentionHalf, Dropout, FeedForward, Linear, LowRank, Rotary, Targets, Visibility, Weight, attention,
-    linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs,
-    token_losses,
+    linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs, token_losses,
 };
 use proptest::prelude::*;
 

@@ -226,6 +226,17 @@ fn dataset() -> Dataset {
     Dataset::from_samples(named.collect(), &[EOS], 97).unwrap()
 }
 
+/// Twenty pairs: the samples of [`dataset`], and as many rejected answers.
+fn pairs() -> Dataset {
+    let pair = |n: u32| {
+        let chosen = vec![1, 3 + n % 4, 10 + n, 40 + (n * n) % 30, 5 + n % 7, EOS];
+        let rejected = vec![1, 3 + n % 4, 10 + n, 71 + n % 9, EOS];
+        let sample = |ids: Vec<u32>| Sample::from_prompt(&ids[..3], &ids[3..]).unwrap();
+        (format!("pair-{n}"), [sample(chosen), sample(rejected)])
+    };
+    Dataset::from_pairs((0..20).map(pair).collect(), &[EOS], 97).unwrap()
+}
+
 fn settings() -> TrainingConfig {
     let mut config =
         TrainingConfig { batch_size: 6, epochs: 3, checkpoint_steps: 3, seed: 7, ..TrainingConfig::default() };
@@ -247,7 +258,8 @@ fn run_warned(
     resume: bool,
     stop_after: usize,
 ) -> Result<(Outcome, Vec<String>), Error> {
-    let (training, validation) = (dataset(), dataset());
+    let data = || if config.objective == Objective::Dpo { pairs() } else { dataset() };
+    let (training, validation) = (data(), data());
     let mut model = Golden::open("gqa").model();
     let run = job(out, config, resume, &training, &validation)?;
     let mut warnings = Vec::new();
@@ -331,6 +343,54 @@ fn interrupted_and_resumed_equals_uninterrupted_byte_for_byte() {
             assert!(found[&name] == expected[&name], "{name} differs after an interruption at step {stop_after}");
         }
     }
+}
+
+/// The reference is that of the beginning, also in a resumed run: the base, or the adapter that the run began from.
+#[test]
+fn dpo_resumes_to_the_same_bytes_and_only_with_the_same_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = folder.path().join("begin");
+    run(&begin, &TrainingConfig { seed: 3, ..settings() }, false, 0).unwrap();
+    let fresh = TrainingConfig { objective: Objective::Dpo, ..settings() };
+    let init = folder.path().join("init");
+    fs::rename(begin.join("adapter"), &init).unwrap();
+    let continued = TrainingConfig { init_adapter: Some(init.clone()), ..fresh.clone() };
+    for (name, config) in [("fresh", &fresh), ("continued", &continued)] {
+        let (whole, cut) = (folder.path().join(name), folder.path().join(format!("{name}-cut")));
+        let outcome = run(&whole, config, false, 0).unwrap();
+        assert!(outcome.best_validation_loss.unwrap() < 0.6, "better than a toss-up, ln 2: {outcome:?}");
+        run(&cut, config, false, 5).unwrap();
+        run(&cut, config, true, 0).unwrap();
+        let (whole, cut) = (artefacts(&whole), artefacts(&cut));
+        for name in ["metrics.jsonl", "adapter/adapter_model.safetensors"] {
+            assert!(whole[name] == cut[name], "{name} differs");
+        }
+        assert!(String::from_utf8_lossy(&whole["metrics.jsonl"]).contains("\"reward_margin\""));
+    }
+    let out = folder.path().join("changed");
+    run(&out, &continued, false, 5).unwrap();
+    let mut other = Adapter::load(&init).unwrap();
+    other.modules.values_mut().for_each(|pair| pair.b[0] += 1.0);
+    other.save(&init).unwrap();
+    match run(&out, &continued, true, 0) {
+        Err(Error::ResumeMismatch { key, .. }) => assert_eq!(key, "reference_sha256"),
+        found => panic!("{found:?}"),
+    }
+}
+
+#[test]
+fn an_objective_refuses_the_other_ones_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let (samples, pairs, mut model) = (dataset(), pairs(), Golden::open("gqa").model());
+    let sft = settings();
+    let dpo = TrainingConfig { objective: Objective::Dpo, ..settings() };
+    for (number, (config, data)) in [(&sft, &pairs), (&dpo, &samples)].into_iter().enumerate() {
+        let run = job(&folder.path().join(number.to_string()), config, false, data, data).unwrap();
+        let error = train(&mut model, run, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, Error::Setting { field: "objective", .. }), "{error:?}");
+    }
+    let stray = TrainingConfig { dpo: Some(DpoConfig::default()), ..sft };
+    assert!(stray.check().unwrap_err().to_string().contains("[dpo]"));
 }
 
 #[test]

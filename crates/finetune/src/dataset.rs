@@ -73,7 +73,7 @@ impl Dataset {
         max_length: usize,
     ) -> Result<Self, Error> {
         let rendering = Rendering::new(template, tokenizer, config, max_length);
-        let mut named = Vec::with_capacity(2 * records.len());
+        let mut named = Vec::with_capacity(records.len());
         for (number, record) in (1..).zip(records) {
             let name = name(number, record);
             let not_a_pair = |reason| Error::NotAPair { record: name.clone(), reason };
@@ -87,11 +87,25 @@ impl Dataset {
             let end = messages.len() - 1;
             messages.iter_mut().for_each(|message| message.weight = Some(0));
             messages[end].weight = None;
-            named.push(rendering.sample(name.clone(), &messages)?);
+            let (name, chosen) = rendering.sample(name, &messages)?;
             messages[end].content.clone_from(rejected);
-            named.push(rendering.sample(name, &messages)?);
+            let (name, rejected) = rendering.sample(name, &messages)?;
+            named.push((name, [chosen, rejected]));
         }
-        let mut dataset = Self::from_samples(named, &rendering.stop_ids, config.vocab_size)?;
+        Self::from_pairs(named, &rendering.stop_ids, config.vocab_size)
+    }
+
+    /// Takes pairs of samples unchanged, the chosen answer first, each with a name for error messages.
+    ///
+    /// # Errors
+    /// As [`from_samples`](Self::from_samples).
+    pub fn from_pairs(
+        named: Vec<(String, [Sample; 2])>,
+        stop_ids: &[u32],
+        vocab_size: usize,
+    ) -> Result<Self, Error> {
+        let each = named.into_iter().flat_map(|(name, pair)| pair.map(|sample| (name.clone(), sample)));
+        let mut dataset = Self::from_samples(each.collect(), stop_ids, vocab_size)?;
         dataset.per_record = 2;
         dataset.names = dataset.names.into_iter().step_by(2).collect();
         Ok(dataset)
