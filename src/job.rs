@@ -135,7 +135,8 @@ impl Job {
         manifest.data_sha256 = data.sha256;
         manifest.recipe = serde_json::to_value(&recipe).unwrap_or_default();
         let dataset = |records: &[Record]| {
-            Dataset::new(records, &base.template, &base.tokenizer, base.model.config(), config.max_length)
+            let (template, tokenizer, shape) = (&base.template, &base.tokenizer, base.model.config());
+            Dataset::for_objective(config.objective, records, template, tokenizer, shape, config.max_length)
         };
         let training = dataset(&data.records)?;
         let validation = if data.validation.is_empty() { None } else { Some(dataset(&data.validation)?) };

@@ -2,11 +2,11 @@
 
 mod common;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use common::{devices, noise, relative_error, tensor, values};
 use foehn_kernels::{
     AttentionHalf, Dropout, FeedForward, Linear, LowRank, Rotary, Targets, Visibility, Weight, attention,
-    linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs,
+    linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs, token_losses,
 };
 use proptest::prelude::*;
 
@@ -138,6 +138,9 @@ proptest! {
             let (hidden, weight) = (tensor(&hidden, [rows, d], &device), Weight::new(weight.clone(), [vocab, d], &device));
             let given = Targets::new(targets.iter().copied());
             let found = token_log_probs(hidden.clone(), &weight, &given);
+            let error = relative_error(&found, &each);
+            prop_assert!(error < 1e-5, "{name}: {error}");
+            let found: Vec<f32> = values(token_losses(hidden.clone(), &weight, &given)).iter().map(|loss| -loss).collect();
             let error = relative_error(&found, &each);
             prop_assert!(error < 1e-5, "{name}: {error}");
             let found = values(linear_cross_entropy(hidden, &weight, &given));
@@ -288,6 +291,27 @@ proptest! {
                 vec![values(loss.inner()), values(leaf.grad(&gradients).unwrap())]
             };
             assert_same(&format!("{name} loss"), &loss(&head.fast), &loss(&head.dense));
+            // The same as a sum of single losses, with weights of both signs and several targets to a row.
+            let signed: Vec<(u32, u32, f32)> = (0..2 * rows)
+                .map(|at| ((at * 5 % rows) as u32, (at % (wide + 1)) as u32, (at as f32 * 0.7).cos()))
+                .collect();
+            let targets = Targets::new(signed.iter().copied());
+            let weights: Vec<f32> = signed.iter().map(|target| target.2).collect();
+            let gradients = |weight: &Weight, is_each: bool| {
+                let leaf = x.clone().autodiff().require_grad();
+                let loss = match is_each {
+                    false => linear_cross_entropy(leaf.clone(), weight, &targets),
+                    true => {
+                        let weights = Tensor::<1>::from_data(TensorData::from(weights.as_slice()), &device);
+                        token_losses(leaf.clone(), weight, &targets).mul(weights).sum()
+                    }
+                };
+                let gradients = loss.backward();
+                vec![values(loss.inner()), values(leaf.grad(&gradients).unwrap())]
+            };
+            let expected = gradients(&head.dense, false);
+            assert_same(&format!("{name} single losses"), &gradients(&head.fast, true), &expected);
+            assert_same(&format!("{name} single losses, reference"), &gradients(&head.dense, true), &expected);
         }
     }
 }

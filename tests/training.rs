@@ -11,13 +11,15 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use common::{Golden, devices, values};
 use foehn_finetune::{
-    AdamW, AdamWConfig, Dataset, Error, Event, Folder, LossMean, Outcome, Run, Schedule, StepGradients, Trainer,
-    TrainingConfig, clip_global_norm, gradients, train, validation_loss,
+    AdamW, AdamWConfig, Dataset, DpoConfig, Error, Event, Folder, LossMean, Objective, Outcome, Run, Schedule,
+    StepGradients, Trainer, TrainingConfig, clip_global_norm, gradients, preference_gradients, preference_loss, train,
+    validation_loss,
 };
 use foehn_lora::{Adapter, LoraConfig, Manifest, attach_trainable, parameters, set_parameters};
 use foehn_mistral::Mistral;
 use foehn_tokens::Sample;
 use proptest::prelude::*;
+use serde_json::Value;
 
 const EOS: u32 = 2;
 
@@ -98,6 +100,73 @@ fn adapted(golden: &Golden, seed: u64) -> Mistral {
     model
 }
 
+/// Losses, rewards and gradient norms of ten DPO steps equal those of TRL on every device: from a fresh adapter and from
+/// a trained one, with the chosen answers' likelihood and with smoothed labels.
+#[test]
+fn ten_dpo_steps_equal_trl() {
+    let golden: Value = serde_json::from_str(include_str!("golden/dpo.json")).unwrap();
+    let ids = |value: &Value| -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
+    let samples: Vec<Sample> = golden["pairs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|pair| {
+            ["chosen_ids", "rejected_ids"]
+                .map(|answer| Sample::from_prompt(&ids(&pair["prompt_ids"]), &ids(&pair[answer])).unwrap())
+        })
+        .collect();
+    let samples: Vec<&Sample> = samples.iter().collect();
+    let rate = golden["learning_rate"].as_f64().unwrap();
+    for (device_name, device) in devices() {
+        let tiny = Golden::on("gqa", device);
+        let first = Adapter::load(&tiny.folder.join("adapter_init")).unwrap();
+        for (name, run) in golden["runs"].as_object().unwrap() {
+            let number = |key: &str| run[key].as_f64().unwrap();
+            let dpo = DpoConfig {
+                beta: number("beta"),
+                label_smoothing: number("label_smoothing"),
+                sft_weight: number("sft_weight"),
+            };
+            let (mut model, mut reference, mut adapter) = (tiny.model(), tiny.model(), first.clone());
+            match run["init"].as_bool().unwrap() {
+                true => foehn_lora::attach(&mut reference, &first).unwrap(),
+                false => adapter.modules.values_mut().for_each(|pair| pair.b.fill(0.0)),
+            }
+            attach_trainable(&mut model, &adapter).unwrap();
+            let config = AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() };
+            let mut optimizer = AdamW::new(config, &tensors(&model));
+            for step in 0..10 {
+                // A pair is in one micro-batch, however small that is.
+                let rows = if step % 2 == 0 { usize::MAX } else { 20 };
+                let (loss, held_out) = preference_loss(&model, &reference, &samples, rows, LossMean::Tokens, &dpo);
+                let computed =
+                    preference_gradients(&mut model, &reference, &samples, rows, (0.0, 0), LossMean::Tokens, &dpo);
+                let rewards = computed.rewards.unwrap();
+                let (clipped, norm) = clip_global_norm(computed.gradients, None);
+                let all = [
+                    ("losses", computed.loss),
+                    ("losses", loss),
+                    ("chosen_rewards", rewards.chosen_reward),
+                    ("rejected_rewards", rewards.rejected_reward),
+                    ("margins", rewards.reward_margin),
+                    ("margins", held_out.reward_margin),
+                    ("accuracies", rewards.reward_accuracy),
+                    ("grad_norms", norm),
+                ];
+                for (key, found) in all {
+                    let expected = run[key][step].as_f64().unwrap();
+                    let close = (found - expected).abs() < 1e-4 * expected.abs().max(1.0);
+                    assert!(close, "{device_name} {name} step {step}: {key} is {found}, TRL's {expected}");
+                }
+                let updated = optimizer.step(tensors(&model), clipped, rate);
+                set_parameters(&mut model, updated);
+            }
+        }
+    }
+}
+
 fn flat(step: StepGradients) -> Vec<f32> {
     step.gradients.into_iter().flat_map(values).collect()
 }
@@ -163,6 +232,17 @@ fn dataset() -> Dataset {
     Dataset::from_samples(named.collect(), &[EOS], 97).unwrap()
 }
 
+/// Twenty pairs: the samples of [`dataset`], and as many rejected answers.
+fn pairs() -> Dataset {
+    let pair = |n: u32| {
+        let chosen = vec![1, 3 + n % 4, 10 + n, 40 + (n * n) % 30, 5 + n % 7, EOS];
+        let rejected = vec![1, 3 + n % 4, 10 + n, 71 + n % 9, EOS];
+        let sample = |ids: Vec<u32>| Sample::from_prompt(&ids[..3], &ids[3..]).unwrap();
+        (format!("pair-{n}"), [sample(chosen), sample(rejected)])
+    };
+    Dataset::from_pairs((0..20).map(pair).collect(), &[EOS], 97).unwrap()
+}
+
 fn settings() -> TrainingConfig {
     let mut config =
         TrainingConfig { batch_size: 6, epochs: 3, checkpoint_steps: 3, seed: 7, ..TrainingConfig::default() };
@@ -184,7 +264,8 @@ fn run_warned(
     resume: bool,
     stop_after: usize,
 ) -> Result<(Outcome, Vec<String>), Error> {
-    let (training, validation) = (dataset(), dataset());
+    let data = || if config.objective == Objective::Dpo { pairs() } else { dataset() };
+    let (training, validation) = (data(), data());
     let mut model = Golden::open("gqa").model();
     let run = job(out, config, resume, &training, &validation)?;
     let mut warnings = Vec::new();
@@ -268,6 +349,54 @@ fn interrupted_and_resumed_equals_uninterrupted_byte_for_byte() {
             assert!(found[&name] == expected[&name], "{name} differs after an interruption at step {stop_after}");
         }
     }
+}
+
+/// The reference is that of the beginning, also in a resumed run: the base, or the adapter that the run began from.
+#[test]
+fn dpo_resumes_to_the_same_bytes_and_only_with_the_same_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = folder.path().join("begin");
+    run(&begin, &TrainingConfig { seed: 3, ..settings() }, false, 0).unwrap();
+    let fresh = TrainingConfig { objective: Objective::Dpo, ..settings() };
+    let init = folder.path().join("init");
+    fs::rename(begin.join("adapter"), &init).unwrap();
+    let continued = TrainingConfig { init_adapter: Some(init.clone()), ..fresh.clone() };
+    for (name, config) in [("fresh", &fresh), ("continued", &continued)] {
+        let (whole, cut) = (folder.path().join(name), folder.path().join(format!("{name}-cut")));
+        let outcome = run(&whole, config, false, 0).unwrap();
+        assert!(outcome.best_validation_loss.unwrap() < 0.6, "better than a toss-up, ln 2: {outcome:?}");
+        run(&cut, config, false, 5).unwrap();
+        run(&cut, config, true, 0).unwrap();
+        let (whole, cut) = (artefacts(&whole), artefacts(&cut));
+        for name in ["metrics.jsonl", "adapter/adapter_model.safetensors"] {
+            assert!(whole[name] == cut[name], "{name} differs");
+        }
+        assert!(String::from_utf8_lossy(&whole["metrics.jsonl"]).contains("\"reward_margin\""));
+    }
+    let out = folder.path().join("changed");
+    run(&out, &continued, false, 5).unwrap();
+    let mut other = Adapter::load(&init).unwrap();
+    other.modules.values_mut().for_each(|pair| pair.b[0] += 1.0);
+    other.save(&init).unwrap();
+    match run(&out, &continued, true, 0) {
+        Err(Error::ResumeMismatch { key, .. }) => assert_eq!(key, "reference_sha256"),
+        found => panic!("{found:?}"),
+    }
+}
+
+#[test]
+fn an_objective_refuses_the_other_ones_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let (samples, pairs, mut model) = (dataset(), pairs(), Golden::open("gqa").model());
+    let sft = settings();
+    let dpo = TrainingConfig { objective: Objective::Dpo, ..settings() };
+    for (number, (config, data)) in [(&sft, &pairs), (&dpo, &samples)].into_iter().enumerate() {
+        let run = job(&folder.path().join(number.to_string()), config, false, data, data).unwrap();
+        let error = train(&mut model, run, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, Error::Setting { field: "objective", .. }), "{error:?}");
+    }
+    let stray = TrainingConfig { dpo: Some(DpoConfig::default()), ..sft };
+    assert!(stray.check().unwrap_err().to_string().contains("[dpo]"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::terminal::{Interrupt, Stopped, say, tell};
 use std::ops::ControlFlow;
 
-use foehn::finetune::Event;
+use foehn::finetune::{Event, Rewards};
 use indicatif::ProgressBar;
 
 /// A progress bar with the remaining time, metrics at intervals, and at the end the number of tokens saved by packing.
@@ -47,11 +47,13 @@ impl TrainingProgress {
                 self.bar.set_message(format!("epoch {} loss {:.3}", metrics.epoch, metrics.loss));
                 if metrics.step % 20 == 0 || metrics.step == 1 {
                     let rate = self.examples as f64 / self.seconds;
-                    self.line(metrics.step, &format!("loss {:.4}  {rate:.1} examples/s", metrics.loss));
+                    let (loss, rewards) = (metrics.loss, rewards(metrics.rewards));
+                    self.line(metrics.step, &format!("loss {loss:.4}{rewards}  {rate:.1} examples/s"));
                 }
             }
             Event::Validated(metrics) => {
-                self.line(metrics.step, &format!("validation loss {:.4}", metrics.validation_loss));
+                let (loss, rewards) = (metrics.validation_loss, rewards(metrics.rewards));
+                self.line(metrics.step, &format!("validation loss {loss:.4}{rewards}"));
             }
             Event::StoppedEarly { step } => self.line(step, "stopped early: the validation loss has not improved"),
             Event::Warning(warning) => self.bar.suspend(|| tell!("warning: {warning}")),
@@ -74,4 +76,11 @@ impl TrainingProgress {
     fn line(&self, step: usize, text: &str) {
         self.bar.suspend(|| say!("  step {step:>4}  {text}"));
     }
+}
+
+/// How far the chosen answers of pairs are ahead, and in what share of the pairs.
+fn rewards(rewards: Option<Rewards>) -> String {
+    rewards.map_or_else(String::new, |Rewards { reward_margin, reward_accuracy, .. }| {
+        format!("  margin {reward_margin:.3}  chosen ahead in {:.0}%", 100.0 * reward_accuracy)
+    })
 }

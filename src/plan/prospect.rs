@@ -46,7 +46,8 @@ impl Prospect {
         let mut dataset = |records: &[Record]| -> Result<Dataset, PlanError> {
             let fitting = too_long.fitting(records, &template, &tokenizer);
             let fitting = if fitting.is_empty() { records } else { &fitting };
-            Ok(Dataset::new(fitting, &template, &tokenizer, &config, recipe.training.max_length)?)
+            let TrainingConfig { objective, max_length, .. } = recipe.training;
+            Ok(Dataset::for_objective(objective, fitting, &template, &tokenizer, &config, max_length)?)
         };
         let training = dataset(records)?;
         let validation = if held_out.is_empty() { None } else { Some(dataset(held_out)?) };

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foehn_finetune::{AdamW, LossMean, TrainingConfig, clip_global_norm, gradients};
+use foehn_finetune::{AdamW, LossMean, Objective, TrainingConfig, clip_global_norm, gradients};
 use foehn_kernels::{Targets, linear_cross_entropy};
 use foehn_lora::{Adapter, attach_trainable, parameters};
 use foehn_mistral::{Base, Mistral, MistralConfig};
@@ -72,7 +72,7 @@ impl Calibration {
         let seconds = median(|| {
             found = gradients(&mut model, &samples, usize::MAX, dropout, LossMean::Tokens).gradients;
         });
-        let passes = work::passes(&samples, usize::MAX);
+        let passes = work::passes(&samples, 1, usize::MAX);
         let layers = passes.iter().map(|pass| layers_work(&network, pass, &settings)).sum::<f64>() / seconds;
 
         let rows = Tensor::<2>::from_data(
@@ -110,23 +110,26 @@ pub(super) fn predict(
     work: &Work,
     settings: &TrainingConfig,
 ) -> PlannedTime {
-    let passes: f64 = work.steps.iter().flatten().map(|pass| calibration.pass(network, pass, settings)).sum();
+    // The forward pass is one of two or three that a step takes over the layers, and one of two over the head. With
+    // pairs, the reference takes another one.
+    let share = if settings.recompute { 3.0 } else { 2.0 };
+    let forward = |pass: &Pass| {
+        layers_work(network, pass, settings) / share / calibration.layers
+            + head_work(network, pass.targets) / 2.0 / calibration.head
+    };
+    let references = if settings.objective == Objective::Dpo { 1.0 } else { 0.0 };
+    let once = |pass: &Pass| calibration.pass(network, pass, settings) + references * forward(pass);
+    let passes: f64 = work.steps.iter().flatten().map(once).sum();
     let update = network.adapter_lens().iter().sum::<usize>() as f64 / calibration.adapter;
     let step = passes / work.steps.len().max(1) as f64 + update;
     let validation = outline.validation.map_or(0.0, |validation| {
         let samples: Vec<&Sample> = validation.samples().iter().collect();
-        let passes = work::passes(&samples, settings.micro_batch_rows);
-        // The forward pass is one of two or three that a step takes over the layers, and one of two over the head.
-        let share = if settings.recompute { 3.0 } else { 2.0 };
-        let once = |pass: &Pass| {
-            layers_work(network, pass, settings) / share / calibration.layers
-                + head_work(network, pass.targets) / 2.0 / calibration.head
-        };
+        let passes = work::passes(&samples, 1, settings.micro_batch_rows);
         let times = match settings.validation.steps {
             0 => 0,
             every => work.total.div_ceil(every),
         };
-        times as f64 * passes.iter().map(once).sum::<f64>()
+        times as f64 * (1.0 + references) * passes.iter().map(forward).sum::<f64>()
     });
     PlannedTime { step, training: step * work.total as f64, validation }
 }

@@ -19,12 +19,11 @@ pub(crate) struct Work {
 
 impl Work {
     pub fn of(training: &Dataset, settings: &TrainingConfig) -> Self {
-        let samples = training.samples();
-        let total = settings.total_steps(samples.len());
+        let total = settings.total_steps(training.len());
         let step = |step| {
-            let chosen = settings.samples_of_step(samples.len(), step);
-            let chosen: Vec<&Sample> = chosen.into_iter().map(|index| &samples[index]).collect();
-            passes(&chosen, settings.micro_batch_rows)
+            let chosen = settings.samples_of_step(training.len(), step);
+            let chosen: Vec<&Sample> = chosen.into_iter().flat_map(|record| training.of_record(record)).collect();
+            passes(&chosen, training.per_record(), settings.micro_batch_rows)
         };
         Self { total, steps: (0..total.min(STEPS)).map(step).collect() }
     }
@@ -38,8 +37,8 @@ impl Work {
         let samples = outline.training.samples();
         let computed: usize = self.steps.iter().flatten().map(|pass| pass.rows).sum();
         PlannedData {
-            samples: samples.len(),
-            validation_samples: outline.validation.map_or(0, |validation| validation.samples().len()),
+            samples: outline.training.len(),
+            validation_samples: outline.validation.map_or(0, |validation| validation.len()),
             rejected: 0,
             too_long: 0,
             tokens: samples.iter().map(Sample::len).sum(),
@@ -53,8 +52,8 @@ impl Work {
 }
 
 /// Packs samples as a step does.
-pub(crate) fn passes(samples: &[&Sample], max_rows: usize) -> Vec<Pass> {
-    Batch::pack_within(samples, max_rows).iter().map(pass).collect()
+pub(crate) fn passes(samples: &[&Sample], group: usize, max_rows: usize) -> Vec<Pass> {
+    Batch::pack_groups_within(samples, group, max_rows).iter().map(pass).collect()
 }
 
 fn pass(batch: &Batch) -> Pass {
@@ -79,10 +78,10 @@ mod tests {
     fn a_micro_batch_is_counted_as_it_is_packed() {
         let prompt: Vec<u32> = (0..100).collect();
         let samples = [7u32, 8].map(|answer| Sample::from_prompt(&prompt, &[answer, answer, 9]).unwrap());
-        let found = passes(&samples.each_ref(), 1000);
+        let found = passes(&samples.each_ref(), 1, 1000);
         // The prompt is shared; each answer's last token is a target alone. Row 99 has two targets.
         assert_eq!(found, [Pass { rows: 104, targets: 5, keys: vec![64, 104] }]);
-        let apart = passes(&samples.each_ref(), 102);
+        let apart = passes(&samples.each_ref(), 1, 102);
         assert_eq!(apart, vec![Pass { rows: 102, targets: 3, keys: vec![64, 102] }; 2]);
     }
 }

@@ -67,7 +67,8 @@ pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};
 pub use registry::{Registry, Settings, Stage};
 pub use report::{
-    Bin, Change, CleanReport, Distributions, LabelCounts, Lengths, PassReport, Reason, Rejection, Repairs, Sample, Turn,
+    Bin, Change, CleanReport, Distributions, LabelCounts, Lengths, PairLengths, PassReport, Reason, Rejection, Repairs,
+    Sample, Turn,
 };
 pub use similar::{Part, Unit};
 pub use split::{split, split_stratified};

@@ -53,6 +53,7 @@ fn record(prompt: &str, answer: &str) -> Record {
     Record {
         id: None,
         messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+        rejected: None,
         metadata: serde_json::Map::new(),
         group: None,
     }
@@ -441,7 +442,7 @@ fn audits_are_sections_of_the_report() {
                 dice.pick(&["sense", "kind", "class"])
             );
             let mut record = record(&prompt, classes[at % 3]);
-            record.metadata.insert("modality".to_owned(), classes[at % 3].into());
+            record.metadata.insert("label".to_owned(), classes[at % 3].into());
             record.metadata.insert("task".to_owned(), "recognise".into());
             serde_json::to_string(&record).expect("JSON") + "\n"
         })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use foehn_lora::LoraConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, Error, LossMean, Schedule};
+use crate::{AdamWConfig, DpoConfig, Error, LossMean, Objective, Schedule};
 
 /// A larger number is a mistake, and its product with the number of samples could overflow.
 const MAX_EPOCHS: usize = 1_000_000;
@@ -14,6 +14,11 @@ const MAX_EPOCHS: usize = 1_000_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainingConfig {
+    /// What is minimised: `sft`, or `dpo` for records with a chosen and a rejected answer.
+    pub objective: Objective,
+    /// The settings of `dpo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoConfig>,
     /// The folder of an adapter to start from, instead of a new one. If `[lora]` is left out, the adapter's settings
     /// are used; otherwise the two must agree.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +84,8 @@ pub struct Validation {
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
+            objective: Objective::default(),
+            dpo: None,
             init_adapter: None,
             seed: 0,
             shuffle: true,
@@ -131,6 +138,11 @@ impl TrainingConfig {
             let expected = "at most 1000000";
             return Err(Error::Setting { field: "epochs", found: self.epochs.to_string(), expected });
         }
+        if self.dpo.is_some() && self.objective != Objective::Dpo {
+            let expected = "\"dpo\" where there is a table [dpo]";
+            return Err(Error::Setting { field: "objective", found: "sft".into(), expected });
+        }
+        let DpoConfig { beta, label_smoothing, sft_weight } = self.dpo.unwrap_or_default();
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.optimizer;
         let numbers = [
             ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
@@ -142,6 +154,9 @@ impl TrainingConfig {
                 "from 0 to 1",
             ),
             ("max_grad_norm", self.max_grad_norm, self.max_grad_norm >= 0.0, "at least 0"),
+            ("dpo.beta", beta, beta > 0.0, "a positive number"),
+            ("dpo.label_smoothing", label_smoothing, (0.0..0.5).contains(&label_smoothing), "at least 0 and below 0.5"),
+            ("dpo.sft_weight", sft_weight, sft_weight >= 0.0, "at least 0"),
             ("optimizer.beta1", beta1, (0.0..1.0).contains(&beta1), "at least 0 and below 1"),
             ("optimizer.beta2", beta2, (0.0..1.0).contains(&beta2), "at least 0 and below 1"),
             ("optimizer.eps", eps, eps > 0.0, "a positive number"),

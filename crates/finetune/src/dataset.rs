@@ -1,18 +1,20 @@
 //! Turns records into masked samples, and checks them once.
 
 use foehn_mistral::MistralConfig;
-use foehn_record::Record;
+use foehn_record::{Message, Record, Role};
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
+use crate::{Error, Objective};
 
 /// Samples that fit the model. In each, every trained turn ends with a token that stops generation.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub(crate) samples: Vec<Sample>,
-    /// For error messages: the id of each sample's record, or its number if it has no id.
+    /// For error messages: the id of each record, or its number if it has no id.
     pub(crate) names: Vec<String>,
+    /// The number of consecutive samples of one record: 1, or 2 for pairs, the chosen answer first.
+    per_record: usize,
 }
 
 impl Dataset {
@@ -30,20 +32,79 @@ impl Dataset {
         config: &MistralConfig,
         max_length: usize,
     ) -> Result<Self, Error> {
-        let limit = config.max_position_embeddings;
-        let limit = if max_length == 0 { limit } else { limit.min(max_length) };
-        let sample = |(number, record): (usize, &Record)| {
-            let name = record.id.clone().unwrap_or_else(|| (number + 1).to_string());
-            let sample = template
-                .sample(tokenizer, &record.messages)
-                .and_then(|sample| sample.check_length(limit).map(|()| sample))
-                .map_err(|source| Error::Record { record: name.clone(), source })?;
-            Ok((name, sample))
-        };
-        let named = records.iter().enumerate().map(sample).collect::<Result<Vec<_>, Error>>()?;
-        let mut stop_ids = tokenizer.eos_ids().to_vec();
-        stop_ids.extend(&config.eos_token_id);
-        Self::from_samples(named, &stop_ids, config.vocab_size)
+        let rendering = Rendering::new(template, tokenizer, config, max_length);
+        if let Some((number, record)) = (1..).zip(records).find(|(_, record)| record.rejected.is_some()) {
+            return Err(Error::RejectedAnswer { record: name(number, record) });
+        }
+        let sample = |(number, record): (usize, &Record)| rendering.sample(name(number, record), &record.messages);
+        let named = (1..).zip(records).map(sample).collect::<Result<Vec<_>, Error>>()?;
+        Self::from_samples(named, &rendering.stop_ids, config.vocab_size)
+    }
+
+    /// The samples that an objective trains on: [`new`](Self::new) or [`pairs`](Self::pairs).
+    ///
+    /// # Errors
+    /// As these.
+    pub fn for_objective(
+        objective: Objective,
+        records: &[Record],
+        template: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        config: &MistralConfig,
+        max_length: usize,
+    ) -> Result<Self, Error> {
+        match objective {
+            Objective::Sft => Self::new(records, template, tokenizer, config, max_length),
+            Objective::Dpo => Self::pairs(records, template, tokenizer, config, max_length),
+        }
+    }
+
+    /// As [`new`](Self::new), for records with a chosen and a rejected answer: the last message, and
+    /// [`Record::rejected`]. Of each conversation, the last answer alone is trained.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::NotAPair`] for a record without a rejected answer, or whose answers are the
+    /// same.
+    pub fn pairs(
+        records: &[Record],
+        template: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        config: &MistralConfig,
+        max_length: usize,
+    ) -> Result<Self, Error> {
+        let rendering = Rendering::new(template, tokenizer, config, max_length);
+        let mut named = Vec::with_capacity(records.len());
+        for (number, record) in (1..).zip(records) {
+            let name = name(number, record);
+            let not_a_pair = |reason| Error::NotAPair { record: name.clone(), reason };
+            let rejected = record.rejected.as_ref().ok_or(not_a_pair("it has no rejected answer"))?;
+            let last = record.messages.last().filter(|last| last.role == Role::Assistant);
+            let last = last.ok_or(not_a_pair("its last message is not an answer"))?;
+            if last.content == *rejected {
+                return Err(not_a_pair("its answers are the same"));
+            }
+            let mut messages = record.messages.clone();
+            let end = messages.len() - 1;
+            messages.iter_mut().for_each(|message| message.weight = Some(0));
+            messages[end].weight = None;
+            let (name, chosen) = rendering.sample(name, &messages)?;
+            messages[end].content.clone_from(rejected);
+            let (name, rejected) = rendering.sample(name, &messages)?;
+            named.push((name, [chosen, rejected]));
+        }
+        Self::from_pairs(named, &rendering.stop_ids, config.vocab_size)
+    }
+
+    /// Takes pairs of samples unchanged, the chosen answer first, each with a name for error messages.
+    ///
+    /// # Errors
+    /// As [`from_samples`](Self::from_samples).
+    pub fn from_pairs(named: Vec<(String, [Sample; 2])>, stop_ids: &[u32], vocab_size: usize) -> Result<Self, Error> {
+        let each = named.into_iter().flat_map(|(name, pair)| pair.map(|sample| (name.clone(), sample)));
+        let mut dataset = Self::from_samples(each.collect(), stop_ids, vocab_size)?;
+        dataset.per_record = 2;
+        dataset.names = dataset.names.into_iter().step_by(2).collect();
+        Ok(dataset)
     }
 
     /// Takes samples unchanged, each with a name for error messages.
@@ -67,7 +128,37 @@ impl Dataset {
             }
         }
         let (names, samples) = named.into_iter().unzip();
-        Ok(Self { samples, names })
+        Ok(Self { samples, names, per_record: 1 })
+    }
+
+    /// The number of records.
+    #[allow(clippy::len_without_is_empty, reason = "a dataset is never empty")]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The number of samples of each record: 1, or 2 for pairs.
+    pub fn per_record(&self) -> usize {
+        self.per_record
+    }
+
+    /// The samples of a record: one, or the chosen and the rejected answer.
+    ///
+    /// # Panics
+    /// When there are not so many records.
+    pub fn of_record(&self, record: usize) -> &[Sample] {
+        &self.samples[record * self.per_record..][..self.per_record]
+    }
+
+    /// Refuses an objective that these samples are not for.
+    pub(crate) fn check_objective(&self, objective: Objective) -> Result<(), Error> {
+        let expected = match objective {
+            Objective::Sft if self.per_record != 1 => "\"dpo\" for pairs of answers",
+            Objective::Dpo if self.per_record != 2 => "\"sft\" for samples that are no pairs",
+            _ => return Ok(()),
+        };
+        let found = if objective == Objective::Dpo { "dpo" } else { "sft" };
+        Err(Error::Setting { field: "objective", found: found.into(), expected })
     }
 
     /// SHA-256 of the ids and the trained positions of all samples, in lower-case hexadecimal.
@@ -83,8 +174,39 @@ impl Dataset {
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The samples, in the order of their records.
+    /// The samples, in the order of their records. Those of a pair follow each other, the chosen answer first.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
+}
+
+/// How conversations become samples.
+struct Rendering<'a> {
+    template: &'a ChatTemplate,
+    tokenizer: &'a Tokenizer,
+    stop_ids: Vec<u32>,
+    limit: usize,
+}
+
+impl<'a> Rendering<'a> {
+    fn new(template: &'a ChatTemplate, tokenizer: &'a Tokenizer, config: &MistralConfig, max_length: usize) -> Self {
+        let limit = config.max_position_embeddings;
+        let limit = if max_length == 0 { limit } else { limit.min(max_length) };
+        let mut stop_ids = tokenizer.eos_ids().to_vec();
+        stop_ids.extend(&config.eos_token_id);
+        Self { template, tokenizer, stop_ids, limit }
+    }
+
+    fn sample(&self, name: String, messages: &[Message]) -> Result<(String, Sample), Error> {
+        let sample = self.template.sample(self.tokenizer, messages);
+        match sample.and_then(|sample| sample.check_length(self.limit).map(|()| sample)) {
+            Ok(sample) => Ok((name, sample)),
+            Err(source) => Err(Error::Record { record: name, source }),
+        }
+    }
+}
+
+/// The id of a record, or its number.
+fn name(number: usize, record: &Record) -> String {
+    record.id.clone().unwrap_or_else(|| number.to_string())
 }

@@ -42,6 +42,24 @@ pub enum Error {
         #[source]
         source: foehn_tokens::Error,
     },
+    /// A record has an answer that supervised fine-tuning would not read.
+    #[error(
+        "record {record} has a rejected answer, which objective = \"sft\" does not read: set objective = \"dpo\", or \
+         remove `rejected`",
+        record = printable(record)
+    )]
+    RejectedAnswer {
+        /// The record's id or number.
+        record: String,
+    },
+    /// A record is no pair of a chosen and a rejected answer.
+    #[error("record {record} is no pair of answers, which objective = \"dpo\" needs: {reason}", record = printable(record))]
+    NotAPair {
+        /// The record's id or number.
+        record: String,
+        /// The reason.
+        reason: &'static str,
+    },
     /// The last trained token of a turn is not one that stops generation: the model would never learn to stop.
     #[error(
         "record {record}: the last trained token is {found}, which generation does not stop on (it stops on {expected:?}); the template must end an assistant's turn in the model's stop token",

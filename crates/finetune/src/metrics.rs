@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, Rewards};
 
 /// One optimiser step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ pub struct StepMetrics {
     pub step: usize,
     /// The epoch that the step belongs to, from 1.
     pub epoch: usize,
-    /// The step's mean negative log-likelihood, in nats, before the update. The setting `loss_mean` says what it is
-    /// averaged over.
+    /// The step's loss before the update: the mean negative log-likelihood in nats, over what the setting `loss_mean`
+    /// says, or the mean loss of its pairs.
     pub loss: f64,
     /// The learning rate of the update.
     pub learning_rate: f64,
@@ -34,6 +34,9 @@ pub struct StepMetrics {
     pub rows: usize,
     /// Wall-clock seconds.
     pub seconds: f64,
+    /// How the answers of the step's pairs compare, before the update.
+    #[serde(flatten)]
+    pub rewards: Option<Rewards>,
 }
 
 /// One pass over the validation set.
@@ -41,8 +44,11 @@ pub struct StepMetrics {
 pub struct ValidationMetrics {
     /// The number of steps taken before.
     pub step: usize,
-    /// The validation set's mean negative log-likelihood, in nats, averaged as the losses of the steps.
+    /// The validation set's loss, averaged as the losses of the steps.
     pub validation_loss: f64,
+    /// How the answers of its pairs compare.
+    #[serde(flatten)]
+    pub rewards: Option<Rewards>,
 }
 
 /// `metrics.jsonl`, open for appending.

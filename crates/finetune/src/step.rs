@@ -1,13 +1,15 @@
 //! One step's loss and gradients.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
-use foehn_kernels::{Targets, linear_cross_entropy};
+use burn::tensor::{Tensor, TensorData};
+use foehn_kernels::{Targets, linear_cross_entropy, token_log_probs, token_losses};
 use foehn_lora::{parameters, set_dropout};
 use foehn_mistral::Mistral;
 use foehn_score::packed;
 use foehn_tokens::{Batch, Sample};
 use serde::{Deserialize, Serialize};
+
+use crate::{DpoConfig, Rewards};
 
 /// What the loss of several samples is averaged over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +44,9 @@ impl LossMean {
 /// The result of one step's forward and backward passes.
 #[derive(Debug)]
 pub struct StepGradients {
-    /// The step's mean negative log-likelihood, in nats.
+    /// The step's loss: the mean negative log-likelihood in nats, or that of pairs.
     pub loss: f64,
-    /// The gradient of that mean for each parameter, in the order of [`parameters`].
+    /// The gradient of the loss for each parameter, in the order of [`parameters`].
     pub gradients: Vec<Tensor<2>>,
     /// Supervised tokens.
     pub supervised: usize,
@@ -52,6 +54,8 @@ pub struct StepGradients {
     pub tokens: usize,
     /// Tokens that were computed; shared prefixes count once.
     pub rows: usize,
+    /// How the answers of pairs compare; `None` for samples that are no pairs.
+    pub rewards: Option<Rewards>,
 }
 
 /// The loss of a step's samples and its gradients. Samples are packed into micro-batches of at most `max_rows` tokens
@@ -71,18 +75,125 @@ pub fn gradients(
     mean: LossMean,
 ) -> StepGradients {
     let total = mean.total(samples);
+    accumulate(model, samples, 1, max_rows, dropout, |model, hidden, part, batch| {
+        let loss = linear_cross_entropy(hidden, model.head(), &targets(part, batch, mean)).div_scalar(total);
+        (f64::from(loss.clone().into_scalar::<f32>()), loss)
+    })
+}
+
+/// The [`Dpo`](crate::Objective::Dpo) loss of a step's pairs and its gradients. `pairs` has a chosen and a rejected
+/// answer in turn, and `reference` is the model to compare with. Both answers and their prompt are computed together,
+/// once with each model.
+///
+/// The other arguments are as for [`gradients`]. A pair is never divided, so a pair may be larger than `max_rows`.
+/// Source of the loss: TRL's `DPOTrainer`, `loss_type="sigmoid"`.
+///
+/// # Panics
+/// As [`gradients`], and when a sample has no partner.
+pub fn preference_gradients(
+    model: &mut Mistral,
+    reference: &Mistral,
+    pairs: &[&Sample],
+    max_rows: usize,
+    dropout: (f32, u64),
+    mean: LossMean,
+    config: &DpoConfig,
+) -> StepGradients {
+    let of = Pairs::new(pairs, mean, config);
+    let mut rewards = Rewards::default();
+    let mut step = accumulate(model, pairs, 2, max_rows, dropout, |model, hidden, part, batch| {
+        let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
+        let known = token_log_probs(reference.forward(packed(batch)), reference.head(), &targets);
+        let losses = token_losses(hidden, model.head(), &targets);
+        let found: Vec<f32> =
+            losses.clone().without_autodiff().neg().into_data().try_into_vec().expect("losses are f32");
+        let of_sample = |values: &[f32], sample: usize| -> Vec<f64> {
+            batch.targets_of(sample).iter().map(|&target| f64::from(values[target as usize])).collect()
+        };
+        let (mut loss, mut weights) = (0.0, vec![0.0; found.len()]);
+        for pair in (0..part.len()).step_by(2) {
+            let [chosen, rejected] = [pair, pair + 1].map(|at| [of_sample(&found, at), of_sample(&known, at)]);
+            let judged = of.judge(part[pair], &chosen, &rejected, &mut rewards);
+            loss += judged.loss;
+            for (sample, weight) in [(pair, judged.chosen_weight), (pair + 1, judged.rejected_weight)] {
+                batch.targets_of(sample).iter().for_each(|&target| weights[target as usize] += weight);
+            }
+        }
+        let weights: Vec<f32> = weights.into_iter().map(|weight| weight as f32).collect();
+        let device = losses.device().without_autodiff();
+        (loss, losses.mul(Tensor::from_data(TensorData::from(weights.as_slice()), &device)).sum())
+    });
+    step.rewards = Some(rewards);
+    step
+}
+
+/// The pairs of a step or of a set, over which the loss is averaged.
+struct Pairs<'a> {
+    config: &'a DpoConfig,
+    mean: LossMean,
+    count: usize,
+    /// The total weight of all supervised tokens of the chosen answers.
+    total: f64,
+}
+
+/// A pair's share of the loss, and the weight of the negative log-probability of each token of its answers: its
+/// derivative.
+struct Judged {
+    loss: f64,
+    chosen_weight: f64,
+    rejected_weight: f64,
+}
+
+impl<'a> Pairs<'a> {
+    fn new(pairs: &[&Sample], mean: LossMean, config: &'a DpoConfig) -> Self {
+        let chosen: Vec<&Sample> = pairs.iter().step_by(2).copied().collect();
+        Self { config, mean, count: chosen.len(), total: mean.total(&chosen) }
+    }
+
+    /// `chosen` and `rejected` have the log-probabilities of the answer's tokens under the model and the reference.
+    fn judge(
+        &self,
+        sample: &Sample,
+        chosen: &[Vec<f64>; 2],
+        rejected: &[Vec<f64>; 2],
+        rewards: &mut Rewards,
+    ) -> Judged {
+        let sum = |values: &[f64]| values.iter().sum::<f64>();
+        let reward = |answer: &[Vec<f64>; 2]| self.config.beta * (sum(&answer[0]) - sum(&answer[1]));
+        let (better, worse) = (reward(chosen), reward(rejected));
+        rewards.add(better, worse, self.count);
+        let (loss, slope) = self.config.loss(better - worse);
+        let share = 1.0 / self.count as f64;
+        let weight = -self.config.beta * slope * share;
+        let likelihood = self.config.sft_weight * self.mean.weight(sample) / self.total;
+        Judged {
+            loss: share * loss - likelihood * sum(&chosen[0]),
+            chosen_weight: weight + likelihood,
+            rejected_weight: -weight,
+        }
+    }
+}
+
+/// Sums losses and gradients over micro-batches. Each `group` consecutive samples stay in one.
+fn accumulate(
+    model: &mut Mistral,
+    samples: &[&Sample],
+    group: usize,
+    max_rows: usize,
+    dropout: (f32, u64),
+    mut loss: impl FnMut(&Mistral, Tensor<2>, &[&Sample], &Batch) -> (f64, Tensor<1>),
+) -> StepGradients {
     let supervised: usize = samples.iter().map(|sample| sample.supervised()).sum();
-    let mut step = StepGradients { loss: 0.0, gradients: Vec::new(), supervised, tokens: 0, rows: 0 };
+    let mut step = StepGradients { loss: 0.0, gradients: Vec::new(), supervised, tokens: 0, rows: 0, rewards: None };
     let mut rest = samples;
-    for (index, batch) in Batch::pack_within(samples, max_rows).into_iter().enumerate() {
+    for (index, batch) in Batch::pack_groups_within(samples, group, max_rows).into_iter().enumerate() {
         let part;
         (part, rest) = rest.split_at(batch.samples());
         set_dropout(model, dropout.0, dropout.1.wrapping_add(index as u64));
         let hidden = model.forward(packed(&batch));
-        let targets = targets(part, &batch, mean);
-        let loss = linear_cross_entropy(hidden, model.head(), &targets).div_scalar(total);
+        let (value, loss) = loss(model, hidden, part, &batch);
         let mut tape = loss.backward();
-        step.loss += f64::from(loss.into_scalar::<f32>());
+        step.loss += value;
         let fresh = parameters(model).into_iter().map(|parameter| {
             parameter.tensor.grad_remove(&mut tape).expect("every attached adapter takes part in the forward pass")
         });
@@ -112,6 +223,31 @@ pub fn validation_loss(model: &Mistral, samples: &[&Sample], max_rows: usize, me
         -mean.weight(sample) * log_probs.into_iter().map(f64::from).sum::<f64>()
     };
     samples.iter().zip(log_probs).map(loss).sum::<f64>() / mean.total(samples).max(1.0)
+}
+
+/// The loss of pairs, as [`preference_gradients`], without dropout, and how their answers compare. The loss is not finite
+/// if that of a token is not.
+pub fn preference_loss(
+    model: &Mistral,
+    reference: &Mistral,
+    pairs: &[&Sample],
+    max_rows: usize,
+    mean: LossMean,
+    config: &DpoConfig,
+) -> (f64, Rewards) {
+    let of = Pairs::new(pairs, mean, config);
+    let (mut loss, mut rewards) = (0.0, Rewards::default());
+    let score = |model: &Mistral| foehn_score::log_probs(model, pairs, max_rows);
+    let (found, known) = match (score(&model.valid()), score(reference)) {
+        (Ok(found), Ok(known)) => (found, known),
+        (Err(not_finite), _) | (_, Err(not_finite)) => return (-f64::from(not_finite.value), rewards),
+    };
+    let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
+    for pair in (0..pairs.len()).step_by(2) {
+        let [chosen, rejected] = [pair, pair + 1].map(|at| [wide(&found[at]), wide(&known[at])]);
+        loss += of.judge(pairs[pair], &chosen, &rejected, &mut rewards).loss;
+    }
+    (loss, rewards)
 }
 
 /// The targets of a batch. A target that several samples share has the sum of their weights.

@@ -14,17 +14,20 @@ use foehn_tokens::Sample;
 
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::metrics::MetricsFile;
-use crate::step::{gradients, validation_loss};
+use crate::step::{gradients, preference_gradients, preference_loss, validation_loss};
 use crate::{
-    AdamW, Dataset, Error, Folder, Run, StepMetrics, TrainingConfig, ValidationMetrics, Warning, clip_global_norm,
+    AdamW, Dataset, Error, Folder, Objective, Rewards, Run, StepMetrics, TrainingConfig, ValidationMetrics, Warning,
+    clip_global_norm,
 };
 use crate::{order, resume};
-use start::{checked, first_adapter, manifest};
+use start::{checked, first_adapter, manifest, reference};
 
 /// A training run: its model, its optimiser and its progress. [`train`](crate::train) is a loop over its methods. A
 /// caller with its own loop can use the [`model`](Self::model) between two steps.
 pub struct Trainer<'a> {
     model: &'a mut Mistral,
+    /// The model as it was before the first step, where the objective compares with it. It shares the weights.
+    reference: Option<Mistral>,
     config: TrainingConfig,
     training: &'a Dataset,
     validation: Option<&'a Dataset>,
@@ -43,6 +46,7 @@ pub struct Trainer<'a> {
 
 /// The starting state of a run.
 struct Start {
+    reference: Option<Mistral>,
     state: State,
     best: Option<Adapter>,
     optimizer: AdamW,
@@ -62,10 +66,12 @@ impl<'a> Trainer<'a> {
         }
         let mut config = checked(model, &run)?;
         let adapter = first_adapter(model, &mut config)?;
+        let reference = reference(model, &config, &adapter)?;
         attach_trainable(model, &adapter)?;
         let optimizer = AdamW::new(config.optimizer, &tensors(model));
-        let start = Start { state: State::default(), best: None, optimizer, place: None, warnings: Vec::new() };
-        let manifest = manifest(&run, &config);
+        let (state, warnings) = (State::default(), Vec::new());
+        let start = Start { reference, state, best: None, optimizer, place: None, warnings };
+        let manifest = manifest(&run, &config)?;
         Self::put_together(model, run, config, manifest, start)
     }
 
@@ -87,13 +93,13 @@ impl<'a> Trainer<'a> {
             let lora = before.recipe.get("lora").cloned().unwrap_or_default();
             config.lora = serde_json::from_value(lora).unwrap_or_default();
         }
-        let mut manifest = manifest(&run, &config);
+        let mut manifest = manifest(&run, &config)?;
         let changes = resume::changes(&place, &before, &manifest)?;
         if !resume::is_of(&found.adapter.config, &config.lora) {
             let reason = "its adapter has other settings than its config".into();
             return Err(Error::Checkpoint { path: place, reason });
         }
-        let total = config.total_steps(run.training.samples.len());
+        let total = config.total_steps(run.training.len());
         if total < found.state.step {
             let (key, old) = ("max_steps".into(), format!("and has taken {} steps", found.state.step));
             return Err(Error::ResumeMismatch { path: place, key, old, new: format!("{total} in all") });
@@ -101,10 +107,17 @@ impl<'a> Trainer<'a> {
         manifest.changes = before.changes;
         manifest.changes.extend(changes.iter().map(|change| format!("from step {}: {change}", found.state.step + 1)));
         warnings.extend(changes.into_iter().map(|change| Warning::Changed { change }));
+        let reference = match config.objective {
+            Objective::Sft => None,
+            Objective::Dpo => {
+                let first = first_adapter(model, &mut config)?;
+                reference(model, &config, &first)?
+            }
+        };
         attach_trainable(model, &found.adapter)?;
         let optimizer = found.optimizer(&place, config.optimizer, parameters(model))?;
         let Checkpoint { state, best, .. } = found;
-        let start = Start { state, best, optimizer, place: Some(place), warnings };
+        let start = Start { reference, state, best, optimizer, place: Some(place), warnings };
         Self::put_together(model, run, config, manifest, start)
     }
 
@@ -115,14 +128,15 @@ impl<'a> Trainer<'a> {
         manifest: Manifest,
         start: Start,
     ) -> Result<Self, Error> {
-        let Start { state, best, optimizer, place, warnings } = start;
+        let Start { reference, state, best, optimizer, place, warnings } = start;
         model.set_recompute(config.recompute);
         let metrics = MetricsFile::open(run.out.metrics(), state.step, state.validated)?;
-        let total = config.total_steps(run.training.samples.len());
+        let total = config.total_steps(run.training.len());
         let Run { training, validation, out: folder, .. } = run;
         let last_checkpoint = place;
         Ok(Self {
             model,
+            reference,
             config,
             training,
             validation,
@@ -151,7 +165,14 @@ impl<'a> Trainer<'a> {
         let (config, step) = (&self.config, self.state.step);
         let (epoch, samples) = self.samples_of(step);
         let dropout = (config.lora.lora_dropout, dropout_seed(config.seed, step));
-        let computed = gradients(self.model, &samples, config.micro_batch_rows, dropout, config.loss_mean);
+        let (rows, mean) = (config.micro_batch_rows, config.loss_mean);
+        let computed = match &self.reference {
+            None => gradients(self.model, &samples, rows, dropout, mean),
+            Some(reference) => {
+                let dpo = config.dpo.unwrap_or_default();
+                preference_gradients(self.model, reference, &samples, rows, dropout, mean, &dpo)
+            }
+        };
         if !computed.loss.is_finite() {
             return Err(self.not_finite("loss", step, computed.loss));
         }
@@ -171,11 +192,12 @@ impl<'a> Trainer<'a> {
             loss: computed.loss,
             learning_rate,
             grad_norm,
-            examples: samples.len(),
+            examples: samples.len() / self.training.per_record(),
             supervised_tokens: computed.supervised,
             tokens: computed.tokens,
             rows: computed.rows,
             seconds: begun.elapsed().as_secs_f64(),
+            rewards: computed.rewards,
         };
         let written = self.metrics.append(&metrics);
         self.tell(written);
@@ -189,7 +211,7 @@ impl<'a> Trainer<'a> {
     pub fn validate(&mut self) -> Result<Option<ValidationMetrics>, Error> {
         let Some(validation) = self.validation else { return Ok(None) };
         let samples: Vec<&Sample> = validation.samples.iter().collect();
-        let loss = validation_loss(self.model, &samples, self.config.micro_batch_rows, self.config.loss_mean);
+        let (loss, rewards) = self.loss(&samples);
         if !loss.is_finite() {
             return Err(self.not_finite("validation loss", self.state.step.saturating_sub(1), loss));
         }
@@ -204,7 +226,7 @@ impl<'a> Trainer<'a> {
         }
         self.state.validated = self.state.step;
         self.is_ahead = true;
-        let metrics = ValidationMetrics { step: self.state.step, validation_loss: loss };
+        let metrics = ValidationMetrics { step: self.state.step, validation_loss: loss, rewards };
         let written = self.metrics.append(&metrics);
         self.tell(written);
         Ok(Some(metrics))
@@ -322,8 +344,21 @@ impl<'a> Trainer<'a> {
 
     fn samples_of(&self, step: usize) -> (usize, Vec<&'a Sample>) {
         let training: &'a Dataset = self.training;
-        let (epoch, chosen) = order::batch(training.samples.len(), &self.config, step);
-        (epoch, chosen.into_iter().map(|index| &training.samples[index]).collect())
+        let (epoch, chosen) = order::batch(training.len(), &self.config, step);
+        (epoch, chosen.into_iter().flat_map(|index| training.of_record(index)).collect())
+    }
+
+    /// The loss of samples with the current adapter, without dropout.
+    fn loss(&self, samples: &[&Sample]) -> (f64, Option<Rewards>) {
+        let TrainingConfig { micro_batch_rows: rows, loss_mean: mean, dpo, .. } = &self.config;
+        match &self.reference {
+            None => (validation_loss(self.model, samples, *rows, *mean), None),
+            Some(reference) => {
+                let dpo = dpo.unwrap_or_default();
+                let (loss, rewards) = preference_loss(self.model, reference, samples, *rows, *mean, &dpo);
+                (loss, Some(rewards))
+            }
+        }
     }
 
     /// Metrics and the loss curve only inform about the run, so failing to write them does not end it.

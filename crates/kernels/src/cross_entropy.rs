@@ -38,6 +38,12 @@ impl Targets {
         }
     }
 
+    /// The row and the id of each target.
+    #[cfg(feature = "flex")]
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.place.iter().zip(&self.ids).map(|(place, id)| (self.distinct[*place as usize], *id))
+    }
+
     /// The targets sorted by row.
     #[cfg(feature = "flex")]
     pub(crate) fn by_row(&self) -> ByRow<'_> {
@@ -104,6 +110,27 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, weight: &Weight, targets: &Target
     let device = hidden.device().without_autodiff();
     let weights = Tensor::<1>::from_data(TensorData::from(targets.weights.as_slice()), &device);
     negative_log_probs(hidden, weight, targets, &device).mul(weights).sum()
+}
+
+/// `−log softmax(hidden[row]·Wᵀ)[id]` of each target, in the targets' order: shape `[targets]`. The weights of the
+/// targets are not used.
+///
+/// It is for an objective whose weights are known only after the forward pass, such as DPO's: multiply by them, and sum.
+/// Each target has a gradient of its own, so a row with several targets takes as many rows of memory.
+///
+/// # Shapes
+/// As [`linear_cross_entropy`].
+///
+/// # Panics
+/// As [`linear_cross_entropy`].
+pub fn token_losses(hidden: Tensor<2>, weight: &Weight, targets: &Targets) -> Tensor<1> {
+    check(&hidden, weight, targets);
+    #[cfg(feature = "flex")]
+    if let Some(losses) = crate::flex::token_losses(&hidden, weight, targets) {
+        return losses;
+    }
+    let device = hidden.device().without_autodiff();
+    negative_log_probs(hidden, weight, targets, &device)
 }
 
 /// `log softmax(hidden[row]·Wᵀ)[id]` of each target, in the targets' order. Records no gradient.

@@ -55,7 +55,7 @@ impl Message {
 
 /// A conversation with its id, its group, and every other field of its line.
 ///
-/// It is written as one JSON object in the order of the fields here: `id`, `messages`, the metadata, `group`.
+/// It is written as one JSON object in the order of the fields here: `id`, `messages`, `rejected`, the metadata, `group`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The author's name for the record. If given, it is unique in its file.
@@ -63,6 +63,9 @@ pub struct Record {
     pub id: Option<String>,
     /// The turns, in order.
     pub messages: Vec<Message>,
+    /// A worse answer than the last message, which is the chosen one. It is only for training on preferences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
     /// All other keys of the input object (`task`, `modality`, `source`, …), in their order.
     #[serde(flatten)]
     pub metadata: serde_json::Map<String, serde_json::Value>,
@@ -74,7 +77,7 @@ pub struct Record {
 impl Record {
     /// A conversation without id, group and metadata.
     pub fn new(messages: Vec<Message>) -> Self {
-        Self { id: None, messages, metadata: serde_json::Map::new(), group: None }
+        Self { id: None, messages, rejected: None, metadata: serde_json::Map::new(), group: None }
     }
 
     /// A question and its answer.

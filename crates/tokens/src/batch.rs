@@ -80,15 +80,25 @@ impl Batch {
     /// # Panics
     /// As [`Batch::pack`].
     pub fn pack_within(samples: &[&Sample], max_rows: usize) -> Vec<Self> {
+        Self::pack_groups_within(samples, 1, max_rows)
+    }
+
+    /// As [`pack_within`](Self::pack_within), but each `group` consecutive samples stay in one batch, even if that is
+    /// larger than `max_rows`.
+    ///
+    /// # Panics
+    /// As [`Batch::pack`], and when the samples are no whole number of groups.
+    pub fn pack_groups_within(samples: &[&Sample], group: usize, max_rows: usize) -> Vec<Self> {
+        assert!(samples.len().is_multiple_of(group), "batch: {} samples in groups of {group}", samples.len());
         if samples.is_empty() {
             return Vec::new();
         }
         let whole = Self::pack(samples);
-        if whole.rows() <= max_rows || samples.len() == 1 {
+        if whole.rows() <= max_rows || samples.len() == group {
             return vec![whole];
         }
-        let (first, second) = samples.split_at(samples.len() / 2);
-        [Self::pack_within(first, max_rows), Self::pack_within(second, max_rows)].concat()
+        let (first, second) = samples.split_at(samples.len() / group / 2 * group);
+        [first, second].map(|half| Self::pack_groups_within(half, group, max_rows)).concat()
     }
 
     /// Packs samples one after the other, one segment each, for comparison with [`Batch::pack`].

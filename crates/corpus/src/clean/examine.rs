@@ -116,5 +116,8 @@ fn id_of(record: &Record) -> String {
     for message in &record.messages {
         bytes.extend_from_slice(format!("{:?}\0{}\0", message.role, message.content).as_bytes());
     }
+    if let Some(rejected) = &record.rejected {
+        bytes.extend_from_slice(format!("Rejected\0{rejected}\0").as_bytes());
+    }
     content_id(&bytes)
 }

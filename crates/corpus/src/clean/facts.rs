@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::pass::Language;
-use crate::report::{Distributions, LabelCounts, Lengths};
+use crate::report::{Distributions, LabelCounts, Lengths, PairLengths};
 use crate::similar::Part;
 use foehn_record::{Record, Role};
 
@@ -30,6 +30,8 @@ pub(super) struct Facts {
     prompt: usize,
     answer: usize,
     turns: usize,
+    /// The characters of the chosen and of the rejected answer of a pair.
+    pair: Option<[usize; 2]>,
     /// The detected language, if it can be detected. The outer `None` means that the record was not examined.
     language: Option<Option<&'static str>>,
     labels: Vec<(String, String)>,
@@ -41,6 +43,7 @@ pub(super) struct FactTally {
     prompt: Counts,
     answer: Counts,
     turns: Counts,
+    pairs: PairLengths,
     languages: BTreeMap<Option<&'static str>, u64>,
     /// The labels of each key, in the order in which the keys appeared; `None` for a key with too many labels.
     labels: Vec<(String, Option<BTreeMap<String, u64>>)>,
@@ -62,6 +65,11 @@ impl Facts {
             prompt: characters(Role::User),
             answer: characters(Role::Assistant),
             turns: record.messages.iter().filter(|message| message.role == Role::Assistant).count(),
+            pair: record
+                .rejected
+                .as_ref()
+                .zip(record.messages.last())
+                .map(|(rejected, chosen)| [&chosen.content, rejected].map(|answer| answer.chars().count())),
             language: (line <= ALL_LANGUAGES || line.is_multiple_of(SOME_LANGUAGES)).then(|| language(record)),
             labels: labels.collect(),
         }
@@ -74,6 +82,9 @@ impl FactTally {
             [(&mut self.prompt, facts.prompt), (&mut self.answer, facts.answer), (&mut self.turns, facts.turns)]
         {
             *counts.entry(value).or_default() += 1;
+        }
+        if let Some(lengths) = facts.pair {
+            self.pairs.change(lengths, u64::wrapping_add);
         }
         if let Some(language) = facts.language {
             *self.languages.entry(language).or_default() += 1;
@@ -101,6 +112,9 @@ impl FactTally {
         take_from(&mut self.prompt, facts.prompt);
         take_from(&mut self.answer, facts.answer);
         take_from(&mut self.turns, facts.turns);
+        if let Some(lengths) = facts.pair {
+            self.pairs.change(lengths, u64::wrapping_sub);
+        }
         if let Some(language) = &facts.language {
             take(&mut self.languages, language);
         }
@@ -127,6 +141,7 @@ impl FactTally {
             prompt_characters: Lengths::of(&self.prompt),
             answer_characters: Lengths::of(&self.answer),
             answers: Lengths::of(&self.turns),
+            pairs: Some(self.pairs).filter(|pairs| pairs.pairs > 0),
             languages,
             labels: labels.collect(),
         }

@@ -121,6 +121,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            rejected: None,
             metadata: serde_json::Map::new(),
             group: None,
         }

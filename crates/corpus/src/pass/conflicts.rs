@@ -11,6 +11,7 @@ use crate::text::{hash, quoted_span};
 use foehn_record::{Record, Role};
 
 /// Rejects all records that answer the same question with different short answers: it is not known which one is right.
+/// Nor is it if one pair prefers an answer that another pair rejects for the same other answer.
 ///
 /// The question is the conversation before the answer, in a form that keeps symbols and capitals with a meaning: `\d`
 /// and `\D` are two questions. In a record whose `task` is [`span_task`](Self::span_task), the sentence that the prompt
@@ -54,6 +55,7 @@ impl SetPass for Conflicts {
                 sketch.extend([high, low, answer]);
             }
         }
+        sketch.extend(preference(record).into_iter().flatten());
         sketch
     }
 
@@ -99,6 +101,16 @@ impl Conflicts {
     }
 }
 
+/// Which of two answers is better is a question too: the words of the question and one of its answer.
+fn preference(record: &Record) -> Option<[u64; 3]> {
+    let (chosen, rejected) = (exact_form(&record.messages.last()?.content), exact_form(record.rejected.as_ref()?));
+    let [high, low] = *hash_prefixes(record).get(record.messages.len() - 1)?;
+    let (first, second) = if chosen < rejected { (&chosen, &rejected) } else { (&rejected, &chosen) };
+    let [high, low] = hash(&["preference", &format!("{high:x} {low:x}"), first, second]);
+    let [answer, _] = hash(&[&chosen]);
+    Some([high, low, answer])
+}
+
 /// The questions of a sketch, with their answers.
 fn questions<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = ([u64; 2], u64)> + use<'a> {
     let (triples, _) = sketch.words.as_chunks::<3>();
@@ -114,6 +126,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            rejected: None,
             metadata: [("task".to_owned(), task.into())].into_iter().collect(),
             group: None,
         }

@@ -75,16 +75,26 @@ impl Pass for ControlText {
 
 /// The first message with control text that counts as a fault.
 fn report(record: &Record, is_fault: impl Fn(&str, &[(usize, &str)]) -> bool) -> Option<String> {
-    record.messages.iter().enumerate().find_map(|(at, message)| {
-        let found = all(&message.content);
-        let (_, first) = found.first()?;
-        let what = match message.role {
-            Role::Assistant => "the answer goes on into control text",
-            Role::User => "the user's text holds control text",
-            Role::System => "the system's text holds control text",
-        };
-        is_fault(&message.content, &found).then(|| format!("{what} `{first}` (message {})", at + 1))
-    })
+    record
+        .messages
+        .iter()
+        .enumerate()
+        .find_map(|(at, message)| {
+            let found = all(&message.content);
+            let (_, first) = found.first()?;
+            let what = match message.role {
+                Role::Assistant => "the answer goes on into control text",
+                Role::User => "the user's text holds control text",
+                Role::System => "the system's text holds control text",
+            };
+            is_fault(&message.content, &found).then(|| format!("{what} `{first}` (message {})", at + 1))
+        })
+        .or_else(|| {
+            let rejected = record.rejected.as_ref()?;
+            let found = all(rejected);
+            let (_, first) = found.first()?;
+            is_fault(rejected, &found).then(|| format!("the rejected answer holds control text `{first}`"))
+        })
 }
 
 /// Whether a text is about control texts, or about things that look like them.
@@ -185,7 +195,7 @@ mod tests {
     fn what_a_template_leaves_is_told_from_what_is_spoken_of() {
         let verdict = |prompt: &str, answer: &str| {
             let messages = vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)];
-            let record = Record { id: None, messages, metadata: serde_json::Map::new(), group: None };
+            let record = Record { id: None, messages, rejected: None, metadata: serde_json::Map::new(), group: None };
             (ControlText.check(&record).is_some(), ControlText.doubt(&record).is_some())
         };
         for (prompt, answer) in [

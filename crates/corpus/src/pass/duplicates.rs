@@ -52,8 +52,8 @@ impl SetPass for Duplicates {
     }
 }
 
-/// The hash of the conversation before each message, and of the whole conversation: roles and texts in their exact
-/// forms.
+/// The hash of the conversation before each message, and of the whole conversation with a rejected answer: roles and
+/// texts in their exact forms.
 pub(super) fn hash_prefixes(record: &Record) -> Vec<[u64; 2]> {
     prefixes(record, exact_form)
 }
@@ -71,6 +71,9 @@ fn prefixes(record: &Record, form: impl Fn(&str) -> String) -> Vec<[u64; 2]> {
         prefix = hash(&[&format!("{high:x} {low:x}"), role, &form(&message.content)]);
         prefixes.push(prefix);
     }
+    if let (Some(rejected), Some([high, low])) = (&record.rejected, prefixes.last_mut()) {
+        [*high, *low] = hash(&[&format!("{high:x} {low:x}"), "rejected", &form(rejected)]);
+    }
     prefixes
 }
 
@@ -83,6 +86,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            rejected: None,
             metadata: serde_json::Map::new(),
             group: None,
         }

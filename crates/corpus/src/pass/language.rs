@@ -127,6 +127,7 @@ mod tests {
         let record = Record {
             id: None,
             messages: vec![Message::new(Role::User, "What is it?"), Message::new(Role::Assistant, answer)],
+            rejected: None,
             metadata: serde_json::Map::new(),
             group: None,
         };

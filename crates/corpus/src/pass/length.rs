@@ -139,6 +139,7 @@ mod tests {
                 Message::new(Role::User, prompt),
                 Message::new(Role::Assistant, answer),
             ],
+            rejected: None,
             metadata: serde_json::Map::new(),
             group: None,
         };

@@ -161,7 +161,7 @@ mod tests {
     fn record(keys: &[(&str, &str)], answer: &str) -> Record {
         let messages = vec![Message::new(Role::User, "q"), Message::new(Role::Assistant, answer)];
         let metadata = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
-        Record { id: None, messages, metadata, group: None }
+        Record { id: None, messages, rejected: None, metadata, group: None }
     }
 
     #[test]

@@ -157,13 +157,13 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// Repairs the text of every message. Returns whether any changed.
+/// Repairs the text of every message, and of the rejected answer. Returns whether any changed.
 fn repair_messages(record: &mut Record, repair: impl Fn(&str) -> Option<String>) -> bool {
     let mut changed = false;
-    for message in &mut record.messages {
-        if let Some(repaired) = repair(&message.content) {
-            changed |= repaired != message.content;
-            message.content = repaired;
+    for text in record.messages.iter_mut().map(|message| &mut message.content).chain(&mut record.rejected) {
+        if let Some(repaired) = repair(text) {
+            changed |= repaired != *text;
+            *text = repaired;
         }
     }
     changed

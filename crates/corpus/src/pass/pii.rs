@@ -99,7 +99,11 @@ impl Pass for Pii {
             let found = finders::find(&message.content, &self.kinds);
             found.into_iter().map(move |(_, kind)| (at, kind))
         });
-        found.next().map(|(at, kind)| {
+        let in_rejected = || {
+            let rejected = record.rejected.as_ref()?;
+            finders::find(rejected, &self.kinds).into_iter().next().map(|(_, kind)| (record.messages.len() - 1, kind))
+        };
+        found.next().or_else(in_rejected).map(|(at, kind)| {
             let what = match kind {
                 PiiKind::Secret => "a secret",
                 PiiKind::Email => "an e-mail address",
@@ -229,6 +233,7 @@ mod tests {
         let record = Record {
             id: None,
             messages: vec![crate::Message::new(crate::Role::User, text)],
+            rejected: None,
             metadata: serde_json::Map::new(),
             group: None,
         };

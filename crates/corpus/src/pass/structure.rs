@@ -3,10 +3,12 @@
 use serde::Deserialize;
 
 use super::Pass;
+use crate::meaning::folded_form;
 use foehn_record::{Record, Role};
 
 /// Rejects a conversation that no chat template can train on. It must have an optional system message, then user and
-/// assistant alternately, ending with the assistant. No message may be empty, and at least one turn must be trained.
+/// assistant alternately, ending with the assistant. No message may be empty, and at least one turn must be trained. In a
+/// pair, the last turn is trained, and the two answers must say different things.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Structure {
@@ -38,6 +40,7 @@ impl Pass for Structure {
             }
         }
         match messages.last().map(|message| message.role) {
+            Some(Role::Assistant) if record.rejected.is_some() => pair(record),
             None => Some("no messages".to_owned()),
             Some(Role::Assistant) if !messages.iter().any(|message| message.is_trained()) => {
                 Some("no assistant message has a weight other than 0".to_owned())
@@ -46,6 +49,19 @@ impl Pass for Structure {
             Some(last) => Some(format!("the last message is the {}'s, expected the assistant's", name(last))),
         }
     }
+}
+
+/// What is wrong with the two answers of a pair.
+fn pair(record: &Record) -> Option<String> {
+    let (chosen, rejected) = (record.messages.last()?, record.rejected.as_ref()?);
+    if rejected.trim().is_empty() {
+        return Some("the rejected answer is empty".to_owned());
+    }
+    if !chosen.is_trained() {
+        return Some("the chosen answer has the weight 0".to_owned());
+    }
+    (folded_form(&chosen.content) == folded_form(rejected))
+        .then(|| "the chosen and the rejected answer say the same".to_owned())
 }
 
 fn name(role: Role) -> &'static str {
@@ -73,7 +89,7 @@ mod tests {
                 _ => Message::new(Role::User, " \n"),
             })
             .collect();
-        let record = Record { id: None, messages, metadata: serde_json::Map::new(), group: None };
+        let record = Record { id: None, messages, rejected: None, metadata: serde_json::Map::new(), group: None };
         assert_eq!(Structure::default().check(&record).as_deref(), expected, "{turns}");
     }
 
@@ -98,6 +114,7 @@ mod tests {
         let record = Record {
             id: None,
             messages: vec![Message::new(Role::Assistant, "once")],
+            rejected: None,
             metadata: serde_json::Map::new(),
             group: None,
         };

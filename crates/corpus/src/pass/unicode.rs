@@ -151,6 +151,7 @@ mod tests {
         let mut record = Record {
             id: None,
             messages: vec![Message::new(Role::User, text)],
+            rejected: None,
             metadata: serde_json::Map::new(),
             group: None,
         };

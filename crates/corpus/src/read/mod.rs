@@ -6,6 +6,7 @@ mod lines;
 mod numbers;
 mod objects;
 mod packed;
+mod pair;
 mod shape;
 mod table;
 mod turn;

@@ -7,18 +7,31 @@
 //!   LLaMA-Factory's `data/README.md` (`instruction` and `input` with a line break between them).
 //! - `prompt`, `completion`: two texts, or two lists of messages as in TRL's conversational format.
 //! - `text`: plain text, which becomes one assistant message.
+//!
+//! A pair of a chosen and a rejected answer is one of:
+//! - `chosen`, `rejected`, and optionally `prompt`, as in TRL's files: texts, or lists of messages. Without a prompt,
+//!   the two lists begin with the same messages.
+//! - `input`, `preferred_output`, `non_preferred_output`, as in OpenAI's files.
+//! - `messages` and a text `rejected`, as this crate writes them.
 
 use serde_json::{Map, Value};
 
-use super::Fault;
 use super::turn::{check_record, turn};
+use super::{Fault, pair};
 use foehn_record::{Message, Record, Role};
 
 type Result<T> = std::result::Result<T, Fault>;
 
 /// The sets of keys that make an object a record, in order of precedence.
-const SHAPES: [&[&str]; 5] =
-    [&["messages"], &["conversations"], &["instruction", "output"], &["prompt", "completion"], &["text"]];
+const SHAPES: [&[&str]; 7] = [
+    &["chosen", "rejected"],
+    &["input", "preferred_output", "non_preferred_output"],
+    &["messages"],
+    &["conversations"],
+    &["instruction", "output"],
+    &["prompt", "completion"],
+    &["text"],
+];
 
 /// Whether objects with these keys are records.
 pub(super) fn is_known(has: impl Fn(&str) -> bool) -> bool {
@@ -27,7 +40,7 @@ pub(super) fn is_known(has: impl Fn(&str) -> bool) -> bool {
 
 /// Whether the key is part of the conversation, or is the record's id: without it the object is not a record.
 pub(super) fn is_needed(key: &str) -> bool {
-    const BESIDE: [&str; 6] = ["input", "system", "history", "tools", "id", "group"];
+    const BESIDE: [&str; 5] = ["system", "history", "tools", "id", "group"];
     BESIDE.contains(&key) || SHAPES.iter().any(|keys| keys.contains(&key))
 }
 
@@ -35,24 +48,39 @@ pub(super) fn is_needed(key: &str) -> bool {
 /// that do not concern the text are listed as left out.
 pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>) -> Result<Record> {
     let has = |key: &str| object.contains_key(key);
-    if let Some(fault) = preference(&object) {
+    if let Some(fault) = unwanted(&object) {
         return Err(fault);
     }
+    let whole = |keys: &&&[&str]| keys.iter().all(|key| has(key));
     let shape = SHAPES
         .iter()
-        .find(|keys| keys.iter().any(|key| has(key)))
+        .find(whole)
+        .or_else(|| SHAPES[2..].iter().find(|keys| keys.iter().any(|key| has(key))))
         .ok_or_else(|| Fault::UnknownShape { keys: keys(&object) })?;
     check_record(&object)?;
     let id = name(&mut object, "id")?;
     let group = name(&mut object, "group")?;
+    let mut rejected = None;
     let messages = match shape[0] {
+        "chosen" | "input" => {
+            let (messages, worse) = pair::pair(&mut object, left_out)?;
+            rejected = Some(worse);
+            messages
+        }
         "messages" => turns(take(&mut object, "messages")?, "messages", left_out)?,
         "conversations" => conversations(&mut object, left_out)?,
         "instruction" => alpaca(&mut object)?,
-        "prompt" => pair(&mut object, left_out)?,
+        "prompt" => completion(&mut object, left_out)?,
         _ => vec![Message::new(Role::Assistant, text(&mut object, "text")?)],
     };
-    Ok(Record { id, messages, metadata: object, group })
+    if shape[0] == "messages" {
+        rejected = match object.shift_remove("rejected") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(other) => return Err(wrong_kind("rejected", "text", &other)),
+        };
+    }
+    Ok(Record { id, messages, rejected, metadata: object, group })
 }
 
 /// The type of a value, with its article.
@@ -85,20 +113,13 @@ fn name(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> 
     }
 }
 
-/// The fault of a record that compares answers, as in TRL's formats: one of two answers, or the only one, is unwanted.
-fn preference(object: &Map<String, Value>) -> Option<Fault> {
-    let has = |key: &str| object.contains_key(key);
-    let whole = SHAPES.iter().any(|keys| keys.iter().all(|key| has(key)));
+/// The fault of a record whose only answer is unwanted, as in TRL's format for KTO.
+fn unwanted(object: &Map<String, Value>) -> Option<Fault> {
     let keys = ["prompt", "completion", "label"];
-    let is_unwanted = object.get("label") == Some(&Value::Bool(false)) && keys.iter().all(|key| has(key));
-    let field = if has("chosen") && has("rejected") && !whole {
-        "rejected"
-    } else if is_unwanted && object.keys().all(|key| key == "id" || keys.contains(&key.as_str())) {
-        "label"
-    } else {
-        return None;
-    };
-    Some(Fault::Unsupported { field: field.to_owned(), what: "an answer that is not wanted" })
+    let is_unwanted =
+        object.get("label") == Some(&Value::Bool(false)) && keys.iter().all(|key| object.contains_key(*key));
+    let is_kto = is_unwanted && object.keys().all(|key| key == "id" || keys.contains(&key.as_str()));
+    is_kto.then(|| Fault::Unsupported { field: "label".to_owned(), what: "an answer that is not wanted" })
 }
 
 fn conversations(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
@@ -138,7 +159,7 @@ fn alpaca(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn pair(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
+fn completion(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
     for (field, role) in [("prompt", Role::User), ("completion", Role::Assistant)] {
         match take(object, field)? {
@@ -155,14 +176,14 @@ fn system(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
     Ok(content.map(|content| Message::new(Role::System, content)).into_iter().collect())
 }
 
-fn turns(list: Value, field: &str, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
+pub(super) fn turns(list: Value, field: &str, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
     match list {
         Value::Array(turns) => (1..).zip(turns).map(|(message, value)| turn(value, field, message, left_out)).collect(),
         other => Err(wrong_kind(field, "a list", &other)),
     }
 }
 
-fn take(object: &mut Map<String, Value>, field: &str) -> Result<Value> {
+pub(super) fn take(object: &mut Map<String, Value>, field: &str) -> Result<Value> {
     object.shift_remove(field).ok_or_else(|| Fault::MissingField { field: field.into() })
 }
 
@@ -268,10 +289,6 @@ mod tests {
             (
                 r#"{"instruction":"i","output":"o","history":[["q"]]}"#,
                 "the field `history` should be a list of pairs of texts, found another list",
-            ),
-            (
-                r#"{"prompt":"p","chosen":"c","rejected":"r"}"#,
-                "the field `rejected` holds an answer that is not wanted, which can't be trained on here",
             ),
             (
                 r#"{"prompt":"p","completion":"c","label":false,"id":"7"}"#,

@@ -18,6 +18,62 @@ pub struct Distributions {
     pub languages: Vec<(String, u64)>,
     /// The number of records with each label, for every metadata key with few different short texts.
     pub labels: Vec<LabelCounts>,
+    /// The lengths of the answers of pairs, if there are pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<PairLengths>,
+}
+
+/// How the lengths of chosen and rejected answers compare. If the chosen answers are mostly longer, training on the pairs
+/// teaches a model to write long answers rather than good ones (Park et al. 2024, "Disentangling length from quality in
+/// direct preference optimization").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PairLengths {
+    /// The number of pairs.
+    pub pairs: u64,
+    /// The number of pairs whose chosen answer is longer.
+    pub chosen_longer: u64,
+    /// The number of pairs whose rejected answer is longer.
+    pub rejected_longer: u64,
+    /// The characters of all chosen answers.
+    pub chosen_characters: u64,
+    /// The characters of all rejected answers.
+    pub rejected_characters: u64,
+}
+
+/// Chosen answers that are the longer ones, or the shorter ones, in a larger share of the pairs are told as a bias.
+const BIAS: f64 = 0.65;
+
+impl PairLengths {
+    /// Adds or subtracts a pair with these numbers of characters.
+    pub(crate) fn change(&mut self, [chosen, rejected]: [usize; 2], change: fn(u64, u64) -> u64) {
+        let values = [1, u64::from(chosen > rejected), u64::from(rejected > chosen), chosen as u64, rejected as u64];
+        let Self { pairs, chosen_longer, rejected_longer, chosen_characters, rejected_characters } = self;
+        let sums = [pairs, chosen_longer, rejected_longer, chosen_characters, rejected_characters];
+        for (sum, value) in sums.into_iter().zip(values) {
+            *sum = change(*sum, value);
+        }
+    }
+
+    /// What there is to say, in one or two sentences.
+    pub fn said(&self) -> String {
+        let share = |count: u64| 100.0 * count as f64 / self.pairs as f64;
+        let mean = |characters: u64| characters as f64 / self.pairs as f64;
+        let mut said = format!(
+            "{} pairs: the chosen answer is the longer one in {:.0}%, the rejected one in {:.0}% ({:.0} and {:.0} \
+             characters on average)",
+            self.pairs,
+            share(self.chosen_longer),
+            share(self.rejected_longer),
+            mean(self.chosen_characters),
+            mean(self.rejected_characters)
+        );
+        for (count, how) in [(self.chosen_longer, "long"), (self.rejected_longer, "short")] {
+            if share(count) > 100.0 * BIAS {
+                said += &format!("; a model may learn from them to write {how} answers rather than good ones");
+            }
+        }
+        said
+    }
 }
 
 /// The number of records with each label of one key.

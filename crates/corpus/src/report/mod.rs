@@ -15,7 +15,7 @@ use crate::audit::Section;
 use crate::error::{Error, Result};
 use crate::read::Place;
 
-pub use lengths::{Bin, Distributions, LabelCounts, Lengths};
+pub use lengths::{Bin, Distributions, LabelCounts, Lengths, PairLengths};
 pub use samples::{Change, Reason, Repairs, Sample, Turn};
 pub(crate) use samples::{Samples, Shown};
 
@@ -157,6 +157,9 @@ impl fmt::Display for CleanReport {
         writeln!(f, "{read} records read, {kept} kept, {rejected} rejected")?;
         if *flagged > 0 {
             writeln!(f, "{flagged} of those kept are flagged, and worth a look")?;
+        }
+        if let Some(pairs) = &self.distributions.pairs {
+            writeln!(f, "{}", pairs.said())?;
         }
         if !self.left_out.is_empty() {
             writeln!(f, "left out: {}", self.left_out_in_words())?;

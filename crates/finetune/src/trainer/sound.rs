@@ -3,7 +3,6 @@
 use foehn_lora::{Adapter, detach};
 
 use super::Trainer;
-use crate::step::validation_loss;
 use crate::{Error, order};
 
 impl Trainer<'_> {
@@ -32,13 +31,13 @@ impl Trainer<'_> {
             return Ok(());
         }
         let (_, samples) = self.samples_of(self.state.step - 1);
-        let loss = validation_loss(self.model, &samples, self.config.micro_batch_rows, self.config.loss_mean);
+        let (loss, _) = self.loss(&samples);
         if loss.is_finite() { Ok(()) } else { Err(self.not_finite("loss after the update", self.state.step - 1, loss)) }
     }
 
     pub(super) fn not_finite(&self, what: &str, step: usize, value: f64) -> Error {
         let (training, config) = (self.training, &self.config);
-        let (_, chosen) = order::batch(training.samples.len(), config, step);
+        let (_, chosen) = order::batch(training.len(), config, step);
         Error::NotFinite {
             what: what.to_owned(),
             step: step + 1,

@@ -1,18 +1,26 @@
 //! What a run begins from.
 
+use std::io::BufRead;
 use std::path::Path;
 
-use foehn_lora::{Adapter, LoraConfig, Manifest};
+use foehn_lora::{Adapter, LoraConfig, Manifest, attach, detach};
 use foehn_mistral::Mistral;
+use sha2::{Digest, Sha256};
 
 use crate::checkpoint::MAX_STEPS;
-use crate::{Error, Run, TrainingConfig, resume};
+use crate::{Error, Objective, Run, TrainingConfig, resume};
+
+/// The key of the manifest's settings with the hash of the adapter that the reference has.
+const REFERENCE: &str = "reference_sha256";
 
 /// The run's config, if the model and the settings allow it.
 pub(super) fn checked(model: &Mistral, run: &Run<'_>) -> Result<TrainingConfig, Error> {
     let config = run.config.clone();
     config.check()?;
-    let total = config.total_steps(run.training.samples.len());
+    for dataset in [Some(run.training), run.validation].into_iter().flatten() {
+        dataset.check_objective(config.objective)?;
+    }
+    let total = config.total_steps(run.training.len());
     if total > MAX_STEPS {
         let expected = "so many that the run has at most 99999999 steps";
         return Err(Error::Setting { field: "epochs", found: config.epochs.to_string(), expected });
@@ -38,7 +46,21 @@ pub(super) fn first_adapter(model: &Mistral, config: &mut TrainingConfig) -> Res
     Ok(adapter)
 }
 
-pub(super) fn manifest(run: &Run<'_>, config: &TrainingConfig) -> Manifest {
+/// The model that the objective compares with: the base if the adapter is new, and therefore changes nothing, else the
+/// base with the adapter.
+pub(super) fn reference(model: &Mistral, config: &TrainingConfig, first: &Adapter) -> Result<Option<Mistral>, Error> {
+    if config.objective != Objective::Dpo {
+        return Ok(None);
+    }
+    let mut reference = model.clone();
+    drop(detach(&mut reference, &config.lora));
+    if config.init_adapter.is_some() {
+        attach(&mut reference, first)?;
+    }
+    Ok(Some(reference))
+}
+
+pub(super) fn manifest(run: &Run<'_>, config: &TrainingConfig) -> Result<Manifest, Error> {
     let mut manifest = Manifest { seed: config.seed, ..run.manifest.clone() };
     if manifest.data_sha256.is_empty() {
         manifest.data_sha256 = run.training.sha256();
@@ -48,6 +70,30 @@ pub(super) fn manifest(run: &Run<'_>, config: &TrainingConfig) -> Manifest {
     if let Ok(serde_json::Value::Object(own)) = serde_json::to_value(config) {
         settings.extend(own);
     }
+    // The reference of a resumed run must be that of its beginning.
+    if let (Objective::Dpo, Some(path)) = (config.objective, &config.init_adapter) {
+        settings.insert(REFERENCE.to_owned(), reference_sha256(path)?.into());
+    }
     manifest.recipe = settings.into();
-    manifest
+    Ok(manifest)
+}
+
+/// The SHA-256 of an adapter's settings and tensors, in lower-case hexadecimal.
+fn reference_sha256(path: &Path) -> Result<String, Error> {
+    let mut hasher = Sha256::new();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let path = path.join(file);
+        let failed = |source| Error::File { path: path.clone(), source };
+        let mut bytes = std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(&path).map_err(failed)?);
+        loop {
+            let chunk = bytes.fill_buf().map_err(failed)?;
+            if chunk.is_empty() {
+                break;
+            }
+            hasher.update(chunk);
+            let read = chunk.len();
+            bytes.consume(read);
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -168,6 +168,31 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, weight: &Weight, targets: &Targe
     }))
 }
 
+/// [`crate::token_losses`].
+pub fn token_losses(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Tensor<1>> {
+    let weight = weight.matrix()?;
+    let input = Operand::new(hidden);
+    let d_model = weight.input();
+    let (rows, ids): (Vec<u32>, Vec<[(u32, f32); 1]>) = targets.each().map(|(row, id)| (row, [(id, 1.0)])).unzip();
+    let ids: Vec<&[(u32, f32)]> = ids.iter().map(|id| id.as_slice()).collect();
+    let gathered = gather(&input.values(), &rows, d_model);
+    let mut gradient = input.is_tracked().then(|| vec![0.0; gathered.len()]);
+    let mut losses = cross_entropy::log_probs(Level::best(), &gathered, weight, &ids, gradient.as_deref_mut());
+    losses.iter_mut().for_each(|value| *value = -*value);
+    let (len, count) = (hidden.dims()[0] * d_model, losses.len());
+    Some(record([&input], losses, [count], || {
+        Box::new(move |dy, _| {
+            let mut dx = vec![0.0; len];
+            let gradient = gradient.expect("made where the hidden rows are tracked");
+            for ((&row, from), dy) in rows.iter().zip(gradient.chunks_exact(d_model)).zip(dy) {
+                let to = &mut dx[row as usize * d_model..][..d_model];
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += from * dy);
+            }
+            [Some(dx)]
+        })
+    }))
+}
+
 /// [`crate::token_log_probs`].
 pub fn token_log_probs(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Vec<f32>> {
     let weight = weight.matrix()?;
