@@ -118,6 +118,40 @@ fn a_run_is_planned_before_it_begins() {
     assert!(plan["time"].is_null() && plan["data"]["steps"].as_u64() > Some(0), "{plan}");
 }
 
+/// From TRL's pairs to an adapter: cleaned, planned, trained on preferences, resumed, asked.
+#[test]
+fn preferences_are_cleaned_planned_and_trained() {
+    let scene = Scene::new();
+    let words = ["bell", "drum", "rose", "salt", "silk", "smoke", "flute", "lemon", "marble", "amber", "cedar", "pine"];
+    let pair = |word: &&str| {
+        let [question, chosen, rejected] =
+            [format!("Which sense is {word}?"), format!("{word} sense"), format!("It is {word}, and {word} again.")];
+        format!("{}\n", serde_json::json!({ "prompt": question, "chosen": chosen, "rejected": rejected }))
+    };
+    fs::write(&scene.data, words.iter().map(pair).collect::<String>()).unwrap();
+    let objective = |out: &str, objective: &str| {
+        let mut command = scene.finetune(out);
+        let recipe = scene.path("recipe.toml");
+        let text = fs::read_to_string(&recipe).unwrap();
+        fs::write(&recipe, format!("objective = \"{objective}\"\nlearning_rate = 1e-2\n{text}")).unwrap();
+        command.args(["--max-steps", "6"]);
+        command
+    };
+    fails(&mut objective("sft", "sft"), &["has a rejected answer", "objective = \"dpo\""]);
+    let told = stdout_of(objective("planned", "dpo").arg("--plan"));
+    assert!(told.contains("at the peak"), "{told}");
+    let told = stdout_of(&mut objective("run", "dpo"));
+    assert!(told.contains("loss 0.6931  margin 0.000") && told.contains("chosen ahead in"), "{told}");
+    let metrics = fs::read_to_string(scene.path("run/metrics.jsonl")).unwrap();
+    let last: Value = metrics
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .rfind(|line: &Value| line["loss"].is_f64())
+        .unwrap();
+    assert!(last["reward_margin"].as_f64() > Some(0.0) && last["loss"].as_f64() < Some(0.69), "{last}");
+    assert!(scene.path("run/adapter/adapter_model.safetensors").exists());
+}
+
 /// A checkpoint of 3 TiB, almost all of it a hole in its file: no machine that runs this test has so much memory.
 fn huge_model(scene: &Scene) {
     let (inner, layers) = (1u64 << 30, 8);

@@ -54,25 +54,30 @@ impl PairLengths {
         }
     }
 
-    /// What there is to say, in one or two sentences.
+    /// The numbers, in words.
     pub fn said(&self) -> String {
-        let share = |count: u64| 100.0 * count as f64 / self.pairs as f64;
-        let mean = |characters: u64| characters as f64 / self.pairs as f64;
-        let mut said = format!(
-            "{} pairs: the chosen answer is the longer one in {:.0}%, the rejected one in {:.0}% ({:.0} and {:.0} \
-             characters on average)",
-            self.pairs,
-            share(self.chosen_longer),
-            share(self.rejected_longer),
-            mean(self.chosen_characters),
-            mean(self.rejected_characters)
-        );
-        for (count, how) in [(self.chosen_longer, "long"), (self.rejected_longer, "short")] {
-            if share(count) > 100.0 * BIAS {
-                said += &format!("; a model may learn from them to write {how} answers rather than good ones");
-            }
+        let Self { pairs, chosen_longer, rejected_longer, chosen_characters, rejected_characters } = self;
+        let share = |count: &u64| 100.0 * *count as f64 / *pairs as f64;
+        let mean = |characters: &u64| *characters as f64 / *pairs as f64;
+        format!(
+            "{pairs} pairs: chosen longer in {:.0}%, rejected longer in {:.0}% ({:.0} and {:.0} characters on average)",
+            share(chosen_longer),
+            share(rejected_longer),
+            mean(chosen_characters),
+            mean(rejected_characters)
+        )
+    }
+
+    /// What is wrong with the lengths.
+    pub fn bias(&self) -> Option<&'static str> {
+        let is_most = |count: u64| count as f64 > BIAS * self.pairs as f64;
+        if is_most(self.chosen_longer) {
+            return Some(
+                "the chosen answers are mostly longer: a model may learn to write long answers, not good ones",
+            );
         }
-        said
+        is_most(self.rejected_longer)
+            .then_some("the chosen answers are mostly shorter: a model may learn to write short answers, not good ones")
     }
 }
 

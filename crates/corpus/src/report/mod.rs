@@ -160,6 +160,9 @@ impl fmt::Display for CleanReport {
         }
         if let Some(pairs) = &self.distributions.pairs {
             writeln!(f, "{}", pairs.said())?;
+            if let Some(bias) = pairs.bias() {
+                writeln!(f, "{bias}")?;
+            }
         }
         if !self.left_out.is_empty() {
             writeln!(f, "left out: {}", self.left_out_in_words())?;

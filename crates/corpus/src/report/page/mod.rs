@@ -138,7 +138,8 @@ fn distributions(report: &CleanReport) -> String {
     page.push_str(&picture::histogram("Characters of the prompts", "characters", &all.prompt_characters));
     page.push_str(&picture::histogram("Characters of the answers", "characters", &all.answer_characters));
     if let Some(pairs) = &all.pairs {
-        page.push_str(&format!("<p>{}.</p>\n", pairs.said()));
+        let bias = pairs.bias().map_or_else(String::new, |bias| format!("; {bias}"));
+        page.push_str(&format!("<p>{}{bias}.</p>\n", pairs.said()));
     }
     if all.answers.max > 1 {
         page.push_str(&picture::histogram("Answers in a conversation", "answers", &all.answers));
