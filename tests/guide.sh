@@ -8,7 +8,7 @@ commands=$(sed -n '/^## A walk/,/^## 1\. Clean/p' docs/guide.md | sed -n 's/^   
 if [ -n "${EXAMPLES:-}" ]; then
     commands=$(sed "s|cargo run --release --example \([a-z]*\) --|$EXAMPLES/\1|" <<<"$commands")
 fi
-said=$(bash -euo pipefail -c "$commands" 2>&1 | tee /dev/stderr)
+said=$(bash -euo pipefail -c "$commands" 2>&1 | tee >(cat >&2))
 expect() { grep -Eq "$1" <<<"$said" || { echo "the walk does not say: $1" >&2; exit 1; }; }
 expect 'judged by its label \(first-line\): account, billing, shipping, technical'
 expect '^answers: better: accuracy'

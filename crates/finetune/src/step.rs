@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use foehn_kernels::{Targets, linear_cross_entropy, token_log_probs, token_losses};
+use foehn_kernels::{Targets, linear_cross_entropy, token_losses};
 use foehn_lora::{parameters, set_dropout};
 use foehn_mistral::Mistral;
 use foehn_score::packed;
@@ -99,26 +99,34 @@ pub fn preference_gradients(
     mean: LossMean,
     config: &DpoConfig,
 ) -> StepGradients {
+    // The reference comes first: while it is computed, no activations wait for the backward pass.
+    let known = match foehn_score::log_probs(reference, pairs, max_rows) {
+        Ok(known) => known,
+        Err(not_finite) => {
+            let loss = -f64::from(not_finite.value);
+            return StepGradients { loss, gradients: Vec::new(), supervised: 0, tokens: 0, rows: 0, rewards: None };
+        }
+    };
     let of = Pairs::new(pairs, mean, config);
-    let mut rewards = Rewards::default();
+    let (mut rewards, mut first) = (Rewards::default(), 0);
     let mut step = accumulate(model, pairs, 2, max_rows, dropout, |model, hidden, part, batch| {
         let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
-        let known = token_log_probs(reference.forward(packed(batch)), reference.head(), &targets);
         let losses = token_losses(hidden, model.head(), &targets);
-        let found: Vec<f32> =
+        let values: Vec<f32> =
             losses.clone().without_autodiff().neg().into_data().try_into_vec().expect("losses are f32");
-        let of_sample = |values: &[f32], sample: usize| -> Vec<f64> {
-            batch.targets_of(sample).iter().map(|&target| f64::from(values[target as usize])).collect()
+        let found = |sample: usize| -> Vec<f32> {
+            batch.targets_of(sample).iter().map(|&target| values[target as usize]).collect()
         };
-        let (mut loss, mut weights) = (0.0, vec![0.0; found.len()]);
+        let (mut loss, mut weights) = (0.0, vec![0.0; values.len()]);
         for pair in (0..part.len()).step_by(2) {
-            let [chosen, rejected] = [pair, pair + 1].map(|at| [of_sample(&found, at), of_sample(&known, at)]);
-            let judged = of.judge(part[pair], &chosen, &rejected, &mut rewards);
+            let [chosen, rejected] = [pair, pair + 1].map(|at| [sum(&found(at)), sum(&known[first + at])]);
+            let judged = of.judge(part[pair], chosen, rejected, &mut rewards);
             loss += judged.loss;
             for (sample, weight) in [(pair, judged.chosen_weight), (pair + 1, judged.rejected_weight)] {
                 batch.targets_of(sample).iter().for_each(|&target| weights[target as usize] += weight);
             }
         }
+        first += part.len();
         let weights: Vec<f32> = weights.into_iter().map(|weight| weight as f32).collect();
         let device = losses.device().without_autodiff();
         (loss, losses.mul(Tensor::from_data(TensorData::from(weights.as_slice()), &device)).sum())
@@ -150,16 +158,9 @@ impl<'a> Pairs<'a> {
         Self { config, mean, count: chosen.len(), total: mean.total(&chosen) }
     }
 
-    /// `chosen` and `rejected` have the log-probabilities of the answer's tokens under the model and the reference.
-    fn judge(
-        &self,
-        sample: &Sample,
-        chosen: &[Vec<f64>; 2],
-        rejected: &[Vec<f64>; 2],
-        rewards: &mut Rewards,
-    ) -> Judged {
-        let sum = |values: &[f64]| values.iter().sum::<f64>();
-        let reward = |answer: &[Vec<f64>; 2]| self.config.beta * (sum(&answer[0]) - sum(&answer[1]));
+    /// `chosen` and `rejected` have the log-probability of the answer under the model and under the reference.
+    fn judge(&self, sample: &Sample, chosen: [f64; 2], rejected: [f64; 2], rewards: &mut Rewards) -> Judged {
+        let reward = |[found, known]: [f64; 2]| self.config.beta * (found - known);
         let (better, worse) = (reward(chosen), reward(rejected));
         rewards.add(better, worse, self.count);
         let (loss, slope) = self.config.loss(better - worse);
@@ -167,7 +168,7 @@ impl<'a> Pairs<'a> {
         let weight = -self.config.beta * slope * share;
         let likelihood = self.config.sft_weight * self.mean.weight(sample) / self.total;
         Judged {
-            loss: share * loss - likelihood * sum(&chosen[0]),
+            loss: share * loss - likelihood * chosen[0],
             chosen_weight: weight + likelihood,
             rejected_weight: -weight,
         }
@@ -242,12 +243,16 @@ pub fn preference_loss(
         (Ok(found), Ok(known)) => (found, known),
         (Err(not_finite), _) | (_, Err(not_finite)) => return (-f64::from(not_finite.value), rewards),
     };
-    let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
     for pair in (0..pairs.len()).step_by(2) {
-        let [chosen, rejected] = [pair, pair + 1].map(|at| [wide(&found[at]), wide(&known[at])]);
-        loss += of.judge(pairs[pair], &chosen, &rejected, &mut rewards).loss;
+        let [chosen, rejected] = [pair, pair + 1].map(|at| [sum(&found[at]), sum(&known[at])]);
+        loss += of.judge(pairs[pair], chosen, rejected, &mut rewards).loss;
     }
     (loss, rewards)
+}
+
+/// The log-probability of an answer: the sum over its tokens.
+fn sum(log_probs: &[f32]) -> f64 {
+    log_probs.iter().copied().map(f64::from).sum()
 }
 
 /// The targets of a batch. A target that several samples share has the sum of their weights.
