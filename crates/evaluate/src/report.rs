@@ -108,6 +108,10 @@ pub struct Verdict {
     pub gained: Vec<usize>,
     /// The items whose headline figure fell.
     pub lost: Vec<usize>,
+    /// The accuracy of one label for all items, if the run is not shown to be better than that: it guesses. A run that
+    /// has only learned what labels there are is better than one that names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess: Option<f64>,
 }
 
 /// What a comparison shows. A difference counts if the test says so after Holm's adjustment and the interval has no 0.
@@ -227,6 +231,13 @@ impl TaskReport {
         self.items.iter().filter_map(label).collect()
     }
 
+    /// The accuracy of the most frequent label for all items; `None` if there are no labels.
+    pub fn constant(&self) -> Option<f64> {
+        let truth = self.truth();
+        let most = (0..self.labels.len()).map(|label| truth.iter().filter(|truth| **truth == label).count()).max()?;
+        (!truth.is_empty()).then(|| most as f64 / truth.len() as f64)
+    }
+
     /// The confusion of a run: `[true][predicted]`.
     pub fn confusion(&self, run: usize, by: &str) -> Option<Vec<Vec<u64>>> {
         let classified = self.runs.get(run)?.classified.iter().find(|classified| classified.by == by)?;
@@ -238,7 +249,9 @@ impl TaskReport {
         let measure = |run: &TaskRun| run.measures.iter().find(|measure| measure.name == self.headline).cloned();
         let Some(first) = self.runs.first().and_then(measure) else { return };
         let others = self.runs.iter().skip(1).filter_map(measure);
-        let verdicts = others.zip(&headline.compared).zip(names.iter().skip(1)).map(|((second, compared), run)| {
+        let constant = self.constant().filter(|_| self.headline.ends_with("/accuracy"));
+        let values = headline.compared.iter().zip(headline.values.iter().skip(1));
+        let verdicts = others.zip(values).zip(names.iter().skip(1)).map(|((second, (compared, value)), run)| {
             let (gained, lost) = changed(&first, &second);
             Verdict {
                 run: run.clone(),
@@ -246,6 +259,7 @@ impl TaskReport {
                 smallest: smallest(compared, headline.items),
                 gained,
                 lost,
+                guess: constant.filter(|constant| value.low <= *constant),
             }
         });
         self.verdicts = verdicts.collect();

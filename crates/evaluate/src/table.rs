@@ -46,7 +46,14 @@ pub(crate) fn sentence(task: &TaskReport, verdict: &Verdict) -> String {
     let name = figure.name.split_once('/').map_or(figure.name.as_str(), |(_, name)| name);
     let from_to = format!("{name} {} → {} (p {p})", number(base.estimate), number(value.estimate));
     match verdict.outcome {
-        Outcome::Better => format!("better: {from_to}"),
+        Outcome::Better => match verdict.guess {
+            None => format!("better: {from_to}"),
+            Some(guess) => format!(
+                "better: {from_to}; but it may be guessing: one label for all {} items gives {}",
+                task.items.len(),
+                number(guess)
+            ),
+        },
         Outcome::Worse => format!("worse: {from_to}"),
         Outcome::NoDifference => format!(
             "no difference shown: {from_to}; {} items could have shown {} or more",

@@ -277,7 +277,8 @@ fn a_run_is_no_better_than_itself() {
     assert!(matches!(Report::new(&suite, &config, vec![run, other], 3), Err(Error::DifferentItems { .. })));
 }
 
-/// Nothing is learned where labels are drawn by lot: the verdict says so in 95 of 100 cases or more.
+/// Nothing is learned where labels are drawn by lot: the verdict says so in 95 of 100 cases or more. Beside a base that
+/// names no label at all, whoever guesses is better, and the verdict says that it may be guessing.
 #[test]
 fn chance_is_no_difference() {
     let items = 40;
@@ -291,8 +292,7 @@ fn chance_is_no_difference() {
     let labels: Vec<bool> = (0..items).map(|at| at % 2 == 0).collect();
     let suite = data(&lines(&labels), &DataConfig::default()).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let mut guessing = |name: &str| {
-        let sums: Vec<f64> = (0..items).map(|_| f64::from(rng.next_u32() % 2)).collect();
+    let run = |name: &str, sums: Vec<f64>| {
         let measure =
             Measure { name: "likelihood/accuracy".into(), better: Better::Higher, sums, counts: vec![1.0; items] };
         let task = TaskRun {
@@ -304,12 +304,20 @@ fn chance_is_no_difference() {
         };
         Evaluation { name: name.into(), tasks: vec![task] }
     };
-    let is_shown = |_: &usize| {
-        let report = report(&suite, vec![guessing("base"), guessing("shuffled")]);
-        report.tasks[0].verdicts[0].outcome != Outcome::NoDifference
+    let mut guesses = || (0..items).map(|_| f64::from(rng.next_u32() % 2)).collect::<Vec<f64>>();
+    let verdict = |first: Vec<f64>, second: Vec<f64>| {
+        let report = report(&suite, vec![run("base", first), run("adapter", second)]);
+        (report.tasks[0].verdicts[0].outcome, report.tasks[0].verdicts[0].guess, report.to_string())
     };
-    let shown = (0..100).filter(is_shown).count();
+    let shown = (0..100).filter(|_| verdict(guesses(), guesses()).0 != Outcome::NoDifference).count();
     assert!(shown <= 9, "{shown} of 100 comparisons of guesses show a difference");
+    let silent = || vec![0.0; items];
+    let told = (0..100).filter(|_| verdict(silent(), guesses()).1 == Some(0.5)).count();
+    assert!(told >= 91, "{told} of 100 guessers are told");
+    let (outcome, guess, said) = verdict(silent(), (0..items).map(|at| f64::from(u8::from(at % 10 > 0))).collect());
+    assert!(outcome == Outcome::Better && guess.is_none() && !said.contains("guessing"), "{said}");
+    let (_, _, said) = verdict(silent(), (0..items).map(|at| f64::from(u8::from(at % 2 > 0))).collect());
+    assert!(said.contains("it may be guessing: one label for all 40 items gives 0.500"), "{said}");
 }
 
 #[test]

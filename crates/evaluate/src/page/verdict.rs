@@ -26,17 +26,22 @@ pub(super) fn headline(report: &Report) -> String {
 
 /// What the comparison of a run shows, in a sentence; `run` is its name there.
 fn shown(report: &Report, at: usize, run: &str) -> String {
-    let of = |is_general: bool, outcome: Outcome| -> Vec<&str> {
+    let shows = |is_general: bool, is: &dyn Fn(&Verdict) -> bool| -> Vec<&str> {
         let tasks = report.tasks.iter().filter(|task| task.name.starts_with(GENERAL) == is_general);
-        let found = tasks.filter(|task| task.verdicts.get(at).is_some_and(|verdict| verdict.outcome == outcome));
+        let found = tasks.filter(|task| task.verdicts.get(at).is_some_and(is));
         found.map(|task| task.name.strip_prefix(GENERAL).unwrap_or(&task.name)).collect()
     };
-    let outcomes = [
-        (Outcome::Better, "is better at"),
-        (Outcome::Worse, "is worse at"),
-        (Outcome::NoDifference, "shows no difference at"),
+    let of = |is_general: bool, outcome: Outcome| shows(is_general, &|verdict| verdict.outcome == outcome);
+    let is_better = |guesses: bool| {
+        shows(false, &|verdict| verdict.outcome == Outcome::Better && verdict.guess.is_some() == guesses)
+    };
+    let own = [
+        ("is better at", is_better(false)),
+        ("has learned the form of the answers but may be guessing at", is_better(true)),
+        ("is worse at", of(false, Outcome::Worse)),
+        ("shows no difference at", of(false, Outcome::NoDifference)),
     ];
-    let own = outcomes.into_iter().map(|(outcome, what)| (what, of(false, outcome)));
+    let own = own.into_iter();
     let mut clauses: Vec<String> =
         own.filter(|(_, tasks)| !tasks.is_empty()).map(|(what, tasks)| format!("{what} {}", list(&tasks))).collect();
     let forgotten = of(true, Outcome::Worse);
