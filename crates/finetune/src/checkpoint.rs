@@ -12,6 +12,7 @@ use foehn_weights::{Weights, save_safetensors};
 use serde::{Deserialize, Serialize};
 
 use crate::{AdamW, AdamWConfig, Error, Warning};
+pub(crate) use seal::hash;
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const BEST: &str = "best";

@@ -24,7 +24,8 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::NoData`] if there is no record; [`Error::Record`] if a record cannot be rendered, is too long, or does
-    /// not train its stop token; and those of [`from_samples`](Self::from_samples).
+    /// not train its stop token; [`Error::RejectedAnswer`] for a pair of answers; and those of
+    /// [`from_samples`](Self::from_samples).
     pub fn new(
         records: &[Record],
         template: &ChatTemplate,
@@ -32,19 +33,16 @@ impl Dataset {
         config: &MistralConfig,
         max_length: usize,
     ) -> Result<Self, Error> {
-        let rendering = Rendering::new(template, tokenizer, config, max_length);
-        if let Some((number, record)) = (1..).zip(records).find(|(_, record)| record.rejected.is_some()) {
-            return Err(Error::RejectedAnswer { record: name(number, record) });
-        }
-        let sample = |(number, record): (usize, &Record)| rendering.sample(name(number, record), &record.messages);
-        let named = (1..).zip(records).map(sample).collect::<Result<Vec<_>, Error>>()?;
-        Self::from_samples(named, &rendering.stop_ids, config.vocab_size)
+        Self::for_objective(Objective::Sft, records, template, tokenizer, config, max_length)
     }
 
-    /// The samples that an objective trains on: [`new`](Self::new) or [`pairs`](Self::pairs).
+    /// The samples that an objective trains on: those of [`new`](Self::new), or for [`Dpo`](Objective::Dpo) two of each
+    /// record, with the chosen and with the rejected answer: the last message, and [`Record::rejected`]. Of such a
+    /// conversation, the last answer alone is trained.
     ///
     /// # Errors
-    /// As these.
+    /// As [`new`](Self::new); [`Error::RejectedAnswer`] for a record with a rejected answer that would not be read; for
+    /// pairs, [`Error::NotAPair`] for a record without a rejected answer, or whose answers are the same.
     pub fn for_objective(
         objective: Objective,
         records: &[Record],
@@ -53,46 +51,16 @@ impl Dataset {
         config: &MistralConfig,
         max_length: usize,
     ) -> Result<Self, Error> {
-        match objective {
-            Objective::Sft => Self::new(records, template, tokenizer, config, max_length),
-            Objective::Dpo => Self::pairs(records, template, tokenizer, config, max_length),
-        }
-    }
-
-    /// As [`new`](Self::new), for records with a chosen and a rejected answer: the last message, and
-    /// [`Record::rejected`]. Of each conversation, the last answer alone is trained.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new), and [`Error::NotAPair`] for a record without a rejected answer, or whose answers are the
-    /// same.
-    pub fn pairs(
-        records: &[Record],
-        template: &ChatTemplate,
-        tokenizer: &Tokenizer,
-        config: &MistralConfig,
-        max_length: usize,
-    ) -> Result<Self, Error> {
         let rendering = Rendering::new(template, tokenizer, config, max_length);
-        let mut named = Vec::with_capacity(records.len());
-        for (number, record) in (1..).zip(records) {
-            let name = name(number, record);
-            let not_a_pair = |reason| Error::NotAPair { record: name.clone(), reason };
-            let rejected = record.rejected.as_ref().ok_or(not_a_pair("it has no rejected answer"))?;
-            let last = record.messages.last().filter(|last| last.role == Role::Assistant);
-            let last = last.ok_or(not_a_pair("its last message is not an answer"))?;
-            if last.content == *rejected {
-                return Err(not_a_pair("its answers are the same"));
-            }
-            let mut messages = record.messages.clone();
-            let end = messages.len() - 1;
-            messages.iter_mut().for_each(|message| message.weight = Some(0));
-            messages[end].weight = None;
-            let (name, chosen) = rendering.sample(name, &messages)?;
-            messages[end].content.clone_from(rejected);
-            let (name, rejected) = rendering.sample(name, &messages)?;
-            named.push((name, [chosen, rejected]));
+        if objective == Objective::Dpo {
+            return Self::from_pairs(rendering.pairs(records)?, &rendering.stop_ids, config.vocab_size);
         }
-        Self::from_pairs(named, &rendering.stop_ids, config.vocab_size)
+        if let Some((number, record)) = (1..).zip(records).find(|(_, record)| record.rejected.is_some()) {
+            return Err(Error::RejectedAnswer { record: name(number, record) });
+        }
+        let sample = |(number, record): (usize, &Record)| rendering.sample(name(number, record), &record.messages);
+        let named = (1..).zip(records).map(sample).collect::<Result<Vec<_>, Error>>()?;
+        Self::from_samples(named, &rendering.stop_ids, config.vocab_size)
     }
 
     /// Takes pairs of samples unchanged, the chosen answer first, each with a name for error messages.
@@ -203,6 +171,32 @@ impl<'a> Rendering<'a> {
             Ok(sample) => Ok((name, sample)),
             Err(source) => Err(Error::Record { record: name, source }),
         }
+    }
+
+    /// The conversations with the chosen and with the rejected answer of each record.
+    fn pairs(&self, records: &[Record]) -> Result<Vec<(String, [Sample; 2])>, Error> {
+        let mut named = Vec::with_capacity(records.len());
+        for (number, record) in (1..).zip(records) {
+            let name = name(number, record);
+            let not_a_pair = |reason| Error::NotAPair { record: name.clone(), reason };
+            let rejected = record.rejected.as_ref().ok_or_else(|| not_a_pair("it has no rejected answer"))?;
+            let mut messages = record.messages.clone();
+            messages.iter_mut().for_each(|message| message.weight = Some(0));
+            let Some(last) = messages.last_mut().filter(|last| last.role == Role::Assistant) else {
+                return Err(not_a_pair("its last message is not an answer"));
+            };
+            if last.content == *rejected {
+                return Err(not_a_pair("its answers are the same"));
+            }
+            last.weight = None;
+            let other = Message::assistant(rejected);
+            let (name, chosen) = self.sample(name, &messages)?;
+            messages.pop();
+            messages.push(other);
+            let (name, rejected) = self.sample(name, &messages)?;
+            named.push((name, [chosen, rejected]));
+        }
+        Ok(named)
     }
 }
 

@@ -176,10 +176,6 @@ mod tests {
                 r#"{"input":{"messages":[{"role":"user","content":"q"}],"tools":[{}]},"preferred_output":[],"non_preferred_output":[]}"#,
                 "the field `input.tools` holds tools, which can't be trained on here".to_owned(),
             ),
-            (
-                r#"{"messages":[{"role":"user","content":"q"}],"rejected":["b"]}"#,
-                "the field `rejected` should be text, found a list".to_owned(),
-            ),
         ] {
             check(json, &fault);
         }

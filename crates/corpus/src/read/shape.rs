@@ -12,7 +12,7 @@
 //! - `chosen`, `rejected`, and optionally `prompt`, as in TRL's files: texts, or lists of messages. Without a prompt,
 //!   the two lists begin with the same messages.
 //! - `input`, `preferred_output`, `non_preferred_output`, as in OpenAI's files.
-//! - `messages` and a text `rejected`, as this crate writes them.
+//! - any of the above with a text `rejected`, as this crate writes them. Another `rejected` is left out.
 
 use serde_json::{Map, Value};
 
@@ -51,7 +51,12 @@ pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>)
     if let Some(fault) = unwanted(&object) {
         return Err(fault);
     }
-    let whole = |keys: &&&[&str]| keys.iter().all(|key| has(key));
+    // Beside a whole record, `chosen` and `rejected` may be marks or scores.
+    let is_answer = |key: &str| object.get(key).is_some_and(|value| value.is_string() || value.is_array());
+    let whole = |keys: &&&[&str]| match keys[0] {
+        "chosen" => keys.iter().all(|key| is_answer(key)),
+        _ => keys.iter().all(|key| has(key)),
+    };
     let shape = SHAPES
         .iter()
         .find(whole)
@@ -73,12 +78,11 @@ pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>)
         "prompt" => completion(&mut object, left_out)?,
         _ => vec![Message::new(Role::Assistant, text(&mut object, "text")?)],
     };
-    if shape[0] == "messages" {
-        rejected = match object.shift_remove("rejected") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text),
-            Some(other) => return Err(wrong_kind("rejected", "text", &other)),
-        };
+    // In a clean file, `rejected` is an answer: nothing else can stand there.
+    match object.shift_remove("rejected") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(text)) => rejected = Some(text),
+        Some(_) => left_out.push("rejected".to_owned()),
     }
     Ok(Record { id, messages, rejected, metadata: object, group })
 }
@@ -256,6 +260,20 @@ mod tests {
             r#"{"z":1,"group":"g","prompt":"q","a":{"k":0.1},"completion":"a","id":7,"m":null}"#,
             r#"{"id":"7","messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],"z":1,"a":{"k":0.1},"m":null,"group":"g"}"#,
         );
+    }
+
+    #[test]
+    fn what_is_called_rejected_and_is_no_answer_is_left_out() {
+        for mark in ["false", "0.3", "{}"] {
+            let object = format!(r#"{{"prompt":"q","completion":"a","chosen":true,"rejected":{mark}}}"#);
+            let mut left_out = Vec::new();
+            let found = record(serde_json::from_str(&object).expect("the test's own JSON"), &mut left_out);
+            let found = found.expect("a record");
+            assert!(found.rejected.is_none() && found.metadata["chosen"] == true, "{object}");
+            assert_eq!(left_out, ["rejected"]);
+            let written = serde_json::to_string(&found).expect("a record is JSON");
+            assert_eq!(serde_json::from_str::<Record>(&written).expect("is read back"), found);
+        }
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn files(folder: &Path) -> Result<BTreeMap<String, FileSeal>, Error> {
     Ok(found)
 }
 
-fn hash(bytes: &[u8]) -> String {
+/// The SHA-256 of bytes, in lower-case hexadecimal.
+pub fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

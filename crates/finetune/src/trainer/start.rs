@@ -1,13 +1,11 @@
 //! What a run begins from.
 
-use std::io::BufRead;
 use std::path::Path;
 
 use foehn_lora::{Adapter, LoraConfig, Manifest, attach, detach};
 use foehn_mistral::Mistral;
-use sha2::{Digest, Sha256};
 
-use crate::checkpoint::MAX_STEPS;
+use crate::checkpoint::{MAX_STEPS, hash};
 use crate::{Error, Objective, Run, TrainingConfig, resume};
 
 /// The key of the manifest's settings with the hash of the adapter that the reference has.
@@ -79,21 +77,11 @@ pub(super) fn manifest(run: &Run<'_>, config: &TrainingConfig) -> Result<Manifes
 }
 
 /// The SHA-256 of an adapter's settings and tensors, in lower-case hexadecimal.
-fn reference_sha256(path: &Path) -> Result<String, Error> {
-    let mut hasher = Sha256::new();
+fn reference_sha256(folder: &Path) -> Result<String, Error> {
+    let mut bytes = Vec::new();
     for file in ["adapter_config.json", "adapter_model.safetensors"] {
-        let path = path.join(file);
-        let failed = |source| Error::File { path: path.clone(), source };
-        let mut bytes = std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(&path).map_err(failed)?);
-        loop {
-            let chunk = bytes.fill_buf().map_err(failed)?;
-            if chunk.is_empty() {
-                break;
-            }
-            hasher.update(chunk);
-            let read = chunk.len();
-            bytes.consume(read);
-        }
+        let path = folder.join(file);
+        bytes.extend(std::fs::read(&path).map_err(|source| Error::File { path, source })?);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash(&bytes))
 }
