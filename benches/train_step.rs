@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use common::model::smollm2_of_four_layers;
 use common::{device, time, vakog_samples};
 use criterion::{Criterion, Throughput};
-use foehn_finetune::{AdamW, TrainingConfig, clip_global_norm, gradients};
+use foehn_finetune::{AdamW, Noise, TrainingConfig, clip_global_norm, gradients};
 use foehn_lora::{Adapter, attach_trainable, parameters, set_parameters};
 use foehn_mistral::{Base, Mistral};
 use foehn_tokens::Sample;
@@ -28,15 +28,16 @@ fn train_step(criterion: &mut Criterion) {
     let adapter = Adapter::new(&config.lora, &model, config.seed).unwrap();
     attach_trainable(&mut model, &adapter).unwrap();
     let mut optimizer = AdamW::new(config.optimizer, &matrices(&model));
+    let rates = vec![config.learning_rate; matrices(&model).len()];
 
     let mut group = criterion.benchmark_group("train_step");
     // A step takes a second or two on two cores.
     group.measurement_time(Duration::from_secs(20)).throughput(Throughput::Elements(tokens));
     group.bench_function("step", |bencher| {
         time(bencher, &device, || {
-            let computed = gradients(&mut model, &samples, config.micro_batch_rows, (0.0, 0), config.loss_mean);
+            let computed = gradients(&mut model, &samples, config.micro_batch_rows, Noise::default(), config.loss_mean);
             let (clipped, norm) = clip_global_norm(computed.gradients, Some(config.max_grad_norm));
-            let updated = optimizer.step(matrices(&model), clipped, config.learning_rate);
+            let updated = optimizer.step(matrices(&model), clipped, &rates);
             set_parameters(&mut model, updated);
             (computed.loss, norm)
         });

@@ -4,7 +4,7 @@ mod common;
 
 use burn::tensor::{Device, Tensor};
 use common::devices;
-use foehn::finetune::{LossMean, gradients};
+use foehn::finetune::{LossMean, Noise, gradients};
 use foehn::lora::{Adapter, LoraConfig, attach_trainable};
 use foehn::tokens::Sample;
 use foehn_kernels::NF4_LEVELS;
@@ -83,7 +83,7 @@ fn a_packed_base_is_its_weights_to_the_last_bit_forward_and_backward() {
         let adapter = Adapter::new(&LoraConfig { r: 4, ..LoraConfig::default() }, &packed, 3).unwrap();
         let [packed, dense] = [&mut packed, &mut dense].map(|model| {
             attach_trainable(model, &adapter).unwrap();
-            let step = gradients(model, &[&sample], 64, (0.0, 0), LossMean::Tokens);
+            let step = gradients(model, &[&sample], 64, Noise::default(), LossMean::Tokens);
             (step.loss, step.gradients.into_iter().map(values).collect::<Vec<_>>())
         });
         assert!(packed == dense, "{base}: losses {} and {}", packed.0, dense.0);

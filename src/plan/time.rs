@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foehn_finetune::{AdamW, LossMean, Objective, TrainingConfig, clip_global_norm, gradients};
+use foehn_finetune::{AdamW, LossMean, Noise, Objective, TrainingConfig, clip_global_norm, gradients};
 use foehn_kernels::{Targets, linear_cross_entropy};
 use foehn_lora::{Adapter, attach_trainable, parameters};
 use foehn_mistral::{Base, Mistral, MistralConfig};
@@ -67,10 +67,11 @@ impl Calibration {
         let adapter = Adapter::new(&settings.lora, &model, 0)?;
         attach_trainable(&mut model, &adapter)?;
         model.set_recompute(settings.recompute);
-        let (samples, dropout) = ([&sample], (settings.lora.lora_dropout, 1));
+        let samples = [&sample];
+        let noise = Noise { dropout: settings.lora.lora_dropout, neftune_alpha: settings.neftune_noise_alpha, seed: 1 };
         let mut found = Vec::new();
         let seconds = median(|| {
-            found = gradients(&mut model, &samples, usize::MAX, dropout, LossMean::Tokens).gradients;
+            found = gradients(&mut model, &samples, usize::MAX, noise, LossMean::Tokens).gradients;
         });
         let passes = work::passes(&samples, 1, usize::MAX);
         let layers = passes.iter().map(|pass| layers_work(&network, pass, &settings)).sum::<f64>() / seconds;
@@ -90,7 +91,7 @@ impl Calibration {
         let mut optimizer = AdamW::new(settings.optimizer, &tensors);
         let seconds = median(|| {
             let (clipped, _) = clip_global_norm(found.clone(), Some(1e-3));
-            drop(optimizer.step(tensors.clone(), clipped, 1e-4));
+            drop(optimizer.step(tensors.clone(), clipped, &vec![1e-4; tensors.len()]));
         });
         let adapter = network.adapter_lens().iter().sum::<usize>() as f64 / seconds;
         Ok(Self { layers, head, adapter, seconds: begun.elapsed().as_secs_f64() })

@@ -55,6 +55,13 @@ pub struct TrainingConfig {
     pub min_learning_rate_ratio: f64,
     /// Gradients are scaled so that their global norm is at most this; 0 means no limit.
     pub max_grad_norm: f64,
+    /// The learning rate of an adapter's B, as a multiple of that of its A; 1 is plain LoRA.
+    ///
+    /// Source: LoRA+, Hayou et al. 2024, arXiv:2402.12354, which recommends 16 with a smaller `learning_rate`.
+    pub loraplus_lr_ratio: f64,
+    /// The `alpha` of the noise that is added to the embeddings in training; 0 adds none. See
+    /// [`EmbeddingNoise`](foehn_kernels::EmbeddingNoise).
+    pub neftune_noise_alpha: f32,
     /// Writes a checkpoint every this many steps, and when the run ends or is interrupted. With 0, only when it ends or
     /// is interrupted.
     pub checkpoint_steps: usize,
@@ -101,6 +108,8 @@ impl Default for TrainingConfig {
             warmup_ratio: 0.06,
             min_learning_rate_ratio: 0.1,
             max_grad_norm: 1.0,
+            loraplus_lr_ratio: 1.0,
+            neftune_noise_alpha: 0.0,
             checkpoint_steps: 50,
             keep_checkpoints: 2,
             lora: LoraConfig::default(),
@@ -143,6 +152,12 @@ impl TrainingConfig {
             return Err(Error::Setting { field: "objective", found: "sft".into(), expected });
         }
         let DpoConfig { beta, label_smoothing, sft_weight } = self.dpo.unwrap_or_default();
+        let noise = f64::from(self.neftune_noise_alpha);
+        if noise > 0.0 && self.objective == Objective::Dpo {
+            // The reference would have to have the same noise.
+            let expected = "0 where the objective is \"dpo\"";
+            return Err(Error::Setting { field: "neftune_noise_alpha", found: noise.to_string(), expected });
+        }
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.optimizer;
         let numbers = [
             ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a positive number"),
@@ -154,6 +169,8 @@ impl TrainingConfig {
                 "from 0 to 1",
             ),
             ("max_grad_norm", self.max_grad_norm, self.max_grad_norm >= 0.0, "at least 0"),
+            ("loraplus_lr_ratio", self.loraplus_lr_ratio, self.loraplus_lr_ratio > 0.0, "a positive number"),
+            ("neftune_noise_alpha", noise, noise >= 0.0, "at least 0"),
             ("dpo.beta", beta, beta > 0.0, "a positive number"),
             ("dpo.label_smoothing", label_smoothing, (0.0..0.5).contains(&label_smoothing), "at least 0 and below 0.5"),
             ("dpo.sft_weight", sft_weight, sft_weight >= 0.0, "at least 0"),

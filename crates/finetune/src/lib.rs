@@ -40,7 +40,7 @@ pub use metrics::{StepMetrics, ValidationMetrics};
 pub use objective::{DpoConfig, Objective, Rewards};
 pub use optim::{AdamW, AdamWConfig, clip_global_norm};
 pub use schedule::Schedule;
-pub use step::{LossMean, StepGradients, gradients, preference_gradients, preference_loss, validation_loss};
+pub use step::{LossMean, Noise, StepGradients, gradients, preference_gradients, preference_loss, validation_loss};
 pub use train::{Event, Outcome, Run, train};
 pub use trainer::Trainer;
 pub use warning::Warning;

@@ -68,29 +68,31 @@ impl AdamW {
     }
 
     /// One step: `m = β₁m + (1-β₁)g`, `v = β₂v + (1-β₂)g²`,
-    /// `w = w - lr·decay·w - lr/(1-β₁ᵗ) · m / (√v/√(1-β₂ᵗ) + eps)`. Returns the new parameters, untracked.
+    /// `w = w - lr·decay·w - lr/(1-β₁ᵗ) · m / (√v/√(1-β₂ᵗ) + eps)`, each with its own learning rate `lr`. Returns the
+    /// new parameters, untracked.
     ///
     /// # Panics
-    /// When the numbers or shapes of parameters, gradients and moments differ.
+    /// When the numbers or shapes of parameters, gradients, learning rates and moments differ.
     pub fn step(
         &mut self,
         parameters: Vec<Tensor<2>>,
         gradients: Vec<Tensor<2>>,
-        learning_rate: f64,
+        learning_rates: &[f64],
     ) -> Vec<Tensor<2>> {
         assert_eq!(parameters.len(), self.moments.len(), "AdamW: another number of parameters than of moments");
         assert_eq!(gradients.len(), self.moments.len(), "AdamW: another number of gradients than of moments");
+        assert_eq!(learning_rates.len(), self.moments.len(), "AdamW: another number of learning rates than of moments");
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         self.steps += 1;
-        let step_size = learning_rate / (1.0 - beta1.powi(self.steps as i32));
+        let correction = 1.0 - beta1.powi(self.steps as i32);
         let root_correction = (1.0 - beta2.powi(self.steps as i32)).sqrt();
-        let updates = parameters.into_iter().zip(gradients).zip(&mut self.moments);
+        let updates = parameters.into_iter().zip(gradients).zip(&mut self.moments).zip(learning_rates);
         updates
-            .map(|((parameter, gradient), (first, second))| {
+            .map(|(((parameter, gradient), (first, second)), learning_rate)| {
                 *first = first.clone().mul_scalar(beta1).add(gradient.clone().mul_scalar(1.0 - beta1));
                 *second = second.clone().mul_scalar(beta2).add(gradient.square().mul_scalar(1.0 - beta2));
                 let denominator = second.clone().sqrt().div_scalar(root_correction).add_scalar(eps);
-                let update = first.clone().div(denominator).mul_scalar(step_size);
+                let update = first.clone().div(denominator).mul_scalar(learning_rate / correction);
                 parameter.without_autodiff().mul_scalar(1.0 - learning_rate * weight_decay).sub(update)
             })
             .collect()

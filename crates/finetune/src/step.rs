@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use foehn_kernels::{Targets, linear_cross_entropy, token_losses};
+use foehn_kernels::{EmbeddingNoise, Targets, linear_cross_entropy, token_losses};
 use foehn_lora::{parameters, set_dropout};
 use foehn_mistral::Mistral;
 use foehn_score::packed;
@@ -41,6 +41,17 @@ impl LossMean {
     }
 }
 
+/// The noise of a step, which keeps a model from learning its samples by heart. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Noise {
+    /// The probability of the dropout of the adapters' inputs.
+    pub dropout: f32,
+    /// The `alpha` of the [`EmbeddingNoise`]; 0 adds none.
+    pub neftune_alpha: f32,
+    /// The seed of both. Each micro-batch draws its own. A prefix that several samples share has one noise.
+    pub seed: u64,
+}
+
 /// The result of one step's forward and backward passes.
 #[derive(Debug)]
 pub struct StepGradients {
@@ -62,20 +73,17 @@ pub struct StepGradients {
 /// (a single longer sample is allowed). The mean is over the whole step, so that the split changes nothing except
 /// rounding.
 ///
-/// `dropout` is the probability and the seed of the adapters' dropout. Each micro-batch draws its own masks. A prefix
-/// that several samples share has one mask.
-///
 /// # Panics
 /// When there is no sample, or the model has no trainable adapter.
 pub fn gradients(
     model: &mut Mistral,
     samples: &[&Sample],
     max_rows: usize,
-    dropout: (f32, u64),
+    noise: Noise,
     mean: LossMean,
 ) -> StepGradients {
     let total = mean.total(samples);
-    accumulate(model, samples, 1, max_rows, dropout, |model, hidden, part, batch| {
+    accumulate(model, samples, 1, max_rows, noise, |model, hidden, part, batch| {
         let loss = linear_cross_entropy(hidden, model.head(), &targets(part, batch, mean)).div_scalar(total);
         (f64::from(loss.clone().into_scalar::<f32>()), loss)
     })
@@ -95,7 +103,7 @@ pub fn preference_gradients(
     reference: &Mistral,
     pairs: &[&Sample],
     max_rows: usize,
-    dropout: (f32, u64),
+    noise: Noise,
     mean: LossMean,
     config: &DpoConfig,
 ) -> StepGradients {
@@ -109,7 +117,7 @@ pub fn preference_gradients(
     };
     let of = Pairs::new(pairs, mean, config);
     let (mut rewards, mut first) = (Rewards::default(), 0);
-    let mut step = accumulate(model, pairs, 2, max_rows, dropout, |model, hidden, part, batch| {
+    let mut step = accumulate(model, pairs, 2, max_rows, noise, |model, hidden, part, batch| {
         let targets = Targets::new(batch.targets().iter().map(|target| (target.row, target.id, 1.0)));
         let losses = token_losses(hidden, model.head(), &targets);
         let values: Vec<f32> =
@@ -181,7 +189,7 @@ fn accumulate(
     samples: &[&Sample],
     group: usize,
     max_rows: usize,
-    dropout: (f32, u64),
+    noise: Noise,
     mut loss: impl FnMut(&Mistral, Tensor<2>, &[&Sample], &Batch) -> (f64, Tensor<1>),
 ) -> StepGradients {
     let supervised: usize = samples.iter().map(|sample| sample.supervised()).sum();
@@ -190,8 +198,13 @@ fn accumulate(
     for (index, batch) in Batch::pack_groups_within(samples, group, max_rows).into_iter().enumerate() {
         let part;
         (part, rest) = rest.split_at(batch.samples());
-        set_dropout(model, dropout.0, dropout.1.wrapping_add(index as u64));
-        let hidden = model.forward(packed(&batch));
+        let seed = noise.seed.wrapping_add(index as u64);
+        set_dropout(model, noise.dropout, seed);
+        let hidden = match noise.neftune_alpha {
+            0.0 => model.forward(packed(&batch)),
+            // Another stream than the masks' of dropout.
+            alpha => model.forward_with_noise(packed(&batch), EmbeddingNoise { alpha, seed: !seed }),
+        };
         let (value, loss) = loss(model, hidden, part, &batch);
         let mut tape = loss.backward();
         step.loss += value;

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use foehn_files::DraftFolder;
-use foehn_lora::{Adapter, LoraConfig, Manifest, attach, attach_trainable, parameters, set_parameters};
+use foehn_lora::{
+    Adapter, Factor, LoraConfig, Manifest, Parameter, attach, attach_trainable, parameters, set_parameters,
+};
 use foehn_mistral::Mistral;
 use foehn_tokens::Sample;
 
@@ -16,8 +18,8 @@ use crate::checkpoint::{self, Checkpoint, State};
 use crate::metrics::MetricsFile;
 use crate::step::{gradients, preference_gradients, preference_loss, validation_loss};
 use crate::{
-    AdamW, Dataset, Error, Folder, Objective, Rewards, Run, StepMetrics, TrainingConfig, ValidationMetrics, Warning,
-    clip_global_norm,
+    AdamW, Dataset, Error, Folder, Noise, Objective, Rewards, Run, StepMetrics, TrainingConfig, ValidationMetrics,
+    Warning, clip_global_norm,
 };
 use crate::{order, resume};
 use start::{checked, first_adapter, manifest, reference};
@@ -164,13 +166,17 @@ impl<'a> Trainer<'a> {
         let begun = Instant::now();
         let (config, step) = (&self.config, self.state.step);
         let (epoch, samples) = self.samples_of(step);
-        let dropout = (config.lora.lora_dropout, dropout_seed(config.seed, step));
+        let noise = Noise {
+            dropout: config.lora.lora_dropout,
+            neftune_alpha: config.neftune_noise_alpha,
+            seed: noise_seed(config.seed, step),
+        };
         let (rows, mean) = (config.micro_batch_rows, config.loss_mean);
         let computed = match &self.reference {
-            None => gradients(self.model, &samples, rows, dropout, mean),
+            None => gradients(self.model, &samples, rows, noise, mean),
             Some(reference) => {
                 let dpo = config.dpo.unwrap_or_default();
-                preference_gradients(self.model, reference, &samples, rows, dropout, mean, &dpo)
+                preference_gradients(self.model, reference, &samples, rows, noise, mean, &dpo)
             }
         };
         if !computed.loss.is_finite() {
@@ -182,7 +188,8 @@ impl<'a> Trainer<'a> {
             return Err(self.not_finite("gradient norm", step, grad_norm));
         }
         let learning_rate = config.learning_rate_at(step, self.total);
-        let updated = self.optimizer.step(tensors(self.model), clipped, learning_rate);
+        let rates = learning_rates(self.model, learning_rate, config.loraplus_lr_ratio);
+        let updated = self.optimizer.step(tensors(self.model), clipped, &rates);
         set_parameters(self.model, updated);
         self.state.step += 1;
         self.is_ahead = true;
@@ -373,11 +380,20 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// The learning rate of each parameter. With LoRA+, that of a B is a multiple of that of its A.
+fn learning_rates(model: &Mistral, learning_rate: f64, ratio: f64) -> Vec<f64> {
+    let rate = |parameter: Parameter| match parameter.factor {
+        Factor::A => learning_rate,
+        Factor::B => learning_rate * ratio,
+    };
+    parameters(model).into_iter().map(rate).collect()
+}
+
 fn tensors(model: &Mistral) -> Vec<Tensor<2>> {
     parameters(model).into_iter().map(|parameter| parameter.tensor).collect()
 }
 
-/// A seed for the masks of a step; each step has a different one.
-fn dropout_seed(seed: u64, step: usize) -> u64 {
+/// A seed for the noise of a step; each step has a different one.
+fn noise_seed(seed: u64, step: usize) -> u64 {
     (seed ^ 0x5851_F42D_4C95_7F2D).wrapping_add((step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

@@ -27,8 +27,10 @@ mod encoding;
 #[cfg(feature = "flex")]
 mod flex;
 mod memory;
+mod noise;
 mod norm;
 mod projection;
+mod random;
 mod rotary;
 mod swiglu;
 mod weight;
@@ -53,6 +55,7 @@ pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs, token_lo
 pub use decoder::{DecoderKernel, DecoderLayerParts, Ends};
 pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row, Storage};
 pub use memory::{heap_in_use, keep_freed_memory};
+pub use noise::EmbeddingNoise;
 pub use norm::rms_norm;
 pub use projection::{Dropout, Linear, LowRank, projection};
 pub use rotary::Rotary;

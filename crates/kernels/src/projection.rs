@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::Weight;
+use crate::random::draw;
 
 /// A low-rank adapter of one projection: `s·(x·Aᵀ)·Bᵀ`.
 ///
@@ -97,18 +98,8 @@ impl Dropout {
         let keep = 1.0 / (1.0 - self.probability);
         let threshold = (f64::from(self.probability) * 2f64.powi(64)) as u64;
         move |i| {
-            let drawn = mix(self.seed.wrapping_add((i as u64).wrapping_mul(GOLDEN)));
+            let drawn = draw(self.seed, i);
             if drawn < threshold { 0.0 } else { keep }
         }
     }
-}
-
-/// 2^64 divided by the golden ratio: SplitMix64's increment.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// SplitMix64's output function (Steele, Lea and Flood 2014).
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -11,10 +11,21 @@ use crate::{Adapter, Error, LoraConfig, Matrices};
 /// A trainable matrix with its PEFT name.
 #[derive(Clone, Debug)]
 pub struct Parameter {
+    /// Which of the two matrices it is.
+    pub factor: Factor,
     /// `base_model.model.….lora_A.weight` or `…lora_B.weight`.
     pub name: String,
     /// The matrix, tracked by autodiff after [`attach_trainable`].
     pub tensor: Tensor<2>,
+}
+
+/// A matrix of a low-rank product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// `[r, in]`
+    A,
+    /// `[out, r]`
+    B,
 }
 
 /// Attaches an adapter for inference, and replaces any attached one.
@@ -61,13 +72,13 @@ pub fn merge(model: &mut Mistral) {
 
 /// The attached matrices, in the order of the forward pass, A before B.
 pub fn parameters(model: &Mistral) -> Vec<Parameter> {
-    let pair = |(module, projection): (String, &Projection)| {
-        let adapter = projection.adapter()?;
-        Some(
-            [("A", &adapter.a), ("B", &adapter.b)]
-                .map(|(which, matrix)| Parameter { name: tensor_name(&module, which), tensor: matrix.val() }),
-        )
-    };
+    let pair =
+        |(module, projection): (String, &Projection)| {
+            let adapter = projection.adapter()?;
+            Some([(Factor::A, "A", &adapter.a), (Factor::B, "B", &adapter.b)].map(|(factor, letter, matrix)| {
+                Parameter { factor, name: tensor_name(&module, letter), tensor: matrix.val() }
+            }))
+        };
     model.projections().into_iter().filter_map(pair).flatten().collect()
 }
 

@@ -21,7 +21,7 @@ mod manifest;
 mod pattern;
 
 pub use adapter::{Adapter, Matrices};
-pub use attach::{Parameter, attach, attach_trainable, detach, merge, parameters, set_dropout, set_parameters};
+pub use attach::{Factor, Parameter, attach, attach_trainable, detach, merge, parameters, set_dropout, set_parameters};
 pub use config::{LoraConfig, TargetModules};
 pub use error::Error;
 pub use manifest::Manifest;

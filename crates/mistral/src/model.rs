@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use foehn_kernels::{Linear, Rotary, Visibility, Weight, projection, rms_norm};
+use foehn_kernels::{EmbeddingNoise, Linear, Rotary, Visibility, Weight, projection, rms_norm};
 
 use crate::attention::Pass;
 use crate::{DecoderLayer, MistralConfig, Projection};
@@ -63,9 +63,16 @@ impl Mistral {
     /// # Panics
     /// When the three slices differ in length or are empty, or an id is not below `vocab_size`.
     pub fn forward(&self, packed: Packed<'_>) -> Tensor<2> {
-        let pass = self.pass(packed);
-        let embedded = self.embed(packed.input_ids);
-        self.normed(self.layers.iter().fold(embedded, |hidden, layer| layer.forward(hidden, &pass)))
+        self.blocks(self.embed(packed.input_ids), packed)
+    }
+
+    /// As [`forward`](Self::forward), with noise on the embeddings, for training.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_with_noise(&self, packed: Packed<'_>, noise: EmbeddingNoise) -> Tensor<2> {
+        let embedded = noise.add(self.embed(packed.input_ids), packed.position_ids, packed.subtree_ends);
+        self.blocks(embedded, packed)
     }
 
     /// The hidden states after the embedding and after each block, `[rows, d_model]` each, for comparing this
@@ -81,6 +88,11 @@ impl Mistral {
             states.push(hidden);
         }
         states
+    }
+
+    fn blocks(&self, embedded: Tensor<2>, packed: Packed<'_>) -> Tensor<2> {
+        let pass = self.pass(packed);
+        self.normed(self.layers.iter().fold(embedded, |hidden, layer| layer.forward(hidden, &pass)))
     }
 
     /// The inputs that all layers of a pass share.
