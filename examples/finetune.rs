@@ -30,8 +30,8 @@ struct Arguments {
     model: Option<String>,
     /// Use this data instead of the recipe's: JSONL, JSON, CSV or Parquet, clean or not. The recipe's evaluation and
     /// lexicon belong to its data and are not used then
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[arg(long, num_args = 1..)]
+    data: Vec<PathBuf>,
     /// Validate on these clean records instead of a share of the data
     #[arg(long)]
     validation: Option<PathBuf>,
@@ -64,9 +64,9 @@ impl Arguments {
     fn recipe(&self) -> Result<Recipe> {
         let mut recipe = Recipe::load(&self.config)?;
         recipe.model = self.model.clone().unwrap_or(recipe.model);
-        if let Some(data) = &self.data {
+        if !self.data.is_empty() {
             let general = recipe.evaluation.general.take();
-            recipe.data.clone_from(data);
+            recipe.data = self.data.clone().into();
             (recipe.lexicon, recipe.evaluation) = (None, EvaluationRecipe { general, ..EvaluationRecipe::default() });
         }
         recipe.validation_data = self.validation.clone().or(recipe.validation_data);
@@ -132,7 +132,7 @@ fn main() -> ExitCode {
 
 /// Prints how the recipe's data was cleaned.
 fn print_cleaning(job: &Job, out: &Path) {
-    let (name, data) = (job.recipe().data.display(), job.data());
+    let (name, data) = (&job.recipe().data, job.data());
     match &data.report {
         None => say!("{name} is clean already: {} records, used as they are\n", data.count()),
         Some(report) => say!(

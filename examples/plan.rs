@@ -24,8 +24,8 @@ struct Arguments {
     #[arg(long)]
     model: Option<String>,
     /// Use this data instead of the recipe's: JSONL, JSON, CSV or Parquet, clean or not
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[arg(long, num_args = 1..)]
+    data: Vec<PathBuf>,
     /// Choose micro_batch_rows, recompute and base, in this order, such that the run fits in this memory, such as 8G
     #[arg(long, value_parser = parse_bytes)]
     memory: Option<usize>,
@@ -42,7 +42,9 @@ fn main() -> ExitCode {
     common::run(|| {
         let mut recipe = Recipe::load(&arguments.config)?;
         recipe.model = arguments.model.clone().unwrap_or(recipe.model);
-        recipe.data = arguments.data.clone().unwrap_or(recipe.data);
+        if !arguments.data.is_empty() {
+            recipe.data = arguments.data.clone().into();
+        }
         let out = tempfile::tempdir()?;
         let mut job = Job::prepare(recipe, Folder::begin(out.path())?)?;
         let mut prospect = Prospect::of(&job, &mut common::show_loading())?;

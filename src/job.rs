@@ -14,7 +14,7 @@ use foehn_generate::GENERATION_CONFIG;
 use foehn_record::Record;
 
 use crate::plan::Choice;
-use crate::{LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
+use crate::{DataFiles, LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
 
 /// A job after its data is cleaned.
 ///
@@ -59,8 +59,8 @@ impl TrainingData {
 impl Job {
     /// Writes the clean records of the recipe's data into the run's folder, as `clean.jsonl` and `clean.report.json`.
     ///
-    /// If the mark of the data says that a pipeline of this version has already cleaned it, the data is used unchanged.
-    /// Otherwise the recipe's pipeline cleans it; limits on tokens use the tokenizer of the recipe's model. If the run
+    /// If the data is one file, and its mark says that a pipeline of this version has already cleaned it, it is used
+    /// unchanged. Otherwise the recipe's pipeline cleans all files together, so that no record stands in two of them; limits on tokens use the tokenizer of the recipe's model. If the run
     /// is resumed and the records would differ from those in the folder, nothing in the folder is changed.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ pub enum JobError {
     )]
     DataChanged {
         /// The recipe's data.
-        data: PathBuf,
+        data: DataFiles,
         /// The run's clean file.
         clean: PathBuf,
     },
@@ -215,7 +215,6 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
     let place = |name: &str| folder.path().join(name);
     let evaluation = &recipe.evaluation;
     let inputs: Vec<&Path> = [
-        Some(&recipe.data),
         recipe.pipeline.as_ref(),
         recipe.lexicon.as_ref(),
         recipe.validation_data.as_ref(),
@@ -225,6 +224,7 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
     ]
     .into_iter()
     .flatten()
+    .chain(recipe.data.iter())
     .map(PathBuf::as_path)
     .collect();
     let (clean_path, report_path) = (place("clean.jsonl"), place("clean.report.json"));
@@ -247,18 +247,13 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
     let scratch =
         tempfile::Builder::new().prefix(".partial-").tempdir_in(folder.path()).map_err(failed(folder.path()))?;
     let fresh = scratch.path().join("clean.jsonl");
-    let report = match is_clean(&recipe.data)? {
-        Some(_) => {
-            write_clean(&fresh, &read_clean(&recipe.data)?)?;
+    let report = match &recipe.data[..] {
+        [path] if is_clean(path)?.is_some() => {
+            write_clean(&fresh, &read_clean(path)?)?;
             None
         }
-        None => {
-            let report = clean(
-                std::slice::from_ref(&recipe.data),
-                &fresh,
-                &scratch.path().join("report.json"),
-                &pipeline(recipe)?,
-            )?;
+        paths => {
+            let report = clean(paths, &fresh, &scratch.path().join("report.json"), &pipeline(recipe)?)?;
             report.require_kept()?;
             Some(report)
         }

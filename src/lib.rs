@@ -27,7 +27,7 @@ pub use job::{Job, JobError, TrainingData};
 pub use loading::{AdapterNote, LoadError, Loading};
 pub use plan::{Plan, PlanError};
 pub use pretrained::{Network, Pretrained, load_text, sha256_of_file};
-pub use recipe::{EvaluationRecipe, Recipe, RecipeError};
+pub use recipe::{DataFiles, EvaluationRecipe, Recipe, RecipeError};
 
 pub use burn;
 pub use foehn_corpus as corpus;

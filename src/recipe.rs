@@ -1,6 +1,7 @@
 //! A recipe: all settings of a run in a TOML file.
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use foehn_evaluate::DataConfig;
@@ -19,8 +20,8 @@ pub struct Recipe {
     pub model: String,
     /// The storage format of the base's matrices: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
     pub base: Base,
-    /// The training data: a file in any format that `foehn-corpus` supports.
-    pub data: PathBuf,
+    /// The training data: a file, or several, in any format that `foehn-corpus` supports.
+    pub data: DataFiles,
     /// The pipeline that cleans the data: a TOML file for `foehn-corpus`. Without one, the default pipeline is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<PathBuf>,
@@ -78,12 +79,78 @@ impl EvaluationRecipe {
     }
 }
 
+/// The files of the training data: one or more. In a recipe it is a path or a list of paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OneOrMore", into = "OneOrMore")]
+pub struct DataFiles(Vec<PathBuf>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
+enum OneOrMore {
+    One(PathBuf),
+    More(Vec<PathBuf>),
+}
+
+impl From<OneOrMore> for DataFiles {
+    fn from(paths: OneOrMore) -> Self {
+        match paths {
+            OneOrMore::One(path) => path.into(),
+            OneOrMore::More(paths) => paths.into(),
+        }
+    }
+}
+
+impl From<DataFiles> for OneOrMore {
+    fn from(DataFiles(mut paths): DataFiles) -> Self {
+        match paths.as_mut_slice() {
+            [path] => Self::One(std::mem::take(path)),
+            _ => Self::More(paths),
+        }
+    }
+}
+
+impl From<&str> for DataFiles {
+    fn from(path: &str) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+impl From<PathBuf> for DataFiles {
+    fn from(path: PathBuf) -> Self {
+        Self(vec![path])
+    }
+}
+
+impl From<Vec<PathBuf>> for DataFiles {
+    fn from(paths: Vec<PathBuf>) -> Self {
+        Self(paths)
+    }
+}
+
+impl Deref for DataFiles {
+    type Target = [PathBuf];
+
+    fn deref(&self) -> &[PathBuf] {
+        &self.0
+    }
+}
+
+/// The paths, separated by commas.
+impl fmt::Display for DataFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, path) in self.iter().enumerate() {
+            write!(f, "{}{}", if at > 0 { ", " } else { "" }, path.display())?;
+        }
+        Ok(())
+    }
+}
+
 impl Default for Recipe {
     fn default() -> Self {
         Self {
             model: "smollm2-135m-instruct".into(),
             base: Base::default(),
-            data: PathBuf::new(),
+            data: DataFiles::default(),
             pipeline: None,
             lexicon: None,
             validation_data: None,
@@ -321,7 +388,11 @@ mod tests {
         assert_eq!((recipe.pipeline.clone(), recipe.lexicon.clone()), (Some("p.toml".into()), Some("l.json".into())));
         // The first matching pattern is used.
         assert_eq!(recipe.training.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
+        let several = Recipe::from_toml("data = [\"a.jsonl\", \"b.csv\"]", "r.toml".as_ref()).unwrap();
+        assert_eq!(several.data.to_vec(), [PathBuf::from("a.jsonl"), "b.csv".into()]);
+        assert_eq!(serde_json::to_value(&several).unwrap()["data"], serde_json::json!(["a.jsonl", "b.csv"]));
         let back = serde_json::to_value(&recipe).unwrap();
+        assert_eq!(back["data"], "d.jsonl");
         assert_eq!(serde_json::from_value::<Recipe>(back).unwrap(), recipe);
         assert_eq!(Recipe::from_toml("", "r.toml".as_ref()).unwrap(), Recipe::default());
     }

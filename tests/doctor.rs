@@ -109,7 +109,7 @@ impl Lab {
             ..TrainingConfig::default()
         };
         let model = self.model().display().to_string();
-        let recipe = Recipe { model, data, pipeline, training, ..Recipe::default() };
+        let recipe = Recipe { model, data: data.into(), pipeline, training, ..Recipe::default() };
         let job = Job::prepare(recipe, Folder::begin(&out).unwrap()).unwrap();
         let mut base = load(&self.model());
         job.train(&mut base, &mut |_| (), &mut |_| std::ops::ControlFlow::Continue(())).unwrap();

@@ -1,4 +1,4 @@
-"""Checks the hand-written parts of the VAKOG data against each other, the probes and the lexicon.
+"""Checks the hand-written records of the VAKOG data against each other, the probes and the lexicon.
 
     python3 datasets/vakog/parts/check.py
 
@@ -15,6 +15,7 @@ from pathlib import Path
 PARTS = Path(__file__).resolve().parent
 PROBES = PARTS.parent / "probes"
 LEXICON = PARTS.parent / "lexicon.json"
+PLAIN = PARTS.parent / "vakog_plain.jsonl"
 
 MODALITIES = ["Visual", "Auditory", "Kinesthetic", "Olfactory", "Gustatory"]
 KEYS = ["id", "messages", "task", "modality", "source", "licence", "group"]
@@ -40,7 +41,7 @@ OTHER_NAMES = {
 
 def main():
     records = read_parts()
-    probes = read_lines(PROBES / "recognition.jsonl") + read_lines(PROBES / "hard.jsonl")
+    probes = read_probes()
     scenes = read_lines(PROBES / "production.jsonl")
     lexicon = json.loads(LEXICON.read_text(encoding="utf-8"))
 
@@ -76,7 +77,17 @@ def read_lines(path):
 
 
 def read_parts():
-    return [record for path in sorted(PARTS.glob("*.jsonl")) for record in read_lines(path)]
+    return [record for path in [*sorted(PARTS.glob("*.jsonl")), PLAIN] for record in read_lines(path)]
+
+
+def read_probes():
+    """Every frozen sentence, with its id and group."""
+    found = []
+    for name in ["recognition", "hard", "choose", "explain", "rewrite"]:
+        for probe in read_lines(PROBES / f"{name}.jsonl"):
+            listed = [re.sub(r"^\d+\. ", "", choice) for choice in probe.get("choices", [])]
+            found += [{**probe, "sentence": text} for text in listed or [probe["sentence"]]]
+    return found
 
 
 def words(text):
@@ -114,13 +125,18 @@ def sentences(record):
 
 def check_shape(records):
     found = [f"{r.get('id')}: keys {list(r)}" for r in records if list(r) != KEYS]
-    found += [f"{r['id']}: modality {r['modality']!r}" for r in records if r["modality"] not in MODALITIES]
+    found += [f"{r['id']}: modality {r['modality']!r}" for r in records if r["modality"] not in allowed(r)]
     for record in records:
         roles = [message["role"] for message in record["messages"]]
         if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
             found.append(f"{record['id']}: roles {roles}")
     ids = Counter(record["id"] for record in records)
     return found + [f"{i}: id used {n} times" for i, n in ids.items() if n > 1]
+
+
+def allowed(record):
+    """A sentence may also speak to no sense, or to several."""
+    return MODALITIES + (["None", "Mixed"] if record["task"] == "recognise" else [])
 
 
 def check_duplicates(records):
