@@ -138,11 +138,11 @@ impl Arguments {
         };
         let mut base = model(None).load()?;
         let without = base.model.clone();
-        let mut runs = vec![common::evaluate("base", &base, suite, config)?];
+        let mut runs = vec![common::evaluate("base", &base, &without, suite, config)?];
         for folder in &self.adapter {
             base.model = without.clone();
             base.attach_as(folder, self.allow_mismatch, &mut common::show_loading())?;
-            runs.push(common::evaluate(&name_of(folder, &self.adapter), &base, suite, config)?);
+            runs.push(common::evaluate(&name_of(folder, &self.adapter), &base, &without, suite, config)?);
         }
         Ok(runs)
     }

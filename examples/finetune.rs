@@ -104,8 +104,9 @@ fn main() -> ExitCode {
             decoding: Decoding { sampling, ..Decoding::default() },
             ..EvaluateConfig::default()
         };
+        let without = base.model.clone();
         let ask = |name: &str, base: &Pretrained| {
-            suite.as_ref().map(|suite| common::evaluate(name, base, suite, &config)).transpose()
+            suite.as_ref().map(|suite| common::evaluate(name, base, &without, suite, &config)).transpose()
         };
         let before = ask("before", &base)?;
         let mut progress = TrainingProgress::new()?;

@@ -93,11 +93,18 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// These settings; if none is given, those of the first adapter's folder; or else the greedy choice.
     pub fn config(&self, adapter: Option<&Path>) -> Result<SamplingConfig> {
+        match self.given()? {
+            Some(config) => Ok(config),
+            None => Ok(adapter.map(SamplingConfig::of_folder).transpose()?.flatten().unwrap_or_default()),
+        }
+    }
+
+    /// These settings; `None` if none is given.
+    pub fn given(&self) -> Result<Option<SamplingConfig>> {
         let Self { temperature, top_k, top_p, min_p, repetition_penalty } = *self;
         let is_given = temperature.is_some() || repetition_penalty.is_some() || top_k.is_some();
         if !is_given && top_p.is_none() && min_p.is_none() {
-            let found = adapter.map(SamplingConfig::of_folder).transpose()?.flatten();
-            return Ok(found.unwrap_or_default());
+            return Ok(None);
         }
         let greedy = SamplingConfig::default();
         let config = SamplingConfig {
@@ -109,7 +116,7 @@ impl SamplingArgs {
             ..greedy
         };
         config.check()?;
-        Ok(config)
+        Ok(Some(config))
     }
 }
 
@@ -208,9 +215,16 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
     bar
 }
 
-/// Measures a model with its attached adapter, with a progress bar.
-pub fn evaluate(name: &str, base: &Pretrained, suite: &Suite, config: &EvaluateConfig) -> Result<Evaluation> {
-    let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template };
+/// Measures a model with its attached adapter, with a progress bar. `without` is the model without one.
+pub fn evaluate(
+    name: &str,
+    base: &Pretrained,
+    without: &Mistral,
+    suite: &Suite,
+    config: &EvaluateConfig,
+) -> Result<Evaluation> {
+    let Pretrained { model, tokenizer, template, .. } = base;
+    let subject = Subject { model, tokenizer, template, base: Some(without) };
     let items: usize = suite.tasks.iter().map(|task| task.items.len()).sum();
     tell!("asking the model ({name}): {items} items of {} tasks", suite.tasks.len());
     let bar = progress(name, 0);

@@ -88,6 +88,30 @@ pub struct Answer {
     pub control_text: Option<String>,
 }
 
+impl Answer {
+    /// A generation as the answer to a question; `patterns` and `labels` as for [`goes_on`].
+    pub(crate) fn of(
+        subject: Subject<'_>,
+        patterns: &[String],
+        labels: &[String],
+        question: &str,
+        generation: Generation,
+    ) -> Self {
+        Self {
+            tokens: generation.output_ids.len(),
+            stop: generation.stop,
+            goes_on: goes_on(patterns, labels, question, &generation.text),
+            control_text: control_text(subject, &generation),
+            text: generation.text,
+        }
+    }
+
+    /// A text that a person wrote as an answer: nothing is wrong with how it ends.
+    pub(crate) fn whole(text: &str) -> Self {
+        Self { text: text.to_owned(), tokens: 0, stop: StopReason::Eos, goes_on: None, control_text: None }
+    }
+}
+
 /// The answers to some of a task's items, one for each seed; none to the other items.
 pub(crate) fn answer(
     subject: Subject<'_>,
@@ -117,13 +141,7 @@ pub(crate) fn answer(
             let generations = generate(subject.model, subject.tokenizer, &prompts, &generate_config)?;
             for (&at, generation) in asked.iter().zip(generations) {
                 let question = task.items[at].question();
-                answers[at].push(Answer {
-                    tokens: generation.output_ids.len(),
-                    stop: generation.stop,
-                    goes_on: goes_on(&task.patterns, task.labels(), question, &generation.text),
-                    control_text: control_text(subject, &generation),
-                    text: generation.text,
-                });
+                answers[at].push(Answer::of(subject, &task.patterns, task.labels(), question, generation));
             }
             on_progress(asked.len());
         }

@@ -55,6 +55,30 @@ pub enum Error {
         /// The accepted values.
         expected: String,
     },
+    /// A record that does not end with an answer to a question.
+    #[error("the record {} does not end with an answer to a question", printable(record))]
+    NoAnswer {
+        /// Its id, or its number.
+        record: String,
+    },
+    /// A scorer's scores cannot be used.
+    #[error("the scores of the answers to {} are {found:?}, expected {expected} finite numbers", printable(record))]
+    Scores {
+        /// The record.
+        record: String,
+        /// The scores.
+        found: Vec<f64>,
+        /// The number of answers.
+        expected: usize,
+    },
+    /// A scorer that is another program failed.
+    #[error("the scorer `{}` failed: {}", printable(command), printable(reason))]
+    Scorer {
+        /// The command.
+        command: String,
+        /// What happened.
+        reason: String,
+    },
     /// A file has no items.
     #[error("{}: nothing to ask: the file is empty", path.display())]
     NoItems {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::answer::mean_of;
 use crate::measure::{Better, Measure, share};
-use crate::text::{JsonMatch, chrf, contains, normalised};
+use crate::text::{JsonMatch, chrf, contains, normalised, quotes};
 use crate::{Answer, Item, Scorer};
 
 /// The figures of answers by the task's scorers, without [`Scorer::Likelihood`].
@@ -27,6 +27,13 @@ pub(crate) fn figures(scorers: &[Scorer], items: &[Item], answers: &[Vec<Answer>
             Scorer::Chrf => measures.push(each("chrF", &|item, answer| chrf(&answer.text, &item.reference))),
             Scorer::Contains => measures.push(each("contains an accepted answer", &|item, answer| {
                 share(contains(&answer.text, &item.accepted))
+            })),
+            Scorer::Needs => measures.push(each("has all that is needed", &|item, answer| {
+                share(item.needs.iter().all(|texts| contains(&answer.text, texts)))
+            })),
+            Scorer::Quotes => measures.push(each("quotes the question", &|item, answer| {
+                let quotes = quotes(&answer.text);
+                share(!quotes.is_empty() && quotes.iter().all(|quote| contains(item.question(), [quote])))
             })),
             Scorer::Json => measures.extend(json(items, answers)),
         }

@@ -11,7 +11,8 @@ use crate::calibration::Reliability;
 use crate::choice::{self, ChoiceFigures};
 use crate::measure::{Better, Classified, Measure, share};
 use crate::{
-    Answer, Choice, Decoding, Error, Item, Judge, Matrix, Result, Scorer, Suite, Task, answer, describe, reference,
+    Answer, Choice, Decoding, Error, Item, Judge, Matrix, Result, Scorer, Suite, Task, answer, describe, fluency,
+    reference,
 };
 
 /// The model to measure, with or without an adapter, and its tokenizer and template.
@@ -23,6 +24,8 @@ pub struct Subject<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The template of training.
     pub template: &'a ChatTemplate,
+    /// The model without an adapter, which says how fluent texts and descriptions are. `None` leaves that figure out.
+    pub base: Option<&'a Mistral>,
 }
 
 /// The size of an evaluation, and how answers are generated.
@@ -222,6 +225,9 @@ fn run(
     }
     found.measures.extend(reference::figures(task.scorers(), items, &answers));
     found.measures.extend(answer::figures(&answers));
+    if let Some(base) = subject.base.filter(|_| !matches!(judge, Judge::Choice(_))) {
+        found.measures.push(fluency::measure(subject, base, task, &answers, config.max_rows)?);
+    }
     for (run, answers) in found.items.iter_mut().zip(answers) {
         run.answers = answers;
     }
@@ -298,7 +304,7 @@ pub(crate) fn rendered(item: &Item, source: foehn_tokens::Error) -> Error {
 
 impl Subject<'_> {
     /// Checks that model and tokenizer belong together.
-    fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         let (tokens, vocab_size) = (self.tokenizer.vocab_size(), self.model.config().vocab_size);
         // Control tokens come only from the template. A control token without an embedding does no harm if no prompt
         // has it.

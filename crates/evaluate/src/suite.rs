@@ -119,6 +119,17 @@ pub enum Scorer {
     Contains,
     /// The answer is JSON, with the reference's values.
     Json,
+    /// The answer has each of the item's [`needs`](Item::needs).
+    Needs,
+    /// The answer quotes something, and all that it quotes stands in the question.
+    Quotes,
+}
+
+impl Scorer {
+    /// Whether it compares the answer with a reference, or accepts some answers.
+    pub(crate) fn reads_reference(self) -> bool {
+        !matches!(self, Self::Needs | Self::Quotes)
+    }
 }
 
 /// One question of a task, or one text.
@@ -141,6 +152,8 @@ pub struct Item {
     pub reference: String,
     /// Answers that count as right for [`Scorer::Contains`].
     pub accepted: Vec<String>,
+    /// What an answer has to have for [`Scorer::Needs`]: of each list, one text, as whole words.
+    pub needs: Vec<Vec<String>>,
     /// The item's own options.
     pub options: Vec<String>,
     /// The index of the right label or option, or of the requested class.

@@ -58,6 +58,20 @@ pub fn contains<A: AsRef<str>>(text: &str, answers: impl IntoIterator<Item = A>)
     })
 }
 
+/// What a text quotes between double quotation marks, straight or curly; empty quotations are left out.
+///
+/// A mark without a partner quotes nothing.
+pub fn quotes(text: &str) -> Vec<&str> {
+    let mut parts = text.split(['"', '\u{201C}', '\u{201D}']);
+    parts.next();
+    let mut found = Vec::new();
+    while let (Some(quoted), Some(_)) = (parts.next(), parts.next()) {
+        found.push(quoted.trim());
+    }
+    found.retain(|quoted| !quoted.is_empty());
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -106,6 +120,19 @@ mod tests {
             ("a a", 0, 1.0),
         ] {
             assert_eq!(distinct(text, n), expected, "{text}, {n}");
+        }
+    }
+
+    #[test]
+    fn quotations_by_hand() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("no marks", &[]),
+            ("\"a bell\" and \u{201C}rings\u{201D}.", &["a bell", "rings"]),
+            ("\"one\"\"two\" \"three", &["one", "two"]),
+            ("\"\" it's 'single'", &[]),
+        ] {
+            assert_eq!(quotes(text), expected, "{text}");
         }
     }
 

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 
 impl Tiny {
     fn subject(&self) -> Subject<'_> {
-        Subject { model: &self.model, tokenizer: &self.tokenizer, template: &self.template }
+        Subject { model: &self.model, tokenizer: &self.tokenizer, template: &self.template, base: None }
     }
 
     fn run(&self, name: &str, suite: &Suite) -> Evaluation {
@@ -213,6 +213,49 @@ fn a_run_asks_what_it_is_told_to() {
     let right = suite.tasks[0].items.iter().zip(&run.tasks[0].items).filter(|pair| right(*pair)).count();
     assert_eq!(figure(0, "likelihood/accuracy").value(), right as f64 / 3.0);
     assert_eq!(run, evaluate("tiny", tiny.subject(), &suite, &config, &mut |_, _| {}).unwrap());
+}
+
+/// What answers need and quote, and how fluent they are by the base, recomputed from the answers.
+#[test]
+fn texts_are_judged_by_what_they_need_and_quote_and_by_the_base() {
+    let folder = Folder::new(|_, text| text.to_owned());
+    let suite = r#"
+        name = "why"
+        [[task]]
+        name = "why"
+        kind = "text"
+        file = "why.jsonl"
+        prompts = ["Why {word}?"]
+        scorers = ["needs", "quotes"]
+        max_new_tokens = 30
+    "#;
+    let (tiny, base) = (Tiny::new(5, 1.0), Tiny::new(6, 1.0));
+    folder.write("why.toml", suite);
+    let line = |n: usize| format!(r#"{{"word": "w{n}", "needs": [["none of these", "{n}"]]}}"#);
+    folder.write("why.jsonl", &(0..6).map(line).collect::<Vec<_>>().join("\n"));
+    let suite = Suite::open(folder.path("why.toml")).unwrap();
+    let config = EvaluateConfig { max_rows: 50, ..EvaluateConfig::default() };
+    let subject = Subject { base: Some(&base.model), ..tiny.subject() };
+    let found = evaluate("tiny", subject, &suite, &config, &mut |_, _| {}).unwrap();
+    let value = |name: &str| {
+        let measures = &found.tasks[0].measures;
+        measures.iter().find(|measure| measure.name == name).unwrap_or_else(|| panic!("{name}")).value()
+    };
+    let (mut needed, mut quoted, mut fluency) = (0, 0, Vec::new());
+    for (item, run) in suite.tasks[0].items.iter().zip(&found.tasks[0].items) {
+        let text = run.answers[0].text.as_str();
+        needed += usize::from(foehn_evaluate::contains(text, &item.needs[0]));
+        let quotes = foehn_evaluate::quotes(text);
+        let is_given = |quote: &&str| foehn_evaluate::contains(item.question(), [*quote]);
+        quoted += usize::from(!quotes.is_empty() && quotes.iter().all(is_given));
+        if !text.trim().is_empty() {
+            fluency.extend(log_likelihoods(&base, &item.prompts[0], text.trim()).into_iter().map(|(value, _)| value));
+        }
+    }
+    assert!((value("text/has all that is needed") - needed as f64 / 6.0).abs() < 1e-12);
+    assert!((value("text/quotes the question") - quoted as f64 / 6.0).abs() < 1e-12);
+    let mean = fluency.iter().sum::<f64>() / fluency.len() as f64;
+    assert!((value("answers/log-likelihood per token by the base") - mean).abs() < 1e-4, "{mean}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn refused(file: &str, from: &str, to: &str) -> Error {
 #[test]
 fn the_suite_of_vakog_is_balanced() {
     let suite = Suite::open(vakog().join("probes/suite.toml")).unwrap();
-    let [recognition, production] = suite.tasks.as_slice() else { panic!("two tasks") };
+    let [recognition, production, choose, explain, rewrite] = suite.tasks.as_slice() else { panic!("five tasks") };
     assert_eq!(recognition.labels(), ["Visual", "Auditory", "Kinesthetic", "Olfactory", "Gustatory"]);
     for label in 0..5 {
         assert_eq!(recognition.items.iter().filter(|item| item.truth == label).count(), 20);
@@ -31,6 +31,20 @@ fn the_suite_of_vakog_is_balanced() {
     assert_eq!(item.content_free[2][0].content, "Name the modality of '…'.");
     assert_eq!(production.items[0].question(), "Describe a storm using the Visual modality.");
     assert_eq!(production.items.len(), 100);
+
+    assert_eq!([choose, explain, rewrite].map(|task| task.items.len()), [60; 3]);
+    assert!(choose.items.iter().all(|item| item.question().contains(&item.reference)));
+    for label in 0..5 {
+        assert_eq!(rewrite.items.iter().filter(|item| item.truth == label).count(), 12);
+    }
+    // What an explanation needs: a word that the sentence has, and one for the sense that it has not.
+    for item in &explain.items {
+        let [named, said] = item.needs.as_slice() else { panic!("two lists") };
+        assert!(named.iter().all(|word| contains(item.question(), [word])), "{}", item.id);
+        let sentence = item.question().rsplit_once('\'').unwrap().0;
+        let given = said.iter().filter(|word| contains(sentence, [word])).collect::<Vec<_>>();
+        assert!(given.is_empty(), "{}: {given:?}", item.id);
+    }
 }
 
 #[test]
@@ -52,6 +66,57 @@ fn the_hand_written_data_of_vakog_gives_no_probe_away() {
         assert!(!records.is_empty());
         check_disjoint(&suite, &records).unwrap();
     }
+    for file in ["vakog_plain.jsonl", "../general/replay.jsonl"] {
+        let records = read_clean(&vakog().join(file)).unwrap();
+        check_disjoint(&suite, &records).unwrap();
+        check_disjoint(&Suite::open(vakog().join("../general/suite.toml")).unwrap(), &records).unwrap();
+    }
+}
+
+/// A description that is asked for one class of its own, and what a text needs.
+#[test]
+fn a_line_may_say_its_class_and_what_its_answer_needs() {
+    let with_label = |to: &'static str| {
+        move |name: &str, text: &str| match name {
+            "suite.toml" => text.replace("kind = \"describe\"", "kind = \"describe\"\nlabel = \"sense\""),
+            "production.jsonl" => text.replace("\"scene\"", &format!("\"sense\": \"{to}\", \"scene\"")),
+            _ => text.to_owned(),
+        }
+    };
+    let suite = Folder::new(with_label("Auditory")).open().unwrap();
+    let items = &suite.tasks[1].items;
+    assert!(items.len() == 2 && items.iter().all(|item| item.truth == 1 && item.question().contains("the Auditory")));
+    let error = Folder::new(with_label("Hearing")).open().unwrap_err().to_string();
+    assert!(error.contains("production.jsonl:1") && error.contains("Hearing"), "{error}");
+
+    let text = r#"
+        name = "why"
+        [[task]]
+        name = "why"
+        kind = "text"
+        file = "why.jsonl"
+        prompts = ["Why is '{sentence}' {sense}?"]
+        scorers = ["needs", "quotes"]
+    "#;
+    let folder = Folder::new(|_, text| text.to_owned());
+    let open = |suite: &str, line: &str| {
+        folder.write("why.toml", suite);
+        folder.write("why.jsonl", line);
+        Suite::open(folder.path("why.toml"))
+    };
+    let line = r#"{"sentence": "A bell rang", "sense": "Auditory", "needs": [["bell", "rang"], ["ear"]]}"#;
+    let suite = open(text, line).unwrap();
+    assert_eq!(suite.tasks[0].items[0].needs, [vec!["bell", "rang"], vec!["ear"]]);
+    for broken in [r#""needs": [["bell"], []]"#, r#""needs": "bell""#, r#""needs": []"#, r#""other": 1"#] {
+        let line = format!(r#"{{"sentence": "A bell rang", "sense": "Auditory", {broken}}}"#);
+        let error = open(text, &line).unwrap_err();
+        assert!(matches!(&error, Error::ItemField { field, .. } if field == "needs"), "{broken}: {error}");
+    }
+    // Records have no such key, so all of their answers would have all that is needed.
+    let of_records = text.replace("prompts = [\"Why is '{sentence}' {sense}?\"]", "");
+    let record = r#"{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}"#;
+    let error = open(&of_records, record).unwrap_err();
+    assert!(matches!(&error, Error::SuiteField { field: "scorers", .. }), "{error}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The loop that continues token ids. It does not depend on text.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use foehn_mistral::{Decoder, KvCache, Mistral};
@@ -47,7 +48,7 @@ pub struct Continuation {
 /// never longer than the cache's capacity or the model's `max_position_embeddings`. `on_token` gets each token except
 /// stop tokens, with the index of its sequence. It can end that sequence by returning the reason.
 ///
-/// The common beginning of all prompts is computed once. A sequence that has ended is not computed further. At the end,
+/// The common beginning of all prompts is computed once, and equal prompts are computed once. A sequence that has ended is not computed further. At the end,
 /// the cache holds all of each sequence except the last token of its output.
 ///
 /// # Errors
@@ -73,7 +74,7 @@ pub fn continue_ids(
     let decoder = model.decoder();
     let mut sequences: Vec<Sequence> = prompts.iter().enumerate().map(begin).collect();
     if sequences.iter().any(|sequence| sequence.stop.is_none()) {
-        share_beginning(&decoder, cache, prompts);
+        share_beginnings(&decoder, cache, prompts);
     }
     let (mut input_ids, mut new, mut logits) = (Vec::new(), Vec::new(), Vec::new());
     let mut prompts_are_read = false;
@@ -143,10 +144,40 @@ fn lacking(cache: &KvCache, sequences: &[Sequence], input_ids: &mut Vec<u32>, ne
     }
 }
 
-/// Computes the common beginning of all prompts once, if the cache is empty.
-fn share_beginning(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u32>]) {
+/// If the cache is empty, computes the common beginning of all prompts once, and then each of several equal prompts once.
+fn share_beginnings(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u32>]) {
+    if cache.lengths().iter().all(|&held| held == 0) {
+        share_common(decoder, cache, prompts);
+        share_equal(decoder, cache, prompts);
+    }
+}
+
+/// The sequences with equal prompts get all but the last token of the prompt, whose logits are needed.
+fn share_equal(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u32>]) {
+    let (mut firsts, mut copies) = (HashMap::new(), Vec::new());
+    for (sequence, prompt) in prompts.iter().enumerate() {
+        let first = *firsts.entry(prompt.as_slice()).or_insert(sequence);
+        if first != sequence {
+            copies.push((first, sequence));
+        }
+    }
+    let (mut input_ids, mut new) = (Vec::new(), vec![0; prompts.len()]);
+    for (first, prompt) in prompts.iter().enumerate() {
+        let held = cache.lengths()[first];
+        if copies.iter().any(|(copied, _)| *copied == first) && held + 1 < prompt.len() {
+            input_ids.extend(&prompt[held..prompt.len() - 1]);
+            new[first] = prompt.len() - 1 - held;
+        }
+    }
+    if !input_ids.is_empty() {
+        decoder.append(&input_ids, &new, cache);
+        copies.iter().for_each(|(first, copy)| cache.copy(*first, *copy, prompts[*first].len() - 1));
+    }
+}
+
+fn share_common(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u32>]) {
     let [first, others @ ..] = prompts else { return };
-    if others.is_empty() || cache.lengths().iter().any(|&held| held > 0) {
+    if others.is_empty() {
         return;
     }
     let common = |prompt: &Vec<u32>| first.iter().zip(prompt).take_while(|(a, b)| a == b).count();

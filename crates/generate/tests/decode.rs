@@ -221,6 +221,8 @@ fn a_batch_is_its_prompts_alone_where_decoding_rounds() {
         vec![long[..131].to_vec(), long.clone(), long[..130].to_vec(), long[..199].to_vec()],
         vec![ids(9, 5), ids(1, 1), ids(20, 11), ids(160, 13), ids(2, 17)],
         vec![ids(3, 5); 40],
+        // Equal prompts among others.
+        vec![ids(20, 3), ids(9, 5), ids(20, 3), ids(160, 13), ids(9, 5), ids(1, 1), ids(20, 3), ids(1, 1)],
     ];
     for base in [Base::Q8_0, Base::Q4K, Base::Nf4, Base::Bf16, Base::F32] {
         let model = packed(base);

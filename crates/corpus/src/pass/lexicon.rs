@@ -97,8 +97,11 @@ impl OffTarget {
         Self { lexicon, tasks: vec!["describe".to_owned(), "rewrite".to_owned()], class: None }
     }
 
-    /// A record's class, or why it has none.
-    fn class_of<'a>(&self, record: &'a Record) -> std::result::Result<&'a str, String> {
+    /// A record's class.
+    ///
+    /// # Errors
+    /// A text that says why it has none.
+    pub fn class_of<'a>(&self, record: &'a Record) -> std::result::Result<&'a str, String> {
         let is_class = |text: &&str| self.lexicon.classes.iter().any(|class| class == text);
         if let Some(key) = &self.class {
             let text = record.text(key).unwrap_or_default();

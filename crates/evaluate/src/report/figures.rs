@@ -77,6 +77,7 @@ fn headline(runs: &[TaskRun]) -> String {
         "likelihood/accuracy",
         "description/in the asked class alone",
         "text/contains an accepted answer",
+        "text/has all that is needed",
         "text/JSON values right",
         "likelihood/log-likelihood per token",
     ];

@@ -167,6 +167,7 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
         content_free: Vec::new(),
         reference: content.clone(),
         accepted: Vec::new(),
+        needs: Vec::new(),
         options: Vec::new(),
         truth: 0,
     })

@@ -135,7 +135,7 @@ impl Block<'_> {
             ("prompts", !prompts.is_empty(), *kind != Kind::Likelihood),
             ("system", task.system.is_some(), *kind != Kind::Likelihood),
             ("labels", !labels.is_empty(), matches!(kind, Kind::Choice | Kind::Describe)),
-            ("label", task.label.is_some(), *kind == Kind::Choice && !is_data),
+            ("label", task.label.is_some(), *kind == Kind::Describe || *kind == Kind::Choice && !is_data),
             ("rule", task.rule.is_some(), *kind == Kind::Choice),
             ("reference", task.reference.is_some(), matches!(kind, Kind::Choice | Kind::Text) && !is_data),
             ("scorers", !scorers.is_empty(), matches!(kind, Kind::Choice | Kind::Text)),
@@ -145,6 +145,9 @@ impl Block<'_> {
         ];
         if let Some((field, ..)) = read_by.into_iter().find(|(_, given, read)| *given && !read) {
             return Err(self.fault(field, "given", "no such key: nothing in a task of this kind reads it"));
+        }
+        if scorers.contains(&Scorer::Needs) && (is_data || *kind != Kind::Text) {
+            return Err(self.fault("scorers", "needs", "other ones: `needs` is for a task of texts with `prompts`"));
         }
         if task.max_new_tokens == Some(0) {
             return Err(self.fault("max_new_tokens", "0", "at least 1"));
@@ -230,15 +233,20 @@ impl Block<'_> {
 
     fn text(&self, path: &Path) -> Result<Task> {
         let TaskFile { scorers, slice, .. } = self.task;
-        let needs_answers = scorers.contains(&Scorer::Contains);
+        let has = |scorer: Scorer| scorers.contains(&scorer);
+        let is_compared = scorers.is_empty() || scorers.iter().any(|scorer| scorer.reads_reference());
         let item = |entry: &Entry| {
             let mut item = entry.item(slice.as_deref())?;
-            if needs_answers {
+            if has(Scorer::Contains) {
                 item.accepted = entry.texts("answers")?;
+            }
+            if has(Scorer::Needs) {
+                item.needs = entry.lists_of_texts("needs")?;
             }
             item.reference = match &self.task.reference {
                 Some(field) => entry.text(field)?,
                 None if entry.has("answer") => entry.text("answer")?,
+                None if !is_compared => String::new(),
                 None => item.accepted.first().cloned().ok_or_else(|| entry.fault("answer", "missing", "a text"))?,
             };
             self.ask(entry, &mut item, "")?;
@@ -253,7 +261,17 @@ impl Block<'_> {
         let TaskFile { labels, prompts, slice, .. } = self.task;
         let mut items = Vec::new();
         for entry in entries(path)?.0 {
-            for (truth, label) in labels.iter().enumerate() {
+            let asked = match &self.task.label {
+                None => None,
+                Some(field) => {
+                    let label = entry.text(field)?;
+                    let expected = || format!("one of {labels:?}");
+                    labels.contains(&label).then_some(()).ok_or_else(|| entry.fault(field, &label, &expected()))?;
+                    Some(label)
+                }
+            };
+            let all = labels.iter().enumerate();
+            for (truth, label) in all.filter(|(_, label)| asked.as_ref().is_none_or(|asked| asked == *label)) {
                 let mut item = Item { truth, ..entry.item(slice.as_deref())? };
                 item.id = format!("{} {label}", item.id);
                 self.ask(&entry, &mut item, label)?;

@@ -65,6 +65,15 @@ impl Entry {
         texts.filter(|texts| !texts.is_empty()).ok_or_else(|| self.fault(field, &shown(), "a list of texts"))
     }
 
+    /// A field that is a list of lists of texts.
+    pub fn lists_of_texts(&self, field: &str) -> Result<Vec<Vec<String>>> {
+        let found = self.fields.get(field);
+        let lists = found.cloned().and_then(|value| serde_json::from_value::<Vec<Vec<String>>>(value).ok());
+        let lists = lists.filter(|lists| !lists.is_empty() && lists.iter().all(|list| !list.is_empty()));
+        let shown = || found.map_or_else(|| "missing".to_owned(), Value::to_string);
+        lists.ok_or_else(|| self.fault(field, &shown(), "a list of lists of texts, none of them empty"))
+    }
+
     /// The object's name: its `id`, or else its line.
     pub fn id(&self) -> String {
         match self.fields.get("id") {
@@ -119,6 +128,7 @@ impl Entry {
             content_free: Vec::new(),
             reference: String::new(),
             accepted: Vec::new(),
+            needs: Vec::new(),
             options: Vec::new(),
             truth: 0,
             probe: Probe::default(),
