@@ -152,6 +152,50 @@ fn preferences_are_cleaned_planned_and_trained() {
     assert!(scene.path("run/adapter/adapter_model.safetensors").exists());
 }
 
+/// Two files are trained on, the model's own answers become pairs, and it is tuned with them.
+#[test]
+fn a_model_s_own_answers_become_pairs_that_it_is_tuned_with() {
+    let scene = Scene::new();
+    let more = scene.path("more.jsonl");
+    let [known, fresh] = ["bell", "gong"].map(|word| {
+        format!("{{\"prompt\": \"Which sense is {word}?\", \"completion\": \"{word} sense\", \"task\": \"x\"}}\n")
+    });
+    fs::write(&more, known + &fresh).unwrap();
+    let told = stdout_of(scene.finetune("first").arg("--data").arg(&more).args(["--max-steps", "4"]));
+    assert!(told.contains("15 records read, 13 kept, 2 rejected"), "{told}");
+
+    let pairs = |out: &str| {
+        let mut command = example("pairs");
+        command.arg("--model").arg(&scene.model).arg("--adapter").arg(scene.path("first/adapter"));
+        command.arg("--data").arg(scene.path("first/clean.jsonl")).arg("--out").arg(scene.path(out));
+        command.args(["--samples", "3", "--temperature", "1.5", "--max-new-tokens", "6", "--seed", "3"]);
+        command
+    };
+    let told = stdout_of(&mut pairs("pairs.jsonl"));
+    assert!(told.contains("13 prompts, 39 answers") && told.contains("another answer"), "{told}");
+    stdout_of(&mut pairs("again.jsonl"));
+    let read = |name: &str| fs::read_to_string(scene.path(name)).unwrap();
+    assert_eq!(read("pairs.jsonl"), read("again.jsonl"));
+    for line in read("pairs.jsonl").lines() {
+        let pair: Value = serde_json::from_str(line).unwrap();
+        assert!(pair["chosen_score"].as_f64() >= pair["rejected_score"].as_f64().map(|score| score + 0.5), "{pair}");
+        assert_ne!(pair["messages"][1]["content"], pair["rejected"]);
+    }
+    let told = stdout_of(pairs("few.jsonl").args(["--scorer", "while read -r l; do echo '[1,2,3,4]'; done", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["prompts"], 13);
+    fails(pairs("first/clean.jsonl").args(["--prompts", "2"]), &["clean.jsonl"]);
+    fails(pairs("none.jsonl").args(["--task", "y"]), &["has no record of these tasks"]);
+
+    let mut tune = scene.finetune("tuned");
+    let text =
+        format!("objective = \"dpo\"\ninit_adapter = {:?}\n{}", scene.path("first/adapter"), read("recipe.toml"));
+    fs::write(scene.path("recipe.toml"), text).unwrap();
+    fs::write(&scene.data, read("pairs.jsonl")).unwrap();
+    let told = stdout_of(tune.args(["--max-steps", "2"]));
+    assert!(told.contains("margin 0.000"), "{told}");
+    assert!(scene.path("tuned/adapter/adapter_model.safetensors").exists());
+}
+
 /// A checkpoint of 3 TiB, almost all of it a hole in its file: no machine that runs this test has so much memory.
 fn huge_model(scene: &Scene) {
     let (inner, layers) = (1u64 << 30, 8);
