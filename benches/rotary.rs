@@ -5,7 +5,7 @@ mod common;
 use common::model::{HEAD_DIM, HEADS, THETA};
 use common::{ROWS, device, random, time, tracked};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use foehn_kernels::Rotary;
+use foehn_kernels::{Rope, Rotary};
 
 fn main() {
     common::run(rotary);
@@ -16,7 +16,7 @@ fn rotary(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rotary");
     for rows in ROWS {
         let positions: Vec<u32> = (0..rows as u32).collect();
-        let tables = || Rotary::new(&positions, 1, HEAD_DIM, THETA, &device);
+        let tables = || Rotary::new(&positions, 1, &Rope::new(HEAD_DIM, THETA), &device);
         group.throughput(Throughput::Elements((rows * HEAD_DIM) as u64));
         group.bench_function(BenchmarkId::new("tables", rows), |bencher| time(bencher, &device, tables));
 

@@ -17,7 +17,7 @@ use foehn::generate::{GenerateConfig, SamplingConfig, SessionConfig};
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
-    model: common::ModelArgs,
+    model: common::TextModelArgs,
     /// Answer this and exit
     #[arg(long)]
     prompt: Option<String>,
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let base = arguments.model.load()?;
-        let sampling = arguments.sampling.config(arguments.model.adapter.as_deref())?;
+        let sampling = arguments.sampling.config(arguments.model.model.adapter.as_deref())?;
         let config = GenerateConfig {
             max_new_tokens: arguments.max_new_tokens,
             stop: arguments.stop,

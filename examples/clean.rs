@@ -121,7 +121,7 @@ impl Arguments {
     /// The passes that a pipeline file may use. The pass `length` counts with the tokenizer of the given model.
     fn registry(&self) -> Result<Registry> {
         let Some(model) = &self.tokenizer else { return Ok(Registry::default()) };
-        let (tokenizer, _) = foehn::load_text(model, &mut common::show_fetch())?;
+        let (tokenizer, _) = foehn::load_text(model, None, &mut common::show_fetch())?;
         let tokenizer = Arc::new(tokenizer);
         Ok(Registry::default().with("length", "rejects what is too short or too long", move |settings| {
             let tokenizer = Arc::clone(&tokenizer);

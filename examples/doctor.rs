@@ -69,7 +69,9 @@ impl Arguments {
         let named = named_base(&self.adapter)?;
         let no_base = || format!("{} names no base: say --model", self.adapter.display());
         let model = self.model.clone().or(named).with_context(no_base)?;
-        let base = Pretrained::load_as(&model, self.base, &foehn::device(&self.device)?, &mut common::show_loading())
+        let template = foehn::template_of_adapter(&self.adapter)?;
+        let (device, show) = (foehn::device(&self.device)?, &mut common::show_loading());
+        let base = Pretrained::load_with(&model, self.base, template.as_ref(), &device, show)
             .with_context(|| format!("the base {model} cannot be loaded; --model names another"))?;
         let inputs = Inputs {
             adapter: self.adapter.clone(),

@@ -16,6 +16,7 @@ use foehn::evaluate::{
     DataConfig, Decoding, EvaluateConfig, Evaluation, Gate, LabelRule, Report, Suite, check_disjoint,
 };
 use foehn::files::check_outputs;
+use foehn::tokens::TemplateChoice;
 
 /// Says whether adapters are better than their base, with statistics. Records with the right answers are enough
 /// (--data): what the answers are decides how they are judged. A suite (--suite) says it itself.
@@ -37,6 +38,10 @@ struct Arguments {
     /// The storage format of the base in memory: stored, f32, bf16, q8_0, q4_k or nf4
     #[arg(long, default_value_t)]
     base: foehn::mistral::Base,
+    /// Another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file. By
+    /// default the one that the first adapter was trained with
+    #[arg(long)]
+    template: Option<TemplateChoice>,
     /// Records with the right answers: chat records in any format that clean reads, or multiple-choice questions of
     /// lm-evaluation-harness (JSONL)
     #[arg(long)]
@@ -129,14 +134,19 @@ impl Arguments {
 
     /// The base and every adapter, each measured on the same items.
     fn runs(&self, suite: &Suite, config: &EvaluateConfig) -> Result<Vec<Evaluation>> {
-        let model = |adapter| common::ModelArgs {
+        // All runs have one template: the given one, or that of the first adapter.
+        let template = match (&self.template, self.adapter.first()) {
+            (None, Some(folder)) => foehn::template_of_adapter(folder)?,
+            (given, _) => given.clone(),
+        };
+        let model = common::ModelArgs {
             model: self.model.clone(),
-            adapter,
+            adapter: None,
             allow_mismatch: self.allow_mismatch,
             device: self.device.clone(),
             base: self.base,
         };
-        let mut base = model(None).load()?;
+        let mut base = common::TextModelArgs { model, template }.load()?;
         let without = base.model.clone();
         let mut runs = vec![common::evaluate("base", &base, &without, suite, config)?];
         for folder in &self.adapter {

@@ -17,7 +17,7 @@ use foehn::files::{DraftFolder, folder_of, is_empty_or_absent, is_same};
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
-    model: common::ModelArgs,
+    model: common::TextModelArgs,
     /// The folder to write; it must be empty or not exist
     #[arg(long)]
     out: PathBuf,
@@ -30,7 +30,7 @@ impl Arguments {
     /// Refuses to overwrite the model or the adapter, and to write into a folder with other files.
     fn check_out(&self) -> Result<()> {
         let out = self.out.as_path();
-        let inputs = [Some(Path::new(&self.model.model)), self.model.adapter.as_deref()];
+        let inputs = [Some(Path::new(&self.model.model.model)), self.model.model.adapter.as_deref()];
         for input in inputs.into_iter().flatten().filter(|input| input.exists()) {
             let is_inside = input.is_file() && is_same(folder_of(input), out);
             ensure!(

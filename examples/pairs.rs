@@ -26,7 +26,7 @@ use foehn::generate::SamplingConfig;
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
-    model: common::ModelArgs,
+    model: common::TextModelArgs,
     /// Clean records; the last answer of each is its reference
     #[arg(long)]
     data: PathBuf,
@@ -103,10 +103,12 @@ fn main() -> ExitCode {
         check_outputs(&inputs, &[&arguments.out])?;
         let (config, records) = (arguments.config()?, arguments.records()?);
         let lexicon = arguments.lexicon.as_deref().map(Lexicon::load).transpose()?;
-        let mut base = common::ModelArgs { adapter: None, ..arguments.model.clone() }.load()?;
+        let (mut unadapted, model) = (arguments.model.clone(), &arguments.model.model);
+        (unadapted.template, unadapted.model.adapter) = (unadapted.template()?, None);
+        let mut base = unadapted.load()?;
         let without = base.model.clone();
-        if let Some(folder) = &arguments.model.adapter {
-            base.attach_as(folder, arguments.model.allow_mismatch, &mut common::show_loading())?;
+        if let Some(folder) = &model.adapter {
+            base.attach_as(folder, model.allow_mismatch, &mut common::show_loading())?;
         }
         let subject = Subject { model: &base.model, tokenizer: &base.tokenizer, template: &base.template, base: None };
         let mut scorer: Box<dyn AnswerScorer> = match &arguments.scorer {

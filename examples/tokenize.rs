@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Parser;
 use common::terminal::show_json;
 use foehn::corpus::read_clean;
-use foehn::tokens::{Sample, Tokenizer};
+use foehn::tokens::{Sample, TemplateChoice, Tokenizer};
 use serde_json::json;
 
 /// Renders conversations with the model's chat template and shows their tokens; trained ones are marked.
@@ -20,6 +20,9 @@ struct Arguments {
     /// A folder, a .gguf file, a Hugging Face repository (org/name) or a short name
     #[arg(long, default_value = "smollm2-135m-instruct")]
     model: String,
+    /// Another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file
+    #[arg(long)]
+    template: Option<TemplateChoice>,
     /// A dataset file
     #[arg(long, default_value = "datasets/vakog/vakog_clean.jsonl")]
     data: PathBuf,
@@ -38,7 +41,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         foehn::device(&arguments.device)?;
-        let (tokenizer, template) = foehn::load_text(&arguments.model, &mut common::show_fetch())?;
+        let (tokenizer, template) =
+            foehn::load_text(&arguments.model, arguments.template.as_ref(), &mut common::show_fetch())?;
         let records = read_clean(&arguments.data)?;
         let limit = if arguments.limit == 0 { records.len() } else { arguments.limit };
         for (number, record) in records.iter().take(limit).enumerate() {

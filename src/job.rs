@@ -12,6 +12,7 @@ use foehn_evaluate::{Suite, check_disjoint};
 use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
 use foehn_generate::GENERATION_CONFIG;
 use foehn_record::Record;
+use foehn_tokens::TemplateChoice;
 
 use crate::plan::Choice;
 use crate::{DataFiles, LoadError, Loading, Pretrained, Recipe, load_text, sha256_of_file};
@@ -115,7 +116,8 @@ impl Job {
     /// # Errors
     /// [`LoadError`].
     pub fn load(&self, device: &Device, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Pretrained, LoadError> {
-        Pretrained::load_as(&self.recipe.model, self.recipe.base, device, progress)
+        let Recipe { model, base, template, .. } = &self.recipe;
+        Pretrained::load_with(model, *base, template.as_ref(), device, progress)
     }
 
     /// Trains the adapter, which stays attached. `observe` gets every event and can end the run, as in [`train`]. The
@@ -214,8 +216,13 @@ pub enum JobError {
 fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobError> {
     let place = |name: &str| folder.path().join(name);
     let evaluation = &recipe.evaluation;
+    let template = match &recipe.template {
+        Some(TemplateChoice::File(path)) => Some(path),
+        _ => None,
+    };
     let inputs: Vec<&Path> = [
         recipe.pipeline.as_ref(),
+        template,
         recipe.lexicon.as_ref(),
         recipe.validation_data.as_ref(),
         evaluation.suite.as_ref(),
@@ -312,7 +319,7 @@ pub(crate) fn split_off(
 fn pipeline(recipe: &Recipe) -> Result<Pipeline, JobError> {
     let mut pipeline = recipe.pipeline.as_deref().map_or_else(|| Ok(Pipeline::default()), Pipeline::load)?;
     if pipeline.needs_counter() {
-        let (tokenizer, _) = load_text(&recipe.model, &mut |_| ()).map_err(Box::new)?;
+        let (tokenizer, _) = load_text(&recipe.model, recipe.template.as_ref(), &mut |_| ()).map_err(Box::new)?;
         pipeline = pipeline.counting(move |text: &str| tokenizer.count(text));
     }
     Ok(match &recipe.lexicon {

@@ -26,7 +26,7 @@ pub use device::{DeviceError, available, device};
 pub use job::{Job, JobError, TrainingData};
 pub use loading::{AdapterNote, LoadError, Loading};
 pub use plan::{Plan, PlanError};
-pub use pretrained::{Network, Pretrained, load_text, sha256_of_file};
+pub use pretrained::{Network, Pretrained, load_text, sha256_of_file, template_of_adapter};
 pub use recipe::{DataFiles, EvaluationRecipe, Recipe, RecipeError};
 
 pub use burn;

@@ -47,6 +47,14 @@ pub enum LoadError {
         /// The number of rows of the embedding.
         vocab_size: usize,
     },
+    /// The adapter's manifest names a chat template that is not known here.
+    #[error("the adapter in {path} was trained with the template {name}, which is not known here", name = foehn_files::printable(name))]
+    AdapterTemplate {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// The template.
+        name: String,
+    },
     /// An error of the adapter.
     #[error("cannot use the adapter in {path}")]
     Adapter {

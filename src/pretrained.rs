@@ -10,7 +10,7 @@ use foehn_hub::{Hub, Progress};
 use foehn_lora::{Adapter, Manifest};
 use foehn_mistral::{Base, Mistral, MistralConfig};
 use foehn_record::{Message, Record};
-use foehn_tokens::{ChatTemplate, Tokenizer};
+use foehn_tokens::{ChatTemplate, TemplateChoice, Tokenizer};
 use foehn_weights::Weights;
 use sha2::{Digest, Sha256};
 
@@ -112,8 +112,22 @@ impl Pretrained {
         device: &Device,
         progress: &mut dyn FnMut(Loading<'_>),
     ) -> Result<Self, LoadError> {
+        Self::load_with(name, base, None, device, progress)
+    }
+
+    /// As [`load_as`](Self::load_as), with another chat template than the model's own, which it need not have.
+    ///
+    /// # Errors
+    /// [`LoadError`], which names the file and the place.
+    pub fn load_with(
+        name: &str,
+        base: Base,
+        template: Option<&TemplateChoice>,
+        device: &Device,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<Self, LoadError> {
         let Network { model, checkpoint, files } = Network::load(name, base, device, progress)?;
-        let (tokenizer, template) = text_side(&files)?;
+        let (tokenizer, template) = text_side(&files, template)?;
         let (tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
         // A control token without an embedding, such as an added pad token, is never computed. Text tokens must have
         // one.
@@ -217,12 +231,28 @@ impl Pretrained {
     }
 }
 
-/// A model's tokenizer and chat template, without its weights.
+/// A model's tokenizer and chat template, its own or another one, without its weights.
 ///
 /// # Errors
 /// [`LoadError`], which names the file and the place.
-pub fn load_text(name: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(Tokenizer, ChatTemplate), LoadError> {
-    text_side(&Hub::from_env().resolve(name, progress)?)
+pub fn load_text(
+    name: &str,
+    template: Option<&TemplateChoice>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Tokenizer, ChatTemplate), LoadError> {
+    text_side(&Hub::from_env().resolve(name, progress)?, template)
+}
+
+/// The template that an adapter of this folder was trained with, if its manifest names one besides the base's own.
+///
+/// # Errors
+/// [`LoadError::Adapter`] if the manifest cannot be read, or names a template that is not known.
+pub fn template_of_adapter(folder: &Path) -> Result<Option<TemplateChoice>, LoadError> {
+    let failed = |source| LoadError::Adapter { path: folder.to_owned(), source: Box::new(source) };
+    let manifest = Manifest::of_folder(folder).map_err(failed)?;
+    let named = manifest.as_ref().and_then(|manifest| manifest.recipe.get("template")).and_then(|name| name.as_str());
+    let unknown = |name| LoadError::AdapterTemplate { path: folder.to_owned(), name };
+    named.map(|name| name.parse().map_err(|_| unknown(name.to_owned()))).transpose()
 }
 
 /// SHA-256 of a file's bytes, in lower-case hexadecimal.
@@ -252,18 +282,29 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    pub fn open(name: &str, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Self, LoadError> {
+    pub fn open(
+        name: &str,
+        template: Option<&TemplateChoice>,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<Self, LoadError> {
         let files = Hub::from_env().resolve(name, &mut |event| progress(Loading::Files(event)))?;
         let weights = Weights::open(&files.weights)?;
         let config = config(&files, &weights)?;
-        let (tokenizer, template) = text_side(&files)?;
+        let (tokenizer, template) = text_side(&files, template)?;
         Ok(Self { config, weights, tokenizer, template })
     }
 }
 
-fn text_side(files: &foehn_hub::ModelFiles) -> Result<(Tokenizer, ChatTemplate), LoadError> {
+fn text_side(
+    files: &foehn_hub::ModelFiles,
+    template: Option<&TemplateChoice>,
+) -> Result<(Tokenizer, ChatTemplate), LoadError> {
     let path = text_path(files);
-    let tokenizer = Tokenizer::open(&path)?;
+    let mut tokenizer = Tokenizer::open(&path)?;
+    if let Some(choice) = template {
+        let template = choice.open(&mut tokenizer)?;
+        return Ok((tokenizer, template));
+    }
     let template =
         ChatTemplate::open(files.tokenizer_config.as_deref().and_then(Path::parent).unwrap_or(&path), &tokenizer)?;
     Ok((tokenizer, template))

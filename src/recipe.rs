@@ -8,6 +8,7 @@ use foehn_evaluate::DataConfig;
 use foehn_finetune::TrainingConfig;
 use foehn_generate::SamplingConfig;
 use foehn_mistral::Base;
+use foehn_tokens::TemplateChoice;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -20,6 +21,10 @@ pub struct Recipe {
     pub model: String,
     /// The storage format of the base's matrices: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
     pub base: Base,
+    /// Another chat template than the model's own: `mistral-v1`, `mistral-v3`, `mistral-v7`, `chatml` or a `.jinja`
+    /// file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateChoice>,
     /// The training data: a file, or several, in any format that `foehn-corpus` supports.
     pub data: DataFiles,
     /// The pipeline that cleans the data: a TOML file for `foehn-corpus`. Without one, the default pipeline is used.
@@ -150,6 +155,7 @@ impl Default for Recipe {
         Self {
             model: "smollm2-135m-instruct".into(),
             base: Base::default(),
+            template: None,
             data: DataFiles::default(),
             pipeline: None,
             lexicon: None,
@@ -289,6 +295,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for TrainingKeys<'_, A> {
             match key {
                 RecipeKey::Model => self.recipe.model = self.map.next_value()?,
                 RecipeKey::Base => self.recipe.base = self.map.next_value()?,
+                RecipeKey::Template => self.recipe.template = Some(self.map.next_value()?),
                 RecipeKey::Data => self.recipe.data = self.map.next_value()?,
                 RecipeKey::Pipeline => self.recipe.pipeline = self.map.next_value()?,
                 RecipeKey::Lexicon => self.recipe.lexicon = self.map.next_value()?,
@@ -308,6 +315,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for TrainingKeys<'_, A> {
 enum RecipeKey {
     Model,
     Base,
+    Template,
     Data,
     Pipeline,
     Lexicon,
@@ -332,6 +340,7 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<K> {
         let own = match key.as_str() {
             "model" => RecipeKey::Model,
             "base" => RecipeKey::Base,
+            "template" => RecipeKey::Template,
             "data" => RecipeKey::Data,
             "pipeline" => RecipeKey::Pipeline,
             "lexicon" => RecipeKey::Lexicon,
@@ -369,6 +378,7 @@ mod tests {
         check("epochs = \"three\"", "epochs");
         check("epochs = 3\ndata = 7", "data");
         check("base = \"q9\"", "q9");
+        check("template = \"llama9\"", "chatml");
         check("batch_size = 0", "batch_size");
         check("[lora]\nr = 65537", "from 1 to 65536");
         check("[evaluation]\nsuit = \"x\"", "suit");
@@ -381,11 +391,12 @@ mod tests {
     #[test]
     fn all_keys_are_read_wherever_they_stand() {
         let text = "epochs = 7\ndata = \"d.jsonl\"\nseed = 3\nmodel = \"m\"\npipeline = \"p.toml\"\nbase = \"nf4\"\n\
-            lexicon = \"l.json\"\n[lora.rank_pattern]\nq_proj = 4\n\"layers.0.self_attn.q_proj\" = 2\n";
+            lexicon = \"l.json\"\ntemplate = \"chatml\"\n[lora.rank_pattern]\nq_proj = 4\n\"layers.0.self_attn.q_proj\" = 2\n";
         let recipe = Recipe::from_toml(text, "r.toml".as_ref()).unwrap();
         assert_eq!((recipe.model.as_str(), recipe.base), ("m", Base::Nf4));
         assert_eq!((recipe.data.clone(), recipe.training.epochs, recipe.training.seed), ("d.jsonl".into(), 7, 3));
         assert_eq!((recipe.pipeline.clone(), recipe.lexicon.clone()), (Some("p.toml".into()), Some("l.json".into())));
+        assert_eq!(recipe.template, Some(TemplateChoice::ChatMl));
         // The first matching pattern is used.
         assert_eq!(recipe.training.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
         let several = Recipe::from_toml("data = [\"a.jsonl\", \"b.csv\"]", "r.toml".as_ref()).unwrap();

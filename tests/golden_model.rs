@@ -56,7 +56,7 @@ fn rotary_output() {
         let weight = Tensor::<1>::from_data(TensorData::from(weight.as_slice()), &device);
         let batch = golden.rows(&[0]);
         let rows = batch.input_ids.len();
-        let rotary = Rotary::new(&batch.position_ids, 1, config.head_dim, config.rope_theta, &device);
+        let rotary = Rotary::new(&batch.position_ids, 1, &config.rope(), &device);
         for (prefix, adapted) in [("base", false), ("lora", true)] {
             if adapted {
                 let adapter = Adapter::load(&golden.folder.join("adapter_init")).unwrap();

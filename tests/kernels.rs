@@ -5,7 +5,7 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{devices, noise, relative_error, tensor, values};
 use foehn_kernels::{
-    AttentionHalf, Dropout, FeedForward, Linear, LowRank, Rotary, Targets, Visibility, Weight, attention,
+    AttentionHalf, Dropout, FeedForward, Linear, LowRank, Rope, Rotary, Targets, Visibility, Weight, attention,
     linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs, token_losses,
 };
 use proptest::prelude::*;
@@ -261,7 +261,7 @@ proptest! {
             let down = frozen(6, [d_model, wide]);
             let norm: Tensor<1> = tensor(&noise(seed ^ 7, d_model), [d_model], &device);
             let x = tensor(&noise(seed ^ 8, rows * d_model), [rows, d_model], &device);
-            let rotary = Rotary::new(&positions, 1, head_dim, 1e4, &device);
+            let rotary = Rotary::new(&positions, 1, &Rope::new(head_dim, 1e4), &device);
             let visibility = Visibility::segments(&positions, &ends, window, &device);
             let attend = |dense: bool| {
                 let block = AttentionHalf {
@@ -358,7 +358,7 @@ fn operations_equal_pytorch() {
             .chunks_exact(8)
             .map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()) as u32)
             .collect();
-        let rotary = Rotary::new(&positions, batch, dim, f64::from(load("rotary.theta").0[0]), &device);
+        let rotary = Rotary::new(&positions, batch, &Rope::new(dim, f64::from(load("rotary.theta").0[0])), &device);
         let x = whole("rotary.in").autodiff().require_grad();
         let out = rotary.apply(x.clone());
         close(&format!("{name} rotary"), values(out.clone().inner()), "rotary.out");

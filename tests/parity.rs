@@ -3,6 +3,7 @@
 
 mod common;
 
+use burn::module::Module;
 use burn::tensor::Tensor;
 use common::{Golden, devices, values};
 use foehn_finetune::{
@@ -10,7 +11,7 @@ use foehn_finetune::{
     preference_gradients, preference_loss, validation_loss,
 };
 use foehn_lora::{Adapter, Factor, LoraConfig, attach_trainable, parameters, set_parameters};
-use foehn_mistral::Mistral;
+use foehn_mistral::{KvCache, Mistral, MistralConfig};
 use foehn_tokens::Sample;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -203,6 +204,57 @@ fn ten_steps_with_techniques_equal_peft() {
                 }
                 let updated = optimizer.step(tensors(&model), clipped, &rates);
                 set_parameters(&mut model, updated);
+            }
+        }
+    }
+}
+
+/// With scaled rotary frequencies, the frequencies, the log-probabilities of a text longer than the original length and
+/// the gradients of an adapter equal those of transformers on every device, and the cached pass equals the packed one.
+#[test]
+fn scaled_frequencies_equal_transformers() {
+    let golden: Value = serde_json::from_str(include_str!("golden/rope.json")).unwrap();
+    for (device_name, device) in devices() {
+        let tiny = Golden::on("gqa", device);
+        let adapter = Adapter::load(&tiny.folder.join("adapter_init")).unwrap();
+        for (name, run) in golden["runs"].as_object().unwrap() {
+            let at = format!("{device_name} {name}");
+            let mut model = tiny.model_with(|config| {
+                let mut rope = run["scaling"].clone();
+                rope["rope_theta"] = 1e4.into();
+                config["rope_parameters"] = rope;
+            });
+            let list = |key: &str| -> Vec<f64> {
+                run[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+            };
+            for (found, expected) in model.config().rope().frequencies().iter().zip(list("frequencies")) {
+                assert!((f64::from(*found) / expected - 1.0).abs() < 1e-5, "{at}: frequency {found} {expected}");
+            }
+            let written = model.config().to_json().to_string();
+            assert_eq!(&MistralConfig::from_json(&written).unwrap(), model.config(), "{at}");
+
+            attach_trainable(&mut model, &adapter).unwrap();
+            let (text, expected) = (ids(&run["input_ids"]), list("log_probs"));
+            let sample = Sample::from_text(text.clone()).unwrap();
+            let found = foehn_score::log_probs(&model.valid(), &[&sample], 1024).unwrap().remove(0);
+            assert_eq!(found.len(), expected.len());
+            for (place, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert!((f64::from(*found) - expected).abs() < 1e-4, "{at}, token {place}: {found} {expected}");
+            }
+            let computed = gradients(&mut model, &[&sample], 1024, Noise::default(), LossMean::Tokens);
+            let (_, norm) = clip_global_norm(computed.gradients, None);
+            let expected_norm = run["grad_norm"].as_f64().unwrap();
+            assert!((norm / expected_norm - 1.0).abs() < 1e-4, "{at}: gradient norm {norm} {expected_norm}");
+
+            let model = model.valid();
+            let mut cache = KvCache::new(model.config(), 1, text.len(), &model.device());
+            cache.set_exact(true);
+            let (decoder, mut logits) = (model.decoder(), Vec::new());
+            for (place, pair) in text.windows(2).enumerate() {
+                decoder.next_logits(&pair[..1], &[1], &mut cache, &mut logits);
+                let sum = logits.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>().ln();
+                let found = f64::from(logits[pair[1] as usize]) - sum;
+                assert!((found - expected[place]).abs() < 1e-4, "{at}, cached token {place}: {found}");
             }
         }
     }

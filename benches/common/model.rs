@@ -32,6 +32,7 @@ pub fn smollm2_of_four_layers(base: Base, device: &Device) -> Mistral {
         vocab_size: VOCAB,
         max_position_embeddings: 8192,
         rope_theta: THETA,
+        rope_scaling: None,
         rms_norm_eps: EPS,
         sliding_window: None,
         tie_word_embeddings: true,

@@ -24,7 +24,7 @@ pub struct Gate {
 impl Gate {
     /// Uses the template of a model, for samples of at most `max_length` tokens.
     pub fn open(model: &str, max_length: usize) -> Result<Self> {
-        let (tokenizer, template) = foehn::load_text(model, &mut super::show_fetch())?;
+        let (tokenizer, template) = foehn::load_text(model, None, &mut super::show_fetch())?;
         let (faults, faulty, records, tokens, trained, longest) = (Vec::new(), 0, 0, 0, 0, 0);
         Ok(Self { tokenizer, template, max_length, faults, faulty, records, tokens, trained, longest })
     }

@@ -21,7 +21,7 @@ use foehn::files::{printable, printable_text};
 use foehn::generate::SamplingConfig;
 use foehn::hub::Progress;
 use foehn::mistral::{Base, Mistral, MistralConfig};
-use foehn::tokens::{Sample, Tokenizer};
+use foehn::tokens::{Sample, TemplateChoice, Tokenizer};
 use foehn::{Loading, Network, Pretrained};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -50,15 +50,6 @@ impl ModelArgs {
         Ok(foehn::device(&self.device)?)
     }
 
-    /// The model with its tokenizer, template and adapter.
-    pub fn load(&self) -> Result<Pretrained> {
-        let mut base = Pretrained::load_as(&self.model, self.base, &self.device()?, &mut show_loading())?;
-        if let Some(folder) = &self.adapter {
-            base.attach_as(folder, self.allow_mismatch, &mut show_loading())?;
-        }
-        Ok(base)
-    }
-
     /// The network with its adapter.
     pub fn load_network(&self) -> Result<Network> {
         let mut network = Network::load(&self.model, self.base, &self.device()?, &mut show_loading())?;
@@ -66,6 +57,38 @@ impl ModelArgs {
             network.attach(folder, self.allow_mismatch, &mut show_loading())?;
         }
         Ok(network)
+    }
+}
+
+/// The model, the device and the chat template.
+#[derive(Args, Clone, Debug)]
+pub struct TextModelArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file. By
+    /// default the one that the adapter was trained with
+    #[arg(long)]
+    pub template: Option<TemplateChoice>,
+}
+
+impl TextModelArgs {
+    /// The given template, or else that of the adapter.
+    pub fn template(&self) -> Result<Option<TemplateChoice>> {
+        match (&self.template, &self.model.adapter) {
+            (None, Some(folder)) => Ok(foehn::template_of_adapter(folder)?),
+            (given, _) => Ok(given.clone()),
+        }
+    }
+
+    /// The model with its tokenizer, template and adapter.
+    pub fn load(&self) -> Result<Pretrained> {
+        let template = self.template()?;
+        let (device, show) = (self.model.device()?, &mut show_loading());
+        let mut base = Pretrained::load_with(&self.model.model, self.model.base, template.as_ref(), &device, show)?;
+        if let Some(folder) = &self.model.adapter {
+            base.attach_as(folder, self.model.allow_mismatch, &mut show_loading())?;
+        }
+        Ok(base)
     }
 }
 

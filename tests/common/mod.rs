@@ -32,7 +32,15 @@ impl Golden {
     }
 
     pub fn model(&self) -> Mistral {
+        self.model_with(|_| ())
+    }
+
+    /// The model after a change of its `config.json`.
+    pub fn model_with(&self, change: impl FnOnce(&mut Value)) -> Mistral {
         let config = std::fs::read_to_string(self.folder.join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&config).unwrap();
+        change(&mut config);
+        let config = config.to_string();
         let weights = Weights::open(&self.folder).unwrap();
         let config = Mistral::config_of(&weights, Some(&config)).unwrap();
         Mistral::load(&config, &weights, &self.device).unwrap()

@@ -9,8 +9,17 @@ use crate::{Error, TrainingConfig};
 
 /// Settings that may change: paths, names, and when files are written. The contents at these paths are compared by
 /// hash.
-const FREE: [&str; 8] =
-    ["model", "data", "pipeline", "lexicon", "init_adapter", "checkpoint_steps", "keep_checkpoints", "recompute"];
+const FREE: [&str; 9] = [
+    "model",
+    "template",
+    "data",
+    "pipeline",
+    "lexicon",
+    "init_adapter",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "recompute",
+];
 
 /// Tables that do not concern the training: what is asked before and after, and how answers are decoded.
 const BESIDE: [&str; 2] = ["evaluation", "generation"];

@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use crate::cached::{Kind, STEP, assign};
 #[cfg(feature = "flex")]
 use crate::flex::Held;
-use crate::{AttentionHalf, FeedForward, KvStore, Linear, Rotary, Visibility, Weight, projection, rms_norm};
+use crate::{AttentionHalf, FeedForward, KvStore, Linear, Rope, Rotary, Visibility, Weight, projection, rms_norm};
 
 /// One decoder layer.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct Ends<'a> {
 pub struct DecoderKernel<'a> {
     layers: Vec<DecoderLayerParts<'a>>,
     ends: Ends<'a>,
-    rope_theta: f64,
+    rope: Rope,
     window: Option<usize>,
     /// The parts in the form that the CPU kernels use.
     #[cfg(feature = "flex")]
@@ -53,19 +53,19 @@ pub(crate) struct CachedPass<'a> {
     pub new: &'a [usize],
     pub past: &'a [usize],
     pub head_dim: usize,
-    pub rope_theta: f64,
+    pub rope: &'a Rope,
     pub window: Option<usize>,
     pub rounded: bool,
 }
 
 impl<'a> DecoderKernel<'a> {
-    /// Layers between `ends`. Positions are rotated with the base `rope_theta`; with a window, a token sees at most
-    /// `window` positions.
-    pub fn new(layers: Vec<DecoderLayerParts<'a>>, ends: Ends<'a>, rope_theta: f64, window: Option<usize>) -> Self {
+    /// Layers between `ends`. Positions are rotated with `rope`; with a window, a token sees at most `window`
+    /// positions.
+    pub fn new(layers: Vec<DecoderLayerParts<'a>>, ends: Ends<'a>, rope: Rope, window: Option<usize>) -> Self {
         Self {
             layers,
             ends,
-            rope_theta,
+            rope,
             window,
             #[cfg(feature = "flex")]
             held: OnceLock::new(),
@@ -122,20 +122,19 @@ impl<'a> DecoderKernel<'a> {
             "decoder: a sequence outgrows the cache"
         );
         assert!(input_ids.iter().all(|&id| (id as usize) < vocab), "decoder: an id is not below {vocab}");
-        let &Self { rope_theta, window, .. } = self;
+        let (rope, window) = (&self.rope, self.window);
         #[cfg(not(feature = "flex"))]
         let _ = rounded;
         match &mut cache.store {
             #[cfg(feature = "flex")]
             Kind::Native(store) => {
-                let pass = CachedPass { input_ids, new, past, head_dim, rope_theta, window, rounded };
+                let pass = CachedPass { input_ids, new, past, head_dim, rope, window, rounded };
                 let held = self.held.get_or_init(|| Held::new(&self.layers, &self.ends));
                 held.pass(&pass, store, logits);
             }
             Kind::Tensors(store) => {
                 let x = self.ends.embed_tokens.select(input_ids);
-                let rotary =
-                    |positions: &[u32], batch| Rotary::new(positions, batch, head_dim, rope_theta, &x.device());
+                let rotary = |positions: &[u32], batch| Rotary::new(positions, batch, rope, &x.device());
                 let hidden = forward_padded(&self.layers, &x, new, past, store, &rotary, window);
                 if let Some(logits) = logits {
                     self.ends.logits(hidden, new, logits);

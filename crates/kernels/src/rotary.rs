@@ -5,9 +5,47 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+/// The frequencies of the rotation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// The angle per position of each pair of a head, `[head_dim / 2]`, in radians.
+    frequencies: Vec<f32>,
+    /// A factor of the cosines and sines.
+    factor: f32,
+}
+
+impl Rope {
+    /// The frequencies `theta^(-2i/head_dim)`.
+    ///
+    /// # Panics
+    /// When `head_dim` is odd.
+    pub fn new(head_dim: usize, theta: f64) -> Self {
+        assert_eq!(head_dim % 2, 0, "rope: head_dim is odd");
+        // PyTorch computes the frequencies and the angles in f32; the golden files require the same here.
+        let frequency = |pair: usize| 1.0 / (theta as f32).powf((2 * pair) as f32 / head_dim as f32);
+        Self { frequencies: (0..head_dim / 2).map(frequency).collect(), factor: 1.0 }
+    }
+
+    /// Changes each frequency; `change` gets the number of the pair and its frequency.
+    pub fn map(self, change: impl Fn(usize, f32) -> f32) -> Self {
+        let frequencies = self.frequencies.into_iter().enumerate().map(|(pair, value)| change(pair, value)).collect();
+        Self { frequencies, ..self }
+    }
+
+    /// Sets the factor of the cosines and sines, and so of the queries and keys.
+    pub fn with_factor(self, factor: f32) -> Self {
+        Self { factor, ..self }
+    }
+
+    /// The angle per position of each pair, `[head_dim / 2]`, in radians.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies
+    }
+}
+
 /// The cosines and sines of a range of rows. They are computed once per forward pass and shared by all layers.
 ///
-/// Pair `i` of a head is `(x[i], x[i + head_dim/2])` (half-split), rotated by `position · theta^(-2i/head_dim)`.
+/// Pair `i` of a head is `(x[i], x[i + head_dim/2])` (half-split), rotated by its [`Rope`] frequency times the position.
 /// Checkpoints in the interleaved layout (Mistral's own, GGUF) are permuted when they are loaded.
 ///
 /// Source: Su et al. 2021, "RoFormer"; `apply_rotary_pos_emb` of transformers.
@@ -25,13 +63,12 @@ impl Rotary {
     /// Tables for rows at the given positions, in the order `[batch, rows]`.
     ///
     /// # Panics
-    /// When `head_dim` is odd, or `position_ids` does not divide into `batch` equal runs.
-    pub fn new(position_ids: &[u32], batch: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
-        assert_eq!(head_dim % 2, 0, "rotary: head_dim is odd");
+    /// When `position_ids` does not divide into `batch` equal runs.
+    pub fn new(position_ids: &[u32], batch: usize, rope: &Rope, device: &Device) -> Self {
         assert_eq!(position_ids.len() % batch, 0, "rotary: rows do not divide into the batch");
-        let shape = [batch, 1, position_ids.len() / batch, head_dim / 2];
+        let shape = [batch, 1, position_ids.len() / batch, rope.frequencies.len()];
         let mut tables = [Vec::new(), Vec::new()];
-        fill(&mut tables, position_ids.iter().copied(), head_dim, rope_theta);
+        fill(&mut tables, position_ids.iter().copied(), rope);
         let [cos, sin] =
             tables.each_ref().map(|table| Tensor::from_data(TensorData::new(table.clone(), shape), device));
         Self {
@@ -82,21 +119,14 @@ impl Rotary {
 }
 
 /// Fills the tables with cosines and sines, `[rows, head_dim / 2]`.
-pub(crate) fn fill(
-    [cos, sin]: &mut [Vec<f32>; 2],
-    position_ids: impl Iterator<Item = u32>,
-    head_dim: usize,
-    rope_theta: f64,
-) {
+pub(crate) fn fill([cos, sin]: &mut [Vec<f32>; 2], position_ids: impl Iterator<Item = u32>, rope: &Rope) {
     cos.clear();
     sin.clear();
     for position in position_ids {
-        for i in 0..head_dim / 2 {
-            // PyTorch computes the frequencies and the angles in f32; the golden files require the same here.
-            let frequency = 1.0 / (rope_theta as f32).powf((2 * i) as f32 / head_dim as f32);
+        for frequency in &rope.frequencies {
             let angle = position as f32 * frequency;
-            cos.push(angle.cos());
-            sin.push(angle.sin());
+            cos.push(angle.cos() * rope.factor);
+            sin.push(angle.sin() * rope.factor);
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::adapter::tensor_name;
 use crate::pattern::is_outer;
-use crate::{Adapter, Error, LoraConfig, Matrices, TargetModules};
+use crate::{Adapter, Error, LoraConfig, Manifest, Matrices, TargetModules};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
@@ -42,6 +42,17 @@ const NEUTRAL: [&str; 12] = [
 /// subtract a part from them, so their adapter belongs to a modified base.
 const BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 
+impl Manifest {
+    /// The manifest in an adapter's folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Syntax`] if it cannot be read.
+    pub fn of_folder(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(MANIFEST);
+        if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
+    }
+}
+
 impl Adapter {
     /// Reads an adapter's folder in the format of PEFT or Foehn.
     ///
@@ -53,8 +64,7 @@ impl Adapter {
         let path = folder.join(CONFIG);
         let config = config_from(&read_json(&path)?, &path)?;
         let weights = open(&folder.join(TENSORS))?;
-        let manifest = folder.join(MANIFEST);
-        let manifest = if manifest.exists() { Some(read_json(&manifest)?) } else { None };
+        let manifest = Manifest::of_folder(folder)?;
         let adapter = Self { config, modules: pairs(&weights)?, manifest };
         adapter.check_whole(folder)?;
         Ok(adapter)

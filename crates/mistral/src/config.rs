@@ -6,6 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 
 mod known;
+mod rope;
+
+pub use rope::RopeScaling;
 
 /// The fields of `config.json` that the computation depends on, with the same names.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +31,8 @@ pub struct MistralConfig {
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How the rotary frequencies are scaled; `None` if they are not.
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f64,
     /// A query sees itself and the `sliding_window - 1` tokens before it; `None` sees all.
@@ -43,11 +48,11 @@ pub struct MistralConfig {
 impl MistralConfig {
     /// Reads a `config.json` as transformers 4 or 5 writes it.
     ///
-    /// A `llama` config with default RoPE and no biases is the same network and is accepted.
+    /// A `llama` config without biases is the same network and is accepted.
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`]; [`Error::ConfigField`] naming a field that is missing, or one whose value is not
-    /// supported (scaled RoPE, biases, another activation or `model_type`).
+    /// supported (an unknown scaling of RoPE, biases, another activation or `model_type`).
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let value: Value = serde_json::from_str(text).map_err(|source| Error::ConfigSyntax { source })?;
         let Value::Object(map) = value else {
@@ -73,6 +78,10 @@ impl MistralConfig {
         };
         let layers = json.required("num_hidden_layers")?;
         json.check_layer_types(layers, window)?;
+        let max_position_embeddings = json.count("max_position_embeddings")?.unwrap_or(match model_type {
+            "mistral" => 4096 * 32,
+            _ => 2048,
+        });
         Self {
             hidden_size,
             intermediate_size: json.required("intermediate_size")?,
@@ -86,11 +95,9 @@ impl MistralConfig {
             }),
             head_dim: json.count("head_dim")?.unwrap_or(hidden_size / heads.max(1)),
             vocab_size: json.required("vocab_size")?,
-            max_position_embeddings: json.count("max_position_embeddings")?.unwrap_or(match model_type {
-                "mistral" => 4096 * 32,
-                _ => 2048,
-            }),
+            max_position_embeddings,
             rope_theta: json.rope_theta()?,
+            rope_scaling: RopeScaling::from_json(&json, max_position_embeddings)?,
             rms_norm_eps: json.number("rms_norm_eps")?.unwrap_or(1e-6),
             sliding_window: window,
             tie_word_embeddings: json.flag("tie_word_embeddings")?.unwrap_or(false),
@@ -132,6 +139,7 @@ impl MistralConfig {
             max_position_embeddings: required("llama.context_length")?,
             // The file stores an f32. Its shortest decimal is the value in the author's config.
             rope_theta: gguf.get_f32("llama.rope.freq_base")?.map_or(1e4, decimal),
+            rope_scaling: RopeScaling::from_gguf(gguf)?,
             rms_norm_eps: gguf.get_f32("llama.attention.layer_norm_rms_epsilon")?.map_or(1e-6, decimal),
             sliding_window: count("llama.attention.sliding_window")?.filter(|&window| window > 0),
             tie_word_embeddings: tied,
@@ -156,6 +164,7 @@ impl MistralConfig {
             "vocab_size": self.vocab_size,
             "max_position_embeddings": self.max_position_embeddings,
             "rope_theta": self.rope_theta,
+            "rope_scaling": self.rope_scaling.as_ref().map(RopeScaling::to_json),
             "rms_norm_eps": self.rms_norm_eps,
             "sliding_window": self.sliding_window,
             "tie_word_embeddings": self.tie_word_embeddings,
@@ -163,6 +172,20 @@ impl MistralConfig {
             "eos_token_id": self.eos_token_id,
             "torch_dtype": "float32",
         })
+    }
+
+    /// Takes the scaling that the divisors of the frequencies in a GGUF mean.
+    pub(crate) fn scale_frequencies(&mut self, divisors: &[f32]) -> Result<(), Error> {
+        if let Some(scaling) = &self.rope_scaling {
+            return Err(field("rope_freqs.weight", format!("beside {scaling:?}"), "one scaling"));
+        }
+        self.rope_scaling = Some(RopeScaling::from_divisors(divisors, self.head_dim, self.rope_theta)?);
+        Ok(())
+    }
+
+    /// The frequencies of the rotation.
+    pub fn rope(&self) -> foehn_kernels::Rope {
+        RopeScaling::rope(self.rope_scaling.as_ref(), self.head_dim, self.rope_theta)
     }
 
     /// Checks once the properties that later code relies on.
@@ -192,6 +215,14 @@ impl MistralConfig {
         }
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
             return Err(field("rope_theta", self.rope_theta, "a positive number"));
+        }
+        let is_usable = |frequency: &f32| frequency.is_finite() && *frequency > 0.0;
+        if !self.rope().frequencies().iter().all(is_usable) {
+            return Err(field(
+                "rope_scaling",
+                format!("{:?}", self.rope_scaling),
+                "settings whose frequencies are numbers",
+            ));
         }
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
             return Err(field("rms_norm_eps", self.rms_norm_eps, "a number of at least 0"));
@@ -260,13 +291,6 @@ impl<'a> Json<'a> {
         let activation = self.text("hidden_act")?.unwrap_or("silu");
         if !["silu", "swish"].contains(&activation) {
             return Err(field("hidden_act", activation, "silu"));
-        }
-        for name in ["rope_scaling", "rope_parameters"] {
-            let Some(value) = self.get(name) else { continue };
-            let Some(rope) = value.as_object() else {
-                return Err(field(name, value, "an object"));
-            };
-            known::check_rope(name, rope)?;
         }
         Ok(())
     }
@@ -381,8 +405,8 @@ mod tests {
         check(&format!(r#"{good}, "hidden_act": "gelu""#), "hidden_act");
         check(&format!(r#"{good}, "attention_bias": true"#), "attention_bias");
         check(&format!(r#"{good}, "mlp_bias": true"#), "mlp_bias");
-        check(&format!(r#"{good}, "rope_scaling": {{"rope_type": "yarn"}}"#), "rope_scaling.rope_type");
-        check(&format!(r#"{good}, "rope_parameters": {{"rope_type": "llama3"}}"#), "rope_parameters.rope_type");
+        check(&format!(r#"{good}, "rope_scaling": {{"rope_type": "yarn"}}"#), "rope_scaling.factor");
+        check(&format!(r#"{good}, "rope_parameters": {{"rope_type": "llama3"}}"#), "rope_parameters.low_freq_factor");
         for (rest, name) in [
             (r#""attention_bias": 1"#, "attention_bias"),
             (r#""qkv_bias": true"#, "qkv_bias"),
@@ -398,7 +422,19 @@ mod tests {
             (r#""final_logit_softcapping": 30.0"#, "final_logit_softcapping"),
             (r#""rope_scaling": {"factor": 8.0}"#, "rope_scaling.factor"),
             (r#""rope_scaling": {"rope_type": 3}"#, "rope_scaling.rope_type"),
-            (r#""rope_scaling": {"type": "linear", "factor": 2.0}"#, "rope_scaling.type"),
+            (r#""rope_scaling": {"type": "dynamic", "factor": 2.0}"#, "rope_scaling.type"),
+            (r#""rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}"#, "rope_scaling.rope_type"),
+            (r#""rope_scaling": {"type": "linear", "factor": -2.0}"#, "rope_scaling.factor"),
+            (r#""rope_scaling": {"type": "linear", "factor": 2.0, "beta_fast": 32}"#, "rope_scaling.beta_fast"),
+            (
+                r#""rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "linear", "factor": 4.0}"#,
+                "rope_scaling",
+            ),
+            (
+                r#""rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}"#,
+                "rope_scaling.high_freq_factor",
+            ),
+            (r#""rope_theta": 1.0, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}"#, "rope_scaling"),
             (r#""rope_parameters": {"full_attention": {"rope_type": "default"}}"#, "rope_parameters.full_attention"),
             (r#""rope_parameters": {"partial_rotary_factor": 0.25}"#, "rope_parameters.partial_rotary_factor"),
         ] {

@@ -16,9 +16,12 @@ impl Mistral {
     /// Prepares the model for passes over caches.
     pub fn decoder(&self) -> Decoder<'_> {
         let layers = self.layers.iter().map(|layer| layer.kernels(false)).collect();
-        let MistralConfig { rope_theta, sliding_window, rms_norm_eps: eps, .. } = self.config;
+        let MistralConfig { sliding_window, rms_norm_eps: eps, .. } = self.config;
         let ends = Ends { embed_tokens: &self.embed_tokens, norm: self.norm.val(), eps, lm_head: self.head() };
-        Decoder { model: self, inner: foehn_kernels::DecoderKernel::new(layers, ends, rope_theta, sliding_window) }
+        Decoder {
+            model: self,
+            inner: foehn_kernels::DecoderKernel::new(layers, ends, self.config.rope(), sliding_window),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub use attention::SelfAttention;
 pub use base::Base;
 pub use block::DecoderLayer;
 pub use cache::KvCache;
-pub use config::MistralConfig;
+pub use config::{MistralConfig, RopeScaling};
 pub use decoder::Decoder;
 pub use error::Error;
 pub use mlp::Mlp;

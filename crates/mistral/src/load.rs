@@ -9,7 +9,7 @@ use foehn_weights::{DType, Planes, Weights, unpack};
 
 use crate::base::Form;
 use crate::projection::frozen;
-use crate::{Base, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, SelfAttention};
+use crate::{Base, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, RopeScaling, SelfAttention};
 
 impl Mistral {
     /// Loads the weights of a checkpoint onto a device, in their stored format.
@@ -56,7 +56,12 @@ impl Mistral {
         match (weights.gguf(), config_json) {
             (Some(gguf), _) => {
                 let rows = weights.info("token_embd.weight").and_then(|info| info.shape.first().copied());
-                MistralConfig::from_gguf(gguf, weights.info("output.weight").is_none(), rows.unwrap_or(0))
+                let tied = weights.info("output.weight").is_none();
+                let mut config = MistralConfig::from_gguf(gguf, tied, rows.unwrap_or(0))?;
+                if weights.info(ROPE_FREQS).is_some() {
+                    config.scale_frequencies(&weights.load_f32(ROPE_FREQS)?.0)?;
+                }
+                Ok(config)
             }
             (None, Some(text)) => MistralConfig::from_json(text),
             (None, None) => Err(Error::ConfigField {
@@ -81,14 +86,20 @@ fn check_all_used(config: &MistralConfig, weights: &Weights) -> Result<(), Error
     for index in 0..config.num_hidden_layers {
         known.extend(LAYER.iter().map(|part| format!("model.layers.{index}.{part}")));
     }
-    let known: BTreeSet<String> =
+    let mut known: BTreeSet<String> =
         known.iter().map(|name| if gguf { gguf_name(name) } else { format!("{name}.weight") }).collect();
+    if gguf && matches!(config.rope_scaling, Some(RopeScaling::Llama3 { .. } | RopeScaling::Divisors { .. })) {
+        known.insert(ROPE_FREQS.to_owned());
+    }
     let unused: Vec<&str> = weights.names().filter(|name| !known.contains(*name) && !is_without_effect(name)).collect();
     match unused.is_empty() {
         true => Ok(()),
         false => Err(Error::UnusedTensors { names: unused.into_iter().map(str::to_owned).collect() }),
     }
 }
+
+/// The tensor of a GGUF that divides the rotary frequencies: Llama 3's scaling.
+const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// The names of a decoder layer's tensors.
 const LAYER: [&str; 9] = [

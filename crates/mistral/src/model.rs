@@ -155,7 +155,7 @@ impl Mistral {
     }
 
     fn rotary(&self, position_ids: &[u32], batch: usize, device: &Device) -> Rotary {
-        Rotary::new(position_ids, batch, self.config.head_dim, self.config.rope_theta, device)
+        Rotary::new(position_ids, batch, &self.config.rope(), device)
     }
 
     fn embed(&self, input_ids: &[u32]) -> Tensor<2> {

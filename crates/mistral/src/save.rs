@@ -9,19 +9,27 @@ use burn::tensor::Tensor;
 use foehn_kernels::Weight;
 use foehn_weights::{FloatType, TensorSpec, save_safetensors_with};
 
-use crate::{Error, Mistral};
+use crate::{Error, Mistral, RopeScaling};
 
 impl Mistral {
     /// Writes `config.json` and `model.safetensors` (f32) into a folder. Each file is replaced atomically. Attached
     /// adapters are not written: merge them first.
     ///
     /// # Errors
-    /// [`Error::File`] and [`Error::Weights`] if writing fails.
+    /// [`Error::File`] and [`Error::Weights`] if writing fails; [`Error::ConfigField`] for rotary frequencies that a
+    /// `config.json` cannot express.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::File { path, source }
         };
+        if let Some(RopeScaling::Divisors { .. }) = self.config.rope_scaling {
+            return Err(Error::ConfigField {
+                field: "rope_freqs.weight".into(),
+                found: "divisors of the frequencies that no `rope_type` has".into(),
+                expected: "those of a published Llama 3 model".into(),
+            });
+        }
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let weights = self.named_weights();
         let dtype = FloatType::F32;

@@ -126,7 +126,7 @@ pub enum Error {
     },
     /// A model has no chat template.
     #[error(
-        "{} has no chat template: choose one, a Jinja file or one of Mistral's versions",
+        "{} has no chat template: choose one (mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file)",
         path.display()
     )]
     NoTemplate {

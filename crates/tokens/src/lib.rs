@@ -56,5 +56,5 @@ mod tokenizer;
 pub use batch::{Batch, Segment, Target};
 pub use error::{Error, Result};
 pub use sample::Sample;
-pub use template::{ChatTemplate, MistralVersion};
+pub use template::{ChatTemplate, MistralVersion, TemplateChoice};
 pub use tokenizer::{TextStream, Tokenizer};

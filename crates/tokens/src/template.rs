@@ -1,6 +1,7 @@
 //! Chat templates. The same template renders training samples and generation prompts.
 
 mod budget;
+mod choice;
 mod functions;
 mod guarded;
 mod jinja;
@@ -17,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, Sample, Tokenizer};
 
+pub use choice::TemplateChoice;
 use jinja::Jinja;
 use mistral::Mistral;
 pub use mistral::MistralVersion;

@@ -44,6 +44,8 @@ pub struct Tokenizer {
     eos_token: Option<u32>,
     eos: Vec<u32>,
     add_bos: bool,
+    /// The digest of tokens, merges or scores, and rules.
+    rules: Sha256,
     fingerprint: String,
 }
 
@@ -217,13 +219,31 @@ impl Tokenizer {
     }
 
     fn assemble(encoder: Encoder, vocab: Vocab, specials: Specials, mut hash: Sha256) -> Self {
-        let Specials { bos, mut eos, add_bos } = specials;
-        let eos_token = eos.first().copied();
-        eos.sort_unstable();
-        eos.dedup();
+        let Specials { bos, eos, add_bos } = specials;
         vocab.digest(&mut hash);
+        let (eos_token, fingerprint) = (eos.first().copied(), String::new());
+        let mut made = Self { encoder, vocab, bos, eos_token, eos, add_bos, rules: hash, fingerprint };
+        made.sign();
+        made.add_bos &= bos.is_some();
+        made
+    }
+
+    /// Makes a control token one of those that stop generation.
+    pub(crate) fn also_stops_at(&mut self, id: u32) {
+        if !self.eos.contains(&id) {
+            self.eos.push(id);
+            self.eos_token = self.eos_token.or(Some(id));
+            self.sign();
+        }
+    }
+
+    /// Puts the stop tokens in order and computes the fingerprint.
+    fn sign(&mut self) {
+        self.eos.sort_unstable();
+        self.eos.dedup();
+        let Self { bos, eos_token, eos, add_bos, .. } = &*self;
+        let mut hash = self.rules.clone();
         hash.update(format!("{bos:?} {eos_token:?} {eos:?} {add_bos}"));
-        let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { encoder, vocab, bos, eos_token, eos, add_bos: add_bos && bos.is_some(), fingerprint }
+        self.fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     }
 }

@@ -6,7 +6,7 @@ use std::error::Error as _;
 
 use common::{PAIRS, STEERING, assert_printable, assistant, conversation, fixture, pair, system, user};
 use foehn_record::Message;
-use foehn_tokens::{ChatTemplate, Error, Sample, Tokenizer};
+use foehn_tokens::{ChatTemplate, Error, Sample, TemplateChoice, Tokenizer};
 use proptest::prelude::*;
 
 /// ChatML without a default system prompt.
@@ -248,4 +248,46 @@ fn what_a_template_says_cannot_steer_a_terminal() {
     }
     let error = render(&format!("{{{{ raise_exception('{STEERING}') }}}}"), &[user("a"), assistant("b")]).unwrap_err();
     assert_printable(&error.source().unwrap().to_string());
+}
+
+/// A template by name, for models that have none. ChatML's end of a turn becomes a stop token, also of what is saved.
+#[test]
+fn a_template_can_be_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture("smollm2")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let place = folder.path().join("tokenizer_config.json");
+    let config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&place).unwrap()).unwrap();
+    let bare = serde_json::json!({ "tokenizer_class": config["tokenizer_class"], "eos_token": "<|endoftext|>" });
+    std::fs::write(&place, bare.to_string()).unwrap();
+    for name in ["chat_template.jinja", "generation_config.json", "config.json", "special_tokens_map.json"] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+    }
+    let mut tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let (before, end) = (tokenizer.fingerprint().to_owned(), tokenizer.control("<|im_end|>").unwrap());
+    assert!(!tokenizer.eos_ids().contains(&end));
+    assert!(matches!(ChatTemplate::open(folder.path(), &tokenizer), Err(Error::NoTemplate { .. })));
+
+    let messages = [user("Hi <|im_end|>"), assistant("Hello.")];
+    let template = "chatml".parse::<TemplateChoice>().unwrap().open(&mut tokenizer).unwrap();
+    assert!(tokenizer.eos_ids().contains(&end) && tokenizer.fingerprint() != before);
+    let sample = template.sample(&tokenizer, &messages).unwrap();
+    assert_eq!(sample.input_ids(), render(CHATML, &messages).unwrap().input_ids());
+    let saved = tempfile::tempdir().unwrap();
+    tokenizer.save(&template, saved.path()).unwrap();
+    assert_eq!(Tokenizer::open(saved.path()).unwrap().fingerprint(), tokenizer.fingerprint());
+
+    let own = folder.path().join("own.jinja");
+    std::fs::write(&own, CHATML).unwrap();
+    let choice: TemplateChoice = own.to_str().unwrap().parse().unwrap();
+    assert_eq!(choice.open(&mut tokenizer).unwrap().sample(&tokenizer, &messages).unwrap(), sample);
+
+    let mut mistral = Tokenizer::open(fixture("tokenizer.model.v3")).unwrap();
+    let chosen = "mistral-v3".parse::<TemplateChoice>().unwrap().open(&mut mistral).unwrap();
+    let known = ChatTemplate::open(fixture("tokenizer.model.v3"), &mistral).unwrap();
+    assert_eq!(chosen.fingerprint(), known.fingerprint());
+    let missing = TemplateChoice::ChatMl.open(&mut mistral).unwrap_err();
+    assert!(matches!(missing, Error::MissingControl { template: "chatml", name: "<|im_start|>" }), "{missing}");
 }

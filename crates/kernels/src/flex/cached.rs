@@ -47,7 +47,7 @@ impl Held {
         let brought = pass.new.iter().zip(pass.past).enumerate().filter(|(_, (new, _))| **new > 0);
         runs.extend(brought.map(|(sequence, (&new, &past))| cached::NewRows { sequence, past, new }));
         let position_ids = runs.iter().flat_map(|run| run.past as u32..(run.past + run.new) as u32);
-        crate::rotary::fill(rotary, position_ids, pass.head_dim, pass.rope_theta);
+        crate::rotary::fill(rotary, position_ids, pass.rope);
         let d_model = self.embed_tokens.input();
         x.resize(pass.input_ids.len() * d_model, 0.0);
         for (&id, row) in pass.input_ids.iter().zip(x.chunks_exact_mut(d_model)) {

@@ -104,24 +104,6 @@ pub(super) fn check_json(map: &Map<String, Value>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses keys of `rope_scaling` or `rope_parameters` that change the rotation.
-pub(super) fn check_rope(name: &str, rope: &Map<String, Value>) -> Result<(), Error> {
-    for (key, value) in rope.iter().filter(|(_, value)| !value.is_null()) {
-        let (is_accepted, expected) = match key.as_str() {
-            // `rope_theta` is read elsewhere. The original length is used only by scaling types that are refused.
-            "rope_theta" | "original_max_position_embeddings" => (true, ""),
-            "rope_type" | "type" => (value == "default", "default"),
-            "factor" | "partial_rotary_factor" | "attention_factor" => (value.as_f64() == Some(1.0), "1"),
-            _ => (false, "no such key: it may mean another rotation"),
-        };
-        if !is_accepted {
-            let found = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            return Err(field(format!("{name}.{key}"), found, expected));
-        }
-    }
-    Ok(())
-}
-
 /// Compares two numbers by value, and anything else exactly.
 fn is_equal(found: &Value, expected: &Value) -> bool {
     match (found.as_f64(), expected.as_f64()) {
@@ -131,7 +113,7 @@ fn is_equal(found: &Value, expected: &Value) -> bool {
 }
 
 /// Keys under `llama.` that are read elsewhere, or that have no effect.
-const GGUF_KEYS: [&str; 17] = [
+const GGUF_KEYS: [&str; 19] = [
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
@@ -146,7 +128,9 @@ const GGUF_KEYS: [&str; 17] = [
     "rope.freq_base",
     "vocab_size",
     "tensor_data_layout",
-    // These are used only with a scaling type, and that is refused.
+    "rope.scaling.factor",
+    "rope.scale_linear",
+    // These are used only with a scaling type that is refused.
     "rope.scaling.original_context_length",
     "rope.scaling.finetuned",
     "rope.scaling.type",
@@ -155,10 +139,6 @@ const GGUF_KEYS: [&str; 17] = [
 /// Refuses a key of a GGUF's `llama.` metadata that is not known, or whose value is not the one without effect. Keys
 /// with other prefixes belong to the tokenizer, or are notes.
 pub(super) fn check_gguf(gguf: &Gguf) -> Result<(), Error> {
-    let scaling = gguf.get_str("llama.rope.scaling.type")?;
-    if let Some(scaling) = scaling.filter(|kind| *kind != "none") {
-        return Err(field("llama.rope.scaling.type", scaling, "none"));
-    }
     if let Some(kind) = gguf.get_str("general.type")?.filter(|kind| *kind != "model") {
         return Err(field("general.type", kind, "model"));
     }
@@ -166,13 +146,6 @@ pub(super) fn check_gguf(gguf: &Gguf) -> Result<(), Error> {
         let Some(name) = key.strip_prefix("llama.") else { continue };
         match name {
             _ if GGUF_KEYS.contains(&name) => (),
-            // Without a type, llama.cpp treats these as linear scaling; there 0 means no scaling.
-            "rope.scaling.factor" | "rope.scale_linear" => {
-                let factor = gguf.get_f32(key)?.unwrap_or(1.0);
-                if scaling.is_none() && ![0.0, 1.0].contains(&factor) {
-                    return Err(field(key, factor, 1));
-                }
-            }
             "rope.scaling.attn_factor" => {
                 if let Some(factor) = gguf.get_f32(key)?.filter(|factor| *factor != 1.0) {
                     return Err(field(key, factor, 1));
@@ -204,9 +177,10 @@ mod tests {
     use foehn_weights::Weights;
 
     use super::*;
+    use crate::RopeScaling;
 
-    /// What is said of a GGUF without tensors whose metadata are a name, the number of a type and a value's bytes each.
-    fn said(metadata: &[(&str, u32, &[u8])]) -> Option<String> {
+    /// A GGUF without tensors whose metadata are a name, the number of a type and a value's bytes each.
+    fn with_gguf<T>(metadata: &[(&str, u32, &[u8])], read: impl FnOnce(&Gguf) -> T) -> T {
         let mut bytes = [b"GGUF", &3u32.to_le_bytes()[..], &0u64.to_le_bytes()].concat();
         bytes.extend((metadata.len() as u64).to_le_bytes());
         for (name, kind, value) in metadata {
@@ -222,7 +196,38 @@ mod tests {
         let path = folder.path().join("m.gguf");
         std::fs::write(&path, bytes).unwrap();
         let weights = Weights::open(&path).unwrap();
-        check_gguf(weights.gguf().unwrap()).err().map(|error| error.to_string())
+        read(weights.gguf().unwrap())
+    }
+
+    /// What is said of its metadata.
+    fn said(metadata: &[(&str, u32, &[u8])]) -> Option<String> {
+        with_gguf(metadata, |gguf| check_gguf(gguf).err().map(|error| error.to_string()))
+    }
+
+    /// Without a type, llama.cpp reads a factor as linear scaling, and 0 or 1 as none.
+    #[test]
+    fn the_linear_scaling_of_a_gguf() {
+        let of = |metadata: &[(&str, u32, &[u8])]| {
+            with_gguf(metadata, |gguf| RopeScaling::from_gguf(gguf).map_err(|error| error.to_string()))
+        };
+        let (factor, older) = ("llama.rope.scaling.factor", "llama.rope.scale_linear");
+        let linear = Ok(Some(RopeScaling::Linear { factor: 4.0 }));
+        let four = 4f32.to_le_bytes();
+        assert_eq!(of(&[(factor, F32, &four)]), linear);
+        assert_eq!(of(&[(older, F32, &four)]), linear);
+        assert_eq!(of(&[("llama.rope.scaling.type", TEXT, b"linear"), (factor, F32, &four)]), linear);
+        assert_eq!(of(&[("llama.rope.scaling.type", TEXT, b"none"), (factor, F32, &four)]), Ok(None));
+        for none in [0f32, 1.0] {
+            assert_eq!(of(&[(factor, F32, &none.to_le_bytes())]), Ok(None));
+        }
+        for bad in [-1f32, f32::NAN] {
+            assert!(of(&[(factor, F32, &bad.to_le_bytes())]).unwrap_err().contains(factor));
+        }
+        for kind in ["yarn", "longrope"] {
+            let said = of(&[("llama.rope.scaling.type", TEXT, kind.as_bytes()), (factor, F32, &four)]).unwrap_err();
+            assert!(said.contains(kind), "{said}");
+        }
+        assert!(of(&[("llama.rope.scaling.type", TEXT, b"linear")]).is_err());
     }
 
     const U32: u32 = 4;
@@ -232,11 +237,7 @@ mod tests {
 
     #[test]
     fn metadata_that_mean_another_network_are_refused_by_name() {
-        let refused: [(&str, u32, Vec<u8>); 12] = [
-            ("llama.rope.scaling.type", TEXT, b"yarn".to_vec()),
-            ("llama.rope.scaling.type", TEXT, b"linear".to_vec()),
-            ("llama.rope.scaling.factor", F32, 4f32.to_le_bytes().to_vec()),
-            ("llama.rope.scale_linear", F32, 2f32.to_le_bytes().to_vec()),
+        let refused: [(&str, u32, Vec<u8>); 8] = [
             ("llama.rope.scaling.attn_factor", F32, 1.5f32.to_le_bytes().to_vec()),
             ("llama.expert_count", U32, 8u32.to_le_bytes().to_vec()),
             ("llama.pooling_type", U32, 1u32.to_le_bytes().to_vec()),
@@ -269,9 +270,5 @@ mod tests {
             ]),
             None
         );
-        // Without a type, llama.cpp reads a factor as linear scaling, and 0 or 1 as none.
-        for factor in [0f32, 1.0] {
-            assert_eq!(said(&[("llama.rope.scaling.factor", F32, &factor.to_le_bytes())]), None);
-        }
     }
 }

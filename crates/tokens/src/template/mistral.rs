@@ -156,7 +156,7 @@ impl MistralVersion {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::V1 => "mistral-v1",
             Self::V3 => "mistral-v3",
