@@ -26,6 +26,7 @@ mod describe;
 mod disjoint;
 mod error;
 mod gate;
+pub mod html;
 mod label;
 mod measure;
 mod metrics;
