@@ -41,9 +41,9 @@ struct Arguments {
     /// Train on all folds but one, and judge that one
     #[arg(long, default_value_t = 2)]
     folds: usize,
-    /// Passes over the records of the other folds
-    #[arg(long, default_value_t = AuditConfig::default().training.epochs)]
-    epochs: usize,
+    /// Passes over the records of the other folds; by default as many as make 50 steps, at most 10
+    #[arg(long)]
+    epochs: Option<usize>,
     /// The peak learning rate; a larger model wants a lower one
     #[arg(long, default_value_t = AuditConfig::default().training.learning_rate)]
     learning_rate: f64,
@@ -100,23 +100,23 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         let Arguments { data, from, reviewed, out, html, write, .. } = &arguments;
-        let lists = [&arguments.relabel, &arguments.keep, &arguments.known].into_iter().flatten();
-        let lists: Vec<PathBuf> = lists.filter_map(|name| Some(name.strip_prefix('@')?.into())).collect();
-        let mut audit = match from {
-            Some(path) => Audit::load(path)?,
-            None => arguments.audit(data.as_deref().context("give --data or --from")?)?,
-        };
-        let inputs: Vec<&PathBuf> = lists.iter().chain(from).chain([&audit.data]).collect();
+        let earlier = from.as_ref().map(|path| Audit::load(path)).transpose()?;
+        let data = earlier.as_ref().map(|audit| &audit.data).or(data.as_ref());
+        let data = data.context("give --data or --from")?.clone();
+        let (relabelled, first) = names(&arguments.relabel)?;
+        let (kept, second) = names(&arguments.keep)?;
+        let (known, third) = names(&arguments.known)?;
+        let inputs: Vec<&PathBuf> = first.iter().chain(&second).chain(&third).chain(from).chain([&data]).collect();
         check_outputs(&inputs, &[out, html, write, reviewed].into_iter().flatten().collect::<Vec<_>>())?;
+        let mut review = reviewed.as_ref().map(|path| Review::load(path)).transpose()?.unwrap_or_default();
+        let mut audit = earlier.map_or_else(|| arguments.audit(&data), Ok)?;
+        for name in &kept {
+            review.keep(audit.record(name)?);
+        }
+        let marked = review.mark(&mut audit);
         if let Some(path) = reviewed {
-            let mut review = Review::load(path)?;
-            for name in names(&arguments.keep)? {
-                review.keep(audit.record(&name)?);
-            }
-            tell!("kept after a look: {} of these records", review.mark(&mut audit));
-            if !arguments.keep.is_empty() {
-                review.save(path)?;
-            }
+            tell!("not listed, because they were kept after a look: {marked} of {} records", audit.judged.len());
+            review.save(path)?;
         }
         if let Some(path) = out {
             audit.save(path)?;
@@ -125,18 +125,13 @@ fn main() -> ExitCode {
             foehn::files::write(path, audit.page().as_bytes())
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        if let Some(path) = write {
-            return relabel(&audit, &names(&arguments.relabel)?, path);
+        match write {
+            Some(path) => return relabel(&audit, &relabelled, path),
+            None if arguments.json => show_json(&audit, true)?,
+            None if kept.is_empty() => show(&audit, arguments.top),
+            None => {}
         }
-        match arguments.json {
-            true => show_json(&audit, true)?,
-            false if arguments.keep.is_empty() => show(&audit, arguments.top),
-            false => {}
-        }
-        match names(&arguments.known)? {
-            known if known.is_empty() => Ok(()),
-            known => found(&audit, &known),
-        }
+        if known.is_empty() { Ok(()) } else { found(&audit, &known) }
     })
 }
 
@@ -148,10 +143,11 @@ impl Arguments {
             rule: self.label.clone(),
             labels: self.labels.clone(),
             system: self.system.clone(),
+            epochs: self.epochs,
             ..AuditConfig::default()
         };
         let training = &mut config.training;
-        (training.epochs, training.learning_rate, training.seed) = (self.epochs, self.learning_rate, self.seed);
+        (training.learning_rate, training.seed) = (self.learning_rate, self.seed);
         let device = foehn::device(&self.device)?;
         let base = Pretrained::load_as(&self.model, self.base, &device, &mut common::show_loading())?;
         let bar = common::progress("audit", 0);
@@ -169,19 +165,20 @@ impl Arguments {
     }
 }
 
-/// The names of an option, and those in its files.
-fn names(given: &[String]) -> Result<Vec<String>> {
-    let mut names = Vec::new();
+/// The names of an option with those in its files, and the files.
+fn names(given: &[String]) -> Result<(Vec<String>, Vec<PathBuf>)> {
+    let (mut names, mut files) = (Vec::new(), Vec::new());
     for name in given {
         match name.strip_prefix('@') {
             None => names.push(name.trim().to_owned()),
             Some(path) => {
                 let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
                 names.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+                files.push(path.into());
             }
         }
     }
-    Ok(names)
+    Ok((names, files))
 }
 
 fn show(audit: &Audit, top: usize) {

@@ -132,7 +132,7 @@ pub(super) fn train(
     let scratch = tempfile::tempdir().map_err(|source| AuditError::File { path: place, source })?;
     let mut model = base.model.clone();
     let run = Run {
-        config: &config.training,
+        config: &config.training_on(records.len()),
         training: &training,
         validation: None,
         manifest: foehn_lora::Manifest::default(),
@@ -197,7 +197,11 @@ impl<'a> Work<'a> {
     pub fn new(folds: &[usize], config: &AuditConfig, observe: &'a mut dyn FnMut(Progress<'_>)) -> Self {
         let batch = config.training.batch_size;
         let held = |fold: usize| folds.iter().filter(|of| **of == fold).count();
-        let steps: usize = (0..config.folds).map(|fold| config.training.total_steps(folds.len() - held(fold))).sum();
+        let steps_of = |fold: usize| {
+            let others = folds.len() - held(fold);
+            config.training_on(others).total_steps(others)
+        };
+        let steps: usize = (0..config.folds).map(steps_of).sum();
         let total = steps + folds.len() / batch;
         Self { observe, fold: 1, folds: config.folds, batch, steps: 0, scored: 0, total }
     }

@@ -52,19 +52,20 @@ pub struct AuditConfig {
     pub labels: Vec<String>,
     /// The instructions of conversations that have none.
     pub system: Option<String>,
-    /// How each fold's adapter is trained. Its seed also chooses the folds; its validation is not used.
+    /// Passes over the records of the other folds. If not given, as many as make about [`STEPS`](Self::STEPS) steps, at
+    /// most ten: with fewer an adapter learns little, and with more it learns the wrong labels by heart.
+    pub epochs: Option<usize>,
+    /// How each fold's adapter is trained, but for `epochs`. Its seed also chooses the folds; its validation is not used.
     pub training: TrainingConfig,
     /// The largest number of rows of one scoring pass.
     pub max_rows: usize,
 }
 
 impl Default for AuditConfig {
-    /// Two folds, and two epochs each with the rate of the bundled recipes: an adapter that trains for longer learns the
-    /// wrong labels by heart.
+    /// Two folds, and the learning rate of the bundled recipes.
     fn default() -> Self {
         let training = TrainingConfig {
             seed: 1,
-            epochs: 2,
             learning_rate: 2e-3,
             loss_mean: LossMean::Samples,
             checkpoint_steps: 0,
@@ -72,7 +73,7 @@ impl Default for AuditConfig {
             ..TrainingConfig::default()
         };
         let (rule, labels, system) = (None, Vec::new(), None);
-        Self { folds: 2, rule, labels, system, training, max_rows: 512 }
+        Self { folds: 2, rule, labels, system, epochs: None, training, max_rows: 512 }
     }
 }
 
@@ -209,6 +210,16 @@ pub fn audit(
 }
 
 impl AuditConfig {
+    /// The steps of a fold's training that suffice, if nothing else is asked for.
+    pub const STEPS: usize = 50;
+
+    /// The settings for training on a number of records.
+    pub fn training_on(&self, records: usize) -> TrainingConfig {
+        let steps = records.div_ceil(self.training.batch_size.max(1)).max(1);
+        let epochs = self.epochs.unwrap_or_else(|| Self::STEPS.div_ceil(steps).min(10));
+        TrainingConfig { epochs, ..self.training.clone() }
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors
@@ -221,7 +232,7 @@ impl AuditConfig {
                 return Err(AuditError::Setting { field, found, expected });
             }
         }
-        Ok(self.training.check()?)
+        Ok(self.training_on(1).check()?)
     }
 }
 
