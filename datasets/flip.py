@@ -24,7 +24,7 @@ def load(path):
 def save(path, records):
     with open(path, "w", encoding="utf-8", newline="") as file:
         if path.endswith(".csv"):
-            table = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+            table = csv.DictWriter(file, list(records[0]))
             table.writeheader()
             table.writerows(records)
         else:

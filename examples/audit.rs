@@ -90,6 +90,9 @@ struct Arguments {
     json: bool,
 }
 
+/// The characters of a record that are printed. The page has all of them.
+const SHOWN: usize = 300;
+
 const AFTER: &str = "Example, from spreadsheet to corrected data:
   audit --data tickets.csv --out audit.json --html audit.html
   audit --from audit.json --relabel 17,42=billing --write fixed.jsonl
@@ -198,7 +201,9 @@ fn show(audit: &Audit, top: usize) {
         let percent = |label: &str| 100.0 * audit.probability(judged, label);
         let (given, other) = (&judged.given, &judged.other);
         say!("line {}{id}: {given} {:.1}%, or {other} {:.1}%?", judged.line, percent(given), percent(other));
-        say!("    {}", common::wrapped(&judged.question, 4));
+        let (start, rest): (String, _) =
+            (judged.question.chars().take(SHOWN).collect(), judged.question.chars().nth(SHOWN));
+        say!("    {}{}", common::wrapped(&start, 4), if rest.is_some() { " …" } else { "" });
     }
 }
 

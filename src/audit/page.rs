@@ -1,6 +1,6 @@
 //! An audit as one HTML page, without scripts or other files.
 
-use foehn_evaluate::html::{Cell, count, document, folded, heat_map, text};
+use foehn_evaluate::html::{Cell, count, document, folded, heat_map, heat_maps, text};
 
 use super::{Audit, Judged};
 
@@ -55,7 +55,7 @@ impl Audit {
             };
             let rows = self.confusion(at).into_iter().map(cells).collect();
             let names: Vec<&str> = task.labels.iter().map(String::as_str).collect();
-            heat_map(&task.name, ["given", "preferred"], &task.labels, &names, rows)
+            heat_maps(&names, vec![heat_map(&task.name, ["given", "preferred"], &task.labels, &names, rows)])
         };
         let maps: String = self.tasks.iter().enumerate().map(of_task).collect();
         format!(
@@ -87,17 +87,18 @@ impl Audit {
 
     fn entry(&self, rank: usize, judged: &Judged) -> String {
         let task = &self.tasks[judged.task];
-        let probability = |label: &str| self.probability(judged, label);
-        let (class, sign) = if judged.doubt > 0.0 { ("worse", "doubted") } else { ("same", "not doubted") };
+        let sign = if judged.doubt > 0.0 { "the model prefers another label" } else { "the model agrees" };
         let id = judged.id.as_ref().map_or_else(String::new, |id| format!("<code>{}</code> ", text(id)));
         let kind = if self.tasks.len() > 1 { format!(" · {}", text(&task.name)) } else { String::new() };
-        let said = |label: &str| format!("<b>{}</b> <small>{:.1}%</small>", text(label), 100.0 * probability(label));
+        let said = |label: &str| {
+            format!("<b>{}</b> <small>{:.1}%</small>", text(label), 100.0 * self.probability(judged, label))
+        };
         let answer = match judged.answer.trim() == judged.given {
             true => String::new(),
             false => format!("<dt>Answer</dt><dd dir=\"auto\">{}</dd>", folded(&judged.answer)),
         };
         format!(
-            "<article class=\"sample\"><p><span class=\"chip {class}\">{rank}</span> {id}<small class=\"place\">line \
+            "<article class=\"sample\"><p><b>{rank}.</b> {id}<small class=\"place\">line \
              {}{kind} · {sign}</small></p><div class=\"turn\" dir=\"auto\">{}</div><dl class=\"facts\"><dt>Given</dt>\
              <dd>{}</dd><dt>Other</dt><dd>{}</dd>{answer}</dl></article>",
             judged.line,

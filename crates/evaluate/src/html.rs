@@ -78,3 +78,11 @@ pub fn heat_map(
         text(title),
     )
 }
+
+/// [`heat_map`]s side by side; `names` are the columns of the widest one. On a wide screen, as many stand in a row as have
+/// room for their labels.
+pub fn heat_maps(names: &[&str], maps: Vec<String>) -> String {
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(4, 9);
+    let width = 5.2 + names.len() as f64 * (1.3 + 0.42 * longest as f64);
+    format!("<div class=\"grid heats\" style=\"--width:{width:.1}rem\">{}</div>", maps.concat())
+}

@@ -1,7 +1,7 @@
 //! Confusion and leakage as heat maps, the runs side by side. Every cell has its number, so that no colour is needed.
 
 use crate::TaskReport;
-use crate::html::{Cell, heat_map};
+use crate::html::{Cell, heat_map, heat_maps};
 
 /// Matrices of more labels are left out.
 const MAX_LABELS: usize = 40;
@@ -66,12 +66,5 @@ fn side_by_side(title: &str, note: &str, names: &[&str], maps: Vec<String>) -> S
     if maps.is_empty() {
         return String::new();
     }
-    // On a wide screen, as many stand in a row as have room for their labels.
-    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(4, 9);
-    let width = 5.2 + names.len() as f64 * (1.3 + 0.42 * longest as f64);
-    format!(
-        "<h3>{title}</h3><p class=\"soft\">{note}</p><div class=\"grid heats\" \
-         style=\"--width:{width:.1}rem\">{}</div>",
-        maps.concat()
-    )
+    format!("<h3>{title}</h3><p class=\"soft\">{note}</p>{}", heat_maps(names, maps))
 }
