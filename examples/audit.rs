@@ -41,7 +41,7 @@ struct Arguments {
     /// Train on all folds but one, and judge that one
     #[arg(long, default_value_t = 2)]
     folds: usize,
-    /// Passes over the records of the other folds; by default as many as make 50 steps, at most 10
+    /// Passes over the records of the other folds; by default as many as make 100 steps, at most 10
     #[arg(long)]
     epochs: Option<usize>,
     /// The peak learning rate; a larger model wants a lower one

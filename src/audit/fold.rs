@@ -10,6 +10,7 @@ use foehn_mistral::Mistral;
 use foehn_record::Record;
 
 use super::labels::{Labelled, tasks, training_record};
+use super::rank::calibrated;
 use super::source::{Source, fingerprint};
 use super::{AuditConfig, AuditError, Judged, Progress};
 use crate::Pretrained;
@@ -149,7 +150,7 @@ pub(super) fn train(
     Ok(trainer.model().valid())
 }
 
-/// The log-likelihoods of the labels of some cases.
+/// The log-likelihoods of the labels of a fold's cases, calibrated.
 pub(super) fn score(
     base: &Pretrained,
     model: &Mistral,
@@ -175,8 +176,10 @@ pub(super) fn score(
             done = done.max(reached);
         })?;
         let runs = evaluation.tasks.into_iter().flat_map(|task| task.items);
-        for (at, mut run) in places.into_iter().zip(runs) {
-            found[at] = run.scores.swap_remove(0);
+        let scores: Vec<Vec<f64>> = runs.map(|mut run| run.scores.swap_remove(0)).collect();
+        let given: Vec<usize> = places.iter().map(|at| cases.item(own[*at]).truth).collect();
+        for (at, scores) in places.into_iter().zip(calibrated(&scores, &given)) {
+            found[at] = scores;
         }
     }
     Ok(found)

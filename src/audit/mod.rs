@@ -2,7 +2,7 @@
 //!
 //! The records are put into folds, with whole groups in one fold ([`foehn_corpus::folds()`]). For each fold an adapter is
 //! trained on the labelled records of all other folds, and the likelihood of every label is measured as the answer of the
-//! fold's records. What the model doubts is data to look at, and not to drop: a hard case that is right ranks high too,
+//! fold's records, corrected for labels that this adapter prefers whatever is asked. What the model doubts is data to look at, and not to drop: a hard case that is right ranks high too,
 //! and is worth more than an easy one.
 //!
 //! ```no_run
@@ -152,7 +152,7 @@ pub struct Judged {
     /// How much likelier the other label is than the given one: `ln p(other) - ln p(given)`. Above 0 the model prefers
     /// the other one.
     pub doubt: f64,
-    /// The logarithms of the labels' probabilities, in the order of [`AuditedTask::labels`].
+    /// The logarithms of the labels' probabilities, corrected so that in a fold they are on average the labels' shares, in the order of [`AuditedTask::labels`].
     pub log_probabilities: Vec<f64>,
     /// The last message before the answer.
     pub question: String,
@@ -211,7 +211,7 @@ pub fn audit(
 
 impl AuditConfig {
     /// The steps of a fold's training that suffice, if nothing else is asked for.
-    pub const STEPS: usize = 50;
+    pub const STEPS: usize = 100;
 
     /// The settings for training on a number of records.
     pub fn training_on(&self, records: usize) -> TrainingConfig {
