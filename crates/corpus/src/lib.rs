@@ -4,7 +4,7 @@
 //! a [`Pipeline`] of passes: some repair a record, some reject or flag one, some compare records with each other. The
 //! [`CleanReport`] lists every record that is rejected or flagged, with its file, its line, the pass and the reason. An
 //! [`Audit`] adds statistics of the kept records. Clean records are [`split`] by group, and [`split_proven`] proves
-//! that no group, prompt or near-duplicate is on both sides.
+//! that no group, prompt or near-duplicate is on both sides. [`folds()`] keeps the same records together.
 //!
 //! The crate does not depend on tokens or tensors.
 //!
@@ -38,6 +38,7 @@ mod audit;
 mod clean;
 mod error;
 mod file;
+mod folds;
 mod meaning;
 mod output;
 mod pass;
@@ -56,6 +57,7 @@ pub use audit::{
 pub use clean::{CleanConfig, clean, clean_with, is_clean, mark_path};
 pub use error::{Error, Result};
 pub use foehn_record::{Message, Record, Role};
+pub use folds::{Folds, folds};
 pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,

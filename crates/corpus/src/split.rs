@@ -111,7 +111,7 @@ impl Group {
     }
 
     /// The position of the group in the order that the seed determines.
-    fn rank(&self, seed: u64) -> [u64; 2] {
+    pub(crate) fn rank(&self, seed: u64) -> [u64; 2] {
         let seed = seed.to_string();
         match self {
             Self::Named(name) => hash(&[&seed, "named", name]),

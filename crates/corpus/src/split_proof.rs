@@ -77,17 +77,7 @@ pub fn split_proven(
     label: &str,
     near: &NearDuplicates,
 ) -> Result<ProvenSplit> {
-    let families = families(&records, near);
-    // A family is named after the smallest of its groups, so that the order of the records does not matter.
-    let mut names: BTreeMap<usize, Group> = BTreeMap::new();
-    for (record, family) in records.iter().zip(&families) {
-        let group = Group::of(record);
-        let name = names.entry(*family).or_insert_with(|| Group::of(record));
-        if group < *name {
-            *name = group;
-        }
-    }
-    let groups = families.iter().filter_map(|family| names.get(family).cloned()).collect();
+    let groups = family_names(&records, &families(&records, near));
     let label = |record: &Record| record.text(label).unwrap_or_default().to_owned();
     let (training, validation) = split_by(records, groups, fraction, seed, label)?;
     let report = prove_split(&training, &validation, near);
@@ -145,8 +135,21 @@ pub fn prove_split(training: &[Record], validation: &[Record], near: &NearDuplic
     }
 }
 
+/// For each record, the name of its family: the smallest of its groups, so that the order of the records does not matter.
+pub(crate) fn family_names(records: &[Record], families: &[usize]) -> Vec<Group> {
+    let mut names: BTreeMap<usize, Group> = BTreeMap::new();
+    for (record, family) in records.iter().zip(families) {
+        let group = Group::of(record);
+        let name = names.entry(*family).or_insert_with(|| Group::of(record));
+        if group < *name {
+            *name = group;
+        }
+    }
+    families.iter().filter_map(|family| names.get(family).cloned()).collect()
+}
+
 /// For each record, the index of the first record of its family.
-fn families(records: &[Record], near: &NearDuplicates) -> Vec<usize> {
+pub(crate) fn families(records: &[Record], near: &NearDuplicates) -> Vec<usize> {
     let mut families = Families((0..records.len()).collect());
     let mut first: BTreeMap<[u64; 2], usize> = BTreeMap::new();
     for (at, record) in records.iter().enumerate() {

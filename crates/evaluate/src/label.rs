@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use foehn_record::{Message, Record, Role};
 use regex::Regex;
 use serde_json::Value;
 
@@ -79,9 +80,22 @@ impl LabelRule {
         self.find(answer, &[]).map(|place| self.read(answer, place))
     }
 
-    /// The place of the label in an answer. `labels` are the labels that it may be; only [`Field`](Self::Field) needs
-    /// them.
-    pub(crate) fn find(&self, answer: &str, labels: &[String]) -> Option<Range<usize>> {
+    /// The label of a record: that of its last answer, or for [`Field`](Self::Field) what the field says, if the answer
+    /// has it. `None` if there is none, or if the record does not end with an answer.
+    pub fn of_record(&self, record: &Record) -> Option<String> {
+        let Message { content, .. } = record.messages.last().filter(|message| message.role == Role::Assistant)?;
+        match self {
+            Self::Field(name) => {
+                let label = record.text(name)?.to_owned();
+                self.find(content, std::slice::from_ref(&label)).map(|_| label)
+            }
+            _ => self.label(content),
+        }
+    }
+
+    /// The place of the label in an answer, in bytes. `labels` are the labels that it may be; only
+    /// [`Field`](Self::Field) needs them.
+    pub fn find(&self, answer: &str, labels: &[String]) -> Option<Range<usize>> {
         match self {
             Self::Whole => trimmed(answer, 0..answer.len()),
             Self::FirstLine => {
@@ -106,8 +120,8 @@ impl LabelRule {
         if matches!(self, Self::Json(_)) { unescaped().unwrap_or_else(|| text.to_owned()) } else { text.to_owned() }
     }
 
-    /// A label in the form in which an answer has it.
-    pub(crate) fn written(&self, label: &str) -> String {
+    /// A label in the form in which an answer has it: for [`Json`](Self::Json), with its escapes.
+    pub fn written(&self, label: &str) -> String {
         match self {
             Self::Json(_) => {
                 let quoted = Value::from(label).to_string();

@@ -27,6 +27,7 @@ mod disjoint;
 mod error;
 mod fluency;
 mod gate;
+pub mod html;
 mod label;
 mod measure;
 mod metrics;

@@ -9,15 +9,11 @@ mod verdict;
 
 use serde_json::Value;
 
+use crate::html::{count, document, folded, scroll, text};
 use crate::{Report, TaskReport};
-
-const STYLE: &str = include_str!("page/style.css");
 
 /// The beginning of the keys of [`Report::about`] whose values are drawn as curves.
 const LOSS_CURVE: &str = "loss_curve";
-
-/// A longer text is folded.
-const FOLDED: usize = 320;
 
 impl Report {
     /// One HTML page for someone who would rather look than read. It needs no script and no other file.
@@ -32,23 +28,13 @@ impl Report {
         if !curves.is_empty() {
             curves = format!("<div id=\"curve\">{curves}</div>");
         }
-        // The content security policy forbids everything that is not in the page, in case a text is ever not escaped.
-        format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-             <title>Evaluation of \
-             {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}<main>\n{}{tasks}{curves}{}</main>\n\
-             <footer><p class=\"soft\">Made by Foehn {}. This page holds all that it shows, and can be sent as it \
-             is.</p>\
-             </footer>\n</body>\n</html>\n",
-            text(&self.suite),
+        let body = format!(
+            "{}<main>\n{}{tasks}{curves}{}</main>\n",
             header(self, !curves.is_empty()),
             verdict::cards(self),
-            about(self),
-            env!("CARGO_PKG_VERSION"),
-        )
+            about(self)
+        );
+        document(&format!("Evaluation of {}", self.suite), &body)
     }
 }
 
@@ -145,28 +131,4 @@ fn about(report: &Report) -> String {
     let short = if short.is_empty() { short } else { format!("<dl class=\"facts\">{short}</dl>") };
     let long: String = long.into_iter().map(block).collect();
     format!("<section aria-labelledby=\"about\"><h2 id=\"about\">What was run</h2>{short}{hashes}{long}</section>\n")
-}
-
-/// A text out of a file: escaped, and its control characters visible.
-fn text(text: &str) -> String {
-    html_escape::encode_quoted_attribute(&foehn_files::printable_text(text).to_string()).into_owned()
-}
-
-/// The same; a long one is folded after its first words.
-fn folded(long: &str) -> String {
-    if long.chars().count() <= FOLDED {
-        return text(long);
-    }
-    let start = crate::table::cut(&crate::table::one_line(long), FOLDED / 2);
-    format!("<details><summary>{}</summary>{}</details>", text(&start), text(long))
-}
-
-/// A number of things.
-fn count(number: usize, name: &str) -> String {
-    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
-}
-
-/// The start of a box that scrolls what is too wide, by keyboard too; `name` is already escaped.
-fn scroll(name: &str) -> String {
-    format!("<div class=\"card scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{name}\">")
 }

@@ -1,13 +1,10 @@
 //! Confusion and leakage as heat maps, the runs side by side. Every cell has its number, so that no colour is needed.
 
-use super::{scroll, text};
 use crate::TaskReport;
+use crate::html::{Cell, heat_map, heat_maps};
 
 /// Matrices of more labels are left out.
 const MAX_LABELS: usize = 40;
-
-/// A cell's share of its row, and what stands in it.
-type Cell = (f64, String);
 
 /// The matrices of a task.
 pub(super) fn matrices(runs: &[String], task: &TaskReport) -> String {
@@ -40,7 +37,7 @@ fn confusion(runs: &[String], task: &TaskReport, by: &str, title: &str) -> Strin
     };
     let maps = runs.iter().zip(&all).filter_map(|(run, matrix)| {
         let rows = matrix.as_ref()?.iter().map(cells).collect();
-        Some(heat_map(run, "right", "given", &task.labels, &names, rows))
+        Some(heat_map(run, ["right", "given"], &task.labels, &names, rows))
     });
     let none = match columns > task.labels.len() {
         true => " “None” is an answer without a label.",
@@ -58,7 +55,7 @@ fn leakage(runs: &[String], task: &TaskReport) -> String {
     let maps = runs.iter().zip(&task.runs).filter_map(|(run, of_run)| {
         let matrix = of_run.leakage.as_ref()?;
         let cells = |row: &Vec<f64>| -> Vec<Cell> { row.iter().map(|share| (*share, format!("{share:.2}"))).collect() };
-        Some(heat_map(run, "asked", "words", &task.labels, &names, matrix.cells.iter().map(cells).collect()))
+        Some(heat_map(run, ["asked", "words"], &task.labels, &names, matrix.cells.iter().map(cells).collect()))
     });
     let note = "Rows are the classes that were asked for, columns the classes of the words in the answers, as shares \
          of a row. What is off the diagonal has leaked.";
@@ -69,34 +66,5 @@ fn side_by_side(title: &str, note: &str, names: &[&str], maps: Vec<String>) -> S
     if maps.is_empty() {
         return String::new();
     }
-    // On a wide screen, as many stand in a row as have room for their labels.
-    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).clamp(4, 9);
-    let width = 5.2 + names.len() as f64 * (1.3 + 0.42 * longest as f64);
-    format!(
-        "<h3>{title}</h3><p class=\"soft\">{note}</p><div class=\"grid heats\" \
-         style=\"--width:{width:.1}rem\">{}</div>",
-        maps.concat()
-    )
-}
-
-/// A table whose cells have the more colour the larger their share of the row.
-fn heat_map(run: &str, rows: &str, columns: &str, labels: &[String], names: &[&str], cells: Vec<Vec<Cell>>) -> String {
-    let head: String = names.iter().map(|name| format!("<th scope=\"col\"><span>{}</span></th>", text(name))).collect();
-    let cell = |(at, row): (usize, &Vec<Cell>)| -> String {
-        let cell = |(column, (share, shown)): (usize, &Cell)| {
-            let class = if column == at { " class=\"hit\"" } else { "" };
-            format!("<td{class} style=\"--share:{:.3}\">{shown}</td>", share.clamp(0.0, 1.0))
-        };
-        row.iter().enumerate().map(cell).collect()
-    };
-    let lines = labels.iter().zip(cells.iter().enumerate());
-    let lines = lines.map(|(label, row)| format!("<tr><th scope=\"row\">{}</th>{}</tr>", text(label), cell(row)));
-    let lines: String = lines.collect();
-    format!(
-        "{}<table class=\"heat\"><caption>{}</caption><thead><tr><th><small>{rows} \
-         ↓<br>{columns} →</small></th>{head}</tr>\
-         </thead><tbody>{lines}</tbody></table></div>",
-        scroll(&text(run)),
-        text(run),
-    )
+    format!("<h3>{title}</h3><p class=\"soft\">{note}</p>{}", heat_maps(names, maps))
 }

@@ -122,7 +122,7 @@ fn task(name: &str, records: &[Placed<'_>], config: &DataConfig) -> Result<Task>
     };
     if let Judge::Choice(choice) = &judge {
         for (item, placed) in items.iter_mut().zip(records) {
-            let label = label(&choice.rule, placed, &item.reference)?;
+            let label = label(&choice.rule, placed)?;
             let found = choice.labels.iter().position(|other| *other == label);
             item.truth =
                 found.ok_or_else(|| field_error(item, "label", &label, &format!("one of {:?}", choice.labels)))?;
@@ -201,7 +201,7 @@ fn choice(records: &[Placed<'_>], items: &[Item], config: &DataConfig) -> Result
         return Ok(Some(Choice { labels, rule, scorers }));
     }
     let rule = candidates(records, items).into_iter().find(|rule| {
-        let labels = records.iter().zip(items).map(|(placed, item)| label(rule, placed, &item.reference));
+        let labels = records.iter().map(|placed| label(rule, placed));
         labels.collect::<Result<Vec<_>>>().is_ok_and(|labels| is_closed(&labels))
     });
     let Some(rule) = rule else { return Ok(None) };
@@ -250,7 +250,7 @@ fn is_closed(labels: &[String]) -> bool {
 
 /// All labels that a rule gives, sorted.
 fn labels_by(rule: &LabelRule, records: &[Placed<'_>], items: &[Item]) -> Result<Vec<String>> {
-    let labels = records.iter().zip(items).map(|(placed, item)| label(rule, placed, &item.reference));
+    let labels = records.iter().map(|placed| label(rule, placed));
     let distinct: BTreeSet<String> = labels.collect::<Result<_>>()?;
     match distinct.iter().next() {
         Some(only) if distinct.len() == 1 => {
@@ -261,16 +261,9 @@ fn labels_by(rule: &LabelRule, records: &[Placed<'_>], items: &[Item]) -> Result
 }
 
 /// The label of a record's answer.
-fn label(rule: &LabelRule, placed: &Placed<'_>, answer: &str) -> Result<String> {
+fn label(rule: &LabelRule, placed: &Placed<'_>) -> Result<String> {
     let missing = || Error::NoLabel { place: placed.place.clone(), rule: rule.to_string() };
-    match rule {
-        LabelRule::Field(name) => {
-            let label = placed.record.text(name).ok_or_else(missing)?.to_owned();
-            rule.find(answer, std::slice::from_ref(&label)).ok_or_else(missing)?;
-            Ok(label)
-        }
-        _ => rule.label(answer).ok_or_else(missing),
-    }
+    rule.of_record(placed.record).ok_or_else(missing)
 }
 
 /// Refuses an item whose answer does not have its label where the rule says.
