@@ -160,7 +160,7 @@ pub(super) fn score(
     work: &mut Work<'_>,
 ) -> Result<Vec<Vec<f64>>, AuditError> {
     let mut found = vec![Vec::new(); own.len()];
-    let subject = Subject { model, tokenizer: &base.tokenizer, template: &base.template };
+    let subject = Subject { model, tokenizer: &base.tokenizer, template: &base.template, base: None };
     let config = EvaluateConfig { max_rows: config.max_rows, ..EvaluateConfig::default() };
     for (number, labelled) in cases.tasks.iter().enumerate() {
         let places: Vec<usize> = (0..own.len()).filter(|at| cases.list[own[*at]].task == number).collect();

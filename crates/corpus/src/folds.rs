@@ -80,7 +80,7 @@ mod tests {
     fn record(at: usize, group: Option<u8>, prompt: u8) -> Record {
         // Prompts that share no run of five characters.
         let prompt: String =
-            (0..12).map(|place| char::from(b'a' + (prompt.wrapping_mul(37) ^ place * 5) % 26)).collect();
+            (0..12).map(|place| char::from(b'a' + (prompt.wrapping_mul(37) ^ (place * 5)) % 26)).collect();
         Record {
             id: Some(at.to_string()),
             group: group.map(|group| group.to_string()),
