@@ -1,4 +1,4 @@
-"""Checks the general questions and texts against each other, their hashes and the VAKOG data.
+"""Checks the general questions and texts against each other, their hashes and the data that models are trained on.
 
     python3 datasets/general/check.py
 
@@ -15,7 +15,12 @@ from itertools import combinations
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-VAKOG = HERE.parent / "vakog" / "vakog_clean.jsonl"
+# What models are trained on.
+TRAINING = [
+    HERE.parent / "vakog" / "vakog_clean.jsonl",
+    HERE.parent / "vakog" / "vakog_plain.jsonl",
+    HERE / "replay.jsonl",
+]
 
 FIELDS = {
     "questions.jsonl": ["id", "question", "answers", "kind", "group"],
@@ -99,16 +104,17 @@ def check_questions(rows):
             yield f"{one['id']} and {other['id']} share {shared:.2f} of their shingles"
 
 
-def check_vakog(rows):
+def check_training(rows):
     """No run of words may stand in the data that a model is trained on."""
     seen = set()
-    with open(VAKOG, encoding="utf-8") as file:
-        for line in file:
-            for message in json.loads(line)["messages"]:
-                seen |= runs(message["content"])
+    for path in TRAINING:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                for message in json.loads(line)["messages"]:
+                    seen |= runs(message["content"])
     for row in rows:
         for run in sorted(runs(row.get("question") or row["text"]) & seen):
-            yield f"{row['id']} shares with the VAKOG data: {' '.join(run)}"
+            yield f"{row['id']} shares with the training data: {' '.join(run)}"
 
 
 def check_hashes():
@@ -128,7 +134,7 @@ def main():
         *check_rows("texts.jsonl", texts),
         *check_unique(questions + texts),
         *check_questions(questions),
-        *check_vakog(questions + texts),
+        *check_training(questions + texts),
         *check_hashes(),
     ]
     print(f"{len(questions)} questions: {dict(Counter(row['kind'] for row in questions))}")

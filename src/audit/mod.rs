@@ -2,8 +2,8 @@
 //!
 //! The records are put into folds, with whole groups in one fold ([`foehn_corpus::folds()`]). For each fold an adapter is
 //! trained on the labelled records of all other folds, and the likelihood of every label is measured as the answer of the
-//! fold's records, corrected for labels that this adapter prefers whatever is asked. What the model doubts is data to look at, and not to drop: a hard case that is right ranks high too,
-//! and is worth more than an easy one.
+//! fold's records, corrected for labels that this adapter prefers whatever is asked. What the model doubts is data to
+//! look at, and not to drop: a hard case that is right ranks high too, and is worth more than an easy one.
 //!
 //! ```no_run
 //! use std::path::Path;
