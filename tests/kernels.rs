@@ -291,9 +291,10 @@ proptest! {
                 vec![values(loss.inner()), values(leaf.grad(&gradients).unwrap())]
             };
             assert_same(&format!("{name} loss"), &loss(&head.fast), &loss(&head.dense));
-            // The same as a sum of single losses, with weights of both signs and several targets to a row.
+            // The same as a sum of single losses, with weights of both signs and several targets to a row. More are
+            // positive: where the sum is near zero, its rounding is large beside it.
             let signed: Vec<(u32, u32, f32)> = (0..2 * rows)
-                .map(|at| ((at * 5 % rows) as u32, (at % (wide + 1)) as u32, (at as f32 * 0.7).cos()))
+                .map(|at| ((at * 5 % rows) as u32, (at % (wide + 1)) as u32, (at as f32 * 0.7).cos() + 0.4))
                 .collect();
             let targets = Targets::new(signed.iter().copied());
             let weights: Vec<f32> = signed.iter().map(|target| target.2).collect();

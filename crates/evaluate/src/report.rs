@@ -167,6 +167,14 @@ pub struct ItemReport {
     /// The right label or option, or the requested class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The number of its own options; 0 if it has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub options: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(options: &usize) -> bool {
+    *options == 0
 }
 
 impl Report {
@@ -231,8 +239,13 @@ impl TaskReport {
         self.items.iter().filter_map(label).collect()
     }
 
-    /// The accuracy of the most frequent label for all items; `None` if there are no labels.
+    /// The accuracy of the most frequent label for all items, or, if the items have options of their own, that of
+    /// guesses; `None` if there is nothing to choose from.
     pub fn constant(&self) -> Option<f64> {
+        let options = self.items.iter().map(|item| item.options);
+        if self.labels.is_empty() && options.clone().all(|options| options > 0) {
+            return Some(options.map(|options| 1.0 / options as f64).sum::<f64>() / self.items.len().max(1) as f64);
+        }
         let truth = self.truth();
         let most = (0..self.labels.len()).map(|label| truth.iter().filter(|truth| **truth == label).count()).max()?;
         (!truth.is_empty()).then(|| most as f64 / truth.len() as f64)

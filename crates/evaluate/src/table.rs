@@ -49,8 +49,11 @@ pub(crate) fn sentence(task: &TaskReport, verdict: &Verdict) -> String {
         Outcome::Better => match verdict.guess {
             None => format!("better: {from_to}"),
             Some(guess) => format!(
-                "better: {from_to}; but it may be guessing: one label for all {} items gives {}",
-                task.items.len(),
+                "better: {from_to}; but it may be guessing: {} gives {}",
+                match task.labels.is_empty() {
+                    true => "any option".to_owned(),
+                    false => format!("one label for all {} items", task.items.len()),
+                },
                 number(guess)
             ),
         },

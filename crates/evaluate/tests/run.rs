@@ -361,6 +361,19 @@ fn chance_is_no_difference() {
     assert!(outcome == Outcome::Better && guess.is_none() && !said.contains("guessing"), "{said}");
     let (_, _, said) = verdict(silent(), (0..items).map(|at| f64::from(u8::from(at % 2 > 0))).collect());
     assert!(said.contains("it may be guessing: one label for all 40 items gives 0.500"), "{said}");
+
+    // Where each item has its own options, a guesser has one in three right, and in one of two.
+    let line = |at: usize| {
+        format!(
+            r#"{{"query": "{at}?", "choices": {}, "gold": 0}}"#,
+            ["[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]"][at % 2]
+        )
+    };
+    let options = data(&(0..items).map(line).collect::<Vec<_>>().join("\n"), &DataConfig::default()).unwrap();
+    let sums = (0..items).map(|at| f64::from(u8::from(at % 5 < 2))).collect();
+    let report = report(&options, vec![run("base", silent()), run("adapter", sums)]);
+    assert!((report.tasks[0].verdicts[0].guess.unwrap() - (0.5 + 1.0 / 3.0) / 2.0).abs() < 1e-12);
+    assert!(report.to_string().contains("it may be guessing: any option gives 0.417"), "{report}");
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn items(task: &Task) -> Vec<ItemReport> {
         question: item.question().to_owned(),
         reference: item.reference.clone(),
         label: item.options(task.labels()).get(item.truth).filter(|_| has_label).cloned(),
+        options: item.options.len(),
     };
     task.items.iter().map(item).collect()
 }
