@@ -135,10 +135,7 @@ impl Arguments {
     /// The base and every adapter, each measured on the same items.
     fn runs(&self, suite: &Suite, config: &EvaluateConfig) -> Result<Vec<Evaluation>> {
         // All runs have one template: the given one, or that of the first adapter.
-        let template = match (&self.template, self.adapter.first()) {
-            (None, Some(folder)) => foehn::template_of_adapter(folder)?,
-            (given, _) => given.clone(),
-        };
+        let template = common::template(self.template.as_ref(), self.adapter.first().map(PathBuf::as_path))?;
         let model = common::ModelArgs {
             model: self.model.clone(),
             adapter: None,

@@ -160,6 +160,9 @@ pub enum JobError {
     /// An error of reading or cleaning.
     #[error(transparent)]
     Corpus(#[from] foehn_corpus::Error),
+    /// The recipe names no data.
+    #[error("the recipe names no data: its `data` is a file or a list of files")]
+    NoData,
     /// An output of the run is one of its inputs.
     #[error(transparent)]
     Outputs(#[from] foehn_files::Conflict),
@@ -214,6 +217,9 @@ pub enum JobError {
 }
 
 fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobError> {
+    if recipe.data.is_empty() {
+        return Err(JobError::NoData);
+    }
     let place = |name: &str| folder.path().join(name);
     let evaluation = &recipe.evaluation;
     let template = match &recipe.template {

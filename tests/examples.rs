@@ -393,6 +393,9 @@ fn evaluate_judges_records_without_a_suite() {
 #[test]
 fn bad_input_is_an_error_that_says_what_to_do() {
     let scene = Scene::new();
+    let nothing = scene.path("nothing.toml");
+    fs::write(&nothing, "seed = 1\n").unwrap();
+    fails(example("finetune").arg("--config").arg(&nothing).arg("--out").arg(scene.path("n")), &["names no data"]);
     let with = |name: &str, text: &str| {
         let path = scene.path(name);
         fs::write(&path, text).unwrap();

@@ -3,6 +3,9 @@
 
 mod common;
 
+#[path = "../crates/weights/tests/common/mod.rs"]
+mod files;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use common::{Golden, devices, values};
@@ -13,6 +16,7 @@ use foehn_finetune::{
 use foehn_lora::{Adapter, Factor, LoraConfig, attach_trainable, parameters, set_parameters};
 use foehn_mistral::{KvCache, Mistral, MistralConfig};
 use foehn_tokens::Sample;
+use foehn_weights::Weights;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -258,6 +262,93 @@ fn scaled_frequencies_equal_transformers() {
             }
         }
     }
+}
+
+/// The tiny model `gqa` as a GGUF, with the given metadata and further tensors of one dimension.
+fn as_gguf(tiny: &Golden, more: &[Vec<u8>], vectors: &[(&str, Vec<f32>)]) -> Vec<u8> {
+    let (config, weights) = (tiny.model().config().clone(), Weights::open(&tiny.folder).unwrap());
+    let number = |key: &str, value: usize| files::pair(&format!("llama.{key}"), 4, &(value as u32).to_le_bytes());
+    let float = |key: &str, value: f64| files::pair(&format!("llama.{key}"), 6, &(value as f32).to_le_bytes());
+    let mut pairs = vec![
+        files::pair("general.architecture", 8, &files::string("llama")),
+        number("attention.head_count", config.num_attention_heads),
+        number("attention.head_count_kv", config.num_key_value_heads),
+        number("attention.key_length", config.head_dim),
+        number("embedding_length", config.hidden_size),
+        number("feed_forward_length", config.intermediate_size),
+        number("block_count", config.num_hidden_layers),
+        number("context_length", config.max_position_embeddings),
+        float("rope.freq_base", config.rope_theta),
+        float("attention.layer_norm_rms_epsilon", config.rms_norm_eps),
+    ];
+    pairs.extend(more.iter().cloned());
+    let mut tensors: Vec<(String, Vec<u64>, Vec<f32>)> = Vec::new();
+    for name in weights.names() {
+        let (mut values, shape) = weights.load_f32(name).unwrap();
+        let (head, width) = (config.head_dim, config.hidden_size);
+        if name.contains("q_proj") || name.contains("k_proj") {
+            // A pair of the rotation is two rows beside each other, and not half a head apart.
+            let row = |row: usize| row / head * head + row % 2 * head / 2 + row % head / 2;
+            values = (0..shape[0]).flat_map(|at| values[row(at) * width..][..width].to_vec()).collect();
+        }
+        let renamed = [
+            ("model.embed_tokens", "token_embd"),
+            ("model.norm", "output_norm"),
+            ("lm_head", "output"),
+            ("model.layers", "blk"),
+            ("input_layernorm", "attn_norm"),
+            ("post_attention_layernorm", "ffn_norm"),
+            ("self_attn.q_proj", "attn_q"),
+            ("self_attn.k_proj", "attn_k"),
+            ("self_attn.v_proj", "attn_v"),
+            ("self_attn.o_proj", "attn_output"),
+            ("mlp.gate_proj", "ffn_gate"),
+            ("mlp.up_proj", "ffn_up"),
+            ("mlp.down_proj", "ffn_down"),
+        ];
+        let name = renamed.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to));
+        tensors.push((name, shape.iter().rev().map(|size| *size as u64).collect(), values));
+    }
+    tensors.extend(vectors.iter().map(|(name, of)| ((*name).to_owned(), vec![of.len() as u64], of.clone())));
+    let (mut data, mut listed) = (Vec::new(), Vec::new());
+    for (name, dims, values) in &tensors {
+        listed.push(files::GgufTensor(name, dims, 0, data.len() as u64));
+        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    files::gguf(&pairs, &listed, &data)
+}
+
+/// A GGUF that scales the rotary frequencies by its metadata, or by divisors, computes what transformers does.
+#[test]
+fn scaled_frequencies_of_a_gguf_equal_transformers() {
+    let golden: Value = serde_json::from_str(include_str!("golden/rope.json")).unwrap();
+    let tiny = Golden::open("gqa");
+    let adapter = Adapter::load(&tiny.folder.join("adapter_init")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let check = |run: &Value, bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let weights = Weights::open(&path).unwrap();
+        let config = Mistral::config_of(&weights, None).unwrap();
+        let mut model = Mistral::load(&config, &weights, &foehn::device("flex").unwrap()).unwrap();
+        foehn_lora::attach(&mut model, &adapter).unwrap();
+        let sample = Sample::from_text(ids(&run["input_ids"])).unwrap();
+        let found = foehn_score::log_probs(&model, &[&sample], 1024).unwrap().remove(0);
+        for (found, expected) in found.iter().zip(run["log_probs"].as_array().unwrap()) {
+            let expected = expected.as_f64().unwrap();
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{:?}: {found} {expected}", config.rope_scaling);
+        }
+    };
+    let linear = files::pair("llama.rope.scaling.factor", 6, &4f32.to_le_bytes());
+    check(&golden["runs"]["linear"], &as_gguf(&tiny, &[linear], &[]));
+
+    let scaled = &golden["runs"]["llama3"];
+    let plain = foehn_kernels::Rope::new(16, 1e4);
+    let frequencies = scaled["frequencies"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32);
+    let divisors: Vec<f32> =
+        plain.frequencies().iter().zip(frequencies).map(|(plain, scaled)| plain / scaled).collect();
+    check(scaled, &as_gguf(&tiny, &[], &[("rope_freqs.weight", divisors)]));
 }
 
 fn ids(value: &Value) -> Vec<u32> {

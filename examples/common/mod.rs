@@ -74,10 +74,7 @@ pub struct TextModelArgs {
 impl TextModelArgs {
     /// The given template, or else that of the adapter.
     pub fn template(&self) -> Result<Option<TemplateChoice>> {
-        match (&self.template, &self.model.adapter) {
-            (None, Some(folder)) => Ok(foehn::template_of_adapter(folder)?),
-            (given, _) => Ok(given.clone()),
-        }
+        template(self.template.as_ref(), self.model.adapter.as_deref())
     }
 
     /// The model with its tokenizer, template and adapter.
@@ -89,6 +86,14 @@ impl TextModelArgs {
             base.attach_as(folder, self.model.allow_mismatch, &mut show_loading())?;
         }
         Ok(base)
+    }
+}
+
+/// The given template, or else the one that the adapter was trained with.
+pub fn template(given: Option<&TemplateChoice>, adapter: Option<&Path>) -> Result<Option<TemplateChoice>> {
+    match (given, adapter) {
+        (None, Some(folder)) => Ok(foehn::template_of_adapter(folder)?),
+        (given, _) => Ok(given.cloned()),
     }
 }
 

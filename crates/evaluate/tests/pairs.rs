@@ -115,8 +115,7 @@ fn what_cannot_be_sampled_or_scored_is_an_error() {
 #[test]
 fn a_program_can_be_the_scorer() {
     let tiny = Tiny::new(3, 1.0);
-    // The length of each answer, by a shell and awk alone would be a program of its own; a constant list is enough to
-    // see that the lines go back and forth.
+    // A constant list is enough to see that the lines go back and forth.
     let mut constant = CommandScorer::new("while read -r line; do echo '[3, 2, 1, 0]'; done").unwrap();
     let found = tiny.pairs(&config(), &mut constant).unwrap();
     for pair in &found.records {
@@ -130,6 +129,7 @@ fn a_program_can_be_the_scorer() {
         }
     };
     assert!(said("read line; echo nonsense").contains("`nonsense`, expected a list of numbers"));
+    assert!(said("exit 1").contains("ended before it scored the answers to r0"));
     assert!(said("read line").contains("ended before it scored the answers to r0"));
 }
 

@@ -1,6 +1,6 @@
 //! A scorer that is another program.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use foehn_record::Record;
@@ -59,11 +59,16 @@ impl AnswerScorer for CommandScorer {
         let request = Request { id: record.id.as_deref(), messages, reference: reference(record), answers };
         let mut line = serde_json::to_vec(&request).map_err(|error| self.failed(error))?;
         line.push(b'\n');
-        self.questions.write_all(&line).and_then(|()| self.questions.flush()).map_err(|error| self.failed(error))?;
+        let ended = || format!("it ended before it scored the answers to {}", name(record));
+        let written = self.questions.write_all(&line).and_then(|()| self.questions.flush());
+        written.map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => self.failed(ended()),
+            _ => self.failed(error),
+        })?;
         let mut said = String::new();
         self.scores.read_line(&mut said).map_err(|error| self.failed(error))?;
         if said.is_empty() {
-            return Err(self.failed(format!("it ended before it scored the answers to {}", name(record))));
+            return Err(self.failed(ended()));
         }
         let values: Vec<f64> = serde_json::from_str(said.trim())
             .map_err(|_| self.failed(format!("it wrote `{}`, expected a list of numbers", said.trim())))?;
