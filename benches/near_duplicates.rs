@@ -48,6 +48,7 @@ fn bench() {
     let mut texts = Texts::new();
     for words in [20, 120, 1000] {
         let record = Record {
+            tools: Vec::new(),
             rejected: None,
             id: None,
             messages: vec![Message::new(Role::Assistant, texts.text(words).join(" "))],

@@ -37,7 +37,7 @@ impl Part {
     pub fn holds(self, role: Role) -> bool {
         match role {
             Role::System => false,
-            Role::User => self != Self::Answer,
+            Role::User | Role::Tool => self != Self::Answer,
             Role::Assistant => self != Self::Prompt,
         }
     }

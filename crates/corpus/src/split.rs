@@ -133,6 +133,7 @@ mod tests {
         Record {
             id: Some(index.to_string()),
             messages: vec![Message::new(Role::User, format!("question {index}"))],
+            tools: Vec::new(),
             rejected: None,
             metadata: [("label".to_owned(), label.into())]
                 .into_iter()

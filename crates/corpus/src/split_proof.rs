@@ -220,6 +220,7 @@ mod tests {
         Record {
             id: Some(format!("r{id}")),
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            tools: Vec::new(),
             rejected: None,
             metadata: serde_json::Map::new(),
             group: group.map(str::to_owned),

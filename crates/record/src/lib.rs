@@ -12,4 +12,4 @@
 
 mod record;
 
-pub use record::{Message, Record, Role};
+pub use record::{FunctionCall, Message, Record, Role, ToolCall, ToolKind};

@@ -194,6 +194,11 @@ fn prepare(messages: &[Message]) -> Result<Vec<Message>> {
     }
     let trim = |(index, message): (usize, &Message)| {
         let mut message = message.clone();
+        let uses_tools = message.role == Role::Tool || !message.tool_calls.is_empty();
+        if uses_tools || message.reasoning_content.is_some() {
+            let rule = "a conversation here has neither tools nor reasoning";
+            return Err(Error::RoleOrder { index, role: message.role, rule });
+        }
         if message.role == Role::Assistant {
             message.content = without_blank_ends(&message.content).to_owned();
             if message.content.is_empty() {

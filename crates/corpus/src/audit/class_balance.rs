@@ -107,7 +107,7 @@ mod tests {
     fn record(task: &str, label: Option<&str>) -> Record {
         let keys = [("task", Some(task)), ("label", label)];
         let metadata = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))).collect();
-        Record { id: None, messages: Vec::new(), rejected: None, metadata, group: None }
+        Record { metadata, ..Record::new(Vec::new()) }
     }
 
     fn report(records: &[Record]) -> ClassBalanceReport {

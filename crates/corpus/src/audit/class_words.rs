@@ -189,6 +189,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, CLASSES[at % 3])],
+            tools: Vec::new(),
             rejected: None,
             metadata: [("label".to_owned(), CLASSES[at % 3].into())].into_iter().collect(),
             group: None,

@@ -16,7 +16,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
-use foehn_record::{Record, Role};
+use foehn_record::Record;
 
 /// A row group is closed when its records have this number of bytes as JSON. This limits the memory.
 const GROUP_BYTES: usize = 16 << 20;
@@ -210,7 +210,7 @@ fn write_messages<W: Write + Send>(
             repeated.push(i16::from(at > 0));
             defined.push(1);
             weight_defined.push(1 + i16::from(message.weight.is_some()));
-            roles.push(ByteArray::from(role(message.role)));
+            roles.push(ByteArray::from(message.role.name()));
             contents.push(ByteArray::from(message.content.as_str()));
             weights.extend(message.weight.map(i32::from));
         }
@@ -256,14 +256,6 @@ fn leaf(name: &str, physical: Physical, repetition: Repetition, logical: Option<
 fn group(name: &str, repetition: Repetition, logical: Option<LogicalType>, fields: Vec<TypePtr>) -> Result<TypePtr> {
     let builder = Type::group_type_builder(name).with_repetition(repetition).with_logical_type(logical);
     Ok(Arc::new(builder.with_fields(fields).build()?))
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-    }
 }
 
 fn io_error(error: ParquetError) -> io::Error {

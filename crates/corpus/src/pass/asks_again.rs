@@ -43,7 +43,7 @@ impl SetPass for AsksAgain {
         for message in &record.messages {
             let masked = mask_quotes(&message.content);
             match message.role {
-                Role::System => {}
+                Role::System | Role::Tool => {}
                 Role::User => {
                     let prompts = requests(&masked);
                     own.extend(prompts.iter().map(Skeleton::exact));

@@ -86,6 +86,7 @@ fn report(record: &Record, is_fault: impl Fn(&str, &[(usize, &str)]) -> bool) ->
                 Role::Assistant => "the answer goes on into control text",
                 Role::User => "the user's text holds control text",
                 Role::System => "the system's text holds control text",
+                Role::Tool => "a tool's text holds control text",
             };
             is_fault(&message.content, &found).then(|| format!("{what} `{first}` (message {})", at + 1))
         })

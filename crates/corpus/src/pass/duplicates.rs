@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Finding, SetPass, Sketch};
 use crate::meaning::{exact_form, folded_form, is_caseless};
 use crate::text::hash;
-use foehn_record::{Record, Role};
+use foehn_record::Record;
 
 /// Of records with the same messages, rejects all but the first. Differences in spacing, in the punctuation of prose,
 /// and in capitals without meaning are ignored. Capitals have no meaning in a text that is entirely in lower case or
@@ -62,11 +62,7 @@ fn prefixes(record: &Record, form: impl Fn(&str) -> String) -> Vec<[u64; 2]> {
     let mut prefix = [0; 2];
     let mut prefixes = vec![prefix];
     for message in &record.messages {
-        let role = match message.role {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
-        };
+        let role = message.role.name();
         let [high, low] = prefix;
         prefix = hash(&[&format!("{high:x} {low:x}"), role, &form(&message.content)]);
         prefixes.push(prefix);
@@ -86,6 +82,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            tools: Vec::new(),
             rejected: None,
             metadata: serde_json::Map::new(),
             group: None,

@@ -46,7 +46,7 @@ fn find(record: &Record, verdict: Verdict) -> Option<String> {
     let mut asked = Asked::default();
     for (at, message) in record.messages.iter().enumerate() {
         match message.role {
-            Role::System => {}
+            Role::System | Role::Tool => {}
             Role::User => {
                 let masked = mask_quotes(&message.content);
                 asked = Asked { requests: requests(&masked), turns: asked.turns || asks_for_turns(&masked) };
@@ -190,6 +190,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            tools: Vec::new(),
             rejected: None,
             metadata: serde_json::Map::new(),
             group: None,

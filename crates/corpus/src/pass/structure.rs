@@ -35,7 +35,7 @@ impl Pass for Structure {
         for (at, message) in messages.iter().enumerate().skip(start) {
             let expected = if (at - start).is_multiple_of(2) { Role::User } else { Role::Assistant };
             if message.role != expected {
-                let (found, expected) = (name(message.role), name(expected));
+                let (found, expected) = (message.role.name(), expected.name());
                 return Some(format!("message {} is the {found}'s, expected the {expected}'s", at + 1));
             }
         }
@@ -46,7 +46,7 @@ impl Pass for Structure {
                 Some("no assistant message has a weight other than 0".to_owned())
             }
             Some(Role::Assistant) => None,
-            Some(last) => Some(format!("the last message is the {}'s, expected the assistant's", name(last))),
+            Some(last) => Some(format!("the last message is the {}'s, expected the assistant's", last.name())),
         }
     }
 }
@@ -62,14 +62,6 @@ fn pair(record: &Record) -> Option<String> {
     }
     (folded_form(&chosen.content) == folded_form(rejected))
         .then(|| "the chosen and the rejected answer say the same".to_owned())
-}
-
-fn name(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-    }
 }
 
 #[cfg(test)]
@@ -89,7 +81,7 @@ mod tests {
                 _ => Message::new(Role::User, " \n"),
             })
             .collect();
-        let record = Record { id: None, messages, rejected: None, metadata: serde_json::Map::new(), group: None };
+        let record = Record::new(messages);
         assert_eq!(Structure::default().check(&record).as_deref(), expected, "{turns}");
     }
 

@@ -84,7 +84,7 @@ pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>)
         Some(Value::String(text)) => rejected = Some(text),
         Some(_) => left_out.push("rejected".to_owned()),
     }
-    Ok(Record { id, messages, rejected, metadata: object, group })
+    Ok(Record { id, messages, tools: Vec::new(), rejected, metadata: object, group })
 }
 
 /// The type of a value, with its article.

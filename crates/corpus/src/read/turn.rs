@@ -82,7 +82,7 @@ pub(super) fn turn(value: Value, field: &str, message: usize, left_out: &mut Vec
     };
     let rest = turn.iter().filter(|(_, value)| !is_nothing(value)).map(|(key, _)| format!("{field}[].{key}"));
     left_out.extend(rest);
-    Ok(Message { role, content, weight })
+    Ok(Message { weight, ..Message::new(role, content) })
 }
 
 /// A text, or a list of text parts, which are joined as templates do: with nothing between them.

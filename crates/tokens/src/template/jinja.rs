@@ -120,11 +120,7 @@ impl Jinja {
             source: shown(source),
         };
         let turn = |(message, content): (&Message, &String)| {
-            let role = match message.role {
-                Role::System => "system",
-                Role::User => "user",
-                Role::Assistant => "assistant",
-            };
+            let role = message.role.name();
             context! { role, content }
         };
         let bytes = messages.iter().zip(marked).map(|(_, content)| content.len()).sum();

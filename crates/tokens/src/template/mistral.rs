@@ -112,7 +112,7 @@ impl Mistral {
                 (Role::System, _) => {}
                 (Role::User, Some(Turn::User(text))) if previous == Some(Role::User) => join(text, &message.content),
                 (Role::User, _) => turns.push(Turn::User(message.content.clone())),
-                (Role::Assistant, _) => turns.push(Turn::Assistant(index, message)),
+                (Role::Assistant | Role::Tool, _) => turns.push(Turn::Assistant(index, message)),
             }
             previous = Some(message.role);
         }

@@ -242,6 +242,7 @@ fn bubble(turn: &Turn, text: &str) -> String {
         Some(Role::System) => ("turn", "<b>System</b>"),
         Some(Role::User) => ("turn", "<b>User</b>"),
         Some(Role::Assistant) => ("turn assistant", "<b>Assistant</b>"),
+        Some(Role::Tool) => ("turn", "<b>Tool</b>"),
         None => ("turn", ""),
     };
     format!("<div class=\"{class}\" dir=\"auto\">{name}{text}</div>")
