@@ -233,17 +233,9 @@ pub struct Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foehn_record::{Message, Role};
 
     fn record(prompt: &str, answer: &str) -> Record {
-        Record {
-            id: None,
-            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
-            tools: Vec::new(),
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        }
+        Record::pair(prompt, answer)
     }
 
     #[test]

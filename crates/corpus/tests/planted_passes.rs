@@ -50,13 +50,7 @@ fn good() -> Vec<Record> {
 }
 
 fn record(prompt: &str, answer: &str) -> Record {
-    Record {
-        id: None,
-        messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
-        rejected: None,
-        metadata: serde_json::Map::new(),
-        group: None,
-    }
+    Record::pair(prompt, answer)
 }
 
 /// Checks how many of the planted records a pass rejects, and how many of the clean ones.

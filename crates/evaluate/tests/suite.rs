@@ -171,6 +171,7 @@ fn record(group: &str, turns: &[&str]) -> Record {
     Record {
         id: Some("r".to_owned()),
         messages: turns.iter().zip(roles).map(|(text, role)| Message::new(role, *text)).collect(),
+        tools: Vec::new(),
         rejected: None,
         metadata: serde_json::Map::new(),
         group: Some(group.to_owned()),

@@ -113,18 +113,11 @@ fn pairs<'a>(sketch: &Sketch<'a>) -> impl Iterator<Item = &'a [u64; 2]> + use<'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foehn_record::Message;
 
     const ASKED: &str = "What modality is: 'Her eyes sparkled'?";
 
     fn record(prompt: &str, answer: &str) -> Record {
-        Record {
-            id: None,
-            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        }
+        Record::pair(prompt, answer)
     }
 
     #[track_caller]

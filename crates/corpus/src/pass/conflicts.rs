@@ -126,6 +126,7 @@ mod tests {
         Record {
             id: None,
             messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
+            tools: Vec::new(),
             rejected: None,
             metadata: [("task".to_owned(), task.into())].into_iter().collect(),
             group: None,

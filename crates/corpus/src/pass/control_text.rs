@@ -196,7 +196,7 @@ mod tests {
     fn what_a_template_leaves_is_told_from_what_is_spoken_of() {
         let verdict = |prompt: &str, answer: &str| {
             let messages = vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)];
-            let record = Record { id: None, messages, rejected: None, metadata: serde_json::Map::new(), group: None };
+            let record = Record::new(messages);
             (ControlText.check(&record).is_some(), ControlText.doubt(&record).is_some())
         };
         for (prompt, answer) in [

@@ -76,17 +76,9 @@ fn prefixes(record: &Record, form: impl Fn(&str) -> String) -> Vec<[u64; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
-        Record {
-            id: None,
-            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
-            tools: Vec::new(),
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        }
+        Record::pair(prompt, answer)
     }
 
     #[test]

@@ -124,13 +124,7 @@ mod tests {
 
     #[track_caller]
     fn check(allowed: &[&str], answer: &str, expected: Option<&str>) {
-        let record = Record {
-            id: None,
-            messages: vec![Message::new(Role::User, "What is it?"), Message::new(Role::Assistant, answer)],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        };
+        let record = Record::new(vec![Message::new(Role::User, "What is it?"), Message::new(Role::Assistant, answer)]);
         let allowed = allowed.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(Language { allowed, ..Language::default() }.check(&record).as_deref(), expected, "{answer}");
     }

@@ -132,17 +132,11 @@ mod tests {
 
     #[track_caller]
     fn check(pass: &Length, prompt: &str, answer: &str, expected: Option<&str>) {
-        let record = Record {
-            id: None,
-            messages: vec![
-                Message::new(Role::System, "Be brief."),
-                Message::new(Role::User, prompt),
-                Message::new(Role::Assistant, answer),
-            ],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        };
+        let record = Record::new(vec![
+            Message::new(Role::System, "Be brief."),
+            Message::new(Role::User, prompt),
+            Message::new(Role::Assistant, answer),
+        ]);
         assert_eq!(pass.check(&record).as_deref(), expected);
     }
 

@@ -164,7 +164,7 @@ mod tests {
     fn record(keys: &[(&str, &str)], answer: &str) -> Record {
         let messages = vec![Message::new(Role::User, "q"), Message::new(Role::Assistant, answer)];
         let metadata = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
-        Record { id: None, messages, rejected: None, metadata, group: None }
+        Record { metadata, ..Record::new(messages) }
     }
 
     #[test]

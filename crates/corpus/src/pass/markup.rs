@@ -180,13 +180,7 @@ mod tests {
     use foehn_record::{Message, Role};
 
     fn record(answer: &str) -> Record {
-        Record {
-            id: None,
-            messages: vec![Message::new(Role::User, "What is it?"), Message::new(Role::Assistant, answer)],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        }
+        Record::new(vec![Message::new(Role::User, "What is it?"), Message::new(Role::Assistant, answer)])
     }
 
     fn settled(answer: &str) -> String {

@@ -220,16 +220,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
-        Record {
-            id: None,
-            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        }
+        Record::pair(prompt, answer)
     }
 
     #[track_caller]

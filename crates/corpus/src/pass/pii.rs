@@ -230,13 +230,7 @@ mod tests {
         let text = "a@example.org, +44 20 7946 0958";
         let mail = Pii { kinds: vec![PiiKind::Email], ..Pii::default() };
         assert_eq!(mail.masked(text).as_deref(), Some("[EMAIL], +44 20 7946 0958"));
-        let record = Record {
-            id: None,
-            messages: vec![crate::Message::new(crate::Role::User, text)],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        };
+        let record = Record::new(vec![crate::Message::new(crate::Role::User, text)]);
         let dropping = Pii { action: PiiAction::Drop, ..Pii::default() };
         assert_eq!(dropping.check(&record).as_deref(), Some("the text holds an e-mail address (message 1)"));
         assert_eq!(Pii::default().check(&record), None);

@@ -184,17 +184,9 @@ fn is_role(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foehn_record::Message;
 
     fn record(prompt: &str, answer: &str) -> Record {
-        Record {
-            id: None,
-            messages: vec![Message::new(Role::User, prompt), Message::new(Role::Assistant, answer)],
-            tools: Vec::new(),
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        }
+        Record::pair(prompt, answer)
     }
 
     #[track_caller]

@@ -103,13 +103,7 @@ mod tests {
 
     #[test]
     fn plain_text_is_kept_on_request() {
-        let record = Record {
-            id: None,
-            messages: vec![Message::new(Role::Assistant, "once")],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        };
+        let record = Record::new(vec![Message::new(Role::Assistant, "once")]);
         assert_eq!(Structure { plain_text: true }.check(&record), None);
     }
 }

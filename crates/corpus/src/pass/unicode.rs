@@ -148,13 +148,7 @@ mod tests {
 
     #[track_caller]
     fn check(pass: &dyn Pass, text: &str, expected: &str) {
-        let mut record = Record {
-            id: None,
-            messages: vec![Message::new(Role::User, text)],
-            rejected: None,
-            metadata: serde_json::Map::new(),
-            group: None,
-        };
+        let mut record = Record::new(vec![Message::new(Role::User, text)]);
         let changed = pass.repair(&mut record);
         assert_eq!(record.messages[0].content, expected);
         assert_eq!(changed, text != expected, "{text:?}");
