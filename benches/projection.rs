@@ -45,16 +45,16 @@ fn shape(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize, input: usize, ou
 
     group.throughput(Throughput::Elements(base as u64));
     group.bench_function(BenchmarkId::new("base_forward", &name), |bencher| {
-        time(bencher, device, || projection(x.clone(), Linear { weight: &weight, adapter: None }));
+        time(bencher, device, || projection(x.clone(), Linear { weight: &weight, bias: None, adapter: None }));
     });
     group.throughput(Throughput::Elements((base + low) as u64));
     group.bench_function(BenchmarkId::new("forward", &name), |bencher| {
-        time(bencher, device, || projection(x.clone(), Linear { weight: &weight, adapter: Some(&frozen) }));
+        time(bencher, device, || projection(x.clone(), Linear { weight: &weight, bias: None, adapter: Some(&frozen) }));
     });
     group.throughput(Throughput::Elements((2 * base + 3 * low) as u64));
     group.bench_function(BenchmarkId::new("forward_backward", &name), |bencher| {
         time(bencher, device, || {
-            projection(leaf.clone(), Linear { weight: &weight, adapter: Some(&trained) }).backward()
+            projection(leaf.clone(), Linear { weight: &weight, bias: None, adapter: Some(&trained) }).backward()
         });
     });
 }

@@ -26,10 +26,10 @@ fn rotary(criterion: &mut Criterion) {
         let shape = format!("{HEADS}x{rows}x{HEAD_DIM}");
         group.throughput(Throughput::Elements((HEADS * rows * HEAD_DIM) as u64));
         group.bench_function(BenchmarkId::new("forward", &shape), |bencher| {
-            time(bencher, &device, || rotary.apply(query.clone()));
+            time(bencher, &device, || rotary.rotate_queries(query.clone()));
         });
         group.bench_function(BenchmarkId::new("forward_backward", &shape), |bencher| {
-            time(bencher, &device, || rotary.apply(leaf.clone()).backward());
+            time(bencher, &device, || rotary.rotate_queries(leaf.clone()).backward());
         });
     }
 }

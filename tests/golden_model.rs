@@ -69,7 +69,7 @@ fn rotary_output() {
                 let projected = projection(normed.clone(), projections[index].1.linear());
                 let split = projected.reshape([1, rows, heads, config.head_dim]).swap_dims(1, 2);
                 let key = format!("{prefix}.rope.{which}");
-                assert_close(&key, rotary.apply(split), &golden.expected(&key), 1e-5, 1e-5);
+                assert_close(&key, rotary.rotate_keys(split), &golden.expected(&key), 1e-5, 1e-5);
             }
         }
     }

@@ -2,11 +2,12 @@
 
 mod common;
 
+use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{devices, noise, relative_error, tensor, values};
 use foehn_kernels::{
-    AttentionHalf, Dropout, FeedForward, Linear, LowRank, Rope, Rotary, Targets, Visibility, Weight, attention,
-    linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs, token_losses,
+    AttentionHalf, Dropout, FeedForward, Linear, LowRank, QueryScale, Rope, Rotary, Targets, Visibility, Weight,
+    attention, linear_cross_entropy, projection, rms_norm, swiglu, token_log_probs, token_losses,
 };
 use proptest::prelude::*;
 
@@ -170,7 +171,7 @@ proptest! {
                 dropout: None,
             };
             let weight = Weight::new(w.clone(), [out, input], &device);
-            let linear = Linear { weight: &weight, adapter: Some(&adapter) };
+            let linear = Linear { weight: &weight, bias: None, adapter: Some(&adapter) };
             let found = projection(tensor(&x, [rows, input], &device), linear);
             let error = relative_error(&values(found), &expected);
             prop_assert!(error < 1e-5, "{name}: {error}");
@@ -182,20 +183,31 @@ proptest! {
 struct Frozen {
     fast: Weight,
     dense: Weight,
+    bias: Option<Param<Tensor<1>>>,
     adapter: Option<LowRank>,
 }
 
 impl Frozen {
-    fn new(seed: u64, [out, input]: [usize; 2], r: Option<usize>, dropout: Option<Dropout>, device: &Device) -> Self {
+    fn new(
+        seed: u64,
+        [out, input]: [usize; 2],
+        biased: bool,
+        r: Option<usize>,
+        dropout: Option<Dropout>,
+        device: &Device,
+    ) -> Self {
         let rows: Vec<f32> = noise(seed, out * input).iter().map(|w| w / (input as f32).sqrt()).collect();
         let leaf = |seed, shape: [usize; 2]| {
             let tensor = tensor(&noise(seed, shape[0] * shape[1]), shape, device);
-            burn::module::Param::from_tensor(tensor.autodiff().require_grad())
+            Param::from_tensor(tensor.autodiff().require_grad())
         };
         let dropout = dropout.map(|dropout| Dropout { seed: dropout.seed ^ seed, ..dropout });
         let adapter =
             r.map(|r| LowRank { a: leaf(seed ^ 1, [r, input]), b: leaf(seed ^ 2, [out, r]), scale: 0.3, dropout });
+        let bias = biased.then(|| Param::from_tensor(tensor(&noise(seed ^ 3, out), [out], device)));
+        let bias = bias.map(|bias| bias.set_require_grad(false));
         Self {
+            bias,
             fast: Weight::new(rows.clone(), [out, input], device),
             dense: Weight::dense(tensor(&rows, [out, input], device)),
             adapter,
@@ -203,7 +215,8 @@ impl Frozen {
     }
 
     fn linear(&self, dense: bool) -> Linear<'_> {
-        Linear { weight: if dense { &self.dense } else { &self.fast }, adapter: self.adapter.as_ref() }
+        let weight = if dense { &self.dense } else { &self.fast };
+        Linear { weight, bias: self.bias.as_ref(), adapter: self.adapter.as_ref() }
     }
 }
 
@@ -245,14 +258,16 @@ proptest! {
         seed in any::<u64>(), rows in prop_oneof![1usize..12, 60usize..100], kv_heads in 1usize..3, group in 1usize..4,
         head_dim in prop::sample::select(vec![2usize, 20, 64, 80, 128]), d_model in 2usize..70, wide in 1usize..90,
         r in 1usize..20, adapted in prop::collection::vec(any::<bool>(), 7), dropped in any::<bool>(), recompute in any::<bool>(),
-        window in prop::option::of(1usize..30),
+        window in prop::option::of(1usize..30), biased in prop::collection::vec(any::<bool>(), 7),
+        [has_head_norms, is_rotated, is_scaled] in any::<[bool; 3]>(),
     ) {
         let (_, positions, ends) = forest(seed, rows);
         let dropout = dropped.then_some(Dropout { probability: 0.2, seed });
         // On other devices the two layouts are the same.
         for (name, device) in devices().into_iter().filter(|(name, _)| *name == "flex") {
             let frozen = |i: usize, shape| {
-                Frozen::new(seed.wrapping_add(16 * i as u64), shape, adapted[i].then_some(r), dropout, &device)
+                let seed = seed.wrapping_add(16 * i as u64);
+                Frozen::new(seed, shape, biased[i], adapted[i].then_some(r), dropout, &device)
             };
             let (queries, keys) = (kv_heads * group * head_dim, kv_heads * head_dim);
             let [q, k, v] = [queries, keys, keys].map(|out| [out, d_model]);
@@ -260,12 +275,17 @@ proptest! {
             let [gate, up] = [frozen(4, [wide, d_model]), frozen(5, [wide, d_model])];
             let down = frozen(6, [d_model, wide]);
             let norm: Tensor<1> = tensor(&noise(seed ^ 7, d_model), [d_model], &device);
+            let head_norms: [Tensor<1>; 2] =
+                [10, 11].map(|at| tensor(&noise(seed ^ at, head_dim), [head_dim], &device));
+            let head_norms = has_head_norms.then_some(head_norms);
+            let scale = is_scaled.then_some(QueryScale { beta: 0.4, original: 8 });
+            let rope = Rope::new(head_dim, 1e4).with_query_scale(scale);
             let x = tensor(&noise(seed ^ 8, rows * d_model), [rows, d_model], &device);
-            let rotary = Rotary::new(&positions, 1, &Rope::new(head_dim, 1e4), &device);
+            let rotary = Rotary::new(&positions, 1, &rope, &device);
             let visibility = Visibility::segments(&positions, &ends, window, &device);
             let attend = |dense: bool| {
                 let block = AttentionHalf {
-                    norm: norm.clone(), eps: 1e-5, head_dim, recompute,
+                    norm: norm.clone(), eps: 1e-5, head_dim, head_norms: head_norms.clone(), is_rotated, recompute,
                     q_proj: q.linear(dense), k_proj: k.linear(dense), v_proj: v.linear(dense), o_proj: o.linear(dense),
                 };
                 with_gradients(&x, &[&q, &k, &v, &o], |x| block.forward(x, &rotary, &visibility, None))
@@ -282,7 +302,7 @@ proptest! {
             let alone = |dense: bool| with_gradients(&x, &[&gate], |x| projection(x, gate.linear(dense)));
             assert_same(&format!("{name} projection"), &alone(false), &alone(true));
 
-            let head = Frozen::new(seed ^ 9, [wide + 1, d_model], None, None, &device);
+            let head = Frozen::new(seed ^ 9, [wide + 1, d_model], false, None, None, &device);
             let targets = Targets::new((0..rows).map(|row| (row as u32, (row % (wide + 1)) as u32, 1.0 + (row % 2) as f32)));
             let loss = |weight: &Weight| {
                 let leaf = x.clone().autodiff().require_grad();
@@ -361,7 +381,7 @@ fn operations_equal_pytorch() {
             .collect();
         let rotary = Rotary::new(&positions, batch, &Rope::new(dim, f64::from(load("rotary.theta").0[0])), &device);
         let x = whole("rotary.in").autodiff().require_grad();
-        let out = rotary.apply(x.clone());
+        let out = rotary.rotate_keys(x.clone());
         close(&format!("{name} rotary"), values(out.clone().inner()), "rotary.out");
         let gradients = out.mul(whole("rotary.grad_out")).sum().backward();
         close(&format!("{name} rotary gradient"), values(x.grad(&gradients).unwrap()), "rotary.grad_in");
@@ -383,7 +403,7 @@ fn dropout_is_inverted_and_seeded() {
                 scale: 1.0,
                 dropout: Some(foehn_kernels::Dropout { probability: 0.25, seed }),
             };
-            values(projection(ones.clone(), Linear { weight: &zero, adapter: Some(&adapter) }))
+            values(projection(ones.clone(), Linear { weight: &zero, bias: None, adapter: Some(&adapter) }))
         };
         let (first, again, other) = (dropped(1), dropped(1), dropped(2));
         assert_eq!(first, again, "{name}");

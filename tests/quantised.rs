@@ -207,7 +207,7 @@ impl Product {
             scale: SCALE,
             dropout: None,
         });
-        let linear = Linear { weight: &weight, adapter: adapter.as_ref() };
+        let linear = Linear { weight: &weight, bias: None, adapter: adapter.as_ref() };
         let x = leaf(&self.x, [self.rows, input]);
         let y = projection(x.clone(), linear);
         let dy: Tensor<2> = tensor(&self.dy, [self.rows, out], device);
@@ -335,7 +335,7 @@ fn special_scales_open_to_what_they_are() {
                 let weight = matrix.weight(&device);
                 for rows in [1, 9] {
                     let x = tensor(&vec![1.0; rows * input], [rows, input], &device);
-                    let y = values(projection(x, Linear { weight: &weight, adapter: None }));
+                    let y = values(projection(x, Linear { weight: &weight, bias: None, adapter: None }));
                     assert_eq!(y.len(), rows * out);
                     assert!(y.iter().all(|y| !y.is_finite()), "{name} {encoding:?} {scale:#x}: {y:?}");
                 }

@@ -1,7 +1,7 @@
 //! A random model of SmolLM2-135M's shape, with fewer layers.
 
 use burn::tensor::Device;
-use foehn_mistral::{Base, Mistral, MistralConfig};
+use foehn_mistral::{Base, Mistral, MistralConfig, ModelType};
 
 /// `hidden_size`
 pub const HIDDEN: usize = 576;
@@ -23,6 +23,8 @@ pub const EPS: f64 = 1e-5;
 /// SmolLM2-135M with 4 of its 30 layers and random weights, in the given storage format.
 pub fn smollm2_of_four_layers(base: Base, device: &Device) -> Mistral {
     let config = MistralConfig {
+        model_type: ModelType::Llama,
+        is_wrapped: false,
         hidden_size: HIDDEN,
         intermediate_size: INTERMEDIATE,
         num_hidden_layers: 4,
@@ -33,8 +35,15 @@ pub fn smollm2_of_four_layers(base: Base, device: &Device) -> Mistral {
         max_position_embeddings: 8192,
         rope_theta: THETA,
         rope_scaling: None,
+        query_scale: None,
+        layers_without_rope: Vec::new(),
         rms_norm_eps: EPS,
         sliding_window: None,
+        layers_without_window: Vec::new(),
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
         tie_word_embeddings: true,
         bos_token_id: Some(1),
         eos_token_id: vec![2],

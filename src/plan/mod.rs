@@ -215,10 +215,7 @@ impl Network {
         let config = outline.config;
         let stored = |name: &str| {
             let Some(checkpoint) = outline.checkpoint else { return DType::BF16 };
-            let name = match checkpoint.gguf() {
-                Some(_) => MistralConfig::gguf_name(name),
-                None => format!("{name}.weight"),
-            };
+            let name = config.stored_name(name, checkpoint);
             checkpoint.info(&name).map_or(DType::F32, |info| info.dtype)
         };
         let matrices = config.matrices(base, stored);

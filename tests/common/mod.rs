@@ -153,3 +153,8 @@ pub fn devices() -> Vec<(&'static str, Device)> {
     }
     found
 }
+
+/// The token ids in a golden file.
+pub fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}

@@ -21,6 +21,10 @@ pub struct AttentionHalf<'a> {
     pub o_proj: Linear<'a>,
     /// Width of a head.
     pub head_dim: usize,
+    /// The weights of the norms of each head of the queries and of the keys, `[head_dim]` each.
+    pub head_norms: Option<[Tensor<1>; 2]>,
+    /// Whether queries and keys are rotated.
+    pub is_rotated: bool,
     /// Whether the backward pass computes the block's inner values again. If not, the forward pass keeps them.
     pub recompute: bool,
 }
@@ -47,7 +51,8 @@ pub struct FeedForward<'a> {
 pub type Cache<'a> = dyn FnMut(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>) + 'a;
 
 impl AttentionHalf<'_> {
-    /// `x + o(attention(rotary(q(norm(x))), rotary(k(norm(x))), v(norm(x))))`.
+    /// `x + o(attention(rotary(q(norm(x))), rotary(k(norm(x))), v(norm(x))))`, where each head of q and k may be
+    /// normalised before its rotation.
     ///
     /// # Shapes
     /// - x, output: `[rows, d_model]`. `rows` is the batch size of `rotary` times the rows of each sequence
@@ -71,8 +76,12 @@ impl AttentionHalf<'_> {
             let [rows, width] = projected.dims();
             projected.reshape([batch, rows / batch, width / self.head_dim, self.head_dim]).swap_dims(1, 2)
         };
-        let query = rotary.apply(heads(projection(normed.clone(), self.q_proj)));
-        let key = rotary.apply(heads(projection(normed.clone(), self.k_proj)));
+        let query = self.head_normed(0, heads(projection(normed.clone(), self.q_proj)));
+        let key = self.head_normed(1, heads(projection(normed.clone(), self.k_proj)));
+        let (query, key) = match self.is_rotated {
+            true => (rotary.rotate_queries(query), rotary.rotate_keys(key)),
+            false => (query, key),
+        };
         let value = heads(projection(normed, self.v_proj));
         let (key, value) = match cache {
             Some(cache) => cache(key, value),
@@ -82,6 +91,14 @@ impl AttentionHalf<'_> {
         let [_, heads, rows, head_dim] = mixed.dims();
         let mixed = mixed.swap_dims(1, 2).reshape([batch * rows, heads * head_dim]);
         x.add(projection(mixed, self.o_proj))
+    }
+
+    /// Normalises each head of the queries (0) or of the keys (1), if the block has such norms.
+    fn head_normed(&self, index: usize, heads: Tensor<4>) -> Tensor<4> {
+        let Some(norms) = &self.head_norms else { return heads };
+        let [batch, count, rows, head_dim] = heads.dims();
+        let flat = heads.reshape([batch * count * rows, head_dim]);
+        rms_norm(flat, norms[index].clone(), self.eps).reshape([batch, count, rows, head_dim])
     }
 }
 

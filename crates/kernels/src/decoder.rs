@@ -1,5 +1,6 @@
 //! A model's passes over a KV cache, for generation.
 
+use std::cell::OnceCell;
 #[cfg(feature = "flex")]
 use std::sync::OnceLock;
 
@@ -17,6 +18,8 @@ pub struct DecoderLayerParts<'a> {
     pub attention: AttentionHalf<'a>,
     /// The feed-forward block.
     pub feed_forward: FeedForward<'a>,
+    /// Whether a row sees the window of [`DecoderKernel::new`] alone.
+    pub is_windowed: bool,
 }
 
 /// The parts before and after the layers.
@@ -59,8 +62,8 @@ pub(crate) struct CachedPass<'a> {
 }
 
 impl<'a> DecoderKernel<'a> {
-    /// Layers between `ends`. Positions are rotated with `rope`; with a window, a token sees at most `window`
-    /// positions.
+    /// Layers between `ends`. Positions are rotated with `rope`; in a windowed layer, a token sees at most
+    /// `window` positions.
     pub fn new(layers: Vec<DecoderLayerParts<'a>>, ends: Ends<'a>, rope: Rope, window: Option<usize>) -> Self {
         Self {
             layers,
@@ -157,7 +160,7 @@ impl Ends<'_> {
         let last: Vec<i32> = last.collect();
         let last = Tensor::<1, Int>::from_data(TensorData::from(last.as_slice()), &hidden.device());
         let normed = rms_norm(hidden.select(0, last), self.norm.clone(), self.eps);
-        let found = projection(normed, Linear { weight: self.lm_head, adapter: None });
+        let found = projection(normed, Linear { weight: self.lm_head, bias: None, adapter: None });
         *logits = found.into_data().try_into_vec().expect("logits are f32");
     }
 }
@@ -190,7 +193,8 @@ fn forward_padded(
     let keys = past.iter().max().map_or(0, |past| past + most);
     let positions: Vec<u32> = past.iter().flat_map(|&past| (past..past + most).map(|p| p as u32)).collect();
     let rotary = rotary(&positions, active.len());
-    let visibility = Visibility::cached(&past, most, keys, window, &device);
+    let visibility = |window| Visibility::cached(&past, most, keys, window, &device);
+    let (full, windowed) = (OnceCell::new(), OnceCell::new());
     let mut hidden = x.clone().select(0, index(&padded));
     for (layer, (key_store, value_store)) in layers.iter().zip(store) {
         let mut append = |key: Tensor<4>, value: Tensor<4>| {
@@ -210,7 +214,11 @@ fn forward_padded(
             };
             (seen(key_store, key), seen(value_store, value))
         };
-        let mixed = layer.attention.forward(hidden, &rotary, &visibility, Some(&mut append));
+        let visibility = match layer.is_windowed {
+            true => windowed.get_or_init(|| visibility(window)),
+            false => full.get_or_init(|| visibility(None)),
+        };
+        let mixed = layer.attention.forward(hidden, &rotary, visibility, Some(&mut append));
         hidden = layer.feed_forward.forward(mixed);
     }
     hidden.select(0, index(&given))

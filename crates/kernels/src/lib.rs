@@ -58,6 +58,6 @@ pub use memory::{heap_in_use, keep_freed_memory};
 pub use noise::EmbeddingNoise;
 pub use norm::rms_norm;
 pub use projection::{Dropout, Linear, LowRank, projection};
-pub use rotary::{Rope, Rotary};
+pub use rotary::{QueryScale, Rope, Rotary};
 pub use swiglu::swiglu;
 pub use weight::Weight;

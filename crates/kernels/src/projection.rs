@@ -32,18 +32,20 @@ pub struct Dropout {
     pub seed: u64,
 }
 
-/// A linear layer without bias: a frozen weight, with or without an adapter.
+/// A linear layer: a frozen weight, with or without a frozen bias and an adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear<'a> {
     /// `[out, in]`
     pub weight: &'a Weight,
+    /// `[out]`
+    pub bias: Option<&'a Param<Tensor<1>>>,
     /// The adapter, whose product is added to the weight's product.
     pub adapter: Option<&'a LowRank>,
 }
 
-/// A linear layer over a frozen weight: `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`.
+/// A linear layer over a frozen weight: `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + b`.
 ///
-/// It never forms `W + s·B·A`, and computes no gradient for `W`.
+/// It never forms `W + s·B·A`, and computes no gradient for `W` and `b`.
 ///
 /// # Shapes
 /// - x: `[rows, in]`
@@ -60,9 +62,13 @@ pub fn projection(x: Tensor<2>, linear: Linear<'_>) -> Tensor<2> {
         return y;
     }
     let base = linear.weight.product(x.clone());
-    match linear.adapter {
+    let product = match linear.adapter {
         None => base,
         Some(adapter) => base.add(adapter.forward(x)),
+    };
+    match linear.bias {
+        None => product,
+        Some(bias) => product.add(bias.val().unsqueeze()),
     }
 }
 

@@ -22,8 +22,9 @@ impl DecoderLayer {
     /// # Shapes
     /// - x, output: `[rows, d_model]`
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
-        let foehn_kernels::DecoderLayerParts { attention, feed_forward } = self.kernels(pass.recompute);
-        feed_forward.forward(attention.forward(x, &pass.rotary, &pass.visibility, None))
+        let foehn_kernels::DecoderLayerParts { attention, feed_forward, is_windowed } = self.kernels(pass.recompute);
+        let visibility = &pass.visibility[usize::from(is_windowed)];
+        feed_forward.forward(attention.forward(x, &pass.rotary, visibility, None))
     }
 
     /// The layer in the form that the kernels take.
@@ -38,6 +39,8 @@ impl DecoderLayer {
                 v_proj: self_attn.v_proj.linear(),
                 o_proj: self_attn.o_proj.linear(),
                 head_dim: self_attn.head_dim,
+                head_norms: self_attn.head_norms.as_ref().map(|norms| norms.each_ref().map(Param::val)),
+                is_rotated: self_attn.is_rotated,
                 recompute,
             },
             feed_forward: FeedForward {
@@ -48,6 +51,7 @@ impl DecoderLayer {
                 down_proj: mlp.down_proj.linear(),
                 recompute,
             },
+            is_windowed: self_attn.is_windowed,
         }
     }
 }

@@ -8,13 +8,15 @@ use foehn_kernels::{HalfKind, NF4_LEVELS, Row, Weight};
 use foehn_weights::{DType, Planes, Weights, unpack};
 
 use crate::base::Form;
+use crate::naming::Naming;
 use crate::projection::frozen;
 use crate::{Base, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, RopeScaling, SelfAttention};
 
 impl Mistral {
     /// Loads the weights of a checkpoint onto a device, in their stored format.
     ///
-    /// The tensors may have Hugging Face's names, or those of a GGUF (then q and k are permuted back to half-split).
+    /// The tensors may have Hugging Face's names, with the prefix of a wrapper or without, those of Mistral's own
+    /// checkpoints, or those of a GGUF. Where a format interleaves the rows of q and k, they are permuted to half-split.
     ///
     /// If the config ties the head to the embedding but the checkpoint has a different `lm_head.weight`, the head is
     /// used, as in transformers 5.
@@ -39,13 +41,13 @@ impl Mistral {
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        let gguf = weights.gguf().is_some();
+        let naming = Naming::of(config, weights);
         let mut config = config.clone();
-        if config.tie_word_embeddings && has_another_head(weights)? {
+        if config.tie_word_embeddings && has_another_head(naming, weights)? {
             config.tie_word_embeddings = false;
         }
-        check_all_used(&config, weights)?;
-        build(&config, &Stored { weights, gguf, base, device }, progress)
+        check_all_used(&config, naming, weights)?;
+        build(&config, &Stored { weights, naming, base, device }, progress)
     }
 
     /// The config of a checkpoint: from a GGUF's metadata, or from the text of the `config.json` beside safetensors.
@@ -57,7 +59,9 @@ impl Mistral {
             (Some(gguf), _) => {
                 let rows = weights.info("token_embd.weight").and_then(|info| info.shape.first().copied());
                 let tied = weights.info("output.weight").is_none();
-                let mut config = MistralConfig::from_gguf(gguf, tied, rows.unwrap_or(0))?;
+                let mut config = MistralConfig::from_gguf(gguf, tied, rows.unwrap_or(0), |part| {
+                    weights.info(&format!("blk.0.{part}")).is_some()
+                })?;
                 if weights.info(ROPE_FREQS).is_some() {
                     config.scale_frequencies(&weights.load_f32(ROPE_FREQS)?.0)?;
                 }
@@ -74,45 +78,29 @@ impl Mistral {
 }
 
 /// Whether a checkpoint has a head that differs from its embedding.
-fn has_another_head(weights: &Weights) -> Result<bool, Error> {
-    let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
-    Ok(weights.info(head).is_some() && weights.info(embedding).is_some() && !weights.same(embedding, head)?)
+fn has_another_head(naming: Naming, weights: &Weights) -> Result<bool, Error> {
+    let [embedding, head] = ["model.embed_tokens.weight", "lm_head.weight"].map(|name| naming.stored(name));
+    Ok(weights.info(&head).is_some() && weights.info(&embedding).is_some() && !weights.same(&embedding, &head)?)
 }
 
 /// Refuses a checkpoint with tensors that the network does not use: without them it would compute something else.
-fn check_all_used(config: &MistralConfig, weights: &Weights) -> Result<(), Error> {
-    let gguf = weights.gguf().is_some();
-    let mut known = BTreeSet::from(["model.embed_tokens", "model.norm", "lm_head"].map(str::to_owned));
-    for index in 0..config.num_hidden_layers {
-        known.extend(LAYER.iter().map(|part| format!("model.layers.{index}.{part}")));
-    }
-    let mut known: BTreeSet<String> =
-        known.iter().map(|name| if gguf { gguf_name(name) } else { format!("{name}.weight") }).collect();
-    if gguf && matches!(config.rope_scaling, Some(RopeScaling::Llama3 { .. } | RopeScaling::Divisors { .. })) {
+fn check_all_used(config: &MistralConfig, naming: Naming, weights: &Weights) -> Result<(), Error> {
+    let mut known: BTreeSet<String> = config.tensor_names().iter().map(|name| naming.stored(name)).collect();
+    known.insert(naming.stored("lm_head.weight"));
+    let divides = matches!(config.rope_scaling, Some(RopeScaling::Llama3 { .. } | RopeScaling::Divisors { .. }));
+    if divides && matches!(naming, Naming::Gguf { .. }) {
         known.insert(ROPE_FREQS.to_owned());
     }
-    let unused: Vec<&str> = weights.names().filter(|name| !known.contains(*name) && !is_without_effect(name)).collect();
+    let is_unused = |name: &&str| !known.contains(*name) && !is_without_effect(name) && !naming.is_of_vision(name);
+    let unused: Vec<String> = weights.names().filter(is_unused).map(str::to_owned).collect();
     match unused.is_empty() {
         true => Ok(()),
-        false => Err(Error::UnusedTensors { names: unused.into_iter().map(str::to_owned).collect() }),
+        false => Err(Error::UnusedTensors { names: unused }),
     }
 }
 
 /// The tensor of a GGUF that divides the rotary frequencies: Llama 3's scaling.
 const ROPE_FREQS: &str = "rope_freqs.weight";
-
-/// The names of a decoder layer's tensors.
-const LAYER: [&str; 9] = [
-    "input_layernorm",
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "post_attention_layernorm",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
 
 /// Whether a tensor holds the rotary frequencies, as early converters stored them. They follow from the config's
 /// `rope_theta`.
@@ -120,12 +108,13 @@ fn is_without_effect(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn_rot_embd.weight")
 }
 
-/// A source of a model's tensors. Names are those of Hugging Face's checkpoints without `.weight`.
+/// A source of a model's tensors. Names of matrices and norms are those of Hugging Face's checkpoints without
+/// `.weight`.
 pub(crate) trait Tensors {
     /// A matrix `[out, in]`. If its output is rotated (RoPE), `rotated` is the width of a head.
     fn matrix(&self, name: &str, shape: [usize; 2], rotated: Option<usize>) -> Result<Weight, Error>;
-    /// The weight of a norm.
-    fn norm(&self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Error>;
+    /// The weight of a norm, or the bias of a projection, whose name ends in `.bias`.
+    fn vector(&self, name: &str, width: usize, rotated: Option<usize>) -> Result<Param<Tensor<1>>, Error>;
 }
 
 /// Builds a model from the tensors that the config needs. Embedding and head come first: they are the largest, and
@@ -151,7 +140,7 @@ pub(crate) fn build(
     Ok(Mistral {
         embed_tokens,
         layers: layers.collect::<Result<_, Error>>()?,
-        norm: source.norm("model.norm", hidden_size)?,
+        norm: source.vector("model.norm", hidden_size, None)?,
         lm_head,
         config: config.clone(),
         recompute: false,
@@ -162,24 +151,32 @@ fn layer(config: &MistralConfig, source: &impl Tensors, index: usize) -> Result<
     let MistralConfig { hidden_size, intermediate_size, head_dim, .. } = *config;
     let (queries, keys) = (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
     let name = |part: &str| format!("model.layers.{index}.{part}");
-    let projection = |part: &str, shape: [usize; 2], rotated: Option<usize>| {
-        source.matrix(&name(part), shape, rotated).map(Projection::new)
+    let projection = |part: &str, shape: [usize; 2], rotated: Option<usize>, is_biased: bool| {
+        let bias = is_biased.then(|| source.vector(&format!("{}.bias", name(part)), shape[0], rotated)).transpose()?;
+        Ok::<_, Error>(Projection::new(source.matrix(&name(part), shape, rotated)?).with_bias(bias))
     };
-    let norm = |part: &str| source.norm(&name(part), hidden_size);
+    let norm = |part: &str, width: usize| source.vector(&name(part), width, None);
+    let (qkv, mlp) = (config.qkv_bias, config.mlp_bias);
     Ok(DecoderLayer {
-        input_layernorm: norm("input_layernorm")?,
+        input_layernorm: norm("input_layernorm", hidden_size)?,
         self_attn: SelfAttention {
-            q_proj: projection("self_attn.q_proj", [queries, hidden_size], Some(head_dim))?,
-            k_proj: projection("self_attn.k_proj", [keys, hidden_size], Some(head_dim))?,
-            v_proj: projection("self_attn.v_proj", [keys, hidden_size], None)?,
-            o_proj: projection("self_attn.o_proj", [hidden_size, queries], None)?,
+            q_proj: projection("self_attn.q_proj", [queries, hidden_size], Some(head_dim), qkv)?,
+            k_proj: projection("self_attn.k_proj", [keys, hidden_size], Some(head_dim), qkv)?,
+            v_proj: projection("self_attn.v_proj", [keys, hidden_size], None, qkv)?,
+            o_proj: projection("self_attn.o_proj", [hidden_size, queries], None, config.o_bias)?,
+            head_norms: match config.qk_norm {
+                true => Some([norm("self_attn.q_norm", head_dim)?, norm("self_attn.k_norm", head_dim)?]),
+                false => None,
+            },
             head_dim,
+            is_rotated: config.is_rotated(index),
+            is_windowed: config.is_windowed(index),
         },
-        post_attention_layernorm: norm("post_attention_layernorm")?,
+        post_attention_layernorm: norm("post_attention_layernorm", hidden_size)?,
         mlp: Mlp {
-            gate_proj: projection("mlp.gate_proj", [intermediate_size, hidden_size], None)?,
-            up_proj: projection("mlp.up_proj", [intermediate_size, hidden_size], None)?,
-            down_proj: projection("mlp.down_proj", [hidden_size, intermediate_size], None)?,
+            gate_proj: projection("mlp.gate_proj", [intermediate_size, hidden_size], None, mlp)?,
+            up_proj: projection("mlp.up_proj", [intermediate_size, hidden_size], None, mlp)?,
+            down_proj: projection("mlp.down_proj", [hidden_size, intermediate_size], None, mlp)?,
         },
         rms_norm_eps: config.rms_norm_eps,
     })
@@ -188,22 +185,26 @@ fn layer(config: &MistralConfig, source: &impl Tensors, index: usize) -> Result<
 /// The tensors of a checkpoint.
 struct Stored<'a> {
     weights: &'a Weights,
-    gguf: bool,
+    naming: Naming,
     base: Base,
     device: &'a Device,
 }
 
 impl Tensors for Stored<'_> {
-    /// In a GGUF, matrices whose output is rotated have the interleaved layout; this permutes them to half-split.
+    /// Where the format interleaves the rows of a rotated output, this permutes them to half-split.
     fn matrix(&self, name: &str, shape: [usize; 2], rotated: Option<usize>) -> Result<Weight, Error> {
-        match rotated.filter(|_| self.gguf) {
+        match rotated.filter(|_| self.naming.is_interleaved()) {
             Some(head_dim) => self.permuted(name, shape, |row| interleaved(row, head_dim)),
             None => self.permuted(name, shape, |row| row),
         }
     }
 
-    fn norm(&self, name: &str, width: usize) -> Result<Param<Tensor<1>>, Error> {
-        let values = self.weights.load_f32(&self.stored_name(name, &[width])?)?.0;
+    fn vector(&self, name: &str, width: usize, rotated: Option<usize>) -> Result<Param<Tensor<1>>, Error> {
+        let name = if name.ends_with(".bias") { name.to_owned() } else { format!("{name}.weight") };
+        let mut values = self.weights.load_f32(&self.stored_name(&name, &[width])?)?.0;
+        if let Some(head_dim) = rotated.filter(|_| self.naming.is_interleaved()) {
+            values = (0..width).map(|at| values[interleaved(at, head_dim)]).collect();
+        }
         Ok(frozen(Tensor::from_data(TensorData::new(values, [width]), self.device)))
     }
 }
@@ -212,7 +213,7 @@ impl Stored<'_> {
     /// A matrix whose row `r` is the stored row `stored(r)`.
     fn permuted(&self, name: &str, shape: [usize; 2], stored: impl Fn(usize) -> usize + Sync) -> Result<Weight, Error> {
         let [out, input] = shape;
-        let stored_name = self.stored_name(name, &shape)?;
+        let stored_name = self.stored_name(&format!("{name}.weight"), &shape)?;
         let dtype = self.weights.info(&stored_name).map(|info| info.dtype);
         let form = self.base.form(name, dtype.unwrap_or(DType::F32), input);
         if let (Form::Same(encoding), Some(dtype)) = (form, dtype) {
@@ -259,7 +260,7 @@ impl Stored<'_> {
 
     /// The name of a tensor in the checkpoint. Checks its shape.
     fn stored_name(&self, name: &str, expected: &[usize]) -> Result<String, Error> {
-        let name = if self.gguf { gguf_name(name) } else { format!("{name}.weight") };
+        let name = self.naming.stored(name);
         match self.weights.info(&name) {
             Some(info) if info.shape != expected => {
                 Err(Error::Shape { name, found: info.shape.clone(), expected: expected.to_vec() })
@@ -293,33 +294,6 @@ fn interleaved(row: usize, head_dim: usize) -> usize {
 fn planes(row: Row<'_>) -> Planes<'_> {
     let Row { numbers, scales, minima, sub_scales, sub_minima } = row;
     Planes { numbers, scales, minima, sub_scales, sub_minima }
-}
-
-/// llama.cpp's name for a tensor, given Hugging Face's.
-pub(crate) fn gguf_name(name: &str) -> String {
-    let renamed = match name {
-        "model.embed_tokens" => "token_embd".to_owned(),
-        "model.norm" => "output_norm".to_owned(),
-        "lm_head" => "output".to_owned(),
-        layered => {
-            let rest = layered.strip_prefix("model.layers.").unwrap_or(layered);
-            let (index, part) = rest.split_once('.').unwrap_or((rest, ""));
-            let part = match part {
-                "input_layernorm" => "attn_norm",
-                "post_attention_layernorm" => "ffn_norm",
-                "self_attn.q_proj" => "attn_q",
-                "self_attn.k_proj" => "attn_k",
-                "self_attn.v_proj" => "attn_v",
-                "self_attn.o_proj" => "attn_output",
-                "mlp.gate_proj" => "ffn_gate",
-                "mlp.up_proj" => "ffn_up",
-                "mlp.down_proj" => "ffn_down",
-                other => other,
-            };
-            format!("blk.{index}.{part}")
-        }
-    };
-    renamed + ".weight"
 }
 
 #[cfg(test)]

@@ -103,18 +103,19 @@ impl Mistral {
         let window = self.config.sliding_window;
         Pass {
             rotary: self.rotary(packed.position_ids, 1, &device),
-            visibility: Visibility::segments(packed.position_ids, packed.subtree_ends, window, &device),
+            visibility: [None, window]
+                .map(|window| Visibility::segments(packed.position_ids, packed.subtree_ends, window, &device)),
             recompute: self.recompute,
         }
     }
 
     /// Next-token logits of hidden states: `[rows, d_model]` to `[rows, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        projection(hidden, Linear { weight: self.head(), adapter: None })
+        projection(hidden, Linear { weight: self.head(), bias: None, adapter: None })
     }
 
-    /// Every projection except the head, with its name in Hugging Face's checkpoints
-    /// (`model.layers.0.self_attn.q_proj`), in the order of the forward pass.
+    /// Every projection except the head, with its name in transformers (`model.layers.0.self_attn.q_proj`), in the order of
+    /// the forward pass.
     pub fn projections(&self) -> Vec<(String, &Projection)> {
         let named = |(index, layer): (usize, _)| {
             let DecoderLayer { self_attn, mlp, .. }: &DecoderLayer = layer;
@@ -127,13 +128,14 @@ impl Mistral {
                 ("mlp.up_proj", &mlp.up_proj),
                 ("mlp.down_proj", &mlp.down_proj),
             ]
-            .map(|(name, projection)| (format!("model.layers.{index}.{name}"), projection))
+            .map(|(name, projection)| (self.config.module_name(&format!("model.layers.{index}.{name}")), projection))
         };
         self.layers.iter().enumerate().flat_map(named).collect()
     }
 
     /// As [`projections`](Self::projections), for attaching and detaching adapters.
     pub fn projections_mut(&mut self) -> Vec<(String, &mut Projection)> {
+        let config = &self.config;
         let named = |(index, layer): (usize, _)| {
             let DecoderLayer { self_attn, mlp, .. }: &mut DecoderLayer = layer;
             [
@@ -145,7 +147,7 @@ impl Mistral {
                 ("mlp.up_proj", &mut mlp.up_proj),
                 ("mlp.down_proj", &mut mlp.down_proj),
             ]
-            .map(|(name, projection)| (format!("model.layers.{index}.{name}"), projection))
+            .map(|(name, projection)| (config.module_name(&format!("model.layers.{index}.{name}")), projection))
         };
         self.layers.iter_mut().enumerate().flat_map(named).collect()
     }

@@ -4,24 +4,35 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use foehn_kernels::{Linear, LowRank, Weight};
 
-/// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`. The weight W is frozen. The rest of the model works the same with and without an adapter.
+/// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + b`. The weight W and the bias b, if there is one, are frozen. The rest of the model works the same with and without an adapter.
 #[derive(Module, Debug)]
 pub struct Projection {
     /// `[out, in]`
     #[module(skip)]
     weight: Weight,
+    /// `[out]`
+    bias: Option<Param<Tensor<1>>>,
     adapter: Option<LowRank>,
 }
 
 impl Projection {
-    /// A projection over `weight`, `[out, in]`, with no adapter.
+    /// A projection over `weight`, `[out, in]`, with no bias and no adapter.
     pub fn new(weight: Weight) -> Self {
-        Self { weight, adapter: None }
+        Self { weight, bias: None, adapter: None }
+    }
+
+    pub(crate) fn with_bias(self, bias: Option<Param<Tensor<1>>>) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// The frozen bias, `[out]`.
+    pub(crate) fn bias(&self) -> Option<&Param<Tensor<1>>> {
+        self.bias.as_ref()
     }
 
     /// The weight and its adapter, for the kernels.
     pub fn linear(&self) -> Linear<'_> {
-        Linear { weight: &self.weight, adapter: self.adapter.as_ref() }
+        Linear { weight: &self.weight, bias: self.bias.as_ref(), adapter: self.adapter.as_ref() }
     }
 
     /// The frozen weight, `[out, in]`.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use burn::module::Param;
 use burn::tensor::Tensor;
 use foehn_kernels::Weight;
 use foehn_weights::{FloatType, TensorSpec, save_safetensors_with};
@@ -61,17 +62,22 @@ impl Mistral {
             ("model.embed_tokens.weight".to_owned(), Saved::Matrix(self.embed_tokens.clone())),
             ("model.norm.weight".to_owned(), Saved::Vector(self.norm.val())),
         ];
-        for (name, projection) in self.projections() {
+        for ((_, projection), (name, _)) in self.projections().into_iter().zip(self.config.layer_dims()) {
             all.push((format!("{name}.weight"), Saved::Matrix(projection.weight().clone())));
+            all.extend(projection.bias().map(|bias| (format!("{name}.bias"), Saved::Vector(bias.val()))));
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            let norms = [
+            let mut norms = vec![
                 ("input_layernorm", &layer.input_layernorm),
                 ("post_attention_layernorm", &layer.post_attention_layernorm),
             ];
-            all.extend(
-                norms.map(|(name, norm)| (format!("model.layers.{index}.{name}.weight"), Saved::Vector(norm.val()))),
-            );
+            if let Some([q, k]) = &layer.self_attn.head_norms {
+                norms.extend([("self_attn.q_norm", q), ("self_attn.k_norm", k)]);
+            }
+            let named = |(name, norm): (&str, &Param<Tensor<1>>)| {
+                (format!("model.layers.{index}.{name}.weight"), Saved::Vector(norm.val()))
+            };
+            all.extend(norms.into_iter().map(named));
         }
         all.extend(self.lm_head.iter().map(|head| ("lm_head.weight".to_owned(), Saved::Matrix(head.clone()))));
         all

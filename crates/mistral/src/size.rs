@@ -1,9 +1,10 @@
 //! The sizes of a network's matrices, from its shape alone.
 
 use foehn_kernels::Storage;
-use foehn_weights::DType;
+use foehn_weights::{DType, Weights};
 
 use crate::base::Form;
+use crate::naming::Naming;
 use crate::{Base, MistralConfig};
 
 /// One matrix of a network: where it comes from and how it is held in memory.
@@ -40,12 +41,17 @@ impl MistralConfig {
             let is_converted = !(matches!(form, Form::Same(_)) || matches!(form, Form::Half(_)) && is_half);
             MatrixSize { name, dims, stored, storage, is_converted }
         };
-        ends.chain(self.projection_dims()).map(sized).collect()
+        ends.chain(self.layer_dims()).map(sized).collect()
     }
 
     /// The name and the shape `[out, in]` of every projection except the head, in the order of
     /// [`projections`](crate::Mistral::projections).
     pub fn projection_dims(&self) -> Vec<(String, [usize; 2])> {
+        self.layer_dims().into_iter().map(|(name, dims)| (self.module_name(&name), dims)).collect()
+    }
+
+    /// As [`projection_dims`](Self::projection_dims), with the names of a language model by itself.
+    pub(crate) fn layer_dims(&self) -> Vec<(String, [usize; 2])> {
         let Self { hidden_size, intermediate_size, head_dim, .. } = *self;
         let (queries, keys) = (self.num_attention_heads * head_dim, self.num_key_value_heads * head_dim);
         let layer = [
@@ -61,9 +67,9 @@ impl MistralConfig {
         (0..self.num_hidden_layers).flat_map(named).collect()
     }
 
-    /// Hugging Face's name of a tensor without `.weight`, as the checkpoint of a GGUF names it.
-    pub fn gguf_name(name: &str) -> String {
-        crate::load::gguf_name(name)
+    /// The name in a checkpoint of the weight that Hugging Face's checkpoints call `{name}.weight`.
+    pub fn stored_name(&self, name: &str, weights: &Weights) -> String {
+        Naming::of(self, weights).stored(&format!("{name}.weight"))
     }
 }
 

@@ -57,8 +57,11 @@ impl Tensors for Noise<'_> {
         })
     }
 
-    fn norm(&self, _name: &str, width: usize) -> Result<Param<Tensor<1>>, Error> {
-        Ok(frozen(Tensor::ones([width], self.device)))
+    fn vector(&self, name: &str, width: usize, _rotated: Option<usize>) -> Result<Param<Tensor<1>>, Error> {
+        Ok(frozen(match name.ends_with(".bias") {
+            true => Tensor::zeros([width], self.device),
+            false => Tensor::ones([width], self.device),
+        }))
     }
 }
 

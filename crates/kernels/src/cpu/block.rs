@@ -16,16 +16,20 @@ pub struct AttentionBlock<'a> {
     pub input: [LinearView<'a>; 3],
     pub output: LinearView<'a>,
     pub heads: Heads,
-    /// Cosines and sines, `[rows, head_dim / 2]`.
-    pub rotary: [&'a [f32]; 2],
+    /// The weights of the norms of each head of q and k, `[head_dim]` each.
+    pub head_norms: Option<[&'a [f32]; 2]>,
+    /// Cosines and sines for q and k, `[rows, head_dim / 2]`; `None` for a layer without rotation.
+    pub rotary: Option<[[&'a [f32]; 2]; 2]>,
     pub seen: &'a Seen,
 }
 
 /// The values of [`AttentionBlock::forward`] that its backward pass needs.
 #[derive(Debug)]
 pub struct SavedAttention {
-    /// q and k rotated, and v.
+    /// q and k, normalised and rotated, and v.
     input: [Buffer; 3],
+    /// q and k before the norms of their heads.
+    plain: Option<[Buffer; 2]>,
     mixed: Buffer,
     log_sums: Buffer,
     lows: ([Low; 3], [Low; 1]),
@@ -36,19 +40,23 @@ impl AttentionBlock<'_> {
     pub fn forward(&self, level: Level, x: &[f32]) -> (Vec<f32>, SavedAttention) {
         let rows = self.seen.rows();
         let heads = self.heads;
-        let normed = normed(level, x, self.norm, self.eps);
+        let of_norm = normed(level, x, self.norm, self.eps);
         let [mut query, mut key, mut value] =
             [heads.query_width(), heads.key_width(), heads.key_width()].map(|width| Buffer::new(rows * width));
-        let lows = project(level, &normed, rows, self.input, [&mut query, &mut key, &mut value], false);
-        drop(normed);
-        self.rotate(level, &mut query, heads.query_width(), false);
-        self.rotate(level, &mut key, heads.key_width(), false);
+        let lows = project(level, &of_norm, rows, self.input, [&mut query, &mut key, &mut value], false);
+        drop(of_norm);
+        let plain = self.head_norms.map(|norms| {
+            let [q_norm, k_norm] = norms;
+            [(&mut query, q_norm), (&mut key, k_norm)]
+                .map(|(x, weight)| std::mem::replace(x, normed(level, x, weight, self.eps)))
+        });
+        self.rotate(level, [&mut query, &mut key], false);
         let mut mixed = Buffer::new(query.len());
         let mut log_sums = Buffer::new(rows * heads.heads);
         attention(level, heads, [&query, &key, &value], self.seen, &mut mixed, &mut log_sums);
         let mut out = x.to_vec();
         let low = project(level, &mixed, rows, [self.output], [&mut out], true);
-        (out, SavedAttention { input: [query, key, value], mixed, log_sums, lows: (lows, low) })
+        (out, SavedAttention { input: [query, key, value], plain, mixed, log_sums, lows: (lows, low) })
     }
 
     /// The gradients, given that of the output: those of the adapters of q, k, v and o, and, with `wants_dx`, that of
@@ -70,8 +78,15 @@ impl AttentionBlock<'_> {
         let [mut d_query, mut d_key, mut d_value] = [query, key, value].map(|forward| Buffer::new(forward.len()));
         let forward = Saved { query, key, value, out: &saved.mixed, log_sums: &saved.log_sums };
         attention_backward(level, heads, forward, self.seen, &d_mixed, [&mut d_query, &mut d_key, &mut d_value]);
-        self.rotate(level, &mut d_query, heads.query_width(), true);
-        self.rotate(level, &mut d_key, heads.key_width(), true);
+        self.rotate(level, [&mut d_query, &mut d_key], true);
+        if let (Some(norms), Some(plain)) = (self.head_norms, &saved.plain) {
+            for ((d, x), weight) in [&mut d_query, &mut d_key].into_iter().zip(plain).zip(norms) {
+                let mut dx = Buffer::new(d.len());
+                dx.fill(0.0);
+                rms_norm_backward(level, x, weight, self.eps, d, &mut dx);
+                *d = dx;
+            }
+        }
         let normed = normed(level, x, self.norm, self.eps);
         let mut d_normed = wants_dx.then(|| Buffer::new(x.len()));
         let d_input = [&d_query[..], &d_key, &d_value];
@@ -80,9 +95,13 @@ impl AttentionBlock<'_> {
         (dx, [q, k, v, of_output])
     }
 
-    fn rotate(&self, level: Level, x: &mut [f32], width: usize, back: bool) {
-        let [cos, sin] = self.rotary;
-        rotate(level, x, cos, sin, self.heads.head_dim / 2, width, back);
+    /// Rotates q and k, or their gradients back.
+    fn rotate(&self, level: Level, [query, key]: [&mut [f32]; 2], back: bool) {
+        let heads = self.heads;
+        let Some([of_query, of_key]) = self.rotary else { return };
+        for (x, [cos, sin], width) in [(query, of_query, heads.query_width()), (key, of_key, heads.key_width())] {
+            rotate(level, x, cos, sin, heads.head_dim / 2, width, back);
+        }
     }
 }
 

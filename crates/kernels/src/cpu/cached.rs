@@ -12,6 +12,7 @@ use super::linear::{LinearView, project_many};
 use super::matrix::Matrix;
 use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
+use crate::rotary::Tables;
 use attend::AttentionPlan;
 
 /// The new rows of one sequence.
@@ -33,6 +34,11 @@ pub struct Layer<'a> {
     /// q, k, v
     pub input: [LinearView<'a>; 3],
     pub output: LinearView<'a>,
+    /// The weights of the norms of each head of q and k, `[head_dim]` each.
+    pub head_norms: Option<[&'a [f32]; 2]>,
+    pub is_rotated: bool,
+    /// Whether a row sees the pass's window alone.
+    pub is_windowed: bool,
     /// gate, up
     pub gates: [LinearView<'a>; 2],
     pub down: LinearView<'a>,
@@ -42,8 +48,7 @@ pub struct Layer<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct PassScratch {
     pub runs: Vec<NewRows>,
-    /// Cosines and sines, `[rows, head_dim / 2]`.
-    pub rotary: [Vec<f32>; 2],
+    pub rotary: Tables,
     /// The rows, `[rows, d_model]`.
     pub x: Vec<f32>,
     pub layers: LayerScratch,
@@ -52,7 +57,8 @@ pub struct PassScratch {
 /// Scratch buffers of the layers.
 #[derive(Clone, Debug, Default)]
 pub struct LayerScratch {
-    attention: AttentionPlan,
+    /// Without the window, and with it.
+    attention: [AttentionPlan; 2],
     few: Scratch,
 }
 
@@ -62,8 +68,8 @@ pub struct Pass<'a> {
     pub heads: Heads,
     /// The new rows of each sequence, in the order of the rows.
     pub runs: &'a [NewRows],
-    /// Cosines and sines, `[rows, head_dim / 2]`.
-    pub rotary: [&'a [f32]; 2],
+    pub rotary: &'a Tables,
+    /// The window of the layers that have one.
     pub window: Option<usize>,
     /// Whether quantised weights are multiplied as integers.
     pub integers: bool,
@@ -93,24 +99,43 @@ impl Pass<'_> {
         let [mut query, mut key, mut value] =
             [heads.query_width(), heads.key_width(), heads.key_width()].map(|width| Buffer::new(rows * width));
         let mut mixed = Buffer::new(query.len());
+        let has_head_norms = layers.clone().any(|layer| layer.head_norms.is_some());
+        let [mut plain_query, mut plain_key] =
+            [&query, &key].map(|heads| Buffer::new(if has_head_norms { heads.len() } else { 0 }));
         let widest = layers.clone().map(|layer| layer.down.weight.input()).max().unwrap_or(0);
         let [mut gate, mut up, mut hidden] = [(); 3].map(|()| Buffer::new(rows * widest));
         let LayerScratch { attention, few } = scratch;
-        attention.plan(level, self);
+        for (windowed, plan) in [false, true].into_iter().zip(&mut *attention) {
+            if layers.clone().any(|layer| layer.is_windowed == windowed) {
+                plan.plan(level, self, self.window.filter(|_| windowed));
+            }
+        }
         for (index, layer) in layers.enumerate() {
             store.prefetch(index, self.runs);
             rms_norm(level, x, layer.norms[0], layer.eps, &mut normed);
-            self.project(level, &normed, layer.input, [&mut query, &mut key, &mut value], false, few);
-            let [cos, sin] = self.rotary;
-            rotate(level, &mut query, cos, sin, heads.head_dim / 2, heads.query_width(), false);
-            rotate(level, &mut key, cos, sin, heads.head_dim / 2, heads.key_width(), false);
+            match layer.head_norms {
+                None => self.project(level, &normed, layer.input, [&mut query, &mut key, &mut value], false, few),
+                Some([q_norm, k_norm]) => {
+                    let outs = [&mut plain_query[..], &mut plain_key, &mut value];
+                    self.project(level, &normed, layer.input, outs, false, few);
+                    rms_norm(level, &plain_query, q_norm, layer.eps, &mut query);
+                    rms_norm(level, &plain_key, k_norm, layer.eps, &mut key);
+                }
+            }
+            if layer.is_rotated {
+                let half = heads.head_dim / 2;
+                let [cos, sin] = self.rotary.query();
+                rotate(level, &mut query, cos, sin, half, heads.query_width(), false);
+                let [cos, sin] = self.rotary.key();
+                rotate(level, &mut key, cos, sin, half, heads.key_width(), false);
+            }
             let mut first = 0;
             for run in self.runs {
                 let width = heads.key_width();
                 store.write(level, index, run, &key[first * width..], &value[first * width..]);
                 first += run.new;
             }
-            attention.compute(level, &query, store, index, &mut mixed);
+            attention[usize::from(layer.is_windowed)].compute(level, &query, store, index, &mut mixed);
             self.project(level, &mixed, [layer.output], [x], true, few);
             rms_norm(level, x, layer.norms[1], layer.eps, &mut normed);
             let len = rows * layer.down.weight.input();
@@ -140,7 +165,7 @@ impl Pass<'_> {
         }
         rms_norm(level, &last, norm.0, norm.1, &mut normed);
         logits.resize(self.runs.len() * head.out(), 0.0);
-        let head = LinearView { weight: head, adapter: None };
+        let head = LinearView { weight: head, bias: None, adapter: None };
         self.project(level, &normed, [head], [logits], false, &mut scratch.few);
     }
 

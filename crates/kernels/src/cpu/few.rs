@@ -50,9 +50,10 @@ pub fn project_few<const N: usize>(
     let rows = Rows::new(level, x, &linears, integers, rounded);
     let low = Low::new(x, rows.count, &linears);
     let places = low.places(level, room);
-    let (mut panels, mut first_low, mut outs) = (0, 0, outs.into_iter());
+    let mut outs = outs;
+    let (mut panels, mut first_low, mut places_of) = (0, 0, outs.iter_mut());
     let jobs = linears.each_ref().map(|linear| {
-        let out = outs.next().expect("as many outputs as projections");
+        let out = &mut **places_of.next().expect("as many outputs as projections");
         assert_eq!(out.len(), rows.count * linear.weight.out(), "projection: output is not [rows, out]");
         let job = Share {
             linear,
@@ -80,6 +81,7 @@ pub fn project_few<const N: usize>(
             job.panel(level, panel - job.first, &low, lane);
         }
     });
+    linears.iter().zip(outs).for_each(|(linear, out)| linear.add_bias(level, out));
 }
 
 /// The input rows in the forms that the weights need, in tiles.

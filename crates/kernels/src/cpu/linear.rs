@@ -5,13 +5,15 @@ use super::few::{Halves, OPEN};
 use super::matrix::{Left, Matrix, PackedMatrix};
 use super::pool::parallel_chunks;
 use super::product::{Backward, Forward, backward, forward, forward_in_runs, over_rows};
-use super::rows::{add_scaled, dots};
+use super::rows::{add_scaled, add_to_rows, dots};
 use super::simd::Level;
 
-/// `y = x·Wᵀ + scale·(mask∘x)·Aᵀ·Bᵀ`.
+/// `y = x·Wᵀ + scale·(mask∘x)·Aᵀ·Bᵀ + bias`.
 #[derive(Clone, Copy)]
 pub struct LinearView<'a> {
     pub weight: &'a Matrix,
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
     pub adapter: Option<AdapterView<'a>>,
 }
 
@@ -63,6 +65,7 @@ pub fn project<const N: usize>(
             }
             _ => forward(level, &[base], out, add),
         }
+        linear.add_bias(level, out);
     }
     lows
 }
@@ -99,6 +102,16 @@ pub fn project_many<const N: usize>(
         }
         if add {
             add_scaled(level, out, &room, 1.0);
+        }
+        linear.add_bias(level, out);
+    }
+}
+
+impl LinearView<'_> {
+    /// Adds the bias to each row of `out`, `[rows, out]`.
+    pub fn add_bias(&self, level: Level, out: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            add_to_rows(level, out, bias);
         }
     }
 }

@@ -173,6 +173,18 @@ fn rms_norm_backward_row_with<S: Simd>(simd: S, x: &[f32], weight: &[f32], eps: 
     );
 }
 
+/// `x += values` for each row of `x`.
+///
+/// # Panics
+/// When the values are not as wide as the rows.
+pub fn add_to_rows(level: Level, x: &mut [f32], values: &[f32]) {
+    let width = values.len();
+    assert!(x.len().is_multiple_of(width), "add_to_rows: rows are of another width");
+    parallel_chunks(x, rows_an_item(width) * width, |_, x| {
+        x.chunks_exact_mut(width).for_each(|row| add_scaled_run(level, row, values, 1.0));
+    });
+}
+
 /// Rotates the heads of each row in place by the row's angles, in the half-split layout; with `back`, by the negative
 /// angles.
 ///

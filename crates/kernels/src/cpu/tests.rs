@@ -340,7 +340,7 @@ fn results_do_not_depend_on_the_threads() {
         project_few(
             level,
             &x[..3 * input],
-            [LinearView { weight: &weight, adapter }],
+            [LinearView { weight: &weight, bias: None, adapter }],
             [&mut few],
             false,
             false,

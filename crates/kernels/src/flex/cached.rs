@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::record::{Operand, Values};
-use super::{Pair, PairValues};
+use super::{Pair, PairValues, bias_of};
 use crate::cpu::{attention::Heads, cached, few, integer, matrix::Matrix, simd::Level};
 use crate::decoder::{CachedPass, DecoderLayerParts, Ends};
 use crate::{Linear, LowRank};
@@ -47,7 +47,7 @@ impl Held {
         let brought = pass.new.iter().zip(pass.past).enumerate().filter(|(_, (new, _))| **new > 0);
         runs.extend(brought.map(|(sequence, (&new, &past))| cached::NewRows { sequence, past, new }));
         let position_ids = runs.iter().flat_map(|run| run.past as u32..(run.past + run.new) as u32);
-        crate::rotary::fill(rotary, position_ids, pass.rope);
+        rotary.fill(position_ids, pass.rope);
         let d_model = self.embed_tokens.input();
         x.resize(pass.input_ids.len() * d_model, 0.0);
         for (&id, row) in pass.input_ids.iter().zip(x.chunks_exact_mut(d_model)) {
@@ -56,7 +56,7 @@ impl Held {
         let native = cached::Pass {
             heads: self.heads(pass.head_dim),
             runs,
-            rotary: rotary.each_ref().map(Vec::as_slice),
+            rotary: &*rotary,
             window: pass.window,
             integers: pass.rounded && integer::is_fast(level),
         };
@@ -84,6 +84,9 @@ struct HeldLayer {
     eps: f32,
     /// q, k, v, o, gate, up, down
     linears: [HeldLinear; 7],
+    head_norms: Option<[Values; 2]>,
+    is_rotated: bool,
+    is_windowed: bool,
 }
 
 struct HeldLinear {
@@ -93,7 +96,7 @@ struct HeldLinear {
 
 impl HeldLayer {
     fn new(layer: &DecoderLayerParts<'_>) -> Self {
-        let DecoderLayerParts { attention, feed_forward } = layer;
+        let DecoderLayerParts { attention, feed_forward, is_windowed } = layer;
         let linears = [
             attention.q_proj,
             attention.k_proj,
@@ -107,13 +110,16 @@ impl HeldLayer {
             norms: [&attention.norm, &feed_forward.norm].map(|norm| Operand::new(norm).into_values()),
             eps: attention.eps as f32,
             linears: linears.map(HeldLinear::new),
+            head_norms: super::values_of(attention.head_norms.as_ref()),
+            is_rotated: attention.is_rotated,
+            is_windowed: *is_windowed,
         }
     }
 
     fn halves(&self) -> [Option<few::Halves>; 7] {
-        self.linears
-            .each_ref()
-            .map(|linear| linear.pair.0.as_ref().map(|pair| few::Halves::new(Level::best(), &pair.a, &pair.b, pair.r)))
+        self.linears.each_ref().map(|linear| {
+            linear.pair.adapter.as_ref().map(|pair| few::Halves::new(Level::best(), &pair.a, &pair.b, pair.r))
+        })
     }
 
     /// The layer for the kernels. With `halves`, the kernels use its adapters in half precision for few rows.
@@ -131,6 +137,9 @@ impl HeldLayer {
             eps: self.eps,
             input: [0, 1, 2].map(linear),
             output: linear(3),
+            head_norms: self.head_norms.as_ref().map(|[q, k]| [&**q, &**k]),
+            is_rotated: self.is_rotated,
+            is_windowed: self.is_windowed,
             gates: [4, 5].map(linear),
             down: linear(6),
         }
@@ -139,13 +148,14 @@ impl HeldLayer {
 
 impl HeldLinear {
     fn new(linear: Linear<'_>) -> Self {
-        let pair = Pair(linear.adapter.map(|LowRank { a, b, scale, .. }| PairValues {
+        let adapter = linear.adapter.map(|LowRank { a, b, scale, .. }| PairValues {
             a: Operand::new(a).into_values(),
             b: Operand::new(b).into_values(),
             r: a.dims()[0],
             scale: *scale as f32,
             mask: None,
-        }));
+        });
+        let pair = Pair { adapter, bias: bias_of(linear) };
         Self { weight: linear.weight.to_matrix(), pair }
     }
 }

@@ -90,7 +90,8 @@ pub fn self_attention(
         },
         weights: [&q, &k, &v, &o].map(|frozen| Arc::clone(&frozen.weight)),
         pairs: [&q, &k, &v, &o].map(Frozen::values),
-        rotary: rotary.tables(),
+        head_norms: values_of(block.head_norms.as_ref()),
+        rotary: block.is_rotated.then(|| rotary.tables()),
         seen,
     };
     let values = input.values();
@@ -219,12 +220,22 @@ struct Frozen {
     a: Operand,
     b: Operand,
     adapter: Option<(f32, usize, Option<crate::Dropout>)>,
+    bias: Option<Values>,
+}
+
+fn bias_of(linear: Linear<'_>) -> Option<Values> {
+    linear.bias.map(|bias| Operand::new(&bias.val()).into_values())
+}
+
+fn values_of<const N: usize>(tensors: Option<&[Tensor<1>; N]>) -> Option<[Values; N]> {
+    tensors.map(|tensors| tensors.each_ref().map(|tensor| Operand::new(tensor).into_values()))
 }
 
 impl Frozen {
     /// `None` if the weight is not packed.
     fn new(linear: Linear<'_>) -> Option<Self> {
         let weight = Arc::clone(linear.weight.matrix()?);
+        let bias = bias_of(linear);
         Some(match linear.adapter {
             Some(adapter) => {
                 let LowRank { a, b, scale, .. } = adapter;
@@ -233,11 +244,12 @@ impl Frozen {
                     a: Operand::new(&a.val()),
                     b: Operand::new(&b.val()),
                     adapter: Some((*scale as f32, a.dims()[0], adapter.dropout())),
+                    bias,
                 }
             }
             None => {
                 let nothing = Tensor::<1>::zeros([1], &linear.weight.device());
-                Self { weight, a: Operand::new(&nothing), b: Operand::new(&nothing), adapter: None }
+                Self { weight, a: Operand::new(&nothing), b: Operand::new(&nothing), adapter: None, bias }
             }
         })
     }
@@ -247,20 +259,24 @@ impl Frozen {
     }
 
     fn values(&self) -> Pair {
-        Pair(self.adapter.map(|(scale, r, dropout)| PairValues {
+        let adapter = self.adapter.map(|(scale, r, dropout)| PairValues {
             a: self.a.values(),
             b: self.b.values(),
             r,
             scale,
             mask: dropout.map(|dropout| Box::new(dropout.factor()) as Box<Mask>),
-        }))
+        });
+        Pair { adapter, bias: self.bias.clone() }
     }
 }
 
 type Mask = dyn Fn(usize) -> f32 + Send + Sync;
 
-/// An adapter's values, without their place on the tape.
-struct Pair(Option<PairValues>);
+/// An adapter's values, without their place on the tape, and the bias beside it.
+struct Pair {
+    adapter: Option<PairValues>,
+    bias: Option<Values>,
+}
 
 struct PairValues {
     a: Values,
@@ -272,11 +288,11 @@ struct PairValues {
 
 impl Pair {
     fn is_without_dropout(&self) -> bool {
-        self.0.as_ref().is_none_or(|pair| pair.mask.is_none())
+        self.adapter.as_ref().is_none_or(|pair| pair.mask.is_none())
     }
 
     fn borrow<'a>(&'a self, weight: &'a Matrix) -> linear::LinearView<'a> {
-        let adapter = self.0.as_ref().map(|pair| linear::AdapterView {
+        let adapter = self.adapter.as_ref().map(|pair| linear::AdapterView {
             a: &pair.a,
             b: &pair.b,
             halves: None,
@@ -284,7 +300,7 @@ impl Pair {
             scale: pair.scale,
             mask: pair.mask.as_deref().map(|mask| mask as _),
         });
-        linear::LinearView { weight, adapter }
+        linear::LinearView { weight, bias: self.bias.as_deref(), adapter }
     }
 }
 
@@ -294,21 +310,22 @@ struct AttentionParts {
     heads: Heads,
     weights: [Arc<Matrix>; 4],
     pairs: [Pair; 4],
-    rotary: Arc<[Vec<f32>; 2]>,
+    head_norms: Option<[Values; 2]>,
+    rotary: Option<Arc<crate::rotary::Tables>>,
     seen: Arc<crate::cpu::attention::Seen>,
 }
 
 impl AttentionParts {
     fn with<R>(&self, run: impl FnOnce(block::AttentionBlock<'_>) -> R) -> R {
         let [q, k, v, output] = std::array::from_fn(|i| self.pairs[i].borrow(&self.weights[i]));
-        let [cos, sin] = &*self.rotary;
         run(block::AttentionBlock {
             norm: &self.norm,
             eps: self.eps,
             input: [q, k, v],
             output,
             heads: self.heads,
-            rotary: [cos, sin],
+            head_norms: self.head_norms.as_ref().map(|[q, k]| [&**q, &**k]),
+            rotary: self.rotary.as_ref().map(|tables| [tables.query(), tables.key()]),
             seen: &self.seen,
         })
     }

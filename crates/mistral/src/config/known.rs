@@ -7,6 +7,7 @@
 use foehn_weights::Gguf;
 use serde_json::{Map, Value, json};
 
+use super::family::{Biases, Family, Windows};
 use super::field;
 use crate::Error;
 
@@ -81,11 +82,49 @@ fn at_one_value() -> [(&'static str, Value); 20] {
     ]
 }
 
+/// Whether a key is read for the configs of some families alone.
+fn is_read(key: &str, family: &Family) -> bool {
+    match key {
+        "attention_bias" => family.biases == Biases::Asked,
+        "mlp_bias" => family.mlp_bias,
+        "max_window_layers" => family.windows == Windows::Last,
+        "no_rope_layers" | "no_rope_layer_interval" => family.unrotated,
+        _ => READ.contains(&key),
+    }
+}
+
+/// Keys of the config of a language model and a vision model that do not affect the language model.
+const OF_WRAPPER: [&str; 13] = [
+    "model_type",
+    "text_config",
+    "vision_config",
+    "image_token_index",
+    "image_token_id",
+    "projector_hidden_act",
+    "vision_feature_layer",
+    "multimodal_projector_bias",
+    "spatial_merge_size",
+    // That of the text's config is read.
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "vocab_size",
+];
+
+/// Refuses a key of the config of a language model and a vision model that is not known.
+pub(super) fn check_wrapper(map: &Map<String, Value>) -> Result<(), Error> {
+    let is_known = |key: &str| OF_WRAPPER.contains(&key) || WITHOUT_EFFECT.contains(&key);
+    match map.iter().find(|(key, value)| !value.is_null() && !is_known(key)) {
+        Some((key, value)) => Err(field(key, value, "no such key: it is not known here, and may mean another network")),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a key of `config.json` that is not known, or that does not have its required value. `null` counts as absent.
-pub(super) fn check_json(map: &Map<String, Value>) -> Result<(), Error> {
+pub(super) fn check_json(map: &Map<String, Value>, family: &Family) -> Result<(), Error> {
     let accepted = at_one_value();
     for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
-        if READ.contains(&key.as_str()) || WITHOUT_EFFECT.contains(&key.as_str()) {
+        if is_read(key, family) || WITHOUT_EFFECT.contains(&key.as_str()) {
             continue;
         }
         match accepted.iter().find(|(name, _)| name == key) {
@@ -112,8 +151,8 @@ fn is_equal(found: &Value, expected: &Value) -> bool {
     }
 }
 
-/// Keys under `llama.` that are read elsewhere, or that have no effect.
-const GGUF_KEYS: [&str; 19] = [
+/// Keys under the architecture's name that are read elsewhere, or that have no effect.
+const GGUF_KEYS: [&str; 23] = [
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
@@ -130,20 +169,24 @@ const GGUF_KEYS: [&str; 19] = [
     "tensor_data_layout",
     "rope.scaling.factor",
     "rope.scale_linear",
-    // These are used only with a scaling type that is refused.
     "rope.scaling.original_context_length",
-    "rope.scaling.finetuned",
     "rope.scaling.type",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_log_multiplier",
+    "attention.temperature_scale",
+    // A note.
+    "rope.scaling.finetuned",
 ];
 
-/// Refuses a key of a GGUF's `llama.` metadata that is not known, or whose value is not the one without effect. Keys
+/// Refuses a key of the architecture in a GGUF's metadata that is not known, or whose value is not the one without effect. Keys
 /// with other prefixes belong to the tokenizer, or are notes.
-pub(super) fn check_gguf(gguf: &Gguf) -> Result<(), Error> {
+pub(super) fn check_gguf(gguf: &Gguf, architecture: &str) -> Result<(), Error> {
     if let Some(kind) = gguf.get_str("general.type")?.filter(|kind| *kind != "model") {
         return Err(field("general.type", kind, "model"));
     }
     for key in gguf.keys() {
-        let Some(name) = key.strip_prefix("llama.") else { continue };
+        let Some(name) = key.strip_prefix(architecture).and_then(|rest| rest.strip_prefix('.')) else { continue };
         match name {
             _ if GGUF_KEYS.contains(&name) => (),
             "rope.scaling.attn_factor" => {
@@ -201,14 +244,16 @@ mod tests {
 
     /// What is said of its metadata.
     fn said(metadata: &[(&str, u32, &[u8])]) -> Option<String> {
-        with_gguf(metadata, |gguf| check_gguf(gguf).err().map(|error| error.to_string()))
+        with_gguf(metadata, |gguf| check_gguf(gguf, "llama").err().map(|error| error.to_string()))
     }
 
     /// Without a type, llama.cpp reads a factor as linear scaling, and 0 or 1 as none.
     #[test]
     fn the_linear_scaling_of_a_gguf() {
         let of = |metadata: &[(&str, u32, &[u8])]| {
-            with_gguf(metadata, |gguf| RopeScaling::from_gguf(gguf).map_err(|error| error.to_string()))
+            with_gguf(metadata, |gguf| {
+                RopeScaling::from_gguf(gguf, "llama", false).map(|found| found.0).map_err(|error| error.to_string())
+            })
         };
         let (factor, older) = ("llama.rope.scaling.factor", "llama.rope.scale_linear");
         let linear = Ok(Some(RopeScaling::Linear { factor: 4.0 }));
@@ -223,10 +268,8 @@ mod tests {
         for bad in [-1f32, f32::NAN] {
             assert!(of(&[(factor, F32, &bad.to_le_bytes())]).unwrap_err().contains(factor));
         }
-        for kind in ["yarn", "longrope"] {
-            let said = of(&[("llama.rope.scaling.type", TEXT, kind.as_bytes()), (factor, F32, &four)]).unwrap_err();
-            assert!(said.contains(kind), "{said}");
-        }
+        let said = of(&[("llama.rope.scaling.type", TEXT, b"longrope"), (factor, F32, &four)]).unwrap_err();
+        assert!(said.contains("longrope"), "{said}");
         assert!(of(&[("llama.rope.scaling.type", TEXT, b"linear")]).is_err());
     }
 

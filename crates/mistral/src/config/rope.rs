@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use foehn_kernels::Rope;
+use foehn_kernels::{QueryScale, Rope};
 use foehn_weights::Gguf;
 use serde_json::{Map, Value, json};
 
@@ -55,6 +55,18 @@ pub enum RopeScaling {
         /// The divisors, `[head_dim / 2]`.
         divisors: Vec<f32>,
     },
+}
+
+/// The key of `rope_parameters` for [`QueryScale::beta`].
+const BETA: &str = "llama_4_scaling_beta";
+
+fn query_scale_of(beta: f64, original: usize) -> Result<Option<QueryScale>, Error> {
+    if !(beta.is_finite() && beta >= 0.0) {
+        return Err(field(BETA, beta, "a number of at least 0"));
+    }
+    let original = u32::try_from(original).ok().filter(|length| *length > 0);
+    let original = original.ok_or_else(|| field("original_max_position_embeddings", "0", "a length"))?;
+    Ok(Some(QueryScale { beta: beta as f32, original }).filter(|scale| scale.beta != 0.0))
 }
 
 impl RopeScaling {
@@ -124,13 +136,27 @@ impl RopeScaling {
         })
     }
 
-    /// The scaling in `rope_parameters`, or in `rope_scaling` of older configs; `max_position_embeddings` is the config's.
-    pub(super) fn from_json(json: &Json<'_>, max_position_embeddings: usize) -> Result<Option<Self>, Error> {
+    /// The scaling in `rope_parameters`, or in `rope_scaling` of older configs, and, for models that have one, the factor
+    /// of the queries; `max_position_embeddings` is the config's.
+    pub(super) fn from_json(
+        json: &Json<'_>,
+        max_position_embeddings: usize,
+        has_query_scale: bool,
+    ) -> Result<(Option<Self>, Option<QueryScale>), Error> {
+        let names = ["rope_parameters", "rope_scaling"];
+        if has_query_scale && names.iter().all(|name| json.get(name).is_none()) {
+            return Err(field("rope_parameters", "nothing", "an object"));
+        }
         let mut found = None;
-        for name in ["rope_parameters", "rope_scaling"] {
+        let mut query_scale = None;
+        for name in names {
             let Some(value) = json.get(name) else { continue };
             let Some(rope) = value.as_object() else { return Err(field(name, value, "an object")) };
-            let scaling = Self::from_object(name, rope, max_position_embeddings)?;
+            if has_query_scale && let Some(beta) = Json(rope).number(BETA)? {
+                let original = Json(rope).required("original_max_position_embeddings")?;
+                query_scale = query_scale_of(beta, original)?;
+            }
+            let scaling = Self::from_object(name, rope, max_position_embeddings, has_query_scale)?;
             match (&found, &scaling) {
                 (Some(first), Some(second)) if first != second => {
                     return Err(field(name, value, "what `rope_parameters` says"));
@@ -138,10 +164,15 @@ impl RopeScaling {
                 _ => found = found.or(scaling),
             }
         }
-        Ok(found)
+        Ok((found, query_scale))
     }
 
-    fn from_object(name: &str, rope: &Map<String, Value>, max_length: usize) -> Result<Option<Self>, Error> {
+    fn from_object(
+        name: &str,
+        rope: &Map<String, Value>,
+        max_length: usize,
+        has_query_scale: bool,
+    ) -> Result<Option<Self>, Error> {
         let json = Json(rope);
         let full = |key: &str| format!("{name}.{key}");
         let named = |error: Error| match error {
@@ -178,6 +209,8 @@ impl RopeScaling {
                 _ if read.contains(&key.as_str()) => {}
                 // Only some scalings read it; the others do not change with it.
                 "original_max_position_embeddings" => {}
+                // The second is a note of the config's length.
+                BETA | "max_position_embeddings" if has_query_scale => {}
                 "factor" | "partial_rotary_factor" | "attention_factor" if is_one => {}
                 "factor" | "partial_rotary_factor" | "attention_factor" => return Err(field(full(key), value, 1)),
                 _ => return Err(field(full(key), value, "no such key: it may mean another rotation")),
@@ -226,8 +259,20 @@ impl RopeScaling {
         }))
     }
 
-    /// The object for `rope_scaling` of a `config.json`.
-    pub(super) fn to_json(&self) -> Value {
+    /// The value for `rope_scaling` of a `config.json`.
+    pub(super) fn to_json(scaling: Option<&Self>, query_scale: Option<QueryScale>) -> Value {
+        let mut value = scaling.map_or(Value::Null, Self::object);
+        if let Some(scale) = query_scale {
+            if value.is_null() {
+                value = json!({ "rope_type": "default" });
+            }
+            value[BETA] = super::decimal(scale.beta).into();
+            value["original_max_position_embeddings"] = scale.original.into();
+        }
+        value
+    }
+
+    fn object(&self) -> Value {
         match self {
             // No reader knows this type, so none computes anything else.
             Self::Divisors { .. } => json!({ "rope_type": "divisors" }),
@@ -267,31 +312,68 @@ impl RopeScaling {
         }
     }
 
-    /// The linear scaling in a GGUF's metadata. Without a type, llama.cpp treats a factor as linear scaling; there 0
-    /// means no scaling.
-    pub(super) fn from_gguf(gguf: &Gguf) -> Result<Option<Self>, Error> {
-        let kind = gguf.get_str("llama.rope.scaling.type")?;
-        let keys = ["llama.rope.scaling.factor", "llama.rope.scale_linear"];
-        if kind == Some("none") {
-            return Ok(None);
-        }
-        if let Some(kind) = kind.filter(|kind| *kind != "linear") {
-            return Err(field("llama.rope.scaling.type", kind, "none or linear"));
-        }
-        for key in keys {
-            match gguf.get_f32(key)? {
-                None => {}
-                Some(0.0 | 1.0) => return Ok(None),
-                Some(factor) if factor.is_finite() && factor > 0.0 => {
-                    return Ok(Some(Self::Linear { factor: super::decimal(factor) }));
+    /// The scaling in a GGUF's metadata, and, for models that have one, the factor of the queries. Without a type,
+    /// llama.cpp treats a factor as linear scaling; there 0 means no scaling.
+    pub(super) fn from_gguf(
+        gguf: &Gguf,
+        architecture: &str,
+        has_query_scale: bool,
+    ) -> Result<(Option<Self>, Option<QueryScale>), Error> {
+        let full = |key: &str| format!("{architecture}.{key}");
+        let number = |key: &str| gguf.get_f32(&full(key)).map(|value| value.map(super::decimal));
+        let kind = gguf.get_str(&full("rope.scaling.type"))?;
+        let context = |key: &str| gguf.get_u32(&full(key)).map(|value| value.map(|value| value as usize));
+        let original = match context("rope.scaling.original_context_length")? {
+            Some(length) => Some(length),
+            None => context("context_length")?,
+        };
+        let query_scale = match number("attention.temperature_scale")? {
+            Some(beta) if has_query_scale && beta != 0.0 => query_scale_of(beta, original.unwrap_or(0))?,
+            Some(beta) if beta != 0.0 => return Err(field(full("attention.temperature_scale"), beta, 0)),
+            _ => None,
+        };
+        let factor = || {
+            for key in ["rope.scaling.factor", "rope.scale_linear"] {
+                match number(key)? {
+                    None => {}
+                    Some(factor) if factor.is_finite() && factor >= 0.0 => {
+                        return Ok(Some(factor).filter(|factor| ![0.0, 1.0].contains(factor)));
+                    }
+                    Some(factor) => return Err(field(full(key), factor, "a positive number")),
                 }
-                Some(factor) => return Err(field(key, factor, "a positive number")),
             }
-        }
-        match kind {
-            None => Ok(None),
-            Some(_) => Err(field(keys[0], "nothing", "a positive number")),
-        }
+            match kind {
+                None => Ok(None),
+                Some(_) => Err(field(full("rope.scaling.factor"), "nothing", "a positive number")),
+            }
+        };
+        let scaling = match kind {
+            Some("none") => None,
+            None | Some("linear") => factor()?.map(|factor| Self::Linear { factor }),
+            Some("yarn") => match factor()? {
+                None => None,
+                Some(factor) => {
+                    let log_multiplier = number("rope.scaling.yarn_log_multiplier")?.filter(|value| *value != 0.0);
+                    Some(Self::Yarn {
+                        factor,
+                        original_max_position_embeddings: original
+                            .filter(|length| (1..=1 << 30).contains(length))
+                            .ok_or_else(|| {
+                                field(full("rope.scaling.original_context_length"), "nothing", "a length")
+                            })?,
+                        beta_fast: number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+                        beta_slow: number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                        attention_factor: None,
+                        // As in llama.cpp, which takes 1 for the first where there is the second.
+                        mscale: log_multiplier.map(|_| 1.0),
+                        mscale_all_dim: log_multiplier,
+                        truncate: true,
+                    })
+                }
+            },
+            Some(kind) => return Err(field(full("rope.scaling.type"), kind, "none, linear or yarn")),
+        };
+        Ok((scaling, query_scale))
     }
 
     /// The scaling that the divisors of the frequencies mean, which a GGUF has as the tensor `rope_freqs.weight`: that of

@@ -30,8 +30,8 @@ pub struct AttentionPlan {
 }
 
 impl AttentionPlan {
-    /// Plans a pass, and replaces the previous plan.
-    pub fn plan(&mut self, level: Level, pass: &Pass<'_>) {
+    /// Plans a pass for the layers with this window, and replaces the previous plan.
+    pub fn plan(&mut self, level: Level, pass: &Pass<'_>, window: Option<usize>) {
         let heads = pass.heads;
         let group = heads.heads / heads.kv_heads;
         let tile_rows = level.tile_rows();
@@ -44,17 +44,8 @@ impl AttentionPlan {
             for first in (0..pairs).step_by(tile_rows) {
                 let rows = tile_rows.min(pairs - first);
                 for kv_head in 0..heads.kv_heads {
-                    let tile = Item {
-                        heads,
-                        run: *run,
-                        first_row,
-                        kv_head,
-                        first,
-                        rows,
-                        window: pass.window,
-                        keys: 0..0,
-                        partial: None,
-                    };
+                    let tile =
+                        Item { heads, run: *run, first_row, kv_head, first, rows, window, keys: 0..0, partial: None };
                     let seen = tile.seen(0).start..tile.seen(rows - 1).end;
                     if pairs > tile_rows || seen.end <= KEYS {
                         items.push(Item { keys: seen, ..tile });

@@ -8,6 +8,8 @@ use crate::cpu::integer::{self, Rounded};
 use crate::cpu::linear::project_many;
 use crate::cpu::matrix::{BLOCK, Blocks, Half};
 use crate::encoding::{Encoding, HalfKind, NF4_LEVELS};
+use crate::rotary::Tables;
+use crate::{QueryScale, Rope};
 use half::{bf16, f16};
 
 const ENCODINGS: [Encoding; 9] = [
@@ -133,7 +135,7 @@ proptest! {
 
     #[test]
     fn projections_of_few_rows_equal_their_definition(
-        seed in any::<u64>(), rows in up_to(20), out in up_to(80), supers in 1usize..3, r in up_to(40), add in any::<bool>(),
+        seed in any::<u64>(), rows in up_to(20), out in up_to(80), supers in 1usize..3, r in up_to(40), [add, biased] in any::<[bool; 2]>(),
     ) {
         let mut all = compact(seed, out, supers);
         let dense = noise(seed ^ 9, out * 70);
@@ -145,13 +147,16 @@ proptest! {
             // Numbers that half precision represents exactly.
             a.iter_mut().chain(&mut b).for_each(|value| *value = f16::from_f32(*value).to_f32());
             let low = product([rows, r, input], |i, p| x[i * input + p], |p, j| a[j * input + p]);
+            let bias = biased.then(|| noise(seed ^ 11, out));
+            let bias = bias.as_deref();
             let expected: Vec<f64> = product([rows, out, input], |i, p| x[i * input + p], |p, j| weights[j * input + p])
                 .iter()
                 .enumerate()
                 .map(|(at, base)| {
                     let through = |p: usize| low[at / out * r + p] * f64::from(b[at % out * r + p]);
                     let before = if add { f64::from(before[at]) } else { 0.0 };
-                    before + base + 0.5 * (0..r).map(through).sum::<f64>()
+                    let bias = bias.map_or(0.0, |bias| f64::from(bias[at % out]));
+                    before + base + 0.5 * (0..r).map(through).sum::<f64>() + bias
                 })
                 .collect();
             // One scratch buffer for all calls, as in a stack of layers.
@@ -162,7 +167,7 @@ proptest! {
                     let mut run = |x: &[f32], before: &[f32], halves: Option<&Halves>| {
                         let mut y = before.to_vec();
                         let adapter = Some(AdapterView { a: &a, b: &b, halves, r, scale: 0.5, mask: None });
-                        let linear = LinearView { weight: &matrix, adapter };
+                        let linear = LinearView { weight: &matrix, bias, adapter };
                         project_few(level, x, [linear], [&mut y], add, integers, scratch);
                         y
                     };
@@ -180,7 +185,7 @@ proptest! {
                         prop_assert!(error(&found, &expected) < 2.0 * TOLERANCE, "{level:?}: {}", error(&found, &expected));
                         let mut many = before.clone();
                         let adapter = Some(AdapterView { a: &a, b: &b, halves: None, r, scale: 0.5, mask: None });
-                        project_many(level, &x, rows, [LinearView { weight: &matrix, adapter }], [&mut many], add);
+                        project_many(level, &x, rows, [LinearView { weight: &matrix, bias, adapter }], [&mut many], add);
                         prop_assert!(bits(&many) == bits(&found), "{level:?}: as many rows are computed");
                     }
                     let last = run(&x[(rows - 1) * input..], &before[(rows - 1) * out..], None);
@@ -195,6 +200,7 @@ proptest! {
     fn a_cached_pass_equals_a_packed_one(
         seed in any::<u64>(), lengths in [up_to(70), up_to(400)], pieces in 1usize..5, kv_heads in 1usize..3, group in 1usize..4,
         head_dim in prop::sample::select(vec![2usize, 20, 64]), window in prop::option::of(1usize..40), halved in any::<bool>(),
+        [is_biased, has_head_norms, is_rotated, is_windowed, is_scaled] in any::<[bool; 5]>(),
     ) {
         let heads = Heads { heads: kv_heads * group, kv_heads, head_dim };
         let (d_model, hidden) = (24, 40);
@@ -209,23 +215,36 @@ proptest! {
             let values: Vec<f32> = noise(at, out * input).iter().map(|x| x / 3.0).collect();
             Matrix::from(PackedMatrix::new(level, &values, out, input, input))
         });
-        let [q, k, v, o, gate, up, down] = matrices.each_ref().map(|weight| LinearView { weight, adapter: None });
+        let biases = shapes.map(|(out, _)| {
+            at += 1;
+            noise(at, out)
+        });
+        let mut biases = biases.iter().map(|bias| is_biased.then_some(&bias[..]));
+        let [q, k, v, o, gate, up, down] =
+            matrices.each_ref().map(|weight| LinearView { weight, bias: biases.next().flatten(), adapter: None });
+        let of_heads = [noise(seed ^ 22, head_dim), noise(seed ^ 23, head_dim)];
+        let head_norms = has_head_norms.then_some([&of_heads[0][..], &of_heads[1]]);
         let norms = [noise(seed ^ 20, d_model), noise(seed ^ 21, d_model)];
         let eps = 1e-5;
         let layer = Layer {
-            norms: [&norms[0], &norms[1]], eps, input: [q, k, v], output: o, gates: [gate, up], down,
+            norms: [&norms[0], &norms[1]], eps, input: [q, k, v], output: o, gates: [gate, up], down, head_norms, is_rotated, is_windowed,
         };
-        let half = head_dim / 2;
-        let tables = |positions: std::ops::Range<usize>| {
-            [f32::cos, f32::sin].map(|f| positions.clone().flat_map(|p| (0..half).map(move |i| f(p as f32 / (i + 1) as f32))).collect::<Vec<f32>>())
+        let scale = is_scaled.then_some(QueryScale { beta: 0.4, original: 16 });
+        let rope = Rope::new(head_dim, 1e4).map(|pair, _| 1.0 / (pair + 1) as f32).with_query_scale(scale);
+        let tables = |positions: &[std::ops::Range<usize>]| {
+            let mut tables = Tables::default();
+            tables.fill(positions.iter().cloned().flatten().map(|position| position as u32), &rope);
+            tables
         };
         let x = [noise(seed ^ 30, lengths[0] * d_model), noise(seed ^ 31, lengths[1] * d_model)];
         let whole = [0, 1].map(|sequence| {
             let rows = lengths[sequence];
-            let [cos, sin] = tables(0..rows);
+            let tables = tables(std::slice::from_ref(&(0..rows)));
+            let window = window.filter(|_| is_windowed);
             let seen = Seen::new(rows, |q, k| k <= q && window.is_none_or(|window| q - k < window));
             let block = AttentionBlock {
-                norm: &norms[0], eps, input: [q, k, v], output: o, heads, rotary: [&cos, &sin], seen: &seen,
+                norm: &norms[0], eps, input: [q, k, v], output: o, heads, head_norms, seen: &seen,
+                rotary: is_rotated.then(|| [tables.query(), tables.key()]),
             };
             let (mid, _) = block.forward(level, &x[sequence]);
             FeedForwardBlock { norm: &norms[1], eps, input: [gate, up], down }.forward(level, &mid).0
@@ -241,9 +260,8 @@ proptest! {
             let runs = [(1, 2), (0, 0)].map(|(which, sequence)| NewRows { sequence, past: part(which).start, new: part(which).len() });
             let runs: Vec<NewRows> = runs.into_iter().filter(|run| run.new > 0).collect();
             let mut rows: Vec<f32> = [1, 0].into_iter().flat_map(|which| &x[which][part(which).start * d_model..part(which).end * d_model]).copied().collect();
-            let [first, second] = [tables(part(1)), tables(part(0))];
-            let rotary = [[&first[0][..], &second[0]].concat(), [&first[1][..], &second[1]].concat()];
-            let pass = Pass { heads, runs: &runs, rotary: [&rotary[0], &rotary[1]], window, integers: false };
+            let rotary = tables(&[part(1), part(0)]);
+            let pass = Pass { heads, runs: &runs, rotary: &rotary, window, integers: false };
             pass.forward(level, [layer].into_iter(), &mut store, &mut rows, &mut LayerScratch::default());
             let (of_second, of_first) = rows.split_at(part(1).len() * d_model);
             found[0].extend_from_slice(of_first);
@@ -261,9 +279,9 @@ proptest! {
         copied.copy(0, 1, past);
         let [one, two] = [(&mut store, 0), (&mut copied, 1)].map(|(store, sequence)| {
             let mut row = noise(seed ^ 40, d_model);
-            let [cos, sin] = tables(past..past + 1);
+            let rotary = tables(std::slice::from_ref(&(past..past + 1)));
             let runs = [NewRows { sequence, past, new: 1 }];
-            Pass { heads, runs: &runs, rotary: [&cos, &sin], window, integers: false }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
+            Pass { heads, runs: &runs, rotary: &rotary, window, integers: false }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
             bits(&row)
         });
         prop_assert!(one == two, "a copied sequence continues alike");
@@ -301,7 +319,7 @@ fn integers_are_multiplied_alike_everywhere() {
 #[test]
 fn what_is_not_finite_stays_so_through_eight_bits() {
     let (matrix, _) = quantised(Encoding::Q8_0, 1, 40, 96);
-    let linear = LinearView { weight: &matrix, adapter: None };
+    let linear = LinearView { weight: &matrix, bias: None, adapter: None };
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for at in [0, 15, 16, 31, 95] {
             let mut x = noise(2, 2 * 96);
@@ -333,7 +351,7 @@ fn a_scale_that_is_not_finite_stays_seen() {
                 [(false, 1), (false, 9), (true, 1), (true, 9)].map(|(integers, rows)| (level, integers, rows))
             }) {
                 let (x, mut y) = (vec![1.0; rows * input], vec![0.0; rows * 3]);
-                let linear = LinearView { weight: &weight, adapter: None };
+                let linear = LinearView { weight: &weight, bias: None, adapter: None };
                 project_few(level, &x, [linear], [&mut y], false, integers, &mut Scratch::default());
                 assert!(y.iter().all(|y| !y.is_finite()), "{encoding:?} {level:?} {scale:#x}, {rows} rows: {y:?}");
             }

@@ -1,0 +1,132 @@
+//! The names of tensors in the formats of checkpoints.
+
+use foehn_weights::Weights;
+
+use crate::MistralConfig;
+
+/// How a checkpoint names its tensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Naming {
+    /// Hugging Face's names.
+    HuggingFace,
+    /// Hugging Face's names, with `language_model.` before all of them: a language model beside a vision model, before
+    /// transformers 5.
+    Wrapped,
+    /// Hugging Face's names, with `model.language_model.` for `model.`: the same since transformers 5.
+    WrappedInside,
+    /// The names of Mistral's own checkpoints, `consolidated.safetensors`.
+    Native,
+    /// llama.cpp's names.
+    Gguf {
+        /// Whether the rows of q and k are in interleaved pairs.
+        interleaved: bool,
+    },
+}
+
+/// The name of a tensor of a layer in Hugging Face's checkpoints, in Mistral's own, and in a GGUF.
+const IN_LAYER: [[&str; 3]; 11] = [
+    ["input_layernorm", "attention_norm", "attn_norm"],
+    ["self_attn.q_proj", "attention.wq", "attn_q"],
+    ["self_attn.k_proj", "attention.wk", "attn_k"],
+    ["self_attn.v_proj", "attention.wv", "attn_v"],
+    ["self_attn.o_proj", "attention.wo", "attn_output"],
+    ["self_attn.q_norm", "attention.q_norm", "attn_q_norm"],
+    ["self_attn.k_norm", "attention.k_norm", "attn_k_norm"],
+    ["post_attention_layernorm", "ffn_norm", "ffn_norm"],
+    ["mlp.gate_proj", "feed_forward.w1", "ffn_gate"],
+    ["mlp.up_proj", "feed_forward.w3", "ffn_up"],
+    ["mlp.down_proj", "feed_forward.w2", "ffn_down"],
+];
+
+/// As [`IN_LAYER`], outside of the layers.
+const OUTSIDE: [[&str; 3]; 3] = [
+    ["model.embed_tokens", "tok_embeddings", "token_embd"],
+    ["model.norm", "norm", "output_norm"],
+    ["lm_head", "output", "output"],
+];
+
+/// The beginnings of the names of a vision model's tensors, beside a language model.
+const VISION: [&str; 8] = [
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+    "vision_encoder.",
+    "vision_language_adapter.",
+    "patch_merger.",
+    "pre_mm_projector_norm.",
+];
+
+impl Naming {
+    /// How a checkpoint of this config names its tensors.
+    pub fn of(config: &MistralConfig, weights: &Weights) -> Self {
+        let begins = |prefix: &str| weights.names().any(|name| name.starts_with(prefix));
+        match () {
+            () if weights.gguf().is_some() => Self::Gguf { interleaved: config.model_type.is_interleaved_in_gguf() },
+            () if begins("tok_embeddings.") => Self::Native,
+            () if begins("language_model.model.") => Self::Wrapped,
+            () if begins("model.language_model.") => Self::WrappedInside,
+            () => Self::HuggingFace,
+        }
+    }
+
+    /// The name in the checkpoint of a tensor, given Hugging Face's.
+    pub fn stored(self, name: &str) -> String {
+        match self {
+            Self::HuggingFace => name.to_owned(),
+            Self::Wrapped => format!("language_model.{name}"),
+            Self::WrappedInside => match name.strip_prefix("model.") {
+                Some(rest) => format!("model.language_model.{rest}"),
+                None => name.to_owned(),
+            },
+            Self::Native => renamed(name, 1, "layers"),
+            Self::Gguf { .. } => renamed(name, 2, "blk"),
+        }
+    }
+
+    /// Whether the rows of q and k are in interleaved pairs.
+    pub fn is_interleaved(self) -> bool {
+        matches!(self, Self::Native | Self::Gguf { interleaved: true })
+    }
+
+    /// Whether a tensor belongs to the vision model beside the language model, and not to the latter.
+    pub fn is_of_vision(self, name: &str) -> bool {
+        let may_be = matches!(self, Self::Wrapped | Self::WrappedInside | Self::Native);
+        may_be && VISION.iter().any(|prefix| name.starts_with(prefix))
+    }
+}
+
+/// A name in the format of a column of the tables above.
+fn renamed(name: &str, column: usize, layers: &str) -> String {
+    let (place, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+    let found = |table: &[[&str; 3]], part: &str| {
+        table.iter().find(|names| names[0] == part).map_or_else(|| part.to_owned(), |names| names[column].to_owned())
+    };
+    match place.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
+        Some((index, part)) => format!("{layers}.{index}.{}.{kind}", found(&IN_LAYER, part)),
+        None => format!("{}.{kind}", found(&OUTSIDE, place)),
+    }
+}
+
+impl MistralConfig {
+    /// Hugging Face's name of each tensor of the network.
+    pub(crate) fn tensor_names(&self) -> Vec<String> {
+        let mut names = vec!["model.embed_tokens.weight".to_owned(), "model.norm.weight".to_owned()];
+        if !self.tie_word_embeddings {
+            names.push("lm_head.weight".to_owned());
+        }
+        let has_weight = |part: &&str| self.qk_norm || !part.ends_with("_norm");
+        let has_bias = |part: &&str| match *part {
+            "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj" => self.qkv_bias,
+            "self_attn.o_proj" => self.o_bias,
+            part => self.mlp_bias && part.starts_with("mlp."),
+        };
+        for index in 0..self.num_hidden_layers {
+            let name = |part: &str, kind: &str| format!("model.layers.{index}.{part}.{kind}");
+            let parts = || IN_LAYER.iter().map(|names| names[0]);
+            names.extend(parts().filter(has_weight).map(|part| name(part, "weight")));
+            names.extend(parts().filter(has_bias).map(|part| name(part, "bias")));
+        }
+        names
+    }
+}
