@@ -29,16 +29,21 @@ impl Run {
         Self {
             text: ids(&run["input_ids"]),
             log_probs: numbers(&run["log_probs"]),
-            grad_norm: run["grad_norm"].as_f64().unwrap(),
+            // Where nothing is trained, there is none.
+            grad_norm: run["grad_norm"].as_f64().unwrap_or(f64::NAN),
         }
     }
 
     fn check_log_probs(&self, at: &str, model: &Mistral) {
+        self.check_within(1e-4, at, model);
+    }
+
+    fn check_within(&self, limit: f64, at: &str, model: &Mistral) {
         let sample = Sample::from_text(self.text.clone()).unwrap();
         let found = foehn_score::log_probs(model, &[&sample], 1024).unwrap().remove(0);
         assert_eq!(found.len(), self.log_probs.len());
         for (place, (found, expected)) in found.iter().zip(&self.log_probs).enumerate() {
-            assert!((f64::from(*found) - expected).abs() < 1e-4, "{at}, token {place}: {found} {expected}");
+            assert!((f64::from(*found) - expected).abs() < limit, "{at}, token {place}: {found} {expected}");
         }
     }
 
@@ -142,6 +147,12 @@ fn scaled_frequencies_equal_transformers() {
     }
 }
 
+/// The rows of a matrix in the order that has a pair of the rotation beside each other, and not half a head apart.
+fn interleaved(values: &[f32], width: usize, head: usize) -> Vec<f32> {
+    let row = |row: usize| row / head * head + row % 2 * head / 2 + row % head / 2;
+    (0..values.len() / width).flat_map(|at| values[row(at) * width..][..width].to_vec()).collect()
+}
+
 /// The tiny model `gqa` as a GGUF, with the given metadata and further tensors of one dimension.
 fn as_gguf(tiny: &Golden, more: &[Vec<u8>], vectors: &[(&str, Vec<f32>)]) -> Vec<u8> {
     let (config, weights) = (tiny.model().config().clone(), Weights::open(&tiny.folder).unwrap());
@@ -165,9 +176,7 @@ fn as_gguf(tiny: &Golden, more: &[Vec<u8>], vectors: &[(&str, Vec<f32>)]) -> Vec
         let (mut values, shape) = weights.load_f32(name).unwrap();
         let (head, width) = (config.head_dim, config.hidden_size);
         if name.contains("q_proj") || name.contains("k_proj") {
-            // A pair of the rotation is two rows beside each other, and not half a head apart.
-            let row = |row: usize| row / head * head + row % 2 * head / 2 + row % head / 2;
-            values = (0..shape[0]).flat_map(|at| values[row(at) * width..][..width].to_vec()).collect();
+            values = interleaved(&values, width, head);
         }
         let renamed = [
             ("model.embed_tokens", "token_embd"),
@@ -226,4 +235,75 @@ fn scaled_frequencies_of_a_gguf_equal_transformers() {
 
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+/// The GGUF of a family is what llama.cpp computes from it. Its kernels sum in another order.
+#[test]
+fn ggufs_equal_llama_cpp() {
+    let golden: Value = serde_json::from_str(include_str!("golden/families/gguf/gguf.json")).unwrap();
+    for (device_name, device) in devices() {
+        for (name, run) in golden["runs"].as_object().unwrap() {
+            let weights = Weights::open(families().join(format!("gguf/{name}.gguf"))).unwrap();
+            let config = Mistral::config_of(&weights, None).unwrap();
+            let of_json = open(&families().join(name), &device).config().clone();
+            assert_eq!(config.model_type, of_json.model_type, "{name}");
+            assert_eq!(config.layers_without_rope, of_json.layers_without_rope, "{name}");
+            let model = Mistral::load(&config, &weights, &device).unwrap();
+            Run::new(run).check_within(2e-3, &format!("{device_name} {name}"), &model);
+        }
+    }
+}
+
+/// A checkpoint under Mistral's own names, whose rows of q and k are interleaved, is the same network: the golden one of
+/// transformers, renamed and permuted as Mistral's inference code has it.
+#[test]
+fn native_checkpoints_equal_transformers() {
+    let golden: Value = serde_json::from_str(include_str!("golden/families/families.json")).unwrap();
+    let device = foehn::device("flex").unwrap();
+    let renamed = [
+        ("model.embed_tokens", "tok_embeddings"),
+        ("lm_head", "output"),
+        ("model.norm", "norm"),
+        ("model.layers", "layers"),
+        ("input_layernorm", "attention_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("self_attn.q_proj", "attention.wq"),
+        ("self_attn.k_proj", "attention.wk"),
+        ("self_attn.v_proj", "attention.wv"),
+        ("self_attn.o_proj", "attention.wo"),
+        ("mlp.gate_proj", "feed_forward.w1"),
+        ("mlp.down_proj", "feed_forward.w2"),
+        ("mlp.up_proj", "feed_forward.w3"),
+    ];
+    let folder = families().join("ministral3");
+    let weights = Weights::open(&folder).unwrap();
+    let mut tensors = Vec::new();
+    for name in weights.names() {
+        let (values, shape) = weights.load_f32(name).unwrap();
+        let is_rotated = name.contains("q_proj") || name.contains("k_proj");
+        let values = if is_rotated { interleaved(&values, shape[1], 8) } else { values };
+        let name = renamed.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to));
+        tensors.push(foehn_weights::Tensor::f32(name, shape, values));
+    }
+    let vision = foehn_weights::Tensor::f32("vision_encoder.ln_pre.weight".to_owned(), vec![2], vec![1.0, 1.0]);
+    tensors.push(vision);
+    let scratch = tempfile::tempdir().unwrap();
+    let params = serde_json::json!({
+        "dim": 16, "n_layers": 4, "head_dim": 8, "hidden_dim": 24, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5,
+        "vocab_size": 48, "rope_theta": 1e4, "use_biases": false, "causal": true, "vision_encoder": {"hidden_size": 2},
+        "yarn": {
+            "original_max_position_embeddings": 16, "factor": 16.0, "apply_scale": false, "beta": 4.0, "alpha": 0.5
+        },
+        "llama_4_scaling": {"original_max_position_embeddings": 16, "beta": 0.1}
+    });
+    let path = scratch.path().join("consolidated.safetensors");
+    foehn_weights::save_safetensors(&path, &tensors, &Default::default()).unwrap();
+    let native = Weights::open(scratch.path()).unwrap();
+    let config = Mistral::config_of(&native, Some(&params.to_string())).unwrap();
+    let model = Mistral::load(&config, &native, &device).unwrap();
+    let adapter = Adapter::load(&folder.join("adapter")).unwrap();
+    Run::new(&golden["runs"]["ministral3"]).check("native", model, &adapter);
+    let mut moe = params;
+    moe["moe"] = serde_json::json!({"num_experts": 8});
+    assert!(MistralConfig::from_json(&moe.to_string()).unwrap_err().to_string().contains("moe"));
 }

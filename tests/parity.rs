@@ -3,7 +3,6 @@
 
 mod common;
 
-use burn::module::Module;
 use burn::tensor::Tensor;
 use common::{Golden, devices, ids, values};
 use foehn_finetune::{

@@ -37,7 +37,7 @@ FAMILIES = {
     "qwen2_windowed": ("qwen2", dict(head_dim=4, use_sliding_window=True, sliding_window=9, max_window_layers=2)),
     "qwen3": ("qwen3", dict(tie_word_embeddings=True)),
     "qwen3_biased": ("qwen3", dict(attention_bias=True)),
-    "smollm3": ("smollm3", dict(head_dim=4, tie_word_embeddings=True, no_rope_layer_interval=2)),
+    "smollm3": ("smollm3", dict(head_dim=4, tie_word_embeddings=True)),
     "smollm3_windowed": ("smollm3", dict(head_dim=4, use_sliding_window=True, sliding_window=9,
                                          no_rope_layers=[0, 1, 1, 0])),
     "mistral3": ("mistral3", dict(rope_parameters=YARN)),

@@ -10,6 +10,9 @@ use crate::{Error, Result};
 
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const SINGLE: &str = "model.safetensors";
+/// The weights and the config of Mistral's own checkpoints.
+pub(crate) const NATIVE: &str = "consolidated.safetensors";
+pub(crate) const PARAMS: &str = "params.json";
 pub(crate) const CONFIG: &str = "config.json";
 /// In order of preference: Hugging Face's format, then Mistral's two formats.
 pub(crate) const TOKENIZERS: [&str; 5] =
@@ -24,9 +27,10 @@ pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct ModelFiles {
     /// The requested name.
     pub name: String,
-    /// The path to open: a `.gguf` or `.safetensors` file, or a folder with `model.safetensors` or its sharded index.
+    /// The path to open: a `.gguf` or `.safetensors` file, or a folder with `model.safetensors`, its sharded index, or
+    /// `consolidated.safetensors`.
     pub weights: PathBuf,
-    /// `config.json`.
+    /// `config.json`, or `params.json` beside `consolidated.safetensors`.
     pub config: Option<PathBuf>,
     /// The first existing file of `tokenizer.json`, `tekken.json`, `tokenizer.model`.
     pub tokenizer: Option<PathBuf>,
@@ -83,7 +87,10 @@ impl ModelFiles {
                 return Err(Error::Incomplete { path: folder.to_owned(), missing });
             }
         } else if !folder.join(SINGLE).is_file() {
-            return Self::only_gguf(name, folder);
+            return match folder.join(NATIVE) {
+                native if native.is_file() => Ok(Self::beside(name, folder, native)),
+                _ => Self::only_gguf(name, folder),
+            };
         }
         Ok(Self::beside(name, folder, folder.to_owned()))
     }
@@ -102,7 +109,7 @@ impl ModelFiles {
             [one] => Ok(Self::gguf(name, one.clone())),
             [] => Err(Error::NoModel {
                 path: folder.to_owned(),
-                looked_for: "model.safetensors.index.json, model.safetensors, or a .gguf file",
+                looked_for: "model.safetensors.index.json, model.safetensors, consolidated.safetensors, or a .gguf file",
             }),
             several => {
                 let names = several.iter().filter_map(|path| path.file_name());
@@ -114,10 +121,11 @@ impl ModelFiles {
 
     fn beside(name: &str, folder: &Path, weights: PathBuf) -> Self {
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        let is_native = weights.file_name().is_some_and(|name| name == NATIVE);
         Self {
             name: name.to_owned(),
             weights,
-            config: file(CONFIG),
+            config: file(PARAMS).filter(|_| is_native).or_else(|| file(CONFIG)),
             tokenizer: TOKENIZERS.into_iter().find_map(file),
             tokenizer_config: file(TOKENIZER_CONFIG),
             chat_template: file(CHAT_TEMPLATE),

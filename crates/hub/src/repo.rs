@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::cache::{Folder, write_json};
 use crate::download::{CONNECTIONS, Wanted, fetch};
-use crate::files::{CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, TOKENIZER_CONFIG, TOKENIZERS, shards};
+use crate::files::{
+    CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, NATIVE, PARAMS, SINGLE, TOKENIZER_CONFIG, TOKENIZERS, shards,
+};
 use crate::huggingface::Listing;
 use crate::name::{Repo, is_plain};
 use crate::{Attempt, Error, Hub, ModelFiles, Progress, Result};
@@ -122,15 +124,15 @@ impl Listing {
     }
 
     fn small_files(&self) -> impl Iterator<Item = &Wanted> {
-        let mut names = vec![CONFIG, TOKENIZER_CONFIG, CHAT_TEMPLATE, GENERATION_CONFIG];
+        let mut names = vec![CONFIG, PARAMS, TOKENIZER_CONFIG, CHAT_TEMPLATE, GENERATION_CONFIG];
         // Repositories have several forms of the same tokenizer. Only the preferred one is fetched.
         names.extend(TOKENIZERS.into_iter().find(|name| self.files.iter().any(|wanted| wanted.file == *name)));
         self.files.iter().filter(move |wanted| names.contains(&&*wanted.file))
     }
 
     fn weights(&self, repo: Repo<'_>) -> Result<&Wanted> {
-        let weights = self.find(repo, INDEX).or_else(|_| self.find(repo, SINGLE));
-        weights.map_err(|_| {
+        let weights = [INDEX, SINGLE, NATIVE].into_iter().find_map(|file| self.find(repo, file).ok());
+        weights.ok_or_else(|| {
             let names = self.files.iter().map(|wanted| wanted.file.clone());
             Error::NoWeights { repo: repo.id.to_owned(), gguf: names.filter(|name| name.ends_with(".gguf")).collect() }
         })
@@ -173,7 +175,7 @@ fn from_cache(name: &str, repo: Repo<'_>, root: &Path, commit: Option<&str>) -> 
     let mut folder = Folder::open(root.join(commit));
     let stamps: Vec<_> = folder.stamps().clone().into_iter().collect();
     let wants = |file: &str| repo.file.map_or(!file.ends_with(".gguf"), |wanted| file == wanted);
-    let needed = repo.file.map_or([INDEX, SINGLE], |file| [file, file]);
+    let needed = repo.file.map_or(vec![INDEX, SINGLE, NATIVE], |file| vec![file]);
     if !stamps.iter().any(|(file, _)| needed.contains(&&**file)) {
         return Err(Error::NotCached { path: folder.path().to_owned() });
     }

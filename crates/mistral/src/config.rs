@@ -7,6 +7,7 @@ use crate::Error;
 
 mod family;
 mod known;
+mod params;
 mod rope;
 
 pub use family::ModelType;
@@ -72,7 +73,7 @@ pub struct MistralConfig {
 }
 
 impl MistralConfig {
-    /// Reads a `config.json` as transformers 4 or 5 writes it.
+    /// Reads a `config.json` as transformers 4 or 5 writes it, or a `params.json` of Mistral's own checkpoints.
     ///
     /// The families are those of [`ModelType`]. Of a wrapper `mistral3` of a language model and a vision model, the language
     /// model is read.
@@ -85,6 +86,9 @@ impl MistralConfig {
         let Value::Object(map) = value else {
             return Err(field("config.json", "a list or a scalar", "an object"));
         };
+        if Self::is_params(&map) {
+            return Self::from_params(&map);
+        }
         // A wrapper of a vision model around a language model, which alone is read.
         if map.get("model_type").and_then(Value::as_str) == Some("mistral3") {
             known::check_wrapper(&map)?;
@@ -505,7 +509,9 @@ mod tests {
             other => panic!("{rest}: {other:?}"),
         };
         let good = r#""model_type": "mistral", "vocab_size": 9"#;
-        check(r#""model_type": "ministral3", "vocab_size": 9"#, "model_type");
+        check(r#""model_type": "mixtral", "vocab_size": 9"#, "model_type");
+        check(r#""model_type": "gemma3_text", "vocab_size": 9"#, "model_type");
+        check(r#""model_type": "ministral3", "vocab_size": 9"#, "rope_parameters");
         check(r#""vocab_size": 9"#, "model_type");
         check(r#""model_type": "mistral""#, "vocab_size");
         check(&format!(r#"{good}, "hidden_act": "gelu""#), "hidden_act");

@@ -10,6 +10,8 @@ use crate::{DType, Error, Gguf, Result, blocks, dequant, gguf, index, safetensor
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+/// The name that Mistral gives its own checkpoints.
+const NATIVE: &str = "consolidated.safetensors";
 
 /// The number of blocks that are dequantised before they are checked.
 const PIECE: usize = 4096;
@@ -56,8 +58,8 @@ pub struct Weights {
 impl Weights {
     /// Opens a `.safetensors` file, a GGUF file (recognised by its first four bytes), or a folder.
     ///
-    /// In a folder, `model.safetensors.index.json` is used if it exists, otherwise `model.safetensors`. Other files are
-    /// ignored, since Mistral's folders have a second copy of the weights under another name. A tensor that is in a
+    /// In a folder, `model.safetensors.index.json` is used if it exists, otherwise `model.safetensors`, otherwise
+    /// `consolidated.safetensors`. Only one of them: Mistral's folders have the weights twice. A tensor that is in a
     /// shard but not in the index is included, as in transformers.
     ///
     /// # Errors
@@ -196,10 +198,10 @@ impl Weights {
         if index.is_file() {
             return Self::open_shards(folder, &index);
         }
-        let single = folder.join(SINGLE);
-        if !single.is_file() {
+        let files = [SINGLE, NATIVE].map(|name| folder.join(name));
+        let Some(single) = files.into_iter().find(|path| path.is_file()) else {
             return Err(Error::NoWeights { path: folder.to_owned() });
-        }
+        };
         let file = Arc::new(MappedFile::open(&single)?);
         let header = safetensors::read_header(&file)?;
         Ok(Self::single(folder, file, header, None))

@@ -60,7 +60,7 @@ pub enum RopeScaling {
 /// The key of `rope_parameters` for [`QueryScale::beta`].
 const BETA: &str = "llama_4_scaling_beta";
 
-fn query_scale_of(beta: f64, original: usize) -> Result<Option<QueryScale>, Error> {
+pub(super) fn query_scale_of(beta: f64, original: usize) -> Result<Option<QueryScale>, Error> {
     if !(beta.is_finite() && beta >= 0.0) {
         return Err(field(BETA, beta, "a number of at least 0"));
     }
