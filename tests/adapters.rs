@@ -313,6 +313,16 @@ fn an_adapter_without_a_manifest_leaves_none_behind() {
     assert_eq!(fs::read(folder.path().join("adapter_model.safetensors")).unwrap(), before);
 }
 
+/// A pickle is a program: it is refused, with what to do.
+#[test]
+fn pickles_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("adapter_model.bin"), b"PK").unwrap();
+    fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
+    let said = Adapter::load(folder.path()).unwrap_err().to_string();
+    assert!(said.contains("adapter_model.bin") && said.contains("save_pretrained"), "{said}");
+}
+
 /// Ranks and scales of every layer, as PEFT's own code chose them (`tests/golden/lora_patterns.py`).
 #[test]
 fn patterns_choose_what_peft_chooses() {

@@ -303,6 +303,26 @@ fn native_checkpoints_equal_transformers() {
     let model = Mistral::load(&config, &native, &device).unwrap();
     let adapter = Adapter::load(&folder.join("adapter")).unwrap();
     Run::new(&golden["runs"]["ministral3"]).check("native", model, &adapter);
+
+    // The adapter as mistral-finetune writes it: only the rows of B are permuted. Its scale is in `params.json`.
+    let of_peft = Weights::open(folder.join("adapter/adapter_model.safetensors")).unwrap();
+    let mut tensors = Vec::new();
+    for name in of_peft.names() {
+        let (values, shape) = of_peft.load_f32(name).unwrap();
+        let is_rotated = name.contains("lora_B") && (name.contains("q_proj") || name.contains("k_proj"));
+        let values = if is_rotated { interleaved(&values, shape[1], 8) } else { values };
+        let name =
+            renamed.iter().fold(name.replace("base_model.model.", ""), |name, (from, to)| name.replace(from, to));
+        tensors.push(foehn_weights::Tensor::f32(name, shape, values));
+    }
+    foehn_weights::save_safetensors(&scratch.path().join("lora.safetensors"), &tensors, &Default::default()).unwrap();
+    let mut with_lora = params.clone();
+    with_lora["lora"] = serde_json::json!({"enable": true, "rank": 2, "dropout": 0.0, "scaling": 1.5});
+    std::fs::write(scratch.path().join("params.json"), with_lora.to_string()).unwrap();
+    let adapter = Adapter::load(scratch.path()).unwrap();
+    let model = Mistral::load(&config, &native, &device).unwrap();
+    Run::new(&golden["runs"]["ministral3"]).check("native adapter", model, &adapter);
+
     let mut moe = params;
     moe["moe"] = serde_json::json!({"num_experts": 8});
     assert!(MistralConfig::from_json(&moe.to_string()).unwrap_err().to_string().contains("moe"));

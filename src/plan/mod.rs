@@ -186,6 +186,10 @@ pub(crate) struct Network {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+    /// Whether the heads of q and k are normalised.
+    pub qk_norm: bool,
+    /// Whether queries have a factor that depends on the position.
+    pub query_scale: bool,
     pub intermediate: usize,
     pub vocab: usize,
     /// For each layer the ranks of q, k, v, o, gate, up and down; 0 without an adapter.
@@ -220,7 +224,7 @@ impl Network {
         };
         let matrices = config.matrices(base, stored);
         let projections = config.projection_dims();
-        let rank = |name: &str| match settings.lora.target_modules.matches(name)? {
+        let rank = |name: &str| match settings.lora.is_target(name)? {
             true => settings.lora.rank(name),
             false => Ok(0),
         };
@@ -232,6 +236,8 @@ impl Network {
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
+            qk_norm: config.qk_norm,
+            query_scale: config.query_scale.is_some(),
             intermediate: config.intermediate_size,
             vocab: config.vocab_size,
             ranks: ranks.as_chunks().0.to_vec(),

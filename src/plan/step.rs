@@ -53,7 +53,9 @@ impl Replay<'_> {
     pub fn micro_batch(&mut self, pass: &Pass) {
         let (rows, d_model) = (pass.rows, self.network.d_model);
         // `Mistral::forward`: the rotary tables and their copies as tensors, the masks of the attention, the embeddings.
-        let tables = self.take(Part::Activations, 2 * rows * self.network.head_dim);
+        // Queries with a factor of their own have tables of their own.
+        let tables = self
+            .take(Part::Activations, (2 + 2 * usize::from(self.network.query_scale)) * rows * self.network.head_dim);
         let masks: usize = pass.keys.iter().map(|keys| keys + QUERIES * keys.div_ceil(BLOCK)).sum();
         let masks = self.take(Part::Activations, masks);
         let mut inputs = vec![self.take(Part::Activations, rows * d_model)];
@@ -112,6 +114,10 @@ impl Replay<'_> {
         let mut buffers: Vec<Buffer> = [q, k, v].map(|linear| self.buffer(Part::Activations, rows * linear.out)).into();
         let mut lows = self.project(rows, &[q, k, v]);
         self.heap.keep(normed);
+        if self.network.qk_norm {
+            // q and k before the norms of their heads are kept too.
+            buffers.extend([q, k].map(|linear| self.buffer(Part::Activations, rows * linear.out)));
+        }
         buffers.push(self.buffer(Part::Activations, rows * o.input));
         buffers.push(self.buffer(Part::Activations, rows * self.network.heads));
         self.attend(pass);
@@ -193,6 +199,12 @@ impl Replay<'_> {
         fresh.extend(self.project_backward(rows, &[o], true));
         let d_inputs = [q, k, v].map(|linear| self.buffer(Part::Scratch, rows * linear.out));
         self.attend_backward(pass);
+        if self.network.qk_norm {
+            for linear in [q, k] {
+                let through = self.buffer(Part::Scratch, rows * linear.out);
+                self.heap.keep(through);
+            }
+        }
         let normed = self.buffer(Part::Scratch, rows * q.input);
         let d_normed = self.buffer(Part::Scratch, if wants_dx { rows * q.input } else { 0 });
         fresh.extend(self.project_backward(rows, &[q, k, v], wants_dx));

@@ -32,6 +32,12 @@ CASES = [
     {"target_modules": SUFFIXES, "rank_pattern": {r"layers\.\d+\.mlp\.(up|down)_proj": 6}, "use_rslora": True},
     {"target_modules": SUFFIXES, "rank_pattern": {"^model.layers.0.self_attn.k_proj": 7, "k_proj": 1}},
     {"target_modules": SUFFIXES, "rank_pattern": {".*.layers.0.*q_proj": 2, r"model\.layers\.(0|1)\.mlp\.gate_proj": 9}},
+    {"target_modules": SUFFIXES, "exclude_modules": ["mlp.up_proj", "layers.1.self_attn.q_proj"]},
+    {"target_modules": "all-linear", "exclude_modules": r".*layers\.0\..*"},
+    {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": 1},
+    {"target_modules": ["q_proj", "model.layers.0.mlp.up_proj"], "layers_to_transform": [1], "layers_pattern": "layers"},
+    {"target_modules": ["q_proj"], "layers_to_transform": [0], "layers_pattern": ["h", "layers"],
+     "exclude_modules": ["k_proj"]},
     {"target_modules": SUFFIXES, "rank_pattern": {"self_attn": 2, "proj": 3, "layers.1.self_attn.(q|k)_proj": 11}},
 ]
 

@@ -1,6 +1,6 @@
 //! The settings of an adapter, with PEFT's names.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Error;
 use crate::pattern::{self, Compiled, Patterns};
@@ -19,6 +19,16 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// The layers that get an adapter.
     pub target_modules: TargetModules,
+    /// Layers that get none, although they are targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude_modules: Option<TargetModules>,
+    /// The indices of the decoder layers whose targets get an adapter; empty means all. A target that is listed by its
+    /// full name gets one in any case. Not with a regular expression as targets.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_more")]
+    pub layers_to_transform: Vec<usize>,
+    /// Regular expressions for what precedes a layer's index in a name; empty means any name (here it is `layers`).
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_more")]
+    pub layers_pattern: Vec<String>,
     /// Ranks of modules whose name ends in a pattern. If several patterns match, the first one is used.
     pub rank_pattern: Patterns<usize>,
     /// Alphas of modules whose name ends in a pattern. If several patterns match, the first one is used.
@@ -33,6 +43,9 @@ impl Default for LoraConfig {
             lora_dropout: 0.0,
             use_rslora: false,
             target_modules: TargetModules::AllLinear,
+            exclude_modules: None,
+            layers_to_transform: Vec::new(),
+            layers_pattern: Vec::new(),
             rank_pattern: Patterns::default(),
             alpha_pattern: Patterns::default(),
         }
@@ -43,6 +56,14 @@ impl LoraConfig {
     /// The largest rank. No matrix of a language model today has a longer side, and a rank above the sides of a matrix
     /// cannot improve its update.
     pub const MAX_RANK: usize = 65_536;
+
+    /// Whether a layer gets an adapter, given its full name (`model.layers.0.self_attn.q_proj`).
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] if a regular expression does not compile, or if matching takes too many steps.
+    pub fn is_target(&self, module: &str) -> Result<bool, Error> {
+        self.compile()?.is_target(module)
+    }
 
     /// The rank of a module's adapter.
     ///
@@ -91,8 +112,33 @@ impl LoraConfig {
         if !(0.0..1.0).contains(&self.lora_dropout) {
             return setting("lora_dropout", self.lora_dropout.to_string(), "at least 0 and below 1");
         }
+        if self.exclude_modules == Some(TargetModules::AllLinear) {
+            return setting("exclude_modules", "all-linear".into(), "a list of names or a regular expression");
+        }
+        if matches!(self.target_modules, TargetModules::Regex(_)) && !self.layers_to_transform.is_empty() {
+            let found = format!("{:?}", self.layers_to_transform);
+            return setting("layers_to_transform", found, "nothing, where target_modules is a regular expression");
+        }
+        if !self.layers_pattern.is_empty() && self.layers_to_transform.is_empty() {
+            let found = format!("{:?}", self.layers_pattern);
+            return setting("layers_pattern", found, "nothing, without layers_to_transform");
+        }
         self.compile().map(|_| ())
     }
+}
+
+/// A value or a list of values, as PEFT writes some settings.
+fn one_or_more<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore<T> {
+        One(T),
+        More(Vec<T>),
+    }
+    Ok(match OneOrMore::deserialize(from)? {
+        OneOrMore::One(value) => vec![value],
+        OneOrMore::More(values) => values,
+    })
 }
 
 /// Which linear layers get an adapter, with PEFT's meaning.

@@ -33,6 +33,15 @@ pub enum Error {
         #[from]
         source: foehn_weights::Error,
     },
+    /// The adapter is a Python pickle: a program that only Python can run, and that may do anything.
+    #[error(
+        "{path} is a Python pickle, which is not read; load the adapter with PEFT, and save it again with \
+         `save_pretrained`, which writes adapter_model.safetensors"
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+    },
     /// `adapter_config.json` has a value that is not supported.
     #[error(
         "{path} has `{}` = {}, which is not supported; expected {expected}",

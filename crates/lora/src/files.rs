@@ -11,15 +11,27 @@ use serde_json::{Map, Value, json};
 
 use crate::adapter::tensor_name;
 use crate::pattern::is_outer;
-use crate::{Adapter, Error, LoraConfig, Manifest, Matrices, TargetModules};
+use crate::{Adapter, Error, LoraConfig, Manifest, Matrices, TargetModules, native};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
+/// A file that is a program, which only Python can read.
+const PICKLE: &str = "adapter_model.bin";
 const MANIFEST: &str = "foehn.json";
 
 /// Fields of `adapter_config.json` that the computation depends on.
-const SETTINGS: [&str; 7] =
-    ["r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern"];
+const SETTINGS: [&str; 10] = [
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "use_rslora",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "rank_pattern",
+    "alpha_pattern",
+];
 
 /// Fields that describe where an adapter comes from or how its training began. PEFT ignores them when it loads,
 /// whatever their value. Every other field may change the computation, and must be null, false or empty.
@@ -54,14 +66,24 @@ impl Manifest {
 }
 
 impl Adapter {
-    /// Reads an adapter's folder in the format of PEFT or Foehn.
+    /// Reads an adapter's folder in the format of PEFT or Foehn, or in that of mistral-finetune: `lora.safetensors`, with
+    /// the model's `params.json` beside it.
     ///
     /// # Errors
     /// [`Error::File`] if a file is missing, [`Error::Syntax`], [`Error::Unsupported`] naming the field,
+    /// [`Error::Pickle`],
     /// [`Error::Weights`] for a broken tensor file, [`Error::UnsupportedTensor`],
     /// [`Error::UnsupportedLayer`] and [`Error::Unpaired`] for tensors that are no pairs of LoRA matrices, [`Error::Empty`], [`Error::NotFinite`].
     pub fn load(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(CONFIG);
+        if !path.exists() && folder.join(native::TENSORS).is_file() {
+            let adapter = native::load(folder)?;
+            adapter.check_whole(folder)?;
+            return Ok(adapter);
+        }
+        if folder.join(PICKLE).is_file() && !folder.join(TENSORS).exists() {
+            return Err(Error::Pickle { path: folder.join(PICKLE) });
+        }
         let config = config_from(&read_json(&path)?, &path)?;
         let weights = open(&folder.join(TENSORS))?;
         let manifest = Manifest::of_folder(folder)?;
@@ -111,12 +133,17 @@ impl Adapter {
             given => json!(given),
         };
         let base = self.manifest.as_ref().map(|manifest| manifest.base_name.clone());
+        let layers = (!self.config.layers_to_transform.is_empty()).then_some(&self.config.layers_to_transform);
+        let layers_pattern = (!self.config.layers_pattern.is_empty()).then_some(&self.config.layers_pattern);
         json!({
             "alpha_pattern": alpha_pattern,
             "base_model_name_or_path": base,
             "bias": "none",
+            "exclude_modules": self.config.exclude_modules,
             "inference_mode": true,
             "init_lora_weights": true,
+            "layers_pattern": layers_pattern,
+            "layers_to_transform": layers,
             "lora_alpha": lora_alpha,
             "lora_dropout": lora_dropout,
             "modules_to_save": null,
@@ -170,7 +197,9 @@ fn config_from(map: &Map<String, Value>, path: &Path) -> Result<LoraConfig, Erro
     if map.get("target_modules").is_none_or(Value::is_null) {
         return Err(unsupported("target_modules", "a list of names or a pattern"));
     }
-    let kept = map.iter().filter(|(name, value)| SETTINGS.contains(&name.as_str()) && !value.is_null());
+    let kept = map
+        .iter()
+        .filter(|(name, value)| SETTINGS.contains(&name.as_str()) && !value.is_null() && !is_empty_list(value));
     let mut kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     // PEFT's own default, for an old file that does not have the field.
     kept.entry("lora_alpha").or_insert(json!(8));
@@ -178,6 +207,11 @@ fn config_from(map: &Map<String, Value>, path: &Path) -> Result<LoraConfig, Erro
         .map_err(|source| Error::Syntax { path: path.to_owned(), source })?;
     config.check()?;
     Ok(config)
+}
+
+/// PEFT treats an empty list like nothing.
+fn is_empty_list(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty)
 }
 
 fn is_off(value: &Value) -> bool {
@@ -209,19 +243,24 @@ fn pairs(weights: &Weights) -> Result<BTreeMap<String, Matrices>, Error> {
             return Err(Error::Unpaired { name: partner });
         }
         if which == "A" {
-            let (a, a_shape) = weights.load_f32(name)?;
-            let (b, b_shape) = weights.load_f32(&partner)?;
-            let &[r, _] = a_shape.as_slice() else {
-                return Err(Error::Shape { name: name.to_owned(), found: a_shape, expected: vec![0, 0] });
-            };
-            if r == 0 || b_shape.len() != 2 || b_shape[1] != r {
-                let expected = vec![b_shape.first().copied().unwrap_or(0), r];
-                return Err(Error::Shape { name: partner, found: b_shape, expected });
-            }
-            modules.insert(module.to_owned(), Matrices { r, a, b });
+            modules.insert(module.to_owned(), pair(weights, name, &partner)?);
         }
     }
     Ok(modules)
+}
+
+/// The two matrices of one adapter.
+pub(crate) fn pair(weights: &Weights, a_name: &str, b_name: &str) -> Result<Matrices, Error> {
+    let (a, a_shape) = weights.load_f32(a_name)?;
+    let (b, b_shape) = weights.load_f32(b_name)?;
+    let &[r, _] = a_shape.as_slice() else {
+        return Err(Error::Shape { name: a_name.to_owned(), found: a_shape, expected: vec![0, 0] });
+    };
+    if r == 0 || b_shape.len() != 2 || b_shape[1] != r {
+        let expected = vec![b_shape.first().copied().unwrap_or(0), r];
+        return Err(Error::Shape { name: b_name.to_owned(), found: b_shape, expected });
+    }
+    Ok(Matrices { r, a, b })
 }
 
 fn open(path: &Path) -> Result<Weights, Error> {
@@ -229,7 +268,7 @@ fn open(path: &Path) -> Result<Weights, Error> {
     Ok(Weights::open(path)?)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
         .map_err(|source| Error::File { path: path.to_owned(), source })?;
     serde_json::from_str(&text).map_err(|source| Error::Syntax { path: path.to_owned(), source })

@@ -18,6 +18,7 @@ mod config;
 mod error;
 mod files;
 mod manifest;
+mod native;
 mod pattern;
 
 pub use adapter::{Adapter, Matrices};

@@ -104,6 +104,14 @@ impl<'a> Matcher<'a> {
     }
 }
 
+impl Matcher<'_> {
+    /// The number that the group `index` matches.
+    fn index(&self, module: &str) -> Result<Option<usize>, Error> {
+        let found = self.regex.captures(module).map_err(|source| broken(self.pattern, source))?;
+        Ok(found.and_then(|found| found.name("index")?.as_str().parse().ok()))
+    }
+}
+
 /// A pattern that is matched against a whole name.
 pub(crate) fn whole<'a>(field: &'static str, pattern: &'a str) -> Result<Matcher<'a>, Error> {
     Matcher::new(field, pattern, &format!("^(?:{pattern})$"))
@@ -130,19 +138,31 @@ pub(crate) struct Place {
 pub(crate) struct Compiled<'a> {
     config: &'a LoraConfig,
     target: Option<Matcher<'a>>,
+    excluded: Option<Matcher<'a>>,
+    /// For the index of a decoder layer in a name.
+    layers: Vec<Matcher<'a>>,
     rank: Endings<'a, usize>,
     alpha: Endings<'a, f64>,
 }
 
 impl<'a> Compiled<'a> {
     pub fn new(config: &'a LoraConfig) -> Result<Self, Error> {
-        let target = match &config.target_modules {
-            TargetModules::Regex(pattern) => Some(whole("target_modules", pattern)?),
-            TargetModules::AllLinear | TargetModules::Suffixes(_) => None,
+        let regex = |field, modules: Option<&'a TargetModules>| match modules {
+            Some(TargetModules::Regex(pattern)) => whole(field, pattern).map(Some),
+            _ => Ok(None),
         };
+        let target = regex("target_modules", Some(&config.target_modules))?;
+        let excluded = regex("exclude_modules", config.exclude_modules.as_ref())?;
+        let layer = |pattern: &'a String| {
+            Matcher::new("layers_pattern", pattern, &format!(r"^(?:.*?\.)?(?:{pattern})\.(?P<index>\d+)\."))
+        };
+        let mut layers = config.layers_pattern.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
+        if layers.is_empty() {
+            layers.push(Matcher::new("layers_pattern", "", r"^.*?\.[^.]*\.(?P<index>\d+)\.")?);
+        }
         let rank = config.rank_pattern.compile("rank_pattern")?;
         let alpha = config.alpha_pattern.compile("alpha_pattern")?;
-        let compiled = Self { config, target, rank, alpha };
+        let compiled = Self { config, target, excluded, layers, rank, alpha };
         let listed = match &config.target_modules {
             TargetModules::Suffixes(list) => list.iter().find(|entry| is_outer(entry)).map(String::as_str),
             _ => None,
@@ -161,11 +181,7 @@ impl<'a> Compiled<'a> {
     pub fn places<'n>(&self, layers: &[&'n str]) -> Result<BTreeMap<&'n str, Place>, Error> {
         let mut places = BTreeMap::new();
         for &name in layers {
-            let is_target = match &self.target {
-                Some(regex) => regex.is_match(name)?,
-                None => self.config.target_modules.matches(name)?,
-            };
-            if is_target {
+            if self.is_target(name)? {
                 places.insert(name, self.place(name)?);
             }
         }
@@ -180,10 +196,48 @@ impl<'a> Compiled<'a> {
                 matched("target_modules", entry, layers, |name| Ok(ends_in(name, entry)))?;
             }
         }
+        if let Some(TargetModules::Suffixes(list)) = &self.config.exclude_modules {
+            for entry in list {
+                matched("exclude_modules", entry, layers, |name| Ok(ends_in(name, entry)))?;
+            }
+        }
+        for index in &self.config.layers_to_transform {
+            matched("layers_to_transform", &index.to_string(), layers, |name| Ok(self.index(name)? == Some(*index)))?;
+        }
         let targets: Vec<&str> = places.keys().copied().collect();
         self.rank.check(&targets)?;
         self.alpha.check(&targets)?;
         Ok(places)
+    }
+
+    /// Whether a layer gets an adapter, as PEFT's `check_target_module_exists` says.
+    pub fn is_target(&self, name: &str) -> Result<bool, Error> {
+        let matches = |regex: &Option<Matcher<'_>>, modules: &TargetModules| match regex {
+            Some(regex) => regex.is_match(name),
+            None => modules.matches(name),
+        };
+        if let Some(excluded) = &self.config.exclude_modules
+            && matches(&self.excluded, excluded)?
+        {
+            return Ok(false);
+        }
+        let target = &self.config.target_modules;
+        let is_listed = matches!(target, TargetModules::Suffixes(list) if list.iter().any(|entry| entry == name));
+        if self.config.layers_to_transform.is_empty() || is_listed {
+            return matches(&self.target, target);
+        }
+        let is_transformed = self.index(name)?.is_some_and(|index| self.config.layers_to_transform.contains(&index));
+        Ok(is_transformed && matches(&self.target, target)?)
+    }
+
+    /// The index of the decoder layer that a name has.
+    fn index(&self, name: &str) -> Result<Option<usize>, Error> {
+        for matcher in &self.layers {
+            if let Some(index) = matcher.index(name)? {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 
     /// The rank and scale of a layer's adapter, if the layer has one.

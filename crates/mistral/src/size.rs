@@ -94,4 +94,58 @@ mod tests {
         let same = config.matrices(Base::Stored, |_| DType::F16);
         assert!(same.iter().all(|size| size.storage == Storage::Half && !size.is_converted));
     }
+
+    /// The number of parameters of the network: those of its matrices, norms and biases.
+    fn parameters(config: &MistralConfig) -> usize {
+        let matrices: usize =
+            config.matrices(Base::F32, |_| DType::F32).iter().map(|size| size.dims.iter().product::<usize>()).sum();
+        let vectors = config.tensor_names().into_iter().filter_map(|name| {
+            let (place, kind) = name.rsplit_once('.')?;
+            let of_projection = config.layer_dims().into_iter().find(|(known, _)| known == place);
+            match (kind, of_projection) {
+                ("bias", Some((_, [out, _]))) => Some(out),
+                (_, Some(_)) => None,
+                _ if place.ends_with("q_norm") || place.ends_with("k_norm") => Some(config.head_dim),
+                _ if place.ends_with("norm") => Some(config.hidden_size),
+                _ => None,
+            }
+        });
+        matrices + vectors.sum::<usize>()
+    }
+
+    /// The shapes of published configs give the published number of parameters (the hub's safetensors metadata; for
+    /// Ministral 3, the report's 3.4 and 8.5 billion of the language model).
+    #[test]
+    fn published_models_have_their_number_of_parameters() {
+        let of = |kind: &str, [hidden, inter, layers, heads, kv, vocab]: [usize; 6], more: &str| {
+            let text = format!(
+                r#"{{"model_type":"{kind}","hidden_size":{hidden},"intermediate_size":{inter},"num_hidden_layers":{layers},
+                "num_attention_heads":{heads},"num_key_value_heads":{kv},"vocab_size":{vocab}{more}}}"#
+            );
+            parameters(&MistralConfig::from_json(&text).unwrap())
+        };
+        let tied = r#","tie_word_embeddings":true"#;
+        let wide = r#","head_dim":128"#;
+        assert_eq!(of("mistral", [4096, 14336, 32, 32, 8, 32000], ""), 7_241_732_096, "7B v0.1, v0.2");
+        assert_eq!(of("mistral", [4096, 14336, 32, 32, 8, 32768], ""), 7_248_023_552, "7B v0.3");
+        assert_eq!(of("mistral", [5120, 14336, 40, 32, 8, 131_072], wide), 12_247_782_400, "Nemo");
+        assert_eq!(of("mistral", [4096, 12288, 36, 32, 8, 131_072], ""), 8_019_808_256, "Ministral 8B 2410");
+        assert_eq!(of("mistral", [5120, 32768, 40, 32, 8, 131_072], wide), 23_572_403_200, "Small 2501");
+        assert_eq!(of("llama", [4096, 14336, 32, 32, 8, 128_256], ""), 8_030_261_248, "Llama 3.1 8B");
+        assert_eq!(of("llama", [2048, 8192, 16, 32, 8, 128_256], tied), 1_235_814_400, "Llama 3.2 1B");
+        assert_eq!(of("llama", [3072, 8192, 28, 24, 8, 128_256], tied), 3_212_749_824, "Llama 3.2 3B");
+        assert_eq!(of("llama", [576, 1536, 30, 9, 3, 49152], tied), 134_515_008, "SmolLM2 135M");
+        assert_eq!(of("smollm3", [2048, 11008, 36, 16, 4, 128_256], ""), 3_075_098_624, "SmolLM3 3B");
+        assert_eq!(of("qwen2", [896, 4864, 24, 14, 2, 151_936], tied), 494_032_768, "Qwen2.5 0.5B");
+        assert_eq!(of("qwen2", [3584, 18944, 28, 28, 4, 152_064], ""), 7_615_616_512, "Qwen2.5 7B");
+        assert_eq!(of("qwen3", [1024, 3072, 28, 16, 8, 151_936], tied), 596_049_920, "Qwen3 0.6B");
+        assert_eq!(of("qwen3", [4096, 12288, 36, 32, 8, 151_936], ""), 8_190_735_360, "Qwen3 8B");
+        for (text, billions) in [
+            (include_str!("../../../examples/recipes/ministral-3-3b.config.json"), 3.4),
+            (include_str!("../../../examples/recipes/ministral-3-8b.config.json"), 8.5),
+        ] {
+            let found = parameters(&MistralConfig::from_json(text).unwrap()) as f64 / 1e9;
+            assert!((found - billions).abs() < 0.05, "{found} {billions}");
+        }
+    }
 }

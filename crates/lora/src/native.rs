@@ -1,0 +1,114 @@
+//! Adapters of mistral-finetune: `lora.safetensors`, with `params.json` beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use foehn_weights::Weights;
+use serde::Deserialize;
+
+use crate::{Adapter, Error, LoraConfig, Matrices, TargetModules};
+
+pub(crate) const TENSORS: &str = "lora.safetensors";
+const PARAMS: &str = "params.json";
+
+/// The names of the projections, in mistral-finetune's files and here.
+const PROJECTIONS: [[&str; 2]; 7] = [
+    ["attention.wq", "self_attn.q_proj"],
+    ["attention.wk", "self_attn.k_proj"],
+    ["attention.wv", "self_attn.v_proj"],
+    ["attention.wo", "self_attn.o_proj"],
+    ["feed_forward.w1", "mlp.gate_proj"],
+    ["feed_forward.w2", "mlp.down_proj"],
+    ["feed_forward.w3", "mlp.up_proj"],
+];
+
+/// What is needed of `params.json`: the width of a head, since rows of q and k are interleaved by head, and the scale.
+#[derive(Deserialize)]
+struct Params {
+    dim: Option<usize>,
+    n_heads: Option<usize>,
+    head_dim: Option<usize>,
+    #[serde(default)]
+    lora: Option<Lora>,
+}
+
+#[derive(Deserialize)]
+struct Lora {
+    scaling: Option<f64>,
+    dropout: Option<f32>,
+}
+
+impl Params {
+    fn head_dim(&self) -> Option<usize> {
+        let even = self.dim.zip(self.n_heads.filter(|heads| *heads > 0)).map(|(dim, heads)| dim / heads);
+        self.head_dim.or(even).filter(|width| *width > 0 && width.is_multiple_of(2))
+    }
+}
+
+/// Reads the adapter in a folder.
+pub(crate) fn load(folder: &Path) -> Result<Adapter, Error> {
+    let path = folder.join(PARAMS);
+    let params: Params = crate::files::read_json(&path)?;
+    let Some(head_dim) = params.head_dim() else {
+        let found = params.head_dim.map_or_else(|| "nothing".to_owned(), |width| width.to_string());
+        let expected = "an even width, or dim and n_heads".to_owned();
+        return Err(Error::Unsupported { path, field: "head_dim".to_owned(), found, expected });
+    };
+    let weights = Weights::open(folder.join(TENSORS))?;
+    let (mut modules, mut targets) = (BTreeMap::new(), BTreeSet::new());
+    for name in weights.names() {
+        let unsupported = || Error::UnsupportedTensor { name: name.to_owned() };
+        let inner = name.strip_prefix("layers.").and_then(|rest| rest.strip_suffix(".weight"));
+        let (place, which) = inner.and_then(|inner| inner.rsplit_once(".lora_")).ok_or_else(unsupported)?;
+        let (index, part) = place.split_once('.').ok_or_else(unsupported)?;
+        let [_, ours] = PROJECTIONS.iter().find(|names| names[0] == part).ok_or_else(unsupported)?;
+        let partner = match which {
+            "A" => format!("layers.{place}.lora_B.weight"),
+            "B" => format!("layers.{place}.lora_A.weight"),
+            _ => return Err(unsupported()),
+        };
+        if weights.info(&partner).is_none() {
+            return Err(Error::Unpaired { name: partner });
+        }
+        if which == "A" {
+            let mut pair = crate::files::pair(&weights, name, &partner)?;
+            if ours.ends_with("q_proj") || ours.ends_with("k_proj") {
+                pair.b = half_split(&pair, head_dim).ok_or_else(|| Error::Shape {
+                    name: partner.clone(),
+                    found: vec![pair.b.len() / pair.r, pair.r],
+                    expected: vec![head_dim, pair.r],
+                })?;
+            }
+            targets.insert((*ours).to_owned());
+            modules.insert(format!("model.layers.{index}.{ours}"), pair);
+        }
+    }
+    let Some(r) = modules.values().map(|pair| pair.r).next() else {
+        return Err(Error::Empty { path: folder.to_owned() });
+    };
+    if let Some((name, pair)) = modules.iter().find(|(_, pair)| pair.r != r) {
+        return Err(Error::Shape { name: name.clone(), found: vec![pair.r], expected: vec![r] });
+    }
+    let lora = params.lora.unwrap_or(Lora { scaling: None, dropout: None });
+    let config = LoraConfig {
+        r,
+        // mistral-finetune's own default.
+        lora_alpha: lora.scaling.unwrap_or(2.0) * r as f64,
+        lora_dropout: lora.dropout.unwrap_or(0.0),
+        target_modules: TargetModules::Suffixes(targets.into_iter().collect()),
+        ..LoraConfig::default()
+    };
+    config.check()?;
+    Ok(Adapter { config, modules, manifest: None })
+}
+
+/// The rows of B, whose pairs of the rotation lie beside each other in each head, with each pair half a head apart.
+fn half_split(pair: &Matrices, head_dim: usize) -> Option<Vec<f32>> {
+    let rows = pair.b.len() / pair.r;
+    let row = |row: usize| {
+        let (head, place, half) = (row / head_dim, row % head_dim, head_dim / 2);
+        head * head_dim + 2 * (place % half) + place / half
+    };
+    let values = (0..rows).flat_map(|at| pair.b[row(at) * pair.r..][..pair.r].iter().copied());
+    rows.is_multiple_of(head_dim).then(|| values.collect())
+}
