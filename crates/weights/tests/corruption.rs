@@ -12,9 +12,11 @@ use proptest::prelude::*;
 static SAFETENSORS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let json = concat!(
         r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"#,
-        r#""b":{"dtype":"BF16","shape":[2],"data_offsets":[16,20]}}"#
+        r#""b":{"dtype":"BF16","shape":[2],"data_offsets":[16,20]},"#,
+        r#""c":{"dtype":"F8_E4M3","shape":[2,4],"data_offsets":[20,28]},"#,
+        r#""c_scale_inv":{"dtype":"F32","shape":[1,2],"data_offsets":[28,36]}}"#
     );
-    safetensors(json, &[1; 20])
+    safetensors(json, &[1; 36])
 });
 static GGUF: LazyLock<Vec<u8>> = LazyLock::new(|| unhex(&golden()["file"]["bytes"]));
 
@@ -62,7 +64,7 @@ proptest! {
     #[test]
     fn any_number_in_a_gguf_tensor_is_survived(
         dims in prop::collection::vec(prop_oneof![any::<u64>(), 0u64..600], 0..6),
-        kind in 0u32..40,
+        kind in 0u32..44,
         offset in prop_oneof![any::<u64>(), 0u64..600],
         value in any::<[u8; 16]>(),
         value_kind in 0u32..14,
