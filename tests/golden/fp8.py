@@ -7,7 +7,7 @@
 
 `fp8/`: the tiny model `gqa` in the form of Ministral 3's instruct weights (`scalar`: one scale per matrix in bfloat16, and scales
 of the activations), and with a scale for each block of 16 by 16 (`blocks`). `log_probs`: what transformers gives for a text
-with each, dequantised to float32. `file`: a file of matrices with every finite byte, in hex, and their dequantised values.
+with each, dequantised to float32; `rounded`: dequantised to bfloat16, its default, and computed in float32. `file`: a file of matrices with every finite byte, in hex, and their dequantised values.
 """
 import json
 import os
@@ -83,7 +83,11 @@ def run(folder, ids):
         if tensor.dtype == torch.float8_e4m3fn:
             expected = tensor.float() * spread(tensors[name + "_scale_inv"], block, tensor.shape)
             assert torch.equal(state[name], expected), name
-    return log_probs(model, ids).tolist()
+    exact = log_probs(model, ids).tolist()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
+    assert all(p.dtype == torch.bfloat16 for p in model.parameters())
+    model.float().model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    return exact, log_probs(model, ids).tolist()
 
 
 def file_case():
@@ -108,10 +112,10 @@ def file_case():
 def make(folder):
     ids = torch.randint(3, 97, (1, 40), generator=torch.Generator().manual_seed(8))
     found = {"versions": {m.__name__: m.__version__.split("+")[0] for m in (torch, transformers)},
-             "input_ids": ids[0].tolist(), "log_probs": {}}
+             "input_ids": ids[0].tolist(), "log_probs": {}, "rounded": {}}
     for name, form in FORMS.items():
         checkpoint(folder / name, form)
-        found["log_probs"][name] = run(folder / name, ids)
+        found["log_probs"][name], found["rounded"][name] = run(folder / name, ids)
     return found | {"file": file_case()}
 
 
@@ -129,8 +133,9 @@ def main():
         )
         near = all(
             abs(a - b) <= 1e-5
+            for key in ("log_probs", "rounded")
             for name in FORMS
-            for a, b in zip(found["log_probs"][name], known["log_probs"][name], strict=True)
+            for a, b in zip(found[key][name], known[key][name], strict=True)
         )
     sys.exit(0 if same and near else "fp8.json or fp8/ is not what transformers says")
 

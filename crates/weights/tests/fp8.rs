@@ -131,7 +131,7 @@ proptest! {
         let one = vec![0x38; out * width];
         let found = load(&file(&[out, width], &one, &[(SCALE, "F32", &[rows, columns], &le_bytes(&scales))])).unwrap().0;
         for (at, found) in found.iter().enumerate() {
-            let (row, column) = (at / width >> powers.0, at % width >> powers.1);
+            let (row, column) = ((at / width) >> powers.0, (at % width) >> powers.1);
             prop_assert_eq!(*found, scales[row * columns + column]);
         }
     }
