@@ -66,7 +66,8 @@ pub const IQ4_LEVELS: [f32; 16] =
 pub struct Row<'a> {
     /// One number per weight.
     pub numbers: &'a mut [u8],
-    /// One half-precision scale (its bits) per super-block: 32 weights, 256 in the K encodings, the whole row in NF4.
+    /// One half-precision scale (its bits) per super-block: 32 weights, 256 in the K encodings and in
+    /// IQ4_XS, the whole row in NF4.
     pub scales: &'a mut [u16],
     /// One half-precision offset (its bits) per super-block, added to each weight. In the K encodings it is minus
     /// GGML's `dmin`. In NF4 it is added to the groups' scales, not to the weights.

@@ -109,8 +109,10 @@ macro_rules! by_pairs {
             // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory.
             unsafe {
                 let shift = _mm_cvtsi32_si128(shift.cast_signed());
-                let or = |i: usize| _mm256_or_si256(low[i], _mm256_sll_epi32(high[i], shift));
-                [or(0), or(1)]
+                [
+                    _mm256_or_si256(low[0], _mm256_sll_epi32(high[0], shift)),
+                    _mm256_or_si256(low[1], _mm256_sll_epi32(high[1], shift)),
+                ]
             }
         }
         #[inline(always)]
