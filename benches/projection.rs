@@ -67,7 +67,7 @@ fn quantised(group: &mut BenchmarkGroup<'_, WallTime>, encoding: Encoding, devic
         group.throughput(Throughput::Elements((2 * rows * input * out) as u64));
         let name = format!("{rows}x{input}x{out}_{}", format!("{encoding:?}").to_lowercase());
         group.bench_function(BenchmarkId::new("quantised_forward", name), |bencher| {
-            time(bencher, device, || projection(x.clone(), Linear { weight: &weight, adapter: None }));
+            time(bencher, device, || projection(x.clone(), Linear { weight: &weight, bias: None, adapter: None }));
         });
     }
 }

@@ -95,8 +95,9 @@ fn is_read(key: &str, family: &Family) -> bool {
 }
 
 /// Keys of the config of a language model and a vision model that do not affect the language model.
-const OF_WRAPPER: [&str; 13] = [
+const OF_WRAPPER: [&str; 14] = [
     "model_type",
+    "quantization_config",
     "text_config",
     "vision_config",
     "image_token_index",
@@ -117,7 +118,7 @@ pub(super) fn check_wrapper(map: &Map<String, Value>) -> Result<(), Error> {
     let is_known = |key: &str| OF_WRAPPER.contains(&key) || WITHOUT_EFFECT.contains(&key);
     match map.iter().find(|(key, value)| !value.is_null() && !is_known(key)) {
         Some((key, value)) => Err(field(key, value, "no such key: it is not known here, and may mean another network")),
-        None => Ok(()),
+        None => check_quantization(map),
     }
 }
 
@@ -134,7 +135,7 @@ pub(super) fn check_json(map: &Map<String, Value>, family: &Family) -> Result<()
             None => return Err(field(key, value, "no such key: it is not known here, and may mean another network")),
         }
     }
-    map.get("quantization_config").filter(|found| !found.is_null()).map_or(Ok(()), check_quantization)?;
+    check_quantization(map)?;
     // Custom code for a tokenizer does not affect the network.
     if let Some(code) = map.get("auto_map").and_then(Value::as_object) {
         let is_network = |name: &&String| name.starts_with("AutoModel") || name.starts_with("AutoConfig");
@@ -149,7 +150,8 @@ pub(super) fn check_json(map: &Map<String, Value>, family: &Family) -> Result<()
 ///
 /// What it says of activations has no effect: they stay in single precision here. Which modules are converted is seen
 /// from their tensors, and so is the size of the scales' blocks, provided that their sides are powers of two.
-fn check_quantization(found: &Value) -> Result<(), Error> {
+fn check_quantization(config: &Map<String, Value>) -> Result<(), Error> {
+    let Some(found) = config.get("quantization_config").filter(|found| !found.is_null()) else { return Ok(()) };
     let name = |key: &str| format!("quantization_config.{key}");
     let Some(map) = found.as_object() else { return Err(field("quantization_config", found, "an object")) };
     let is_power = |side: &Value| side.as_u64().is_some_and(u64::is_power_of_two);
@@ -292,7 +294,7 @@ mod tests {
     fn only_the_quantisation_in_eight_bit_floats_is_accepted() {
         let said = |text: &str| {
             let value: Value = serde_json::from_str(text).unwrap();
-            check_json(value.as_object().unwrap()).err().map(|error| error.to_string()).unwrap_or_default()
+            check_wrapper(value.as_object().unwrap()).err().map(|error| error.to_string()).unwrap_or_default()
         };
         let ministral = r#"{"quantization_config": {"activation_scheme": "static", "dequantize": false,
             "modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"],
