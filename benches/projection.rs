@@ -1,4 +1,5 @@
-//! The projection with and without an adapter of rank 8, at SmolLM2's shapes and at one of a 7B model.
+//! The projection with and without an adapter of rank 8, at SmolLM2's shapes and at one of a 7B model; and the product alone
+//! with a weight in every block-quantised encoding.
 //!
 //! An element is a floating-point operation; a multiplication with its addition counts as two. So `Gelem/s` means
 //! GFLOP/s. Counted are the products of the definition: one with the weight forward and one backward (the weight is
@@ -12,9 +13,25 @@ use common::model::{HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS};
 use common::{ROWS, device, noise, random, time, tracked};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use foehn_kernels::{Linear, LowRank, Weight, projection};
+use foehn_kernels::{Encoding, Linear, LowRank, Weight, projection};
 
 const RANK: usize = 8;
+
+const ENCODINGS: [Encoding; 13] = [
+    Encoding::Q4_0,
+    Encoding::Q4_1,
+    Encoding::Q5_0,
+    Encoding::Q5_1,
+    Encoding::Q8_0,
+    Encoding::Q2K,
+    Encoding::Q3K,
+    Encoding::Q4K,
+    Encoding::Q5K,
+    Encoding::Q6K,
+    Encoding::Iq4Nl,
+    Encoding::Iq4Xs,
+    Encoding::Nf4,
+];
 
 fn main() {
     common::run(projections);
@@ -30,6 +47,29 @@ fn projections(criterion: &mut Criterion) {
         }
     }
     shape(&mut group, 64, 4096, 4096, &device);
+    for encoding in ENCODINGS {
+        quantised(&mut group, encoding, &device);
+    }
+}
+
+/// The product with a quantised weight, of the few rows of a decoding step and of a micro-batch.
+fn quantised(group: &mut BenchmarkGroup<'_, WallTime>, encoding: Encoding, device: &Device) {
+    let (input, out) = (4096, 4096);
+    let weight = Weight::quantised(encoding, [out, input], device, |row, to| {
+        to.numbers.iter_mut().enumerate().for_each(|(at, number)| *number = ((row + at * 7) % 4) as u8);
+        to.scales.fill(0x1c00);
+        to.minima.fill(0x9c00);
+        to.sub_scales.fill(5);
+        to.sub_minima.fill(3);
+    });
+    for rows in [1, 64] {
+        let x = random(1, [rows, input], device);
+        group.throughput(Throughput::Elements((2 * rows * input * out) as u64));
+        let name = format!("{rows}x{input}x{out}_{}", format!("{encoding:?}").to_lowercase());
+        group.bench_function(BenchmarkId::new("quantised_forward", name), |bencher| {
+            time(bencher, device, || projection(x.clone(), Linear { weight: &weight, bias: None, adapter: None }));
+        });
+    }
 }
 
 fn shape(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize, input: usize, out: usize, device: &Device) {

@@ -1,13 +1,48 @@
-//! Converting rows of single precision to the formats of `--base`, on one core. An element is a weight.
+//! Converting rows of single precision to the formats of `--base`, and unpacking the blocks of files, on one core. An element
+//! is a weight.
 
 mod common;
 
 use common::noise;
 use criterion::{Criterion, Throughput};
 use foehn_kernels::NF4_LEVELS;
-use foehn_weights::{Planes, Quantization};
+use foehn_weights::{DType, Planes, Quantization, unpack};
 
 const ROW: usize = 4096;
+
+const BLOCKS: [DType; 12] = [
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2K,
+    DType::Q3K,
+    DType::Q4K,
+    DType::Q5K,
+    DType::Q6K,
+    DType::Iq4Nl,
+    DType::Iq4Xs,
+];
+
+/// Room for the parts of a row in any format.
+struct Parts {
+    numbers: Vec<u8>,
+    halves: [Vec<u16>; 2],
+    bytes: [Vec<i8>; 2],
+}
+
+impl Parts {
+    fn new() -> Self {
+        let (halves, bytes) = (|| vec![0; ROW / 32], || vec![0; ROW / 16]);
+        Self { numbers: vec![0; ROW], halves: [halves(), halves()], bytes: [bytes(), bytes()] }
+    }
+
+    fn planes(&mut self) -> Planes<'_> {
+        let ([scales, minima], [sub_scales, sub_minima]) = (&mut self.halves, &mut self.bytes);
+        Planes { numbers: &mut self.numbers, scales, minima, sub_scales, sub_minima }
+    }
+}
 
 fn main() {
     common::run(quantize);
@@ -18,17 +53,17 @@ fn quantize(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("quantize");
     group.throughput(Throughput::Elements(ROW as u64));
     for form in [Quantization::Q8_0, Quantization::Q4K, Quantization::Nf4] {
-        let (mut numbers, mut scales, mut minima) = (vec![0; ROW], vec![0; ROW / 32], vec![0; ROW / 32]);
-        let (mut sub_scales, mut sub_minima) = (vec![0; ROW / 32], vec![0; ROW / 32]);
-        let mut planes = Planes {
-            numbers: &mut numbers,
-            scales: &mut scales,
-            minima: &mut minima,
-            sub_scales: &mut sub_scales,
-            sub_minima: &mut sub_minima,
-        };
+        let mut parts = Parts::new();
         group.bench_function(format!("{form:?}").to_lowercase(), |bencher| {
-            bencher.iter(|| form.quantize(&values, &NF4_LEVELS, &mut planes));
+            bencher.iter(|| form.quantize(&values, &NF4_LEVELS, &mut parts.planes()));
+        });
+    }
+    for dtype in BLOCKS {
+        let size = ROW / dtype.block_elements() * dtype.block_bytes();
+        let bytes: Vec<u8> = (0..size).map(|at| (at * 37) as u8).collect();
+        let mut parts = Parts::new();
+        group.bench_function(format!("unpack_{dtype}").to_lowercase(), |bencher| {
+            bencher.iter(|| unpack(dtype, &bytes, &mut parts.planes()));
         });
     }
 }

@@ -2,12 +2,15 @@
 
 mod common;
 
+#[path = "../crates/weights/tests/common/mod.rs"]
+mod files;
+
 use burn::tensor::{Device, Tensor};
 use common::devices;
 use foehn::finetune::{LossMean, Noise, gradients};
 use foehn::lora::{Adapter, LoraConfig, attach_trainable};
 use foehn::tokens::Sample;
-use foehn_kernels::NF4_LEVELS;
+use foehn_kernels::{IQ4_LEVELS, NF4_LEVELS, Storage};
 use foehn_mistral::{Base, KvCache, Mistral, MistralConfig, Packed};
 use foehn_weights::{FloatType, Tensor as Tensor32, Weights};
 
@@ -74,19 +77,110 @@ fn written_out(model: &Mistral) -> Mistral {
 #[test]
 fn a_packed_base_is_its_weights_to_the_last_bit_forward_and_backward() {
     let device = foehn::device("flex").unwrap();
-    let sample = Sample::from_text(ids(24)).unwrap();
     for base in BASES {
-        let mut packed = synthetic(base, &device);
-        let mut dense = written_out(&packed);
-        let ids = ids(24);
-        assert!(logits(&packed, &ids) == logits(&dense, &ids), "{base}");
-        let adapter = Adapter::new(&LoraConfig { r: 4, ..LoraConfig::default() }, &packed, 3).unwrap();
-        let [packed, dense] = [&mut packed, &mut dense].map(|model| {
-            attach_trainable(model, &adapter).unwrap();
-            let step = gradients(model, &[&sample], 64, Noise::default(), LossMean::Tokens);
-            (step.loss, step.gradients.into_iter().map(values).collect::<Vec<_>>())
-        });
-        assert!(packed == dense, "{base}: losses {} and {}", packed.0, dense.0);
+        let packed = synthetic(base, &device);
+        let dense = written_out(&packed);
+        check_same(packed, dense, &base.to_string());
+    }
+}
+
+/// Compares the logits, the loss and the gradients of an adapter to the last bit.
+fn check_same(mut packed: Mistral, mut dense: Mistral, what: &str) {
+    let ids = ids(24);
+    let sample = Sample::from_text(ids.clone()).unwrap();
+    assert!(logits(&packed, &ids) == logits(&dense, &ids), "{what}");
+    let adapter = Adapter::new(&LoraConfig { r: 4, ..LoraConfig::default() }, &packed, 3).unwrap();
+    let [packed, dense] = [&mut packed, &mut dense].map(|model| {
+        attach_trainable(model, &adapter).unwrap();
+        let step = gradients(model, &[&sample], 64, Noise::default(), LossMean::Tokens);
+        (step.loss, step.gradients.into_iter().map(values).collect::<Vec<_>>())
+    });
+    assert!(packed.0.is_finite() && packed == dense, "{what}: losses {} and {}", packed.0, dense.0);
+}
+
+/// A block type of GGUF: its number, the elements and bytes of a block, and where its half-precision scales are.
+struct BlockType(u32, usize, usize, &'static [usize]);
+
+const BLOCK_TYPES: [BlockType; 12] = [
+    BlockType(2, 32, 18, &[0]),
+    BlockType(3, 32, 20, &[0, 2]),
+    BlockType(6, 32, 22, &[0]),
+    BlockType(7, 32, 24, &[0, 2]),
+    BlockType(8, 32, 34, &[0]),
+    BlockType(10, 256, 84, &[80, 82]),
+    BlockType(11, 256, 110, &[108]),
+    BlockType(12, 256, 144, &[0, 2]),
+    BlockType(13, 256, 176, &[0, 2]),
+    BlockType(14, 256, 210, &[208]),
+    BlockType(20, 32, 18, &[0]),
+    BlockType(23, 256, 136, &[0]),
+];
+
+/// A GGUF of a network of one layer, whose matrices are random blocks of one type.
+fn gguf_of(&BlockType(kind, elements, size, scales): &BlockType) -> Vec<u8> {
+    let number = |key: &str, value: u32| files::pair(&format!("llama.{key}"), 4, &value.to_le_bytes());
+    let pairs = [
+        files::pair("general.architecture", 8, &files::string("llama")),
+        number("attention.head_count", 4),
+        number("attention.head_count_kv", 2),
+        number("embedding_length", 256),
+        number("feed_forward_length", 512),
+        number("block_count", 1),
+        number("context_length", 64),
+        files::pair("llama.attention.layer_norm_rms_epsilon", 6, &1e-5f32.to_le_bytes()),
+    ];
+    let matrices = [
+        ("token_embd.weight", [256, 100]),
+        ("output.weight", [256, 100]),
+        ("blk.0.attn_q.weight", [256, 256]),
+        ("blk.0.attn_k.weight", [256, 128]),
+        ("blk.0.attn_v.weight", [256, 128]),
+        ("blk.0.attn_output.weight", [256, 256]),
+        ("blk.0.ffn_gate.weight", [256, 512]),
+        ("blk.0.ffn_up.weight", [256, 512]),
+        ("blk.0.ffn_down.weight", [512, 256]),
+    ];
+    let (mut data, mut listed) = (Vec::new(), Vec::new());
+    for (seed, (name, dims)) in matrices.iter().enumerate() {
+        listed.push(files::GgufTensor(name, dims, kind, data.len() as u64));
+        let random = common::noise(seed as u64 + 1, (dims[0] * dims[1]) as usize / elements * size);
+        let mut bytes: Vec<u8> = random.iter().map(|x| ((x + 1.0) * 128.0) as u8).collect();
+        for (at, block) in bytes.chunks_exact_mut(size).enumerate() {
+            for &scale in scales {
+                // About a thousandth, of either sign.
+                let bits = 0x1000 + (97 * at % 0x400) as u16 | (at as u16 % 2) << 15;
+                block[scale..scale + 2].copy_from_slice(&bits.to_le_bytes());
+            }
+        }
+        data.extend(bytes);
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    for name in ["output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight"] {
+        listed.push(files::GgufTensor(name, &[256], 0, data.len() as u64));
+        data.extend(common::noise(40, 256).iter().flat_map(|x| (1.0 + x / 4.0).to_le_bytes()));
+    }
+    files::gguf(&pairs, &listed, &data)
+}
+
+/// Every block type that is read stays packed, and is its values in single precision to the last bit, which are those of
+/// the Python package `gguf` (tests of `foehn-weights`). A base of four bits leaves what has no more as it is.
+#[test]
+fn every_block_type_of_a_gguf_is_its_weights_to_the_last_bit() {
+    let device = foehn::device("flex").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    for block_type in &BLOCK_TYPES {
+        std::fs::write(&path, gguf_of(block_type)).unwrap();
+        let weights = Weights::open(&path).unwrap();
+        let config = Mistral::config_of(&weights, None).unwrap();
+        let load = |base| Mistral::load_as(&config, &weights, base, &device, &mut |_, _| ()).unwrap();
+        let dtype = weights.info("output.weight").unwrap().dtype;
+        let sizes = config.matrices(Base::Stored, |_| dtype);
+        assert!(sizes.iter().all(|size| matches!(size.storage, Storage::Blocks(_)) && !size.is_converted), "{dtype}");
+        if dtype.block_bytes() * 8 <= dtype.block_elements() * 5 {
+            assert!(logits(&load(Base::Q4K), &ids(24)) == logits(&load(Base::Stored), &ids(24)), "{dtype}");
+        }
+        check_same(load(Base::Stored), load(Base::F32), dtype.name());
     }
 }
 
@@ -262,4 +356,6 @@ fn a_base_has_one_name_and_the_levels_are_the_papers() {
     let levels: [f32; 16] = serde_json::from_value(golden["nf4"].clone()).unwrap();
     // The table in the paper is a rounded form of the construction in the fixture.
     assert!(levels.iter().zip(NF4_LEVELS).all(|(a, b)| (a - b).abs() < 2e-7), "{levels:?}");
+    // The crate of the files has a copy, since neither crate knows the other.
+    assert_eq!(foehn_weights::IQ4_LEVELS, IQ4_LEVELS);
 }

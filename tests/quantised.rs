@@ -7,19 +7,24 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use common::{devices, noise, relative_error, tensor, values};
 use foehn_kernels::{
-    Encoding, Linear, LowRank, NF4_LEVELS, Row, Targets, Weight, linear_cross_entropy, projection, token_log_probs,
+    Encoding, IQ4_LEVELS, Linear, LowRank, NF4_LEVELS, Row, Targets, Weight, linear_cross_entropy, projection,
+    token_log_probs,
 };
 use proptest::prelude::*;
 
-const ENCODINGS: [Encoding; 9] = [
+const ENCODINGS: [Encoding; 13] = [
     Encoding::Q4_0,
     Encoding::Q4_1,
     Encoding::Q5_0,
     Encoding::Q5_1,
     Encoding::Q8_0,
+    Encoding::Q2K,
+    Encoding::Q3K,
     Encoding::Q4K,
     Encoding::Q5K,
     Encoding::Q6K,
+    Encoding::Iq4Nl,
+    Encoding::Iq4Xs,
     Encoding::Nf4,
 ];
 
@@ -39,6 +44,8 @@ impl Planes {
         let levels = match encoding {
             Encoding::Q8_0 => 256,
             Encoding::Q6K => 64,
+            Encoding::Q2K => 4,
+            Encoding::Q3K => 8,
             Encoding::Q5_0 | Encoding::Q5_1 | Encoding::Q5K => 32,
             _ => 16,
         };
@@ -75,7 +82,7 @@ impl Planes {
     fn weights(&self, encoding: Encoding) -> Vec<f64> {
         let input = self.numbers.len();
         let shared = match encoding {
-            Encoding::Q4K | Encoding::Q5K | Encoding::Q6K => 256,
+            Encoding::Q2K | Encoding::Q3K | Encoding::Q4K | Encoding::Q5K | Encoding::Q6K | Encoding::Iq4Xs => 256,
             Encoding::Nf4 => input,
             _ => 32,
         };
@@ -88,8 +95,11 @@ impl Planes {
                 Encoding::Q5_0 => scale * (number - 16.0),
                 Encoding::Q8_0 => scale * (number - 128.0),
                 Encoding::Q4_1 | Encoding::Q5_1 => scale * number + minimum,
-                Encoding::Q4K | Encoding::Q5K => scale * sub_scale * number + minimum * sub_minimum,
+                Encoding::Q2K | Encoding::Q4K | Encoding::Q5K => scale * sub_scale * number + minimum * sub_minimum,
+                Encoding::Q3K => scale * sub_scale * (number - 4.0),
                 Encoding::Q6K => scale * sub_scale * (number - 32.0),
+                Encoding::Iq4Nl => scale * f64::from(IQ4_LEVELS[usize::from(self.numbers[k])]),
+                Encoding::Iq4Xs => scale * sub_scale * f64::from(IQ4_LEVELS[usize::from(self.numbers[k])]),
                 // The scale itself is a number in single precision.
                 Encoding::Nf4 => {
                     f64::from(NF4_LEVELS[usize::from(self.numbers[k])])

@@ -30,6 +30,8 @@ SCALES = {
     Q.Q5_K: [0, 2],
     Q.Q6_K: [208],
 }
+# Those of the types that this script got later. They have random numbers of their own, so that the others stay as they were.
+LATER_SCALES = {Q.Q2_K: [80, 82], Q.Q3_K: [108], Q.IQ4_NL: [0], Q.IQ4_XS: [0]}
 
 
 def finite(rng, bits, exponent):
@@ -42,7 +44,7 @@ def finite(rng, bits, exponent):
 def block_case(rng, kind, count):
     size = gguf.GGML_QUANT_SIZES[kind][1]
     blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
-    for at in SCALES[kind]:
+    for at in (SCALES | LATER_SCALES)[kind]:
         blocks[:, at : at + 2] = finite(rng, count, 0x7C00).view(np.uint8).reshape(count, 2)
     values = gguf.quants.dequantize(blocks, kind)
     return {"dtype": kind.name, "bytes": blocks.tobytes().hex(), "values": values.tobytes().hex()}
@@ -103,6 +105,8 @@ def main():
     blocks = [block_case(rng, kind, 3 if kind.name.endswith("_K") else 8) for kind in SCALES]
     blocks.append(plain_case(rng, Q.F16, 0x7C00, [0x7C00, 0xFC00, 0x8000]))
     blocks.append(plain_case(rng, Q.BF16, 0x7F80, [0x7F80, 0xFF80, 0x8000]))
+    later = np.random.default_rng(20251130)
+    blocks += [block_case(later, kind, 8 if kind == Q.IQ4_NL else 3) for kind in LATER_SCALES]
     golden = {"blocks": blocks, "file": file_case(rng), "quantized": quantized_case(rng), "nf4": nf4_levels()}
     out = Path(__file__).with_suffix(".json")
     out.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

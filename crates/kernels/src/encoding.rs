@@ -24,6 +24,14 @@ pub enum Encoding {
     Q5K,
     /// Six bits, with zero at 32. A super-block of 256 has a scale; each group of 16 has an eight-bit factor for it.
     Q6K,
+    /// Two bits. A super-block of 256 has a scale and a minimum; each group of 16 has a four-bit factor for either.
+    Q2K,
+    /// Three bits, with zero at 4. A super-block of 256 has a scale; each group of 16 has a six-bit factor for it.
+    Q3K,
+    /// Four bits, each number one of [`IQ4_LEVELS`]; one scale per group of 32.
+    Iq4Nl,
+    /// As [`Iq4Nl`](Self::Iq4Nl). A super-block of 256 has a scale; each group of 32 has a six-bit factor for it.
+    Iq4Xs,
     /// Four bits, each number one of sixteen levels of a normal distribution; groups of 64, whose scales are stored in
     /// eight bits relative to the row's (Dettmers et al. 2023, "QLoRA": NF4 with double quantisation).
     Nf4,
@@ -49,12 +57,17 @@ pub const NF4_LEVELS: [f32; 16] = [
     1.0,
 ];
 
+/// The levels of [`Encoding::Iq4Nl`] and [`Encoding::Iq4Xs`]: `kvalues_iq4nl` in `ggml-common.h`.
+pub const IQ4_LEVELS: [f32; 16] =
+    [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
+
 /// One row of a quantised matrix, to be filled in. A plane that the encoding does not have is empty.
 #[derive(Debug)]
 pub struct Row<'a> {
     /// One number per weight.
     pub numbers: &'a mut [u8],
-    /// One half-precision scale (its bits) per super-block: 32 weights, 256 in the K encodings, the whole row in NF4.
+    /// One half-precision scale (its bits) per super-block: 32 weights, 256 in the K encodings and in
+    /// IQ4_XS, the whole row in NF4.
     pub scales: &'a mut [u16],
     /// One half-precision offset (its bits) per super-block, added to each weight. In the K encodings it is minus
     /// GGML's `dmin`. In NF4 it is added to the groups' scales, not to the weights.
@@ -103,10 +116,12 @@ impl Storage {
 /// The format of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Numbers {
+    Two,
+    Three,
     Four,
     Six,
     Eight,
-    /// Four bits that stand for [`NF4_LEVELS`].
+    /// Four bits that stand for the encoding's [`levels`](Encoding::levels).
     Levels,
 }
 
@@ -122,7 +137,7 @@ impl Encoding {
     /// The length of a row must be a multiple of this.
     pub fn divisor(self) -> usize {
         match self {
-            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => 256,
             Self::Nf4 => 64,
             _ => 32,
         }
@@ -131,7 +146,7 @@ impl Encoding {
     /// The number of weights in a group, which share a scale.
     pub fn group(self) -> usize {
         match self {
-            Self::Q6K => 16,
+            Self::Q2K | Self::Q3K | Self::Q6K => 16,
             Self::Nf4 => 64,
             _ => 32,
         }
@@ -139,31 +154,46 @@ impl Encoding {
 
     pub(crate) fn numbers(self) -> Numbers {
         match self {
+            Self::Q2K => Numbers::Two,
+            Self::Q3K => Numbers::Three,
             Self::Q4_0 | Self::Q4_1 | Self::Q4K => Numbers::Four,
             Self::Q5_0 | Self::Q5_1 | Self::Q5K | Self::Q6K => Numbers::Six,
             Self::Q8_0 => Numbers::Eight,
-            Self::Nf4 => Numbers::Levels,
+            Self::Iq4Nl | Self::Iq4Xs | Self::Nf4 => Numbers::Levels,
         }
     }
 
     pub(crate) fn offset(self) -> Offset {
         match self {
+            // The levels have signs of their own.
+            Self::Iq4Nl | Self::Iq4Xs => Offset::Zero(0),
+            Self::Q3K => Offset::Zero(4),
             Self::Q4_0 => Offset::Zero(8),
             Self::Q5_0 => Offset::Zero(16),
             Self::Q8_0 => Offset::Zero(128),
             Self::Q6K => Offset::Zero(32),
-            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K | Self::Nf4 => Offset::Minimum,
+            Self::Q4_1 | Self::Q5_1 | Self::Q2K | Self::Q4K | Self::Q5K | Self::Nf4 => Offset::Minimum,
         }
     }
 
     /// Whether a group's scale is a small number times the scale of its super-block.
     pub(crate) fn is_nested(self) -> bool {
-        matches!(self, Self::Q4K | Self::Q5K | Self::Q6K | Self::Nf4)
+        matches!(self, Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs | Self::Nf4)
     }
 
     /// Whether a group's minimum is a small number times the minimum of its super-block.
     pub(crate) fn has_sub_minima(self) -> bool {
-        matches!(self, Self::Q4K | Self::Q5K)
+        matches!(self, Self::Q2K | Self::Q4K | Self::Q5K)
+    }
+
+    /// Whether the minima are added to the groups' scales, not to the weights.
+    pub(crate) fn has_minima_of_scales(self) -> bool {
+        self == Self::Nf4
+    }
+
+    /// What the numbers stand for, where they stand for [`Numbers::Levels`].
+    pub(crate) fn levels(self) -> &'static [f32; 16] {
+        if self == Self::Nf4 { &NF4_LEVELS } else { &IQ4_LEVELS }
     }
 
     /// Weights per super-block, in a row of `input` weights.
@@ -220,13 +250,15 @@ impl RowBuffers {
         let sub = |plane: &[i8], k: usize| f32::from(plane[k / encoding.group()]);
         for (k, (weight, &number)) in weights.iter_mut().zip(&self.numbers).enumerate() {
             let scale = half(&self.scales, k);
+            let level = || encoding.levels()[usize::from(number)];
             *weight = match (encoding.numbers(), encoding.offset()) {
-                (Numbers::Levels, _) => {
-                    NF4_LEVELS[usize::from(number)] * scale.mul_add(sub(&self.sub_scales, k), half(&self.minima, k))
+                _ if encoding.has_minima_of_scales() => {
+                    level() * scale.mul_add(sub(&self.sub_scales, k), half(&self.minima, k))
                 }
-                (_, Offset::Zero(zero)) => {
+                (numbers, Offset::Zero(zero)) => {
                     let scale = if encoding.is_nested() { scale * sub(&self.sub_scales, k) } else { scale };
-                    scale * (f32::from(number) - f32::from(zero))
+                    let number = if numbers == Numbers::Levels { level() } else { f32::from(number) - f32::from(zero) };
+                    scale * number
                 }
                 (_, Offset::Minimum) if encoding.is_nested() => {
                     let minimum = half(&self.minima, k) * sub(&self.sub_minima, k);

@@ -53,7 +53,7 @@ pub use cached::{KvShape, KvStore};
 pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs, token_losses};
 pub use decoder::{DecoderKernel, DecoderLayerParts, Ends};
-pub use encoding::{Encoding, HalfKind, NF4_LEVELS, Row, Storage};
+pub use encoding::{Encoding, HalfKind, IQ4_LEVELS, NF4_LEVELS, Row, Storage};
 pub use memory::{heap_in_use, keep_freed_memory};
 pub use noise::EmbeddingNoise;
 pub use norm::rms_norm;

@@ -235,7 +235,7 @@ mod tests {
             check(Storage::Full, Weight::new(vec![0.0; out * input], [out, input], &device));
             check(Storage::Half, Weight::half(HalfKind::Bf16, [out, input], &device, |_, _| ()));
             use Encoding::*;
-            for encoding in [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K, Nf4] {
+            for encoding in [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K, Iq4Nl, Iq4Xs, Nf4] {
                 let weight = Weight::quantised(encoding, [out, input], &device, |_, _| ());
                 check(Storage::Blocks(encoding), weight);
             }

@@ -16,6 +16,9 @@ use crate::Error;
 #[serde(try_from = "String", into = "String")]
 pub enum Base {
     /// As the checkpoint stores them: quantised blocks stay quantised, 16-bit weights stay 16-bit.
+    ///
+    /// Eight-bit floats are held in bfloat16. Their products with a scale have more bits, so they are rounded, by at most
+    /// a 512th of each; [`F32`](Self::F32) holds them exactly.
     #[default]
     Stored,
     /// In single precision.
@@ -67,11 +70,12 @@ impl Base {
         let found = match (base, stored) {
             (Self::F32, _) => None,
             (Self::Stored | Self::Bf16, DType::F16) => Some(Form::Half(HalfKind::F16)),
-            (Self::Stored | Self::Bf16, DType::BF16) => Some(Form::Half(HalfKind::Bf16)),
+            (Self::Stored | Self::Bf16, DType::BF16 | DType::F8E4M3) => Some(Form::Half(HalfKind::Bf16)),
             (Self::Stored, _) => same,
             (Self::Bf16, _) => same.or(Some(Form::Half(HalfKind::Bf16))),
             (Self::Q8_0, _) => same.or_else(eight),
-            (Self::Q4K | Self::Nf4, DType::Q4_0 | DType::Q4_1 | DType::Q4K) => same,
+            (Self::Q4K | Self::Nf4, DType::Q4_0 | DType::Q4_1 | DType::Q4K | DType::Iq4Nl | DType::Iq4Xs) => same,
+            (Self::Q4K | Self::Nf4, DType::Q2K | DType::Q3K) => same,
             (Self::Q4K, DType::Q8_0) if !input.is_multiple_of(256) => same,
             (Self::Q4K, _) => made(Quantization::Q4K, Encoding::Q4K).or_else(eight),
             (Self::Nf4, _) => made(Quantization::Nf4, Encoding::Nf4),
@@ -87,9 +91,13 @@ fn encoding(dtype: DType) -> Option<Encoding> {
         DType::Q5_0 => Encoding::Q5_0,
         DType::Q5_1 => Encoding::Q5_1,
         DType::Q8_0 => Encoding::Q8_0,
+        DType::Q2K => Encoding::Q2K,
+        DType::Q3K => Encoding::Q3K,
         DType::Q4K => Encoding::Q4K,
         DType::Q5K => Encoding::Q5K,
         DType::Q6K => Encoding::Q6K,
+        DType::Iq4Nl => Encoding::Iq4Nl,
+        DType::Iq4Xs => Encoding::Iq4Xs,
         _ => return None,
     })
 }

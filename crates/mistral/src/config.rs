@@ -523,7 +523,7 @@ mod tests {
             (r#""attention_bias": 1"#, "attention_bias"),
             (r#""qkv_bias": true"#, "qkv_bias"),
             (r#""tie_word_embeddings": "yes""#, "tie_word_embeddings"),
-            (r#""quantization_config": {"quant_method": "fp8"}"#, "quantization_config"),
+            (r#""quantization_config": {"quant_method": "awq"}"#, "quantization_config.quant_method"),
             (r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor"),
             (r#""rope_interleaved": true"#, "rope_interleaved"),
             (r#""layer_types": ["full_attention", "sliding_attention"]"#, "layer_types"),

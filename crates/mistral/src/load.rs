@@ -91,7 +91,8 @@ fn check_all_used(config: &MistralConfig, naming: Naming, weights: &Weights) -> 
     if divides && matches!(naming, Naming::Gguf { .. }) {
         known.insert(ROPE_FREQS.to_owned());
     }
-    let is_unused = |name: &&str| !known.contains(*name) && !is_without_effect(name) && !naming.is_of_vision(name);
+    let is_known = |name: &str| known.contains(name) || is_without_effect(name) || weights.scaled_by(name).is_some();
+    let is_unused = |name: &&str| !is_known(name) && !naming.is_of_vision(name);
     let unused: Vec<String> = weights.names().filter(is_unused).map(str::to_owned).collect();
     match unused.is_empty() {
         true => Ok(()),

@@ -93,6 +93,8 @@ mod tests {
         assert_eq!((down.storage, down.is_converted), (Storage::Full, true));
         let same = config.matrices(Base::Stored, |_| DType::F16);
         assert!(same.iter().all(|size| size.storage == Storage::Half && !size.is_converted));
+        let eight_bits = config.matrices(Base::Stored, |_| DType::F8E4M3);
+        assert!(eight_bits.iter().all(|size| size.storage == Storage::Half && size.is_converted));
     }
 
     /// The number of parameters of the network: those of its matrices, norms and biases.

@@ -129,7 +129,8 @@ pub enum Error {
     },
     /// The storage type is not known.
     #[error(
-        "tensor {name:?} of {} is stored as {dtype}, which is not known here: convert the file to a float type or Q8_0",
+        "tensor {name:?} of {} is stored as {dtype}, which is not read here: take a file of F16, BF16, Q8_0 or a K type \
+         like Q4_K, or convert this one",
         path.display(), dtype = printable(dtype))]
     UnknownDType {
         /// The file.
@@ -140,7 +141,7 @@ pub enum Error {
         dtype: String,
     },
     /// The storage type cannot be converted to `f32`.
-    #[error("tensor {name:?} of {} is stored as {dtype}, which has no f32 form here", path.display())]
+    #[error("tensor {name:?} of {} is stored as {dtype}, which has no f32 form here: convert the file to a float type", path.display())]
     NotFloat {
         /// The file.
         path: PathBuf,
@@ -148,6 +149,35 @@ pub enum Error {
         name: String,
         /// Its type.
         dtype: DType,
+    },
+    /// A tensor of eight-bit floats lacks the tensor with its scale, without which its numbers mean nothing.
+    #[error(
+        "tensor {name:?} of {} is stored as F8_E4M3 and its scale {scale:?} is missing: fetch or make the file again",
+        path.display()
+    )]
+    MissingScale {
+        /// The opened file or folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The name of its scale.
+        scale: String,
+    },
+    /// The scale of a tensor of eight-bit floats is neither one number nor one for each block of a matrix.
+    #[error(
+        "the scale {scale:?} of {} has the shape {found:?}: for a tensor of shape {shape:?} it must be one number, or one \
+         for each block of a matrix, with blocks whose sides are powers of two",
+        path.display()
+    )]
+    ScaleShape {
+        /// The opened file or folder.
+        path: PathBuf,
+        /// The scale's name.
+        scale: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape of the tensor that it scales.
+        shape: Vec<usize>,
     },
     /// The size of a shape does not fit in an integer.
     #[error("tensor {name:?} of {} claims the impossible shape {shape:?}", path.display())]

@@ -36,10 +36,11 @@ mod map;
 mod quantize;
 mod safetensors;
 mod save;
+mod scale;
 mod text;
 mod weights;
 
-pub use blocks::{Planes, unpack};
+pub use blocks::{IQ4_LEVELS, Planes, unpack};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use gguf::Gguf;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::map::MappedFile;
-use crate::{DType, Error, Gguf, Result, blocks, dequant, gguf, index, safetensors};
+use crate::{DType, Error, Gguf, Result, blocks, dequant, gguf, index, safetensors, scale};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
@@ -94,17 +94,23 @@ impl Weights {
 
     /// The values of a tensor, dequantised if necessary, and its shape (see [`TensorInfo::shape`]).
     ///
-    /// Quantised blocks give exactly the same numbers as in the Python package `gguf`.
+    /// Quantised blocks give exactly the same numbers as in the Python package `gguf`. Eight-bit floats
+    /// ([`DType::F8E4M3`]) are multiplied by their scale, as PyTorch multiplies them in single precision.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`]; [`Error::BrokenBlock`] and [`Error::NotFinite`] for values that are not finite;
-    /// [`Error::NotFloat`] for a type that cannot be converted to `f32`.
+    /// [`Error::NotFloat`] for a type that cannot be converted to `f32`; [`Error::MissingScale`] and
+    /// [`Error::ScaleShape`] for eight-bit floats without the scale that they need.
     pub fn load_f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let (file, entry) = self.entry(name)?;
         let TensorInfo { shape, dtype } = &entry.info;
         if let DType::Other(_) = dtype {
             return Err(Error::NotFloat { path: file.path().to_owned(), name: name.to_owned(), dtype: *dtype });
         }
+        let scales = match dtype {
+            DType::F8E4M3 => Some(self.scales_of(name, shape)?),
+            _ => None,
+        };
         let bytes = self.read_blocks(name)?;
         let block = dtype.block();
         let mut values = vec![0.0; bytes.len() / block.bytes * block.elements];
@@ -112,6 +118,9 @@ impl Weights {
         let pieces = bytes.chunks(PIECE * block.bytes).zip(values.chunks_mut(PIECE * block.elements));
         for (piece, (bytes, values)) in pieces.enumerate() {
             dequant::dequantize(*dtype, bytes, values);
+            if let Some(scales) = &scales {
+                scales.multiply(piece * PIECE * block.elements, values);
+            }
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let (path, index, value) = (file.path().to_owned(), piece * PIECE * block.elements + at, values[at]);
                 return Err(Error::NotFinite { path, name: name.to_owned(), index, value });
@@ -130,7 +139,35 @@ impl Weights {
         file.slice(entry.range.clone(), || format!("tensor {name:?}"))
     }
 
-    /// Whether two tensors have the same shape, type and bytes. The comparison stops at the first difference.
+    /// The tensor of eight-bit floats ([`DType::F8E4M3`]) that this one belongs to, if there is one: it is that tensor's
+    /// scale, or the scale of the activations that it meets, which only a product of eight-bit activations uses.
+    pub fn scaled_by(&self, name: &str) -> Option<&str> {
+        let of = name.strip_suffix(scale::SUFFIX).map(str::to_owned);
+        let of = of.or_else(|| Some(name.strip_suffix(scale::OF_ACTIVATIONS)?.to_owned() + ".weight"))?;
+        let (name, (_, entry)) = self.tensors.get_key_value(&of)?;
+        (entry.info.dtype == DType::F8E4M3).then_some(name.as_str())
+    }
+
+    fn scales_of(&self, name: &str, shape: &[usize]) -> Result<scale::Scales> {
+        let scale = format!("{name}{}", scale::SUFFIX);
+        if self.info(&scale).is_none() {
+            return Err(Error::MissingScale { path: self.path.clone(), name: name.to_owned(), scale });
+        }
+        if self.info(&scale).is_some_and(|info| info.dtype == DType::F8E4M3) {
+            let (file, entry) = self.entry(&scale)?;
+            return Err(Error::NotFloat { path: file.path().to_owned(), name: scale, dtype: entry.info.dtype });
+        }
+        let (values, found) = self.load_f32(&scale)?;
+        scale::Scales::new(values, &found, shape).ok_or_else(|| Error::ScaleShape {
+            path: self.path.clone(),
+            scale,
+            found,
+            shape: shape.to_vec(),
+        })
+    }
+
+    /// Whether two tensors have the same shape, type and bytes, and for eight-bit floats the same scale. The comparison
+    /// stops at the first difference.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -138,6 +175,12 @@ impl Weights {
         let ((a_file, a_entry), (b_file, b_entry)) = (self.entry(a)?, self.entry(b)?);
         if a_entry.info != b_entry.info || a_entry.range.len() != b_entry.range.len() {
             return Ok(false);
+        }
+        if a_entry.info.dtype == DType::F8E4M3 && a != b {
+            let [a, b] = [a, b].map(|name| self.load_f32(&format!("{name}{}", scale::SUFFIX)));
+            if a? != b? {
+                return Ok(false);
+            }
         }
         let (a_starts, b_starts) = (a_entry.range.clone(), b_entry.range.clone());
         for (from, other) in a_starts.step_by(COMPARED).zip(b_starts.step_by(COMPARED)) {

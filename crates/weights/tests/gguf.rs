@@ -25,6 +25,10 @@ fn blocks_dequantise_bit_for_bit_as_in_python() {
         ("Q4_K", 12),
         ("Q5_K", 13),
         ("Q6_K", 14),
+        ("Q2_K", 10),
+        ("Q3_K", 11),
+        ("IQ4_NL", 20),
+        ("IQ4_XS", 23),
         ("BF16", 30),
     ];
     let golden = golden();
@@ -71,6 +75,73 @@ fn a_block_without_a_finite_scale_is_an_error_with_its_place() {
         let error = Weights::open(&path).unwrap().load_f32("t").unwrap_err();
         assert!(matches!(&error, Error::BrokenBlock { name, block: 1, .. } if name == "t"), "{error}");
         assert_says(&error, &path, "block 1 of tensor \"t\" (Q8_0)");
+    }
+}
+
+/// The scales of every quantised type are checked, each in its place: in the second of three blocks.
+#[test]
+fn every_scale_of_every_block_type_is_checked() {
+    let types: [(u32, u64, usize, &[usize]); 12] = [
+        (2, 32, 18, &[0]),
+        (3, 32, 20, &[0, 2]),
+        (6, 32, 22, &[0]),
+        (7, 32, 24, &[0, 2]),
+        (8, 32, 34, &[0]),
+        (10, 256, 84, &[80, 82]),
+        (11, 256, 110, &[108]),
+        (12, 256, 144, &[0, 2]),
+        (13, 256, 176, &[0, 2]),
+        (14, 256, 210, &[208]),
+        (20, 32, 18, &[0]),
+        (23, 256, 136, &[0]),
+    ];
+    for (kind, elements, size, scales) in types {
+        for at in scales {
+            let mut bytes = vec![0; 3 * size];
+            bytes[size + at..][..2].copy_from_slice(&0x7e00u16.to_le_bytes());
+            let (_folder, path) = scratch("broken.gguf");
+            fs::write(&path, gguf(&[], &[GgufTensor("t", &[3 * elements], kind, 0)], &bytes)).unwrap();
+            let error = Weights::open(&path).unwrap().load_f32("t").unwrap_err();
+            assert!(matches!(&error, Error::BrokenBlock { block: 1, .. }), "type {kind}, byte {at}: {error}");
+        }
+    }
+}
+
+/// GGML's names, from `gguf.GGMLQuantizationType` and `ggml.h`.
+#[test]
+fn types_that_are_not_read_are_refused_by_name() {
+    let types = [
+        (9, "Q8_1"),
+        (15, "Q8_K"),
+        (16, "IQ2_XXS"),
+        (17, "IQ2_XS"),
+        (18, "IQ3_XXS"),
+        (19, "IQ1_S"),
+        (21, "IQ3_S"),
+        (22, "IQ2_S"),
+        (29, "IQ1_M"),
+        (34, "TQ1_0"),
+        (35, "TQ2_0"),
+        (39, "MXFP4"),
+        (40, "NVFP4"),
+        (41, "Q1_0"),
+        (31, "Q4_0_4_4"),
+        (38, "IQ4_NL_8_8"),
+    ];
+    for (kind, name) in types {
+        let file = gguf(&[], &[GgufTensor("blk.0.attn_q.weight", &[256], kind, 0)], &[0; 512]);
+        let error = refused("m.gguf", &file, "\"blk.0.attn_q.weight\" of");
+        assert!(matches!(&error, Error::UnknownDType { dtype, .. } if dtype == name), "{error}");
+        assert!(
+            error.to_string().contains(&format!("stored as {name}, which is not read here: take a file of")),
+            "{error}"
+        );
+    }
+    for (kind, name) in [(24, "I8"), (25, "I16"), (26, "I32"), (27, "I64"), (28, "F64")] {
+        let (_folder, path) = scratch("m.gguf");
+        fs::write(&path, gguf(&[], &[GgufTensor("t", &[32], kind, 0)], &[0; 256])).unwrap();
+        let said = Weights::open(&path).unwrap().load_f32("t").unwrap_err().to_string();
+        assert!(said.contains(&format!("stored as {name}, which has no f32 form here: convert the file")), "{said}");
     }
 }
 
@@ -187,6 +258,12 @@ fn headers_that_lie_are_refused() {
             matches!(error, Error::UnknownDType { .. })
         }),
         (file(&[GgufTensor("t", &[33], 8, 0)], 64), "33 elements", |error| matches!(error, Error::BlockSize { .. })),
+        (file(&[GgufTensor("t", &[128], 10, 0)], 64), "128 elements", |error| matches!(error, Error::BlockSize { .. })),
+        (file(&[GgufTensor("t", &[32, 8], 11, 0)], 110), "Q3_K", |error| matches!(error, Error::BlockSize { .. })),
+        (file(&[GgufTensor("t", &[256], 10, 0)], 83), "tensor \"t\" at byte 64 needs 84 bytes", truncated),
+        (file(&[GgufTensor("t", &[256], 11, 0)], 109), "tensor \"t\" at byte 64 needs 110 bytes", truncated),
+        (file(&[GgufTensor("t", &[32], 20, 0)], 17), "tensor \"t\" at byte 64 needs 18 bytes", truncated),
+        (file(&[GgufTensor("t", &[256], 23, 0)], 135), "tensor \"t\" at byte 64 needs 136 bytes", truncated),
         (file(&[f32s(&[1 << 32, 1 << 32], 0)], 64), "[4294967296, 4294967296]", |error| {
             matches!(error, Error::ShapeOverflow { .. })
         }),

@@ -119,8 +119,8 @@ trait Dots: Copy {
     fn simd(self) -> Self::Simd;
     /// For each of 64 bytes: the bits from `shift` on, masked with `mask`.
     fn numbers(self, from: &[u8], shift: u32, mask: u8) -> Self::Numbers;
-    /// `low + 16 · high`; the result must be at most 255.
-    fn join(self, low: Self::Numbers, high: Self::Numbers) -> Self::Numbers;
+    /// `low + 2^shift · high`; the result must be at most 255.
+    fn join(self, low: Self::Numbers, high: Self::Numbers, shift: u32) -> Self::Numbers;
     fn zero(self) -> Self::Sums;
     /// Adds to each sum the products of its four numbers with the four signed bytes of `x`. The numbers must be below
     /// 128, and no byte of `x` may be -128.
@@ -150,6 +150,8 @@ fn by_rows<D: Dots>(dots: D, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[
 #[inline(always)]
 fn by_numbers<D: Dots, const R: usize>(dots: D, shape: Shape, panel: &[u8], x: &[Cell], to: &mut [[f32; BLOCK]]) {
     match shape.encoding.numbers() {
+        Numbers::Two => sum_with::<D, Two, R>(dots, shape, panel, x, to),
+        Numbers::Three => sum_with::<D, Three, R>(dots, shape, panel, x, to),
         Numbers::Four => sum_with::<D, Four, R>(dots, shape, panel, x, to),
         Numbers::Six if shape.encoding.group() < BLOCK => sum_with::<D, Six<2>, R>(dots, shape, panel, x, to),
         Numbers::Six => sum_with::<D, Six<1>, R>(dots, shape, panel, x, to),
@@ -168,6 +170,10 @@ trait Stored {
     fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]);
 }
 
+/// Two bits, with two scales per block.
+struct Two;
+/// Three bits, with two scales per block.
+struct Three;
 struct Four;
 /// Six bits, with one scale per block, or with two.
 struct Six<const GROUPS: usize>;
@@ -177,6 +183,35 @@ struct Eight;
 fn add<D: Dots, const R: usize>(dots: D, numbers: D::Numbers, word: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
     for row in 0..R {
         to[row] = dots.dot(to[row], numbers, cells[row].words[word]);
+    }
+}
+
+/// The two-bit numbers of a word.
+#[inline(always)]
+fn pairs<D: Dots>(dots: D, half: &[u8], word: usize) -> D::Numbers {
+    dots.numbers(&half[word % 2 * 64..], (word / 2 * 2) as u32, 3)
+}
+
+impl Stored for Two {
+    const GROUPS: usize = 2;
+
+    #[inline(always)]
+    fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
+        for word in group * 4..(group + 1) * 4 {
+            add(dots, pairs(dots, half, word), word, cells, to);
+        }
+    }
+}
+
+impl Stored for Three {
+    const GROUPS: usize = 2;
+
+    #[inline(always)]
+    fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
+        for word in group * 4..(group + 1) * 4 {
+            let high = dots.numbers(&half[128..], word as u32, 1);
+            add(dots, dots.join(pairs(dots, half, word), high, 2), word, cells, to);
+        }
     }
 }
 
@@ -200,8 +235,7 @@ impl<const GROUPS: usize> Stored for Six<GROUPS> {
     fn dots<D: Dots, const R: usize>(dots: D, half: &[u8], group: usize, cells: &[Cell; R], to: &mut [D::Sums; R]) {
         for word in group * 8 / GROUPS..(group + 1) * 8 / GROUPS {
             let low = dots.numbers(&half[word % 4 * 64..], (word / 4 * 4) as u32, 15);
-            let high = dots.numbers(&half[256 + word % 2 * 64..], (word / 2 * 2) as u32, 3);
-            add(dots, dots.join(low, high), word, cells, to);
+            add(dots, dots.join(low, pairs(dots, &half[256..], word), 4), word, cells, to);
         }
     }
 }
@@ -284,8 +318,8 @@ impl Dots for Portable {
         from.first_chunk::<64>().expect("numbers: fewer than 64 bytes").map(|byte| byte >> shift & mask)
     }
     #[inline(always)]
-    fn join(self, low: [u8; 64], high: [u8; 64]) -> [u8; 64] {
-        std::array::from_fn(|i| low[i] | high[i] << 4)
+    fn join(self, low: [u8; 64], high: [u8; 64], shift: u32) -> [u8; 64] {
+        std::array::from_fn(|i| low[i] | high[i] << shift)
     }
     #[inline(always)]
     fn zero(self) -> [i32; LANES] {

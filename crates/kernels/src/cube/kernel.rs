@@ -2,7 +2,7 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use crate::encoding::{Encoding, NF4_LEVELS, Numbers, Offset};
+use crate::encoding::{Encoding, Numbers, Offset};
 
 /// Four neighbouring elements of a row.
 pub type Quad = Vector<f32, Const<4>>;
@@ -146,9 +146,10 @@ fn quad(
 fn numbers(words: &[u32], places: &Places, element: usize, #[comptime] encoding: Encoding) -> Words {
     let bits = comptime!(encoding.lower_bits());
     let lower = fields(words[element * bits / 32], element, bits);
-    if comptime!(encoding.numbers() == Numbers::Six) {
-        let upper = fields(words[places.upper + element / 16], element, 2usize);
-        lower | (upper << Words::new(4u32))
+    let more = comptime!(encoding.upper_bits());
+    if comptime!(more > 0) {
+        let upper = fields(words[places.upper + element * more / 32], element, more);
+        lower | (upper << Words::new(comptime!(bits as u32)))
     } else {
         lower
     }
@@ -186,8 +187,7 @@ fn scale_and_minimum(words: &[u32], places: &Places, element: usize, #[comptime]
         if comptime!(encoding.has_sub_minima()) {
             minimum *= byte(words, places.bytes, at + 1);
         }
-        // In NF4 the minimum is added to the groups' scales, not to the weights.
-        if comptime!(encoding == Encoding::Nf4) {
+        if comptime!(encoding.has_minima_of_scales()) {
             scale += minimum;
         }
     }
@@ -216,7 +216,7 @@ fn half(words: &[u32], section: usize, index: usize) -> f32 {
     f32::reinterpret(sign | found)
 }
 
-/// The levels of NF4, in memory that is fast to look up. Empty for other encodings.
+/// The encoding's levels, in memory that is fast to look up. Empty where numbers are no levels.
 #[cube]
 fn levels(#[comptime] encoding: Encoding) -> Shared<[f32]> {
     let used = comptime!(encoding.numbers() == Numbers::Levels);
@@ -225,7 +225,7 @@ fn levels(#[comptime] encoding: Encoding) -> Shared<[f32]> {
         if UNIT_POS == 0 {
             #[unroll]
             for i in 0..16usize {
-                levels[i] = f32::new(comptime!(NF4_LEVELS[i]));
+                levels[i] = f32::new(comptime!(encoding.levels()[i]));
             }
         }
         sync_cube();

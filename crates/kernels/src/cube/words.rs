@@ -7,8 +7,8 @@ use crate::encoding::{Encoding, Numbers, Offset, Row, RowBuffers};
 /// The words have three sections. Each has the rows one after the other, so that the positions of an element's parts
 /// follow from its index in the matrix:
 ///
-/// 1. the numbers: 4 bits each, and for five and six bits the upper two bits in a section of their own after it; or 8
-///    bits each;
+/// 1. the numbers: 2, 4 or 8 bits each; of three bits the third, and of five and six bits the upper two, are in a section
+///    of their own after it;
 /// 2. the half-precision scale of each super-block, followed by its minimum where there are minima;
 /// 3. the factors of each group, one byte each: first that of the scale, then that of the minimum, where they exist.
 ///
@@ -24,7 +24,7 @@ pub struct Form {
 /// The first word of each section except the first one.
 #[derive(Clone, Copy, Debug)]
 pub struct Sections {
-    /// The upper two bits of six-bit numbers.
+    /// The bits of the numbers that are not in the first section.
     pub upper: usize,
     pub halves: usize,
     pub bytes: usize,
@@ -35,7 +35,20 @@ pub struct Sections {
 impl Encoding {
     /// Bits of a number in the first section.
     pub(super) fn lower_bits(self) -> usize {
-        if self.numbers() == Numbers::Eight { 8 } else { 4 }
+        match self.numbers() {
+            Numbers::Two | Numbers::Three => 2,
+            Numbers::Four | Numbers::Six | Numbers::Levels => 4,
+            Numbers::Eight => 8,
+        }
+    }
+
+    /// The other bits of a number, in the section after it.
+    pub(super) fn upper_bits(self) -> usize {
+        match self.numbers() {
+            Numbers::Three => 1,
+            Numbers::Six => 2,
+            Numbers::Two | Numbers::Four | Numbers::Eight | Numbers::Levels => 0,
+        }
     }
 
     /// Half-precision numbers per super-block.
@@ -57,7 +70,7 @@ impl Form {
     pub fn sections(self) -> Sections {
         let Self { encoding, out, input } = self;
         let upper = out * input * encoding.lower_bits() / 32;
-        let halves = upper + if encoding.numbers() == Numbers::Six { out * input / 16 } else { 0 };
+        let halves = upper + out * input * encoding.upper_bits() / 32;
         let bytes = halves + (out * encoding.super_blocks(input) * encoding.halves()).div_ceil(2);
         Sections { upper, halves, bytes, end: bytes + (out * encoding.groups(input) * encoding.bytes()).div_ceil(4) }
     }
@@ -71,12 +84,15 @@ impl Form {
         for index in 0..out {
             row(index, planes.row());
             let first = index * input;
-            match encoding.numbers() {
-                Numbers::Eight => pack_row::<8>(&mut words, first, &planes.numbers, 0),
-                _ => pack_row::<4>(&mut words, first, &planes.numbers, 0),
+            match encoding.lower_bits() {
+                8 => pack_row::<8>(&mut words, first, &planes.numbers, 0),
+                4 => pack_row::<4>(&mut words, first, &planes.numbers, 0),
+                _ => pack_row::<2>(&mut words, first, &planes.numbers, 0),
             }
-            if encoding.numbers() == Numbers::Six {
-                pack_row::<2>(&mut words[sections.upper..], first, &planes.numbers, 4);
+            match encoding.upper_bits() {
+                2 => pack_row::<2>(&mut words[sections.upper..], first, &planes.numbers, 4),
+                1 => pack_row::<1>(&mut words[sections.upper..], first, &planes.numbers, 2),
+                _ => (),
             }
             let first = index * encoding.super_blocks(input) * encoding.halves();
             for (at, half) in (first..).zip(alternate(&planes.scales, &planes.minima)) {

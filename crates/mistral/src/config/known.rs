@@ -12,7 +12,7 @@ use super::field;
 use crate::Error;
 
 /// Keys of `config.json` that are read.
-const READ: [&str; 21] = [
+const READ: [&str; 22] = [
     "model_type",
     "hidden_size",
     "intermediate_size",
@@ -34,6 +34,7 @@ const READ: [&str; 21] = [
     "eos_token_id",
     "hidden_act",
     "auto_map",
+    "quantization_config",
 ];
 
 /// Keys of `config.json` that do not affect the forward pass: notes, settings of training and sampling, and keys that
@@ -94,8 +95,9 @@ fn is_read(key: &str, family: &Family) -> bool {
 }
 
 /// Keys of the config of a language model and a vision model that do not affect the language model.
-const OF_WRAPPER: [&str; 13] = [
+const OF_WRAPPER: [&str; 14] = [
     "model_type",
+    "quantization_config",
     "text_config",
     "vision_config",
     "image_token_index",
@@ -116,7 +118,7 @@ pub(super) fn check_wrapper(map: &Map<String, Value>) -> Result<(), Error> {
     let is_known = |key: &str| OF_WRAPPER.contains(&key) || WITHOUT_EFFECT.contains(&key);
     match map.iter().find(|(key, value)| !value.is_null() && !is_known(key)) {
         Some((key, value)) => Err(field(key, value, "no such key: it is not known here, and may mean another network")),
-        None => Ok(()),
+        None => check_quantization(map),
     }
 }
 
@@ -133,11 +135,51 @@ pub(super) fn check_json(map: &Map<String, Value>, family: &Family) -> Result<()
             None => return Err(field(key, value, "no such key: it is not known here, and may mean another network")),
         }
     }
+    check_quantization(map)?;
     // Custom code for a tokenizer does not affect the network.
     if let Some(code) = map.get("auto_map").and_then(Value::as_object) {
         let is_network = |name: &&String| name.starts_with("AutoModel") || name.starts_with("AutoConfig");
         if code.keys().any(|name| is_network(&name)) {
             return Err(field("auto_map", Value::Object(code.clone()), "no network that only its own code computes"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a `quantization_config` other than that of weights in eight-bit floats with their scales beside them.
+///
+/// What it says of activations has no effect: they stay in single precision here. Which modules are converted is seen
+/// from their tensors, and so is the size of the scales' blocks, provided that their sides are powers of two.
+fn check_quantization(config: &Map<String, Value>) -> Result<(), Error> {
+    let Some(found) = config.get("quantization_config").filter(|found| !found.is_null()) else { return Ok(()) };
+    let name = |key: &str| format!("quantization_config.{key}");
+    let Some(map) = found.as_object() else { return Err(field("quantization_config", found, "an object")) };
+    let is_power = |side: &Value| side.as_u64().is_some_and(u64::is_power_of_two);
+    let method = map.get("quant_method").unwrap_or(&Value::Null);
+    if method != "fp8" {
+        return Err(field(
+            name("quant_method"),
+            method,
+            "fp8; take a checkpoint of that form, one in 16 bits, or a GGUF",
+        ));
+    }
+    for (key, value) in map {
+        let (fits, expected) = match key.as_str() {
+            "quant_method" => continue,
+            "activation_scheme" => (value == "static" || value == "dynamic", "static or dynamic"),
+            "fmt" => (value == "e4m3", "e4m3"),
+            "scale_fmt" => (value == "float" || value.is_null(), "float"),
+            "weight_block_size" => {
+                let sides = value.as_array();
+                let fits = sides.is_some_and(|sides| sides.len() == 2 && sides.iter().all(is_power));
+                (fits || value.is_null(), "null, or two powers of two")
+            }
+            "modules_to_not_convert" => (value.is_array() || value.is_null(), "a list of names"),
+            "dequantize" => (value.is_boolean(), "a truth value"),
+            _ => (value.is_null(), "no such key: it is not known here, and may mean other weights"),
+        };
+        if !fits {
+            return Err(field(name(key), value, expected));
         }
     }
     Ok(())
@@ -245,6 +287,37 @@ mod tests {
     /// What is said of its metadata.
     fn said(metadata: &[(&str, u32, &[u8])]) -> Option<String> {
         with_gguf(metadata, |gguf| check_gguf(gguf, "llama").err().map(|error| error.to_string()))
+    }
+
+    /// What the published checkpoints in eight-bit floats say, and what means other weights.
+    #[test]
+    fn only_the_quantisation_in_eight_bit_floats_is_accepted() {
+        let said = |text: &str| {
+            let value: Value = serde_json::from_str(text).unwrap();
+            check_wrapper(value.as_object().unwrap()).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let ministral = r#"{"quantization_config": {"activation_scheme": "static", "dequantize": false,
+            "modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"],
+            "quant_method": "fp8", "weight_block_size": null}}"#;
+        let qwen = r#"{"quantization_config": {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+            "weight_block_size": [128, 128]}}"#;
+        assert_eq!([said(ministral), said(qwen), said(r#"{"quantization_config": null}"#)], ["", "", ""]);
+        let refused = [
+            ("quant_method", r#""bits": 4, "quant_method": "gptq""#),
+            ("quant_method", r#""load_in_4bit": true"#),
+            ("activation_scheme", r#""quant_method": "fp8", "activation_scheme": "other""#),
+            ("fmt", r#""quant_method": "fp8", "fmt": "e5m2""#),
+            ("scale_fmt", r#""quant_method": "fp8", "scale_fmt": "ue8m0""#),
+            ("weight_block_size", r#""quant_method": "fp8", "weight_block_size": [96, 128]"#),
+            ("weight_block_size", r#""quant_method": "fp8", "weight_block_size": [128]"#),
+            ("weight_block_size", r#""quant_method": "fp8", "weight_block_size": 128"#),
+            ("modules_to_convert", r#""quant_method": "fp8", "modules_to_convert": ["embed"]"#),
+        ];
+        for (key, text) in refused {
+            let said = said(&format!(r#"{{"quantization_config": {{{text}}}}}"#));
+            assert!(said.contains(&format!("quantization_config.{key}")), "{text}: {said}");
+        }
+        assert!(said(r#"{"quantization_config": "fp8"}"#).contains("quantization_config"));
     }
 
     /// Without a type, llama.cpp reads a factor as linear scaling, and 0 or 1 as none.

@@ -170,7 +170,7 @@ impl Reader<'_> {
         let offset = self.u64(&name)?;
         let path = || self.file.path().to_owned();
         let Some(dtype) = DType::from_ggml(id) else {
-            return Err(Error::UnknownDType { path: path(), name, dtype: format!("GGML type {id}") });
+            return Err(Error::UnknownDType { path: path(), name, dtype: DType::name_of_ggml(id) });
         };
         let row = shape.last().copied().unwrap_or(1);
         let block = dtype.block();

@@ -37,9 +37,9 @@ impl Dots for Vnni {
         }
     }
     #[inline(always)]
-    fn join(self, low: __m512i, high: __m512i) -> __m512i {
-        // SAFETY: `self` exists only if the processor has the instruction sets. The intrinsic accesses no memory.
-        unsafe { _mm512_or_si512(low, _mm512_slli_epi32::<4>(high)) }
+    fn join(self, low: __m512i, high: __m512i, shift: u32) -> __m512i {
+        // SAFETY: `self` exists only if the processor has the instruction sets. The intrinsics access no memory.
+        unsafe { _mm512_or_si512(low, _mm512_sll_epi32(high, _mm_cvtsi32_si128(shift.cast_signed()))) }
     }
     #[inline(always)]
     fn zero(self) -> __m512i {
@@ -105,12 +105,13 @@ macro_rules! by_pairs {
             }
         }
         #[inline(always)]
-        fn join(self, low: Pair, high: Pair) -> Pair {
+        fn join(self, low: Pair, high: Pair, shift: u32) -> Pair {
             // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory.
             unsafe {
+                let shift = _mm_cvtsi32_si128(shift.cast_signed());
                 [
-                    _mm256_or_si256(low[0], _mm256_slli_epi32::<4>(high[0])),
-                    _mm256_or_si256(low[1], _mm256_slli_epi32::<4>(high[1])),
+                    _mm256_or_si256(low[0], _mm256_sll_epi32(high[0], shift)),
+                    _mm256_or_si256(low[1], _mm256_sll_epi32(high[1], shift)),
                 ]
             }
         }

@@ -23,6 +23,9 @@ const HALVES: usize = 2 * BLOCK;
 /// - Four bits: a byte holds input `k` of the block in its lower half and input `k + 16` in its upper half.
 /// - Six bits: the lower four bits as above, then `[2][16 outputs][4]` bytes with the upper two bits: byte `k % 8`
 ///   holds those of inputs `k`, `k + 8`, `k + 16` and `k + 24`.
+/// - Two bits: as the upper two of six.
+/// - Three bits: the lower two bits as above, then `[16 outputs][4]` bytes with the third bit: byte `k % 4` holds those
+///   of inputs `k`, `k + 4`, …, `k + 28`.
 #[derive(Debug)]
 pub struct Blocks {
     encoding: Encoding,
@@ -117,6 +120,8 @@ impl Shape {
     pub fn new(encoding: Encoding, input: usize) -> Self {
         let blocks = encoding.super_inputs(input) / BLOCK;
         let bits = match encoding.numbers() {
+            Numbers::Two => 2,
+            Numbers::Three => 3,
             Numbers::Four | Numbers::Levels => 4,
             Numbers::Six => 6,
             Numbers::Eight => 8,
@@ -208,11 +213,14 @@ impl Shape {
                         word[4 * lane + i] = from[4 * j + i] & 15 | from[16 + 4 * j + i] << 4;
                     }
                 }
-                for (j, word) in high.iter_mut().enumerate() {
-                    for i in 0..4 {
-                        let upper = |run: usize| from[8 * run + 4 * j + i] >> 4 << (2 * run);
-                        word[4 * lane + i] = upper(0) | upper(1) | upper(2) | upper(3);
-                    }
+                pack_pairs(from, 4, lane, high);
+            }
+            Numbers::Two => pack_pairs(from, 0, lane, words),
+            Numbers::Three => {
+                let (low, high) = words.split_at_mut(2);
+                pack_pairs(from, 0, lane, low);
+                for (i, to) in high[0][4 * lane..][..4].iter_mut().enumerate() {
+                    *to = (0..8).fold(0, |byte, run| byte | (from[4 * run + i] >> 2 & 1) << run);
                 }
             }
         }
@@ -227,7 +235,7 @@ impl Shape {
         match self.encoding.offset() {
             Offset::Minimum => {
                 let minimum = simd.f16(&head[HALVES + half * 2 * LANES..]);
-                if self.encoding.numbers() == Numbers::Levels {
+                if self.encoding.has_minima_of_scales() {
                     [simd.fma(scale, simd.i8(&own[at..]), minimum), simd.splat(0.0)]
                 } else if self.encoding.is_nested() {
                     let sub_minima = &own[groups * BLOCK..];
@@ -240,6 +248,15 @@ impl Shape {
                 let scale = if self.encoding.is_nested() { simd.mul(scale, simd.i8(&own[at..])) } else { scale };
                 [scale, simd.mul(scale, simd.splat(-f32::from(zero)))]
             }
+        }
+    }
+}
+
+/// Packs two bits of each number, those from `shift` on: byte `k % 8` holds those of inputs `k`, `k + 8`, …
+fn pack_pairs(from: &[u8; BLOCK], shift: u32, lane: usize, to: &mut [[u8; 4 * LANES]]) {
+    for (j, word) in to.iter_mut().enumerate() {
+        for (i, to) in word[4 * lane..][..4].iter_mut().enumerate() {
+            *to = (0..4).fold(0, |byte, run| byte | (from[8 * run + 4 * j + i] >> shift & 3) << (2 * run));
         }
     }
 }

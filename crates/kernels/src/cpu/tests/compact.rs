@@ -7,20 +7,24 @@ use crate::cpu::cached::{Layer, LayerScratch, NewRows, Pass, Store};
 use crate::cpu::integer::{self, Rounded};
 use crate::cpu::linear::project_many;
 use crate::cpu::matrix::{BLOCK, Blocks, Half};
-use crate::encoding::{Encoding, HalfKind, NF4_LEVELS};
+use crate::encoding::{Encoding, HalfKind, IQ4_LEVELS, NF4_LEVELS};
 use crate::rotary::Tables;
 use crate::{QueryScale, Rope};
 use half::{bf16, f16};
 
-const ENCODINGS: [Encoding; 9] = [
+const ENCODINGS: [Encoding; 13] = [
     Encoding::Q4_0,
     Encoding::Q4_1,
     Encoding::Q5_0,
     Encoding::Q5_1,
     Encoding::Q8_0,
+    Encoding::Q2K,
+    Encoding::Q3K,
     Encoding::Q4K,
     Encoding::Q5K,
     Encoding::Q6K,
+    Encoding::Iq4Nl,
+    Encoding::Iq4Xs,
     Encoding::Nf4,
 ];
 
@@ -30,7 +34,9 @@ fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix
         noise(seed, count).iter().map(|x| ((x + 1.0) * most / 2.0) as i32).collect::<Vec<_>>()
     };
     let top = match encoding {
-        Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q4K | Encoding::Nf4 => 16.0,
+        Encoding::Q2K => 4.0,
+        Encoding::Q3K => 8.0,
+        Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q4K | Encoding::Iq4Nl | Encoding::Iq4Xs | Encoding::Nf4 => 16.0,
         Encoding::Q5_0 | Encoding::Q5_1 | Encoding::Q5K => 32.0,
         Encoding::Q6K => 64.0,
         _ => 256.0,
@@ -54,8 +60,11 @@ fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix
             Encoding::Q5_0 => d * (number - 16.0),
             Encoding::Q8_0 => d * (number - 128.0),
             Encoding::Q4_1 | Encoding::Q5_1 => d * number + m,
-            Encoding::Q4K | Encoding::Q5K => d * s * number + m * t,
+            Encoding::Q2K | Encoding::Q4K | Encoding::Q5K => d * s * number + m * t,
+            Encoding::Q3K => d * s * (number - 4.0),
             Encoding::Q6K => d * s * (number - 32.0),
+            Encoding::Iq4Nl => d * IQ4_LEVELS[number as usize],
+            Encoding::Iq4Xs => d * s * IQ4_LEVELS[number as usize],
             Encoding::Nf4 => NF4_LEVELS[number as usize] * d.mul_add(s, m),
         }
     };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Shape;
 use crate::cpu::matrix::BLOCK;
 use crate::cpu::simd::{LANES, Simd, dispatch, prefetch_ahead};
-use crate::encoding::{NF4_LEVELS, Numbers};
+use crate::encoding::{Encoding, IQ4_LEVELS, NF4_LEVELS, Numbers};
 
 dispatch! {
     /// Writes the weights of a panel for a range of inputs: `[inputs][32]`.
@@ -15,10 +15,15 @@ dispatch! {
 #[inline(always)]
 fn open_with<S: Simd>(simd: S, shape: Shape, panel: &[u8], inputs: Range<usize>, to: &mut [f32]) {
     match shape.encoding.numbers() {
+        Numbers::Two => open_as::<S, Two>(simd, shape, panel, inputs, to),
+        Numbers::Three => open_as::<S, Three>(simd, shape, panel, inputs, to),
         Numbers::Four => open_as::<S, Four>(simd, shape, panel, inputs, to),
         Numbers::Six => open_as::<S, Six>(simd, shape, panel, inputs, to),
         Numbers::Eight => open_as::<S, Eight>(simd, shape, panel, inputs, to),
-        Numbers::Levels => open_as::<S, Levels>(simd, shape, panel, inputs, to),
+        Numbers::Levels if shape.encoding == Encoding::Nf4 => {
+            open_as::<S, Levels<false>>(simd, shape, panel, inputs, to)
+        }
+        Numbers::Levels => open_as::<S, Levels<true>>(simd, shape, panel, inputs, to),
     }
 }
 
@@ -32,10 +37,15 @@ dispatch! {
 #[inline(always)]
 fn add_row_with<S: Simd>(simd: S, shape: Shape, panels: &[u8], x: &[f32], run: usize, to: &mut [f32; BLOCK]) {
     match shape.encoding.numbers() {
+        Numbers::Two => add_row_as::<S, Two>(simd, shape, panels, x, run, to),
+        Numbers::Three => add_row_as::<S, Three>(simd, shape, panels, x, run, to),
         Numbers::Four => add_row_as::<S, Four>(simd, shape, panels, x, run, to),
         Numbers::Six => add_row_as::<S, Six>(simd, shape, panels, x, run, to),
         Numbers::Eight => add_row_as::<S, Eight>(simd, shape, panels, x, run, to),
-        Numbers::Levels => add_row_as::<S, Levels>(simd, shape, panels, x, run, to),
+        Numbers::Levels if shape.encoding == Encoding::Nf4 => {
+            add_row_as::<S, Levels<false>>(simd, shape, panels, x, run, to)
+        }
+        Numbers::Levels => add_row_as::<S, Levels<true>>(simd, shape, panels, x, run, to),
     }
 }
 
@@ -46,10 +56,28 @@ trait Stored {
     fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, scales: [S::V; 2]) -> S::V;
 }
 
+struct Two;
+struct Three;
 struct Four;
 struct Six;
 struct Eight;
-struct Levels;
+/// Indices into the levels of NF4, or into those of IQ4.
+struct Levels<const IQ4: bool>;
+
+impl Stored for Two {
+    #[inline(always)]
+    fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, offset]: [S::V; 2]) -> S::V {
+        simd.fma(scale, two_bits::<S, BYTE>(simd, half, word), offset)
+    }
+}
+
+impl Stored for Three {
+    #[inline(always)]
+    fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, offset]: [S::V; 2]) -> S::V {
+        let upper = simd.bits(&half[128..], BYTE * 8 + word as u32, 1);
+        simd.fma(scale, simd.fma(upper, simd.splat(4.0), two_bits::<S, BYTE>(simd, half, word)), offset)
+    }
+}
 
 impl Stored for Four {
     #[inline(always)]
@@ -61,7 +89,7 @@ impl Stored for Four {
 impl Stored for Six {
     #[inline(always)]
     fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, offset]: [S::V; 2]) -> S::V {
-        let upper = simd.bits(&half[256 + word % 2 * 64..], BYTE * 8 + (word / 2 * 2) as u32, 3);
+        let upper = two_bits::<S, BYTE>(simd, &half[256..], word);
         simd.fma(scale, simd.fma(upper, simd.splat(16.0), four_bits::<S, BYTE>(simd, half, word)), offset)
     }
 }
@@ -73,10 +101,11 @@ impl Stored for Eight {
     }
 }
 
-impl Stored for Levels {
+impl<const IQ4: bool> Stored for Levels<IQ4> {
     #[inline(always)]
     fn weights<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize, [scale, _]: [S::V; 2]) -> S::V {
-        simd.mul(scale, simd.pick(&NF4_LEVELS, &half[word % 4 * 64..], BYTE * 8 + (word / 4 * 4) as u32))
+        let levels = if IQ4 { &IQ4_LEVELS } else { &NF4_LEVELS };
+        simd.mul(scale, simd.pick(levels, &half[word % 4 * 64..], BYTE * 8 + (word / 4 * 4) as u32))
     }
 }
 
@@ -85,6 +114,11 @@ fn four_bits<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize) -> S::
     let own = &half[word % 4 * 64..];
     // Both shifts are compile-time constants.
     if word < 4 { simd.bits(own, BYTE * 8, 15) } else { simd.bits(own, BYTE * 8 + 4, 15) }
+}
+
+#[inline(always)]
+fn two_bits<S: Simd, const BYTE: u32>(simd: S, half: &[u8], word: usize) -> S::V {
+    simd.bits(&half[word % 2 * 64..], BYTE * 8 + (word / 2 * 2) as u32, 3)
 }
 
 #[inline(always)]
