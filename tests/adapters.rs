@@ -224,10 +224,8 @@ fn an_adapter_that_began_from_a_changed_base_is_refused() {
 #[test]
 fn a_setting_that_is_not_computed_is_refused_by_name() {
     for (key, value) in [
-        ("layers_to_transform", serde_json::json!([0])),
         ("layer_replication", serde_json::json!([[0, 1]])),
         ("trainable_token_indices", serde_json::json!([1])),
-        ("exclude_modules", serde_json::json!(["q_proj"])),
         ("fan_in_fan_out", serde_json::json!(true)),
         ("lora_bias", serde_json::json!(true)),
         ("use_qalora", serde_json::json!(true)),
@@ -238,6 +236,28 @@ fn a_setting_that_is_not_computed_is_refused_by_name() {
             Err(Error::Unsupported { field, .. }) => assert_eq!(field, key),
             other => panic!("{key}: {other:?}"),
         }
+    }
+}
+
+/// An adapter has a pair of matrices in each layer that its settings choose, and in no other.
+#[test]
+fn tensors_of_layers_that_are_left_out_are_refused() {
+    let suffixes = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    for (key, value) in [
+        ("layers_to_transform", serde_json::json!([0])),
+        ("layers_to_transform", serde_json::json!(1)),
+        ("exclude_modules", serde_json::json!(["layers.1.self_attn.q_proj"])),
+        ("exclude_modules", serde_json::json!(".*q_proj")),
+    ] {
+        let said = spoiled(|folder| {
+            edit_config(folder, "target_modules", serde_json::json!(suffixes));
+            edit_config(folder, key, value.clone());
+        });
+        assert!(matches!(said, Err(Error::Untargeted { .. })), "{key} {value}: {said:?}");
+    }
+    for (key, value) in [("layers_pattern", "layers"), ("exclude_modules", "all-linear")] {
+        let said = spoiled(|folder| edit_config(folder, key, value.into()));
+        assert!(matches!(said, Err(Error::Setting { field, .. }) if field == key), "{key}: {said:?}");
     }
 }
 
