@@ -4,12 +4,16 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use common::{assert_printable, fixture, user};
 use foehn_tokens::{ChatTemplate, Error, MistralVersion, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+static TOKENIZERS: LazyLock<Vec<Tokenizer>> =
+    LazyLock::new(|| ["tekken-v3", "tekken-v13"].map(|name| Tokenizer::open(fixture(name)).unwrap()).into());
 
 fn text(name: &str) -> String {
     fs::read_to_string(fixture(name).join("tekken.json")).unwrap()
@@ -178,6 +182,15 @@ fn check(bytes: &[u8]) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_text_comes_back(written in common::text()) {
+        for tokenizer in TOKENIZERS.iter() {
+            let ids = tokenizer.encode_text(&written).unwrap();
+            prop_assert_eq!(tokenizer.decode(&ids, true), written.as_str());
+            prop_assert!(ids.iter().all(|id| (1000..tokenizer.vocab_size() as u32).contains(id)));
+        }
+    }
 
     #[test]
     fn bytes_changed_at_random_make_an_error_or_a_tokenizer(
