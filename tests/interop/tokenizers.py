@@ -89,7 +89,7 @@ def timed(encode, texts):
 def main():
     os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     try:
-        known = list(peers())
+        import mistral_common, sentencepiece, tokenizers, transformers  # noqa: F401
     except ImportError as error:
         if "FOEHN_INTEROP" in os.environ:
             sys.exit(f"the packages are installed and can't be loaded: {error}")
@@ -100,16 +100,16 @@ def main():
     megabytes = sum(len(text.encode()) for text in files) / 1e6
     print(f"{len(lines)} lines; {len(files)} files, {megabytes:.1f} MB")
     failed = 0
-    for file, programs in known:
+    for file, programs in peers():
         name = f"{file.parent.name}/{file.name}"
         ours = [foehn(file, texts) for texts in (lines, files)]
         seconds = [took for _, took in ours]
-        print(f"{name}: Foehn {len(lines) / seconds[0]:,.0f} lines/s, {megabytes / seconds[1]:.1f} MB/s")
+        print(f"{name}: Foehn {len(lines) / seconds[0]:,.0f} lines/s, {megabytes / seconds[1]:.1f} MB/s", flush=True)
         for program, encode in programs.items():
             theirs = [timed(encode, texts) for texts in (lines, files)]
             rates = f"{len(lines) / theirs[0][1]:,.0f} lines/s, {megabytes / theirs[1][1]:.1f} MB/s"
             ratios = " and ".join(f"{took / own:.1f}" for own, (_, took) in zip(seconds, theirs))
-            print(f"    {program} {rates}: Foehn is {ratios} times as fast")
+            print(f"    {program} {rates}: Foehn is {ratios} times as fast", flush=True)
             for (own, _), (other, _), texts in zip(ours, theirs, (lines, files)):
                 for text, ids, expected in zip(texts, own, other, strict=True):
                     if ids != expected:
