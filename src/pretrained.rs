@@ -193,7 +193,8 @@ impl Pretrained {
     /// Whether an adapter's folder has a different tokenizer or template. One that cannot be read counts as different.
     fn notes_on_text(&self, folder: &Path) -> Vec<AdapterNote> {
         let has = |name: &str| folder.join(name).exists();
-        let own = if has("tokenizer.json") { Some(Tokenizer::open(folder)) } else { None };
+        let holds_one = has("tokenizer.json") || has("tekken.json");
+        let own = if holds_one { Some(Tokenizer::open(folder)) } else { None };
         let is_other = own.is_some_and(|own| own.map_or(true, |own| own.fingerprint() != self.tokenizer.fingerprint()));
         let place = match has("chat_template.jinja") {
             true => folder.join("chat_template.jinja"),

@@ -98,7 +98,7 @@ enum Own {
 
 fn own_tokenizer(case: &Case<'_>) -> Option<Own> {
     let (folder, base) = (&case.inputs.adapter, &case.base.tokenizer);
-    if !folder.join("tokenizer.json").exists() {
+    if !["tokenizer.json", "tekken.json"].iter().any(|name| folder.join(name).exists()) {
         return None;
     }
     let own = match Tokenizer::open(folder) {

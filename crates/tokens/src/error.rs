@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// A folder has no tokenizer.
     #[error(
-        "{} holds no tokenizer: expected tokenizer.json, tokenizer.model or a GGUF file",
+        "{} holds no tokenizer: expected tokenizer.json, tekken.json, tokenizer.model or a GGUF file",
         path.display()
     )]
     NoTokenizer {

@@ -84,7 +84,7 @@ impl ChatTemplate {
     /// The template of a model, from its folder, its GGUF file or its tokenizer's file. The sources are
     /// `chat_template.jinja`; `chat_template` in `tokenizer_config.json` (the one called `default`, if there are
     /// several); `tokenizer.chat_template` in a GGUF; or Mistral's own template of the version in the name
-    /// `tokenizer.model.vN`.
+    /// `tokenizer.model.vN` or in `tekken.json`.
     ///
     /// # Errors
     /// [`Error::NoTemplate`] if there is none, and otherwise the error of the file.

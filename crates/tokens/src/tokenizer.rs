@@ -1,7 +1,7 @@
 //! Converts text to token ids and back.
 //!
-//! The tokenizers of the Mistral family are described by three kinds of files: Hugging Face's `tokenizer.json`,
-//! SentencePiece's `tokenizer.model`, and the metadata of a GGUF file. In each case there are two kinds of tokens.
+//! The tokenizers of the Mistral family are described by four kinds of files: Hugging Face's `tokenizer.json`,
+//! SentencePiece's `tokenizer.model`, Mistral's `tekken.json`, and the metadata of a GGUF file. In each case there are two kinds of tokens.
 //! [`Tokenizer::encode_text`] returns only *text* tokens. It never returns *control* tokens, whatever the text is.
 
 mod bpe;
@@ -9,11 +9,13 @@ mod files;
 mod gguf;
 mod gpt2_bytes;
 mod json;
+mod merge;
 mod protobuf;
 mod rules;
 mod save;
 mod sentencepiece;
 mod stream;
+mod tekken;
 mod vocab;
 
 use std::path::Path;
@@ -25,10 +27,11 @@ use crate::{ChatTemplate, Error, Result};
 use bpe::Bpe;
 use sentencepiece::SentencePiece;
 pub use stream::TextStream;
+use tekken::Tekken;
 pub(crate) use vocab::Strips;
 use vocab::Vocab;
 
-pub(crate) use files::{Model, locate, read_json, read_to_string, sentencepiece_version};
+pub(crate) use files::{Model, locate, read_json, read_to_string, sentencepiece_version, tekken_version};
 
 /// A tokenizer: a vocabulary of text and control tokens, and the rules that split text into text tokens.
 ///
@@ -64,6 +67,7 @@ pub(crate) enum Position {
 enum Encoder {
     Bpe(Box<Bpe>),
     SentencePiece(SentencePiece),
+    Tekken(Box<Tekken>),
 }
 
 /// The bos and stop tokens in a file.
@@ -76,8 +80,8 @@ struct Specials {
 }
 
 impl Tokenizer {
-    /// Opens the tokenizer of a model: its folder, its GGUF file, or the tokenizer's own `tokenizer.json` or
-    /// `tokenizer.model[.vN]`. In a folder, `tokenizer.json` is preferred to `tokenizer.model`.
+    /// Opens the tokenizer of a model: its folder, its GGUF file, or the tokenizer's own `tokenizer.json`,
+    /// `tekken.json` or `tokenizer.model[.vN]`. In a folder, the first of these is preferred.
     ///
     /// The bos and stop tokens of a `tokenizer.json` are those in `tokenizer_config.json` and `generation_config.json`
     /// beside it (or in `config.json`, if there is no generation config).
@@ -89,6 +93,7 @@ impl Tokenizer {
         match locate(path.as_ref())? {
             Model::Json(file) => json::load(&file),
             Model::SentencePiece(file) => protobuf::load(&file),
+            Model::Tekken(file) => tekken::load(&file),
             Model::Gguf(file) => {
                 let weights = foehn_weights::Weights::open(&file)?;
                 Self::from_gguf(weights.gguf().ok_or(Error::NoTokenizer { path: file })?)
@@ -197,6 +202,7 @@ impl Tokenizer {
         match &self.encoder {
             Encoder::Bpe(bpe) => bpe.encode(text, position),
             Encoder::SentencePiece(model) => Ok(model.encode(text, position)),
+            Encoder::Tekken(tekken) => tekken.encode(text),
         }
     }
 

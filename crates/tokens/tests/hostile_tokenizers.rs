@@ -1,4 +1,4 @@
-//! `tokenizer.json` files that try to panic, abort, hang or fill memory. Each runs in its own process, whose memory and
+//! `tokenizer.json` and `tekken.json` files that try to panic, abort, hang or fill memory. Each runs in its own process, whose memory and
 //! processor time the system limits, and must end with the error that names the fault, or with ids.
 
 mod common;
@@ -203,13 +203,87 @@ fn others() -> Vec<Hostile> {
     ]
 }
 
+/// The first word of the path says which of the two generations is changed.
+fn tekkens() -> Vec<Hostile> {
+    let special = |rank: u32, text: &str| json!({"rank": rank, "token_str": text, "is_control": true});
+    let specials: Vec<Value> = (0..70_000).map(|rank| special(rank, &format!("[{rank}]"))).collect();
+    let specials_count = "tekken-v13/config/default_num_special_tokens";
+    let size = "tekken-v13/config/default_vocab_size";
+    let bytes = "tekken-v13/vocab/300/token_bytes";
+    let pattern = "tekken-v13/config/pattern";
+    let version = "tekken-v13/config/version";
+    let list = "tekken-v13/special_tokens";
+    vec![
+        (specials_count, json!(u32::MAX), Some("default_num_special_tokens: 4294967295 control tokens, at most 65536")),
+        (specials_count, json!(65_536), Some("default_vocab_size: 1556 is not between 65792")),
+        (specials_count, json!(-1), Some("invalid value")),
+        (
+            specials_count,
+            json!(20),
+            Some("special_tokens: 36 control tokens, but config.default_num_special_tokens is 20"),
+        ),
+        (specials_count, json!(1001), None),
+        (size, json!(u32::MAX), Some("4294967295 is not between 1256")),
+        (size, json!(4_000_000), Some("vocab: default_vocab_size needs 3999000 tokens, and there are 564")),
+        (size, json!(1255), Some("1255 is not between 1256")),
+        (size, json!(1256), None),
+        (size, json!(1564), None),
+        (size, json!(1565), Some("needs 565 tokens, and there are 564")),
+        (size, json!(1e3), Some("invalid type: floating point")),
+        ("tekken-v13/vocab", json!([]), Some("needs 556 tokens, and there are 0")),
+        ("tekken-v13/vocab/300/rank", json!(301), Some("vocab[300]: its rank is 301, not 300")),
+        ("tekken-v13/vocab/300/rank", json!(299), Some("vocab[300]: its rank is 299, not 300")),
+        ("tekken-v13/vocab/300/rank", json!(-1), Some("invalid value")),
+        ("tekken-v13/vocab/300/extra", json!(1), Some("unknown field `extra`")),
+        (bytes, json!("QQ=="), Some("vocab[300]: its bytes are also those of vocab[65]")),
+        (bytes, json!("QQ"), Some("vocab[300].token_bytes: it is not Base64")),
+        (bytes, json!("Q Q=="), Some("vocab[300].token_bytes: it is not Base64")),
+        (bytes, json!("\u{1b}[2J"), Some("vocab[300].token_bytes: it is not Base64")),
+        (bytes, json!(""), Some("vocab[300]: it has 0 bytes")),
+        (bytes, json!("A".repeat(1 << 20)), Some("vocab[300]: it has 786432 bytes")),
+        (bytes, json!(["QQ=="]), Some("invalid type: sequence")),
+        (
+            "tekken-v13/vocab/65/token_bytes",
+            json!("Qg=="),
+            Some("vocab[65]: the first 256 tokens are the bytes in order"),
+        ),
+        // These ranks are not used, as in the reference.
+        ("tekken-v13/vocab/560/token_bytes", json!("QQ"), None),
+        ("tekken-v13/vocab/300/token_str", json!(7), None),
+        (pattern, json!(""), Some("config.pattern: pattern is empty")),
+        (pattern, json!("("), Some("config.pattern: pattern \"(\"")),
+        (pattern, json!("a".repeat(100_000)), Some("at most 4096")),
+        (pattern, json!("(?:a|a|a)*(?!a)c"), Some("fails at byte")),
+        (pattern, json!(r"(?:\p{L}{1000}){1000}|\s+(?!\S)|\s+"), Some("config.pattern: pattern")),
+        (pattern, json!("x*"), None),
+        (pattern, json!("b"), None),
+        (pattern, json!(r"\p{L}*|\s+(?!\S)|\s+"), None),
+        (version, json!("v99"), Some("config.version is \"v99\", which is not supported")),
+        (version, json!("13"), Some("config.version is")),
+        (version, json!("v15"), None),
+        ("tekken-v3/config/version", json!("v13"), Some("special_tokens: a file of version v13 lists them")),
+        ("tekken-v3/config/version", json!("v7"), None),
+        ("tekken-v3/special_tokens", Value::Null, None),
+        (list, json!([]), Some("special_tokens: there is no <s>")),
+        (list, json!(specials), Some("70000 control tokens, but")),
+        ("tekken-v13/special_tokens/3/rank", json!(4), Some("special_tokens[3]: its rank is 4, not 3")),
+        ("tekken-v13/special_tokens/3/token_str", json!("<s>"), Some("special_tokens: \"<s>\" is there twice")),
+        ("tekken-v13/special_tokens/3/token_str", json!("<SPECIAL_500>"), Some("is there twice")),
+        ("tekken-v13/special_tokens/3/token_str", json!(""), Some("special_tokens[3]: its text has 0 bytes")),
+        ("tekken-v13/special_tokens/3/token_str", json!("a".repeat(1 << 20)), Some("its text has 1048576 bytes")),
+        ("tekken-v13/special_tokens/2/token_str", json!("x"), Some("special_tokens: there is no </s>")),
+        ("tekken-v13/special_tokens/3/is_control", json!("yes"), Some("invalid type")),
+    ]
+}
+
 fn all() -> Vec<Hostile> {
-    [normalizers(), pre_tokenizers(), byte_levels(), others()].into_iter().flatten().collect()
+    [normalizers(), pre_tokenizers(), byte_levels(), others(), tekkens()].into_iter().flatten().collect()
 }
 
 fn open((place, value, _): &Hostile) -> Result<Vec<u32>> {
     let (base, pointer) = place.split_at(place.find('/').unwrap());
-    let base = fixture(if base.is_empty() { "mini-first" } else { base }).join("tokenizer.json");
+    let name = if base.starts_with("tekken") { "tekken.json" } else { "tokenizer.json" };
+    let base = fixture(if base.is_empty() { "mini-first" } else { base }).join(name);
     let mut file: Value = serde_json::from_str(&std::fs::read_to_string(base).unwrap()).unwrap();
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     file.pointer_mut(parent).unwrap()[field] = value.clone();
@@ -218,7 +292,7 @@ fn open((place, value, _): &Hostile) -> Result<Vec<u32>> {
         file["pre_tokenizer"] = Value::Null;
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tokenizer.json");
+    let path = folder.path().join(name);
     std::fs::write(&path, file.to_string()).unwrap();
     drop(file);
     let tokenizer = Tokenizer::open(path)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use foehn_weights::{Gguf, Weights};
 use serde::Deserialize;
 
-use crate::tokenizer::{Model, locate, read_json, read_to_string, sentencepiece_version};
+use crate::tokenizer::{Model, locate, read_json, read_to_string, sentencepiece_version, tekken_version};
 use crate::{Error, Result, Tokenizer};
 
 use super::{ChatTemplate, MistralVersion};
@@ -41,7 +41,13 @@ pub(super) fn open(path: &Path, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
             Some(version) => ChatTemplate::mistral(version, tokenizer),
             None => ChatTemplate::jinja(&beside(model.folder())?.ok_or_else(none)?, tokenizer),
         },
-        Model::Json(_) => ChatTemplate::jinja(&beside(model.folder())?.ok_or_else(none)?, tokenizer),
+        Model::Json(_) | Model::Tekken(_) => match beside(model.folder())? {
+            Some(source) => ChatTemplate::jinja(&source, tokenizer),
+            None => {
+                let version = tekken_version(&model)?.and_then(MistralVersion::of_number);
+                ChatTemplate::mistral(version.ok_or_else(none)?, tokenizer)
+            }
+        },
     }
 }
 

@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
+use super::tekken;
+
 /// The kind of a tokenizer's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Model {
@@ -13,6 +15,8 @@ pub(crate) enum Model {
     Json(PathBuf),
     /// SentencePiece's `tokenizer.model`, optionally with a version at the end of its name.
     SentencePiece(PathBuf),
+    /// Mistral's `tekken.json`.
+    Tekken(PathBuf),
     /// A GGUF file.
     Gguf(PathBuf),
 }
@@ -20,7 +24,7 @@ pub(crate) enum Model {
 impl Model {
     /// The folder of the file.
     pub fn folder(&self) -> &Path {
-        let (Self::Json(file) | Self::SentencePiece(file) | Self::Gguf(file)) = self;
+        let (Self::Json(file) | Self::SentencePiece(file) | Self::Tekken(file) | Self::Gguf(file)) = self;
         file.parent().unwrap_or(Path::new(""))
     }
 }
@@ -32,13 +36,24 @@ pub(crate) fn sentencepiece_version(file: &Path) -> Option<u32> {
     version.split('m').next()?.parse().ok()
 }
 
+/// The version in a `tekken.json`: this file, or the one beside a `tokenizer.json`.
+pub(crate) fn tekken_version(model: &Model) -> Result<Option<u32>> {
+    let file = match model {
+        Model::Tekken(file) => file.clone(),
+        _ => model.folder().join(tekken::FILE),
+    };
+    if file.is_file() { tekken::version(&file).map(Some) } else { Ok(None) }
+}
+
 /// Finds the tokenizer's file in a folder, or recognises a file by its name.
 pub(crate) fn locate(path: &Path) -> Result<Model> {
     if path.is_dir() {
         return locate_in(path);
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if name.ends_with(".json") {
+    if name.ends_with(".json") && name.contains("tekken") {
+        Ok(Model::Tekken(path.to_owned()))
+    } else if name.ends_with(".json") {
         Ok(Model::Json(path.to_owned()))
     } else if name.ends_with(".gguf") {
         Ok(Model::Gguf(path.to_owned()))
@@ -53,6 +68,11 @@ fn locate_in(folder: &Path) -> Result<Model> {
     let json = folder.join("tokenizer.json");
     if json.is_file() {
         return Ok(Model::Json(json));
+    }
+    // As in mistral-common, this file is preferred to a `tokenizer.model`.
+    let tekken = folder.join(tekken::FILE);
+    if tekken.is_file() {
+        return Ok(Model::Tekken(tekken));
     }
     let read = |source| Error::Read { path: folder.to_owned(), source };
     let mut files = Vec::new();

@@ -7,6 +7,7 @@
 mod normalizer;
 mod pattern;
 mod pre_tokenizer;
+mod spaces;
 mod unused;
 
 use std::path::Path;

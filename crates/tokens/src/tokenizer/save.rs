@@ -13,13 +13,14 @@ use crate::{ChatTemplate, Error, Result};
 
 use super::bpe::BpeFile;
 use super::files::{Model, locate, sentencepiece_version};
-use super::{Encoder, Tokenizer};
+use super::{Encoder, Tokenizer, tekken};
 
 /// See [`Tokenizer::save`].
 pub(super) fn save(tokenizer: &Tokenizer, template: &ChatTemplate, folder: &Path) -> Result<()> {
     let mut files = match &tokenizer.encoder {
         Encoder::Bpe(bpe) => merges(&bpe.parts, template)?,
         Encoder::SentencePiece(model) => vec![sentencepiece(&model.path, template)?],
+        Encoder::Tekken(tekken) => vec![(tekken::FILE.to_owned(), tekken_json(&tekken.path, template)?)],
     };
     if template.mistral_version().is_none() {
         files.push(("chat_template.jinja".to_owned(), template.source().as_bytes().to_vec()));
@@ -82,6 +83,21 @@ fn sentencepiece(path: &Path, template: &ChatTemplate) -> Result<(String, Vec<u8
     let bytes = foehn_files::read(path, foehn_files::MAX_TEXT)
         .map_err(|source| Error::Read { path: path.to_owned(), source })?;
     Ok((name, bytes))
+}
+
+/// The model's own file. If it would choose another of Mistral's templates, it gets that one's version.
+fn tekken_json(path: &Path, template: &ChatTemplate) -> Result<Vec<u8>> {
+    let own = MistralVersion::of_number(tekken::version(path)?);
+    if template.mistral_version().is_none() || template.mistral_version() == own {
+        return foehn_files::read(path, foehn_files::MAX_TEXT)
+            .map_err(|source| Error::Read { path: path.to_owned(), source });
+    }
+    let number = template.source().trim_start_matches("mistral-v").parse().ok();
+    let changed = number.map(|number| tekken::with_version(path, number)).transpose()?;
+    changed.flatten().ok_or_else(|| {
+        let reason = format!("its file lists no control tokens, which {} needs, choose mistral-v7", template.source());
+        unsaveable(path, reason)
+    })
 }
 
 fn tokenizer_json(parts: &BpeFile) -> Value {

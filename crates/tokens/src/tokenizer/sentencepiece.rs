@@ -8,7 +8,6 @@
 mod encode;
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
@@ -16,10 +15,10 @@ use sha2::{Digest, Sha256};
 use crate::{Error, Result};
 
 use super::bpe::bad;
+use super::merge::{Entry, Pieces};
 use super::vocab::{Strips, Token, Vocab, digest_bytes, fallback_byte, metaspace_bytes};
 use super::{Encoder, Specials, Tokenizer};
 
-use encode::Entry;
 pub(crate) use encode::SentencePiece;
 
 /// The contents of a file.
@@ -103,7 +102,7 @@ impl SentencePieceFile {
     }
 
     fn encoder(&self) -> Result<SentencePiece> {
-        let mut pieces = HashMap::new();
+        let mut pieces = Pieces::default();
         let mut bytes = vec![None; 256];
         for (id, piece) in (0..).zip(&self.pieces) {
             let place = || format!("piece {id} ({:?})", piece.text);
@@ -120,7 +119,7 @@ impl SentencePieceFile {
                 }
                 Kind::Normal | Kind::UserDefined | Kind::Unused => {
                     let entry = Entry { id, score: piece.score, unused: piece.kind == Kind::Unused };
-                    if let Some(other) = pieces.insert(piece.text.clone(), entry) {
+                    if let Some(other) = pieces.insert(piece.text.as_bytes().into(), entry) {
                         return Err(bad(&self.path, &place(), format!("piece {} has the same text", other.id)));
                     }
                 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{Error, Result};
 
 /// A file with a larger id is damaged: Mistral's largest vocabularies have 131,072 tokens.
-const MAX_ID: u32 = (1 << 22) - 1;
+pub(crate) const MAX_ID: u32 = (1 << 22) - 1;
 
 /// All tokens by id.
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 //!
 //! The engine backtracks if a pattern uses look-around, and some patterns then take exponentially many steps. In this
 //! case the reference implementation stops searching and silently leaves the rest of the text in one piece. Here it is
-//! an error.
+//! an error. Nearly all published patterns use look-around only for white space at their end, which [`spaces`] can
+//! match without.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -11,6 +12,7 @@ use fancy_regex::{Regex, RegexBuilder};
 use tokenizers::Offsets;
 
 use super::PatternText;
+use super::spaces::BeforeSpaces;
 
 /// The longest pattern, in bytes. The longest published ones have about 1,000.
 pub(super) const MAX_LEN: usize = 4096;
@@ -33,6 +35,8 @@ pub(crate) struct Pattern {
     shortest_match: usize,
     /// The same expression compiled with each limit in [`STEPS`], because the engine fixes the limit at compilation.
     compiled: [OnceLock<Regex>; 3],
+    /// The same expression without look-around, if there is one.
+    plain: Option<BeforeSpaces>,
 }
 
 /// A search exceeded its step limit.
@@ -67,7 +71,8 @@ impl Pattern {
         let compiled = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
         let first = compile(&source, STEPS[0]).map_err(|error| format!("pattern {:?}: {error}", brief(&source)))?;
         _ = compiled[0].set(first);
-        Ok(Self { source, shortest_match, compiled })
+        let plain = BeforeSpaces::new(&source, MAX_COMPILED);
+        Ok(Self { source, shortest_match, compiled, plain })
     }
 
     /// The number of its bytes.
@@ -96,6 +101,9 @@ impl Pattern {
     }
 
     fn find(&self, text: &str, at: usize, tier: usize) -> Result<Option<Offsets>, fancy_regex::Error> {
+        if let Some(plain) = &self.plain {
+            return Ok(plain.find(text, at));
+        }
         let regex = match self.compiled[tier].get() {
             Some(regex) => regex,
             None => {
