@@ -62,9 +62,9 @@ pub use folds::{Folds, folds};
 pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
-    LeadingAssistant, Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget,
-    Pass, Pii, PiiAction, PiiKind, Refusals, Repetition, RunsOn, SameSpeaker, SetPass, Sketch, Structure, SystemPrompt,
-    TokenCounter, TrailingUser, Trim, Truncated, Verdict,
+    LeadingAssistant, Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise,
+    OffTarget, Pass, Pii, PiiAction, PiiKind, Refusals, Repetition, RunsOn, SameSpeaker, SetPass, Sketch, Structure,
+    SystemPrompt, TokenCounter, TrailingUser, Trim, Truncated, Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};

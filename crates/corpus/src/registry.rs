@@ -341,7 +341,10 @@ mod tests {
         fails("[[pass]]\nname = 'trim'\n\n[[pass]]\nname = 'mojibak'\n", "p.toml, line 4: no pass is called `mojibak`");
         fails("[[pass]]\nname = 'mojibak'\n", "normalise, controls, markup, pii, trim");
         fails("[[pass]]\nname = 'structure'\nplain = true\n", "line 1: the settings of `structure`");
-        fails("[[pass]]\nname = 'structure'\nplain = true\n", "unknown field `plain`, expected one of `plain_text`, `same_speaker`");
+        fails(
+            "[[pass]]\nname = 'structure'\nplain = true\n",
+            "unknown field `plain`, expected one of `plain_text`, `same_speaker`",
+        );
         fails("[[pass]]\nname = 'trim'\nx = 1\n", "unknown field `x`, there are no fields");
         fails("[[pass]]\nname = 'conflict'\nmax_words = 'two'\n", "invalid type: string \"two\"");
         fails("[[pass]]\nname = 'off-target'\n", "missing field `lexicon`");

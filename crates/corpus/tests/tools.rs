@@ -54,7 +54,10 @@ fn every_case_of_tools_is_read_whole_or_rejected_by_name() {
     let last: Vec<&Message> = records.iter().filter_map(|record| record.messages.last()).collect();
     assert_eq!(records[0].tools[0]["function"]["parameters"]["properties"]["port"]["type"], "string");
     assert_eq!(last[0].tool_calls, [call(Some("c1"), "{\"port\": \"Riga\"}")]);
-    assert_eq!((last[1].content.as_str(), &last[1].tool_calls[..]), ("", &[call(Some("c2"), "{\"port\": \"Oslo\"}")][..]));
+    assert_eq!(
+        (last[1].content.as_str(), &last[1].tool_calls[..]),
+        ("", &[call(Some("c2"), "{\"port\": \"Oslo\"}")][..])
+    );
     assert_eq!((last[2].content.as_str(), &last[2].tool_calls[..]), ("One moment.", &[call(None, "{}")][..]));
     assert_eq!(last[3].reasoning_content.as_deref(), Some("Ten threes are 30, seven threes are 21."));
     assert_eq!(last[4].reasoning_content.as_deref(), Some("Twice 27."));
@@ -160,7 +163,10 @@ fn a_call_is_no_short_answer_and_no_truncated_one() {
     // The arguments count as tokens.
     let counter = |text: &str| text.split_whitespace().count();
     pipeline = Pipeline::new().with(Length { max_tokens: Some(11), ..Length::default() }).counting(counter);
-    assert_eq!(pipeline.run(&mut calling("Graz")).rejected.map(|(_, reason)| reason), Some("the record has 12 tokens, expected at most 11".to_owned()));
+    assert_eq!(
+        pipeline.run(&mut calling("Graz")).rejected.map(|(_, reason)| reason),
+        Some("the record has 12 tokens, expected at most 11".to_owned())
+    );
 }
 
 #[test]
@@ -192,7 +198,11 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn call() -> impl Strategy<Value = ToolCall> {
-    let arguments = prop::collection::btree_map(text(), prop_oneof![text().prop_map(|text| json!(text)), any::<i64>().prop_map(|number| json!(number))], 0..3);
+    let arguments = prop::collection::btree_map(
+        text(),
+        prop_oneof![text().prop_map(|text| json!(text)), any::<i64>().prop_map(|number| json!(number))],
+        0..3,
+    );
     (prop::option::of("[a-z0-9]{1,9}"), "[a-z_]{1,8}", arguments, any::<bool>()).prop_map(
         |(id, name, arguments, is_spaced)| {
             let arguments = json!(arguments);
@@ -223,9 +233,8 @@ fn conversation() -> impl Strategy<Value = Record> {
         json!({"type": "function", "function": {"name": name, "description": description, "parameters": {"type": "object"}}})
     });
     let rejected = prop::option::of(text());
-    (prop::collection::vec(message(), 1..6), prop::collection::vec(tool, 0..3), rejected).prop_map(
-        |(messages, tools, rejected)| Record { tools, rejected, ..Record::new(messages) },
-    )
+    (prop::collection::vec(message(), 1..6), prop::collection::vec(tool, 0..3), rejected)
+        .prop_map(|(messages, tools, rejected)| Record { tools, rejected, ..Record::new(messages) })
 }
 
 proptest! {

@@ -208,7 +208,8 @@ impl<W: Write + Send> Table<W> {
         }
         if columns.has_tools {
             let texts = rows.iter().map(|row| {
-                (!row.tools.is_empty()).then(|| ByteArray::from(Value::from(row.tools.clone()).to_string().into_bytes()))
+                (!row.tools.is_empty())
+                    .then(|| ByteArray::from(Value::from(row.tools.clone()).to_string().into_bytes()))
             });
             write_optional::<ByteArrayType, _>(&mut group, texts)?;
         }

@@ -161,9 +161,10 @@ pub struct Finding {
 /// Repairs the text and the reasoning of every message, and the rejected answer. Returns whether any changed.
 fn repair_messages(record: &mut Record, repair: impl Fn(&str) -> Option<String>) -> bool {
     let mut changed = false;
-    let said = record.messages.iter_mut().flat_map(|message| {
-        [&mut message.content].into_iter().chain(&mut message.reasoning_content)
-    });
+    let said = record
+        .messages
+        .iter_mut()
+        .flat_map(|message| [&mut message.content].into_iter().chain(&mut message.reasoning_content));
     for text in said.chain(&mut record.rejected) {
         if let Some(repaired) = repair(text) {
             changed |= repaired != *text;

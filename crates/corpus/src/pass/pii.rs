@@ -103,7 +103,8 @@ impl Pass for Pii {
         if self.action != PiiAction::Mask {
             return false;
         }
-        let changed = repair_messages(record, |text| self.masked(text)) | repair_calls(record, |text| self.masked(text));
+        let changed =
+            repair_messages(record, |text| self.masked(text)) | repair_calls(record, |text| self.masked(text));
         changed | self.mask_arguments(record)
     }
 

@@ -122,7 +122,8 @@ impl<'a> Open<'a> {
     fn close(&mut self, result: &Message) -> Option<String> {
         self.is_called = false;
         self.answered += 1;
-        let fits = |call: &&ToolCall| call.id.is_none() || result.tool_call_id.is_none() || call.id == result.tool_call_id;
+        let fits =
+            |call: &&ToolCall| call.id.is_none() || result.tool_call_id.is_none() || call.id == result.tool_call_id;
         match self.calls.iter().position(fits) {
             Some(at) => {
                 self.calls.remove(at);

@@ -139,7 +139,8 @@ fn unwanted(object: &Map<String, Value>) -> Option<Fault> {
 
 /// The messages, after the text of `system` beside them. Beside `messages`, another `system` than a text is metadata.
 fn conversation(object: &mut Map<String, Value>, field: &str, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
-    let is_prompt = field == "conversations" || object.get("system").is_none_or(|value| value.is_null() || value.is_string());
+    let is_prompt =
+        field == "conversations" || object.get("system").is_none_or(|value| value.is_null() || value.is_string());
     let mut messages = if is_prompt { system(object)? } else { Vec::new() };
     messages.extend(turns(take(object, field)?, field, left_out)?);
     Ok(messages)
@@ -294,10 +295,7 @@ mod tests {
                 r#"{"prompt":"p","completion":"c","label":false,"id":"7"}"#,
                 "the field `label` holds an answer that is not wanted, which can't be trained on here",
             ),
-            (
-                r#"{"messages":[],"tools":[{"type":"function"}]}"#,
-                "the field `tools[1].name` is missing",
-            ),
+            (r#"{"messages":[],"tools":[{"type":"function"}]}"#, "the field `tools[1].name` is missing"),
             (r#"{"text":"t","id":[]}"#, "the field `id` should be text, found a list"),
         ] {
             check(json, fault);

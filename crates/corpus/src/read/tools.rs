@@ -274,10 +274,15 @@ mod tests {
     #[test]
     fn what_is_no_call_is_refused_by_name() {
         let call = |arguments: &str| {
-            format!(r#"{{"role":"assistant","content":"","tool_calls":[{{"function":{{"name":"f","arguments":{arguments}}}}}]}}"#)
+            format!(
+                r#"{{"role":"assistant","content":"","tool_calls":[{{"function":{{"name":"f","arguments":{arguments}}}}}]}}"#
+            )
         };
         let arguments = "the field `messages[2].tool_calls[1].function.arguments`";
-        check_turn(&call(r#""{""#), &format!("{arguments} is not JSON: EOF while parsing an object at line 1 column 1"));
+        check_turn(
+            &call(r#""{""#),
+            &format!("{arguments} is not JSON: EOF while parsing an object at line 1 column 1"),
+        );
         check_turn(&call(r#""[1]""#), &format!("{arguments} should be a JSON object or its text, found a list"));
         check_turn(&call("7"), &format!("{arguments} should be a JSON object or its text, found a number"));
         check_turn(
@@ -285,10 +290,7 @@ mod tests {
             "the field `messages[].tool_calls[].function.arguments.x` holds a number that JSON does not have, which can't be trained on here",
         );
         for (turn, fault) in [
-            (
-                r#"{"from":"function_call","value":"{}"}"#,
-                "the field `messages[2].value.name` is missing",
-            ),
+            (r#"{"from":"function_call","value":"{}"}"#, "the field `messages[2].value.name` is missing"),
             (
                 r#"{"from":"function_call","value":"f(1)"}"#,
                 "the field `messages[2].value` is not JSON: expected ident at line 1 column 2",
@@ -313,7 +315,10 @@ mod tests {
         let (fault, _) = read(r#"{"prompt":"q","completion":"a","tools":[{"name":"f"}],"functions":[{"name":"f"}]}"#);
         assert_eq!(fault, "the field `functions` holds tools beside those of `tools`, which can't be trained on here");
         let (fault, _) = read(r#"{"prompt":"q","completion":"a","tools":[{"name":"f","x":1e999}]}"#);
-        assert_eq!(fault, "the field `tools[].x` holds a number that JSON does not have, which can't be trained on here");
+        assert_eq!(
+            fault,
+            "the field `tools[].x` holds a number that JSON does not have, which can't be trained on here"
+        );
     }
 
     #[test]
