@@ -25,8 +25,9 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 /// Reads JSONL, JSON, CSV or Parquet, optionally compressed with gzip or Zstandard, in chat, ShareGPT, Alpaca,
 /// prompt/completion, question/answer or text form; writes clean chat JSONL or Parquet.
 ///
-/// By default it repairs mojibake, Unicode normal form, control characters, spaces and the order of turns, and rejects broken structure,
-/// control text, answers that continue with another turn, truncated answers, duplicates, and conflicting labels.
+/// By default it repairs mojibake, Unicode normal form, control characters, spaces and the order of turns, and rejects
+/// broken structure, control text, answers that continue with another turn, truncated answers, duplicates, and
+/// conflicting labels.
 /// examples/recipes/clean.toml describes each pass. Inputs are never changed, and the same inputs give the same bytes.
 #[derive(Parser)]
 struct Arguments {

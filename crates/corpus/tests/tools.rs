@@ -28,6 +28,11 @@ fn rejected(report: &CleanReport) -> Vec<String> {
     report.rejections.iter().map(|found| format!("{} {}: {}", found.place.line, found.pass, found.reason)).collect()
 }
 
+/// The line of each rejected record, and the pass.
+fn rejected_by(report: &CleanReport) -> Vec<(u64, &str)> {
+    report.rejections.iter().map(|found| (found.place.line, found.pass.as_str())).collect()
+}
+
 fn changed(report: &CleanReport, pass: &str) -> u64 {
     report.passes.iter().find(|found| found.pass == pass).map_or(0, |found| found.changed)
 }
@@ -72,13 +77,14 @@ fn every_case_of_tools_is_read_whole_or_rejected_by_name() {
 fn the_tickets_are_read_at_the_first_try() {
     let bench = Bench::new();
     let (report, records) = cleaned(&bench, "tickets_openai.jsonl");
-    assert_eq!(rejected(&report), EXPECTED_OF_OPENAI);
+    assert_eq!(rejected_by(&report), [(19, "duplicate"), (41, "read"), (49, "read")]);
     let calls = records.iter().filter(|record| record.messages.iter().any(|message| !message.tool_calls.is_empty()));
     assert_eq!(calls.count(), 3);
     assert_eq!(records.iter().filter(|record| !record.tools.is_empty()).count(), 4);
     let bench = Bench::new();
     let (report, records) = cleaned(&bench, "tickets_sharegpt.json");
-    assert_eq!(rejected(&report), EXPECTED_OF_SHAREGPT);
+    // A copy, an empty ticket, a ticket with a template's words.
+    assert_eq!(rejected_by(&report), [(37, "duplicate"), (46, "structure"), (47, "control-text")]);
     assert_eq!(changed(&report, "structure"), 2);
     let merged = records.iter().find(|record| record.id.as_deref() == Some("sg-x1")).expect("kept");
     assert_eq!(merged.messages[0].content, "Hi\n\nMy stove leaks gas!");
@@ -89,9 +95,6 @@ fn the_tickets_are_read_at_the_first_try() {
         shown.changes.iter().map(|change| (change.before.as_str(), change.after.as_str())).collect();
     assert_eq!(texts, [("Hi", "Hi\n\nMy stove leaks gas!"), ("And then?", "")]);
 }
-
-const EXPECTED_OF_OPENAI: [&str; 0] = [];
-const EXPECTED_OF_SHAREGPT: [&str; 0] = [];
 
 #[test]
 fn a_clean_file_of_tools_is_cleaned_into_the_same_bytes() {
