@@ -83,8 +83,9 @@ fn the_tickets_are_read_at_the_first_try() {
     assert_eq!(records.iter().filter(|record| !record.tools.is_empty()).count(), 4);
     let bench = Bench::new();
     let (report, records) = cleaned(&bench, "tickets_sharegpt.json");
-    // A copy, an empty ticket, a ticket with a template's words.
-    assert_eq!(rejected_by(&report), [(37, "duplicate"), (46, "structure"), (47, "control-text")]);
+    // A copy, an answer with a further ticket, one that breaks off, an empty ticket, one with a template's words.
+    let dirt = [(37, "duplicate"), (44, "runs-on"), (45, "truncated"), (46, "structure"), (47, "control-text")];
+    assert_eq!(rejected_by(&report), dirt);
     assert_eq!(changed(&report, "structure"), 2);
     let merged = records.iter().find(|record| record.id.as_deref() == Some("sg-x1")).expect("kept");
     assert_eq!(merged.messages[0].content, "Hi\n\nMy stove leaks gas!");
