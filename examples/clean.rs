@@ -16,16 +16,18 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, CleanReport, Length, Lexicon, NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, Stage,
-    clean_with, mark_path, read,
+    CleanConfig, CleanReport, LeadingAssistant, Length, Lexicon, NearDuplicates, NearOthers, OffTarget, Pipeline,
+    Registry, SameSpeaker, Stage, Structure, SystemPrompt, TrailingUser, clean_with, mark_path, read,
 };
 use foehn::files::check_outputs;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 
 /// Reads JSONL, JSON, CSV or Parquet, optionally compressed with gzip or Zstandard, in chat, ShareGPT, Alpaca,
-/// prompt/completion or text form; writes clean chat JSONL or Parquet.
+/// prompt/completion, question/answer or text form; writes clean chat JSONL or Parquet.
 ///
-/// By default it repairs mojibake, Unicode normal form, control characters and spaces, and rejects broken structure,
-/// control text, answers that continue with another turn, truncated answers, duplicates, and conflicting labels.
+/// By default it repairs mojibake, Unicode normal form, control characters, spaces and the order of turns, and rejects
+/// broken structure, control text, answers that continue with another turn, truncated answers, duplicates, and
+/// conflicting labels.
 /// examples/recipes/clean.toml describes each pass. Inputs are never changed, and the same inputs give the same bytes.
 #[derive(Parser)]
 struct Arguments {
@@ -53,6 +55,18 @@ struct Arguments {
     /// The model whose tokenizer counts tokens for the pass `length` of a pipeline file
     #[arg(long, value_name = "MODEL", requires = "pipeline")]
     tokenizer: Option<String>,
+    /// Two turns in a row of one speaker: `merge` (the default) or `reject`
+    #[arg(long, value_parser = setting::<SameSpeaker>, conflicts_with = "pipeline")]
+    same_speaker: Option<SameSpeaker>,
+    /// What the user says after the last answer: `drop` (the default) or `reject`
+    #[arg(long, value_parser = setting::<TrailingUser>, conflicts_with = "pipeline")]
+    trailing_user: Option<TrailingUser>,
+    /// What the assistant says before the first user's turn: `drop` (the default), `keep` or `reject`
+    #[arg(long, value_parser = setting::<LeadingAssistant>, conflicts_with = "pipeline")]
+    leading_assistant: Option<LeadingAssistant>,
+    /// The system's message: `keep` (the default), or `fold` it into the first user's turn
+    #[arg(long, value_parser = setting::<SystemPrompt>, conflicts_with = "pipeline")]
+    system: Option<SystemPrompt>,
     /// List the passes that a pipeline file may use
     #[arg(long)]
     passes: bool,
@@ -106,7 +120,7 @@ impl Arguments {
     fn pipeline(&self) -> Result<Pipeline> {
         let pipeline = match &self.pipeline {
             Some(path) => self.registry()?.load(path)?,
-            None => Pipeline::default(),
+            None => Pipeline::with_structure(self.structure()),
         };
         let pipeline = match &self.lexicon {
             Some(path) => pipeline.with(OffTarget::new(Lexicon::load(path)?)),
@@ -116,6 +130,17 @@ impl Arguments {
             [] => pipeline,
             files => pipeline.with_set(NearOthers::new(NearDuplicates::default(), files)?),
         })
+    }
+
+    /// The order of turns; in a pipeline file, settings of the pass `structure`.
+    fn structure(&self) -> Structure {
+        Structure {
+            same_speaker: self.same_speaker.unwrap_or_default(),
+            trailing_user: self.trailing_user.unwrap_or_default(),
+            leading_assistant: self.leading_assistant.unwrap_or_default(),
+            system: self.system.unwrap_or_default(),
+            ..Structure::default()
+        }
     }
 
     /// The passes that a pipeline file may use. The pass `length` counts with the tokenizer of the given model.
@@ -162,6 +187,11 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// The setting with this name. For an unknown one, the error lists the known ones.
+fn setting<S: DeserializeOwned>(name: &str) -> Result<S, serde::de::value::Error> {
+    S::deserialize(name.into_deserializer())
 }
 
 /// Checks every clean record, and shows the first ones.

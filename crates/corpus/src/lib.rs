@@ -46,6 +46,7 @@ mod pipeline;
 mod read;
 mod registry;
 mod report;
+mod said;
 mod similar;
 mod split;
 mod split_proof;
@@ -61,9 +62,9 @@ pub use folds::{Folds, folds};
 pub use output::write_clean;
 pub use pass::{
     AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
-    Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii,
-    PiiAction, PiiKind, Refusals, Repetition, RunsOn, SetPass, Sketch, Structure, TokenCounter, Trim, Truncated,
-    Verdict,
+    LeadingAssistant, Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise,
+    OffTarget, Pass, Pii, PiiAction, PiiKind, Refusals, Repetition, RunsOn, SameSpeaker, SetPass, Sketch, Structure,
+    SystemPrompt, TokenCounter, TrailingUser, Trim, Truncated, Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};
 pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};

@@ -34,12 +34,19 @@ impl Default for Pipeline {
     /// Mojibake, normal form, controls, trimming; structure, control text, running on, truncation, personal data
     /// (flagged only); asking again, duplicates, conflicts.
     fn default() -> Self {
+        Self::with_structure(Structure::default())
+    }
+}
+
+impl Pipeline {
+    /// The default pipeline, with other settings of the order of turns.
+    pub fn with_structure(structure: Structure) -> Self {
         Self::new()
             .with(Mojibake)
             .with(Normalise)
             .with(Controls)
             .with(Trim)
-            .with(Structure::default())
+            .with(structure)
             .with(ControlText)
             .with(RunsOn)
             .with(Truncated)
@@ -48,9 +55,7 @@ impl Default for Pipeline {
             .with_set(Duplicates)
             .with_set(Conflicts::default())
     }
-}
 
-impl Pipeline {
     /// A pipeline without passes. It keeps every readable record unchanged.
     pub fn new() -> Self {
         Self {

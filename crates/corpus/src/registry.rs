@@ -80,7 +80,7 @@ impl Default for Registry {
             .with("markup", "writes the debris of HTML and Markdown as plain text, or rejects it", record::<Markup>)
             .with("pii", "masks or rejects personal data and secrets", record::<Pii>)
             .with("trim", "removes white space at both ends of a message, but not the first indent", plain(Trim))
-            .with("structure", "user and assistant in turn, the assistant last, no message empty", record::<Structure>)
+            .with("structure", "puts turns in order; rejects other orders, and empty messages", record::<Structure>)
             .with("control-text", "rejects words of a chat template inside a message", plain(ControlText))
             .with("runs-on", "rejects answers that go on to ask and answer by themselves", plain(RunsOn))
             .with("truncated", "rejects answers that break off", plain(Truncated))
@@ -341,7 +341,10 @@ mod tests {
         fails("[[pass]]\nname = 'trim'\n\n[[pass]]\nname = 'mojibak'\n", "p.toml, line 4: no pass is called `mojibak`");
         fails("[[pass]]\nname = 'mojibak'\n", "normalise, controls, markup, pii, trim");
         fails("[[pass]]\nname = 'structure'\nplain = true\n", "line 1: the settings of `structure`");
-        fails("[[pass]]\nname = 'structure'\nplain = true\n", "unknown field `plain`, expected `plain_text`");
+        fails(
+            "[[pass]]\nname = 'structure'\nplain = true\n",
+            "unknown field `plain`, expected one of `plain_text`, `same_speaker`",
+        );
         fails("[[pass]]\nname = 'trim'\nx = 1\n", "unknown field `x`, there are no fields");
         fails("[[pass]]\nname = 'conflict'\nmax_words = 'two'\n", "invalid type: string \"two\"");
         fails("[[pass]]\nname = 'off-target'\n", "missing field `lexicon`");

@@ -23,7 +23,7 @@ pub enum Unit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// The user's messages.
+    /// The messages of the user and of tools.
     Prompt,
     /// The assistant's messages.
     Answer,
@@ -68,12 +68,20 @@ impl Hasher for Hashed {
     }
 }
 
-/// The sorted shingles of a part of a record. Those of the user's texts are distinct from those of the assistant's.
+/// The sorted shingles of a part of a record. Those of the user's texts are distinct from those of the
+/// assistant's, of its reasoning, and of tools.
 pub(crate) fn record_shingles(record: &Record, part: Part, unit: Unit, size: usize) -> Vec<u64> {
     let mut found = Vec::new();
     for message in record.messages.iter().filter(|message| part.holds(message.role)) {
-        let seed = if message.role == Role::User { 1 } else { 2 };
+        let seed = match message.role {
+            Role::User => 1,
+            Role::Tool => 3,
+            Role::Assistant | Role::System => 2,
+        };
         push_shingles(&message.content, unit, size, seed, &mut found);
+        if let Some(reasoning) = &message.reasoning_content {
+            push_shingles(reasoning, unit, size, 4, &mut found);
+        }
     }
     as_set(found)
 }

@@ -206,7 +206,7 @@ fn every_pass_finds_its_plants_and_nothing_else() {
         }
     }
     let mut text = file(lines.clone());
-    for broken in ["{\"prompt\": ", "{\"messages\": [{\"role\": \"tool\", \"content\": \"x\"}]}"] {
+    for broken in ["{\"prompt\": ", "{\"messages\": [{\"role\": \"narrator\", \"content\": \"x\"}]}"] {
         text.push_str(broken);
         text.push('\n');
         expected.entry("read".to_owned()).or_default().insert(text.lines().count() as u64);

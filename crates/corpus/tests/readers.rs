@@ -64,7 +64,7 @@ fn a_table_is_read_by_its_columns() {
     );
     check("alpaca.csv", "\u{feff}instruction,input,output\nName it,,ok\nName,it,ok\n", &["2 Name it", "3 Name\nit"]);
     check("bad.csv", b"text\na\n\xFF\nb\n", &["2 a", "3 invalid UTF-8 after byte 0", "4 b"]);
-    check("columns.csv", "question,answer\na,b\n", &["Columns"]);
+    check("columns.csv", "question,remark\na,b\n", &["Columns"]);
 }
 
 /// The line of a row is the line number in an editor, for any line endings and any number of blank lines.

@@ -7,6 +7,7 @@ use super::facts::Facts;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::read::{Line, Place, Unreadable};
 use crate::report::{Change, Shown};
+use crate::said::{calls_form, shown, tools_form};
 use crate::text::content_id;
 use foehn_record::{Message, Record};
 
@@ -97,9 +98,11 @@ impl Examiner<'_> {
         let wanted =
             |at: &usize| changed[*at] && !self.shown.get(*at).is_some_and(|shown| shown.load(Ordering::Relaxed));
         let change = |before: &[Message], after: &[Message]| {
-            let (before, after) = before.iter().zip(after).find(|(before, after)| before != after)?;
-            let [before, after] = [before, after].map(|message| self.pipeline.redacted(&message.content));
-            Some(Change::new(place.clone(), id.to_owned(), &before, &after))
+            let (before, after) = first_change(before, after)?;
+            let text = |message: Option<&Message>| {
+                message.map(|message| self.pipeline.redacted(&shown(message)).into_owned()).unwrap_or_default()
+            };
+            Some(Change::new(place.clone(), id.to_owned(), &text(before), &text(after)))
         };
         let repair = |at: usize| {
             let mut alone = Record { messages: before.to_vec(), ..after.clone() };
@@ -110,11 +113,23 @@ impl Examiner<'_> {
     }
 }
 
-/// The id of a record without one: the hash of its messages.
+/// The first message that a pass changed or removed, and what it became.
+fn first_change<'a>(before: &'a [Message], after: &'a [Message]) -> Option<(Option<&'a Message>, Option<&'a Message>)> {
+    let at = (0..before.len().max(after.len())).find(|at| before.get(*at) != after.get(*at))?;
+    let removed = before.len().saturating_sub(after.len());
+    let is_removed = removed > 0 && before.get(at + removed..) == after.get(at..);
+    Some((before.get(at), after.get(at).filter(|_| !is_removed)))
+}
+
+/// The id of a record without one: the hash of its tools and messages.
 fn id_of(record: &Record) -> String {
     let mut bytes = Vec::new();
+    bytes.extend(tools_form(record).into_iter().flat_map(String::into_bytes));
     for message in &record.messages {
         bytes.extend_from_slice(format!("{:?}\0{}\0", message.role, message.content).as_bytes());
+        for more in message.reasoning_content.clone().into_iter().chain(calls_form(message)) {
+            bytes.extend_from_slice(format!("{more}\0").as_bytes());
+        }
     }
     if let Some(rejected) = &record.rejected {
         bytes.extend_from_slice(format!("Rejected\0{rejected}\0").as_bytes());

@@ -165,7 +165,7 @@ fn language_name(code: &'static str) -> &'static str {
 /// is used.
 fn language(record: &Record) -> Option<&'static str> {
     let mut text = String::new();
-    for message in record.messages.iter().filter(|message| message.role != Role::System) {
+    for message in record.messages.iter().filter(|message| !matches!(message.role, Role::System | Role::Tool)) {
         text.extend(message.content.chars().take(LANGUAGE_BYTES.saturating_sub(text.len())));
         text.push('\n');
     }

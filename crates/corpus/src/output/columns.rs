@@ -1,7 +1,9 @@
 //! Records as rows of a Parquet file, without Arrow.
 //!
-//! A row has the columns `id` (if a record has one), `messages` (a list of `role`, `content` and, if a message has one,
-//! `weight`), one column for each metadata key in the order of its first appearance, and `group` (if a record has one).
+//! A row has the columns `id`, `messages` (a list of `role`, `content`, `weight`, `reasoning_content`, `tool_calls`,
+//! `tool_call_id` and `name`), `tools`, `rejected`, one column for each metadata key in the order of its first
+//! appearance, and `group`. Of all these but `messages`, `role` and `content`, a file has those that a record needs.
+//! Tools and calls are stored as JSON text, because an element of a list can't have a shape of its own.
 //! A metadata column has the type that holds all its values: boolean, 64-bit integer, double or text. Values of several
 //! types, lists and objects are stored as JSON text, and marked as JSON.
 
@@ -16,7 +18,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
-use foehn_record::Record;
+use foehn_record::{Message, Record};
 
 /// A row group is closed when its records have this number of bytes as JSON. This limits the memory.
 const GROUP_BYTES: usize = 16 << 20;
@@ -29,10 +31,27 @@ const EXACT: u64 = 1 << 53;
 pub(crate) struct Columns {
     has_id: bool,
     has_weight: bool,
+    /// Whether a message has each of the [`EXTRAS`].
+    has_extra: [bool; EXTRAS.len()],
+    has_tools: bool,
+    has_rejected: bool,
     has_group: bool,
     metadata: Vec<(String, Option<Kind>)>,
     places: std::collections::HashMap<String, usize>,
 }
+
+/// A text of a message that most messages don't have: its name, whether it is JSON, and its value.
+type Extra = (&'static str, bool, fn(&Message) -> Option<String>);
+
+const EXTRAS: [Extra; 4] = [
+    ("reasoning_content", false, |message| message.reasoning_content.clone()),
+    ("tool_calls", true, |message| {
+        let calls = Some(&message.tool_calls).filter(|calls| !calls.is_empty())?;
+        serde_json::to_string(calls).ok()
+    }),
+    ("tool_call_id", false, |message| message.tool_call_id.clone()),
+    ("name", false, |message| message.name.clone()),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -51,6 +70,11 @@ impl Columns {
         self.has_id |= record.id.is_some();
         self.has_group |= record.group.is_some();
         self.has_weight |= record.messages.iter().any(|message| message.weight.is_some());
+        for (has, (_, _, value)) in self.has_extra.iter_mut().zip(EXTRAS) {
+            *has |= record.messages.iter().any(|message| value(message).is_some());
+        }
+        self.has_tools |= !record.tools.is_empty();
+        self.has_rejected |= record.rejected.is_some();
         for (key, value) in &record.metadata {
             let at = self.places.get(key).copied().unwrap_or_else(|| {
                 self.metadata.push((key.clone(), None));
@@ -66,9 +90,13 @@ impl Columns {
 
     fn schema(&self) -> Result<TypePtr> {
         let text = |name: &str, repetition| leaf(name, Physical::BYTE_ARRAY, repetition, Some(LogicalType::String));
+        let json = |name: &str| leaf(name, Physical::BYTE_ARRAY, Repetition::OPTIONAL, Some(LogicalType::Json));
         let mut message = vec![text("role", Repetition::REQUIRED)?, text("content", Repetition::REQUIRED)?];
         if self.has_weight {
             message.push(leaf("weight", Physical::INT32, Repetition::OPTIONAL, None)?);
+        }
+        for (name, is_json, _) in self.extras() {
+            message.push(if is_json { json(name)? } else { text(name, Repetition::OPTIONAL)? });
         }
         let element = group("element", Repetition::REQUIRED, None, message)?;
         let list = group("list", Repetition::REPEATED, None, vec![element])?;
@@ -78,6 +106,12 @@ impl Columns {
             fields.push(text("id", Repetition::OPTIONAL)?);
         }
         fields.push(messages);
+        if self.has_tools {
+            fields.push(json("tools")?);
+        }
+        if self.has_rejected {
+            fields.push(text("rejected", Repetition::OPTIONAL)?);
+        }
         for (key, kind) in &self.metadata {
             let (physical, logical) = match kind {
                 Some(Kind::Bool) => (Physical::BOOLEAN, None),
@@ -92,6 +126,11 @@ impl Columns {
             fields.push(text("group", Repetition::OPTIONAL)?);
         }
         Ok(Arc::new(Type::group_type_builder("record").with_fields(fields).build()?))
+    }
+
+    /// The texts that a message has, besides its content.
+    fn extras(&self) -> impl Iterator<Item = Extra> {
+        EXTRAS.into_iter().zip(self.has_extra).filter_map(|(extra, has)| has.then_some(extra))
     }
 }
 
@@ -164,6 +203,20 @@ impl<W: Write + Send> Table<W> {
             write_optional::<ByteArrayType, _>(&mut group, ids)?;
         }
         write_messages(&mut group, &rows, columns.has_weight)?;
+        for (_, _, value) in columns.extras() {
+            write_extra(&mut group, &rows, value)?;
+        }
+        if columns.has_tools {
+            let texts = rows.iter().map(|row| {
+                (!row.tools.is_empty())
+                    .then(|| ByteArray::from(Value::from(row.tools.clone()).to_string().into_bytes()))
+            });
+            write_optional::<ByteArrayType, _>(&mut group, texts)?;
+        }
+        if columns.has_rejected {
+            let texts = rows.iter().map(|row| row.rejected.as_deref().map(ByteArray::from));
+            write_optional::<ByteArrayType, _>(&mut group, texts)?;
+        }
         for (key, kind) in &columns.metadata {
             let cells = rows.iter().map(|row| row.metadata.get(key).filter(|value| !value.is_null()));
             match kind {
@@ -221,6 +274,28 @@ fn write_messages<W: Write + Send>(
         write::<Int32Type>(group, &weights, &weight_defined, Some(&repeated))?;
     }
     Ok(())
+}
+
+/// Writes a leaf column of `messages` that not every message has.
+fn write_extra<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    rows: &[Record],
+    value: fn(&Message) -> Option<String>,
+) -> Result<()> {
+    let (mut values, mut defined, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        if row.messages.is_empty() {
+            defined.push(0);
+            repeated.push(0);
+        }
+        for (at, message) in row.messages.iter().enumerate() {
+            let value = value(message);
+            repeated.push(i16::from(at > 0));
+            defined.push(1 + i16::from(value.is_some()));
+            values.extend(value.map(|value| ByteArray::from(value.into_bytes())));
+        }
+    }
+    write::<ByteArrayType>(group, &values, &defined, Some(&repeated))
 }
 
 fn write_optional<D: DataType, W: Write + Send>(

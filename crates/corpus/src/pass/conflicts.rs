@@ -43,7 +43,8 @@ impl SetPass for Conflicts {
     fn sketch(&self, record: &Record) -> Vec<u64> {
         let mut sketch = Vec::new();
         for (at, (message, [high, low])) in record.messages.iter().zip(hash_prefixes(record)).enumerate() {
-            if message.role != Role::Assistant {
+            // One question may be looked up in several ways.
+            if message.role != Role::Assistant || !message.tool_calls.is_empty() {
                 continue;
             }
             if message.content.split_whitespace().count() > self.max_words {
@@ -103,7 +104,8 @@ impl Conflicts {
 
 /// Which of two answers is better is a question too: the words of the question and one of its answer.
 fn preference(record: &Record) -> Option<[u64; 3]> {
-    let (chosen, rejected) = (exact_form(&record.messages.last()?.content), exact_form(record.rejected.as_ref()?));
+    let chosen = record.messages.last().filter(|chosen| chosen.tool_calls.is_empty())?;
+    let (chosen, rejected) = (exact_form(&chosen.content), exact_form(record.rejected.as_ref()?));
     let [high, low] = *hash_prefixes(record).get(record.messages.len() - 1)?;
     let (first, second) = if chosen < rejected { (&chosen, &rejected) } else { (&rejected, &chosen) };
     let [high, low] = hash(&["preference", &format!("{high:x} {low:x}"), first, second]);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Pass;
 use super::settings::{positive, share};
 use crate::error::{Error, Result};
+use crate::said::texts;
 use crate::similar::{HashedMap, PrefixIndex, Unit, combined, hash_bytes, jaccard, text_shingles};
 use crate::text::{normalised, quoted_span, sentences, sha256_hex};
 use foehn_record::Record;
@@ -163,7 +164,8 @@ impl Pass for Contamination {
             .messages
             .iter()
             .enumerate()
-            .filter_map(|(at, message)| Some(format!("{} (message {})", self.find(&message.content)?, at + 1)));
+            .flat_map(|(at, message)| texts(message).map(move |text| (at, text)))
+            .filter_map(|(at, text)| Some(format!("{} (message {})", self.find(text)?, at + 1)));
         found.next()
     }
 }

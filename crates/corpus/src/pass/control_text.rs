@@ -6,6 +6,7 @@ use regex::Regex;
 
 use super::Pass;
 use super::skeleton::pattern as new;
+use crate::said::texts;
 use crate::text::mask_quotes;
 use foehn_record::{Record, Role};
 
@@ -61,7 +62,7 @@ impl Pass for ControlText {
     }
 
     fn check(&self, record: &Record) -> Option<String> {
-        let speaks = record.messages.iter().any(|message| speaks_of(&message.content));
+        let speaks = record.messages.iter().flat_map(texts).any(speaks_of);
         report(record, |text, found| {
             let is_bare = found.iter().any(|(at, control)| place(text, *at, control) == Place::Bare);
             is_bare && (!speaks || is_rendered(text, found))
@@ -79,16 +80,17 @@ fn report(record: &Record, is_fault: impl Fn(&str, &[(usize, &str)]) -> bool) ->
         .messages
         .iter()
         .enumerate()
-        .find_map(|(at, message)| {
-            let found = all(&message.content);
+        .flat_map(|(at, message)| texts(message).map(move |text| (at, message.role, text)))
+        .find_map(|(at, role, text)| {
+            let found = all(text);
             let (_, first) = found.first()?;
-            let what = match message.role {
+            let what = match role {
                 Role::Assistant => "the answer goes on into control text",
                 Role::User => "the user's text holds control text",
                 Role::System => "the system's text holds control text",
                 Role::Tool => "a tool's text holds control text",
             };
-            is_fault(&message.content, &found).then(|| format!("{what} `{first}` (message {})", at + 1))
+            is_fault(text, &found).then(|| format!("{what} `{first}` (message {})", at + 1))
         })
         .or_else(|| {
             let rejected = record.rejected.as_ref()?;

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{Finding, SetPass, Sketch};
 use crate::meaning::{exact_form, folded_form, is_caseless};
+use crate::said::{calls_form, tools_form};
 use crate::text::hash;
 use foehn_record::Record;
 
 /// Of records with the same messages, rejects all but the first. Differences in spacing, in the punctuation of prose,
 /// and in capitals without meaning are ignored. Capitals have no meaning in a text that is entirely in lower case or
 /// entirely in capitals.
+///
+/// Records that differ in their tools, in a call or in the reasoning are not duplicates. The ids of calls do not matter.
 ///
 /// Texts that differ in a symbol, a digit or the case of a name are not duplicates: `[]` and `{}`, `\d` and `\D`, `Co`
 /// and `CO`.
@@ -52,19 +55,27 @@ impl SetPass for Duplicates {
     }
 }
 
-/// The hash of the conversation before each message, and of the whole conversation with a rejected answer: roles and
-/// texts in their exact forms.
+/// The hash of the conversation before each message, and of the whole conversation with a rejected answer: tools, roles,
+/// calls, and texts in their exact forms.
 pub(super) fn hash_prefixes(record: &Record) -> Vec<[u64; 2]> {
     prefixes(record, exact_form)
 }
 
 fn prefixes(record: &Record, form: impl Fn(&str) -> String) -> Vec<[u64; 2]> {
-    let mut prefix = [0; 2];
+    let mut prefix = tools_form(record).map_or([0; 2], |tools| hash(&["tools", &tools]));
     let mut prefixes = vec![prefix];
     for message in &record.messages {
         let role = message.role.name();
         let [high, low] = prefix;
-        prefix = hash(&[&format!("{high:x} {low:x}"), role, &form(&message.content)]);
+        let before = format!("{high:x} {low:x}");
+        let text = form(&message.content);
+        let (reasoning, calls) = (message.reasoning_content.as_deref().map(&form), calls_form(message));
+        prefix = match (reasoning, calls) {
+            (None, None) => hash(&[&before, role, &text]),
+            (reasoning, calls) => {
+                hash(&[&before, role, &text, &reasoning.unwrap_or_default(), &calls.unwrap_or_default()])
+            }
+        };
         prefixes.push(prefix);
     }
     if let (Some(rejected), Some([high, low])) = (&record.rejected, prefixes.last_mut()) {

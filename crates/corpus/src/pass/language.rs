@@ -6,7 +6,7 @@ use whatlang::{Detector, Lang};
 use super::Pass;
 use crate::similar::Part;
 use crate::text::outside_code;
-use foehn_record::Record;
+use foehn_record::{Message, Record, Role};
 
 /// Rejects a record with a message in none of the given languages. By default, all languages are accepted.
 ///
@@ -66,7 +66,9 @@ impl Pass for Language {
         if self.allowed.is_empty() {
             return None;
         }
-        let messages = record.messages.iter().enumerate().filter(|(_, message)| self.part.holds(message.role));
+        // What a tool says is data.
+        let is_speech = |message: &Message| message.role != Role::Tool && self.part.holds(message.role);
+        let messages = record.messages.iter().enumerate().filter(|(_, message)| is_speech(message));
         messages.into_iter().find_map(|(at, message)| {
             let found = self.detect(&message.content).filter(|found| !allowed.contains(found))?;
             Some(format!(

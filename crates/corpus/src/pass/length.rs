@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Pass;
+use crate::said::texts;
 use foehn_record::{Record, Role};
 
 /// Counts tokens. This crate has no tokenizer, so the caller provides a counter. A closure over a text is one.
@@ -23,7 +24,8 @@ impl<F: Fn(&str) -> usize + Send + Sync> TokenCounter for F {
 /// Rejects a record whose prompt, answer or whole conversation is outside the limits. By default there are no limits.
 ///
 /// A prompt is one message of the user. An answer is one trained message of the assistant. Tokens are counted over all
-/// messages of the record, without the tokens of a template. If tokens are limited but there is no counter
+/// messages of the record, with their reasoning and the arguments of calls, without the tokens of a template. An answer
+/// that calls a tool may be of any shortness. If tokens are limited but there is no counter
 /// ([`counting`](Self::counting), [`Pipeline::counting`](crate::Pipeline::counting)), cleaning returns an error before
 /// it begins.
 #[derive(Clone, Default, Deserialize)]
@@ -86,6 +88,8 @@ impl Pass for Length {
                 Role::Assistant if message.is_trained() => ("answer", self.min_answer, self.max_answer),
                 _ => return None,
             };
+            // A call needs no words.
+            let min = min.filter(|_| message.tool_calls.is_empty());
             let wrong = outside(|| message.content.chars().count(), min, max)?;
             Some(format!("the {what} has {} (message {})", wrong.of("characters"), at + 1))
         });
@@ -97,7 +101,7 @@ impl Pass for Length {
                         .to_owned(),
                 );
             };
-            let count = || record.messages.iter().map(|message| counter.count(&message.content)).sum();
+            let count = || record.messages.iter().flat_map(texts).map(|text| counter.count(text)).sum();
             let wrong = outside(count, self.min_tokens, self.max_tokens)?;
             Some(format!("the record has {}", wrong.of("tokens")))
         })

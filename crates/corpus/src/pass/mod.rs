@@ -39,12 +39,13 @@ pub use pii::{Pii, PiiAction, PiiKind};
 pub use refusals::Refusals;
 pub use repetition::Repetition;
 pub use runs_on::RunsOn;
-pub use structure::Structure;
+pub use structure::{LeadingAssistant, SameSpeaker, Structure, SystemPrompt, TrailingUser};
 pub use truncated::Truncated;
 pub use unicode::{Controls, Normalise, Trim};
 
 use serde::{Deserialize, Serialize};
 
+use crate::said::repaired_arguments;
 use foehn_record::Record;
 
 /// A pass over single records.
@@ -157,13 +158,31 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// Repairs the text of every message, and of the rejected answer. Returns whether any changed.
+/// Repairs the text and the reasoning of every message, and the rejected answer. Returns whether any changed.
 fn repair_messages(record: &mut Record, repair: impl Fn(&str) -> Option<String>) -> bool {
     let mut changed = false;
-    for text in record.messages.iter_mut().map(|message| &mut message.content).chain(&mut record.rejected) {
+    let said = record
+        .messages
+        .iter_mut()
+        .flat_map(|message| [&mut message.content].into_iter().chain(&mut message.reasoning_content));
+    for text in said.chain(&mut record.rejected) {
         if let Some(repaired) = repair(text) {
             changed |= repaired != *text;
             *text = repaired;
+        }
+    }
+    changed
+}
+
+/// Repairs the texts inside the arguments of calls. Returns whether any changed.
+///
+/// Only faults of characters are repaired there, and personal data: white space and markup may be meant.
+fn repair_calls(record: &mut Record, repair: impl Fn(&str) -> Option<String>) -> bool {
+    let mut changed = false;
+    for call in record.messages.iter_mut().flat_map(|message| &mut message.tool_calls) {
+        if let Some(repaired) = repaired_arguments(&call.function.arguments, &repair) {
+            call.function.arguments = repaired;
+            changed = true;
         }
     }
     changed

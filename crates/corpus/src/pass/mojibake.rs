@@ -1,6 +1,7 @@
 //! Repairs UTF-8 text that was decoded as Windows-1252 or Latin-1.
 
-use super::{Pass, repair_messages};
+use super::{Pass, repair_calls, repair_messages};
+use crate::said::texts;
 use foehn_record::Record;
 
 /// Repairs mojibake (`â€œ` for `“`, `Ã©` for `é`), also if it happened several times, and rejects a record with U+FFFD,
@@ -22,12 +23,12 @@ impl Pass for Mojibake {
     }
 
     fn repair(&self, record: &mut Record) -> bool {
-        repair_messages(record, repaired)
+        repair_messages(record, repaired) | repair_calls(record, repaired)
     }
 
     fn check(&self, record: &Record) -> Option<String> {
         let lost = |content: &str| content.contains('\u{fffd}');
-        let at = record.messages.iter().position(|message| lost(&message.content))?;
+        let at = record.messages.iter().position(|message| texts(message).any(lost))?;
         Some(format!("message {} has lost characters (U+FFFD)", at + 1))
     }
 }

@@ -9,6 +9,7 @@ pub use against::NearOthers;
 use super::settings::{few, positive, share};
 use super::{Finding, SetPass, Sketch};
 use crate::meaning::{label, pivots};
+use crate::said::{calls_form, tools_form};
 use crate::similar::{Part, Unit, combined, hash_bytes, jaccard, minima, record_shingles};
 use foehn_record::{Record, Role};
 
@@ -64,17 +65,21 @@ const MAX_COMPARED: usize = 512;
 const SHORT_ANSWER: usize = 8;
 
 impl NearDuplicates {
-    /// A hash of the parts that must be equal in near-duplicates: numbers, symbols, negations, and short answers.
+    /// A hash of the parts that must be equal in near-duplicates: tools, calls, numbers, symbols, negations, and short
+    /// answers.
     fn pivot(&self, record: &Record) -> u64 {
         let messages = record.messages.iter().filter(|message| self.part.holds(message.role));
-        combined(messages.flat_map(|message| {
+        let tools = tools_form(record).map(|tools| hash_bytes(tools.as_bytes(), 6));
+        combined(tools.into_iter().chain(messages.flat_map(|message| {
             let is_answer = message.role == Role::Assistant;
-            if is_answer && message.content.split_whitespace().count() <= SHORT_ANSWER {
+            if let Some(calls) = calls_form(message) {
+                vec![3, hash_bytes(calls.as_bytes(), 7)]
+            } else if is_answer && message.content.split_whitespace().count() <= SHORT_ANSWER {
                 vec![2, hash_bytes(label(&message.content).as_bytes(), 5)]
             } else {
                 [u64::from(is_answer)].into_iter().chain(pivots(&message.content)).collect()
             }
-        }))
+        })))
     }
 
     /// The number of bands, and of values per band: the longest bands with which a pair at the threshold is found with

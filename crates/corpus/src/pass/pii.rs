@@ -4,7 +4,8 @@ mod finders;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pass, repair_messages};
+use super::{Pass, repair_calls, repair_messages};
+use crate::said::texts;
 use foehn_record::Record;
 
 /// A kind of personal data.
@@ -43,6 +44,19 @@ impl PiiKind {
             Self::Phone => "[PHONE]",
         }
     }
+
+    /// What it is, for a reason.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Secret => "a secret",
+            Self::Email => "an e-mail address",
+            Self::Iban => "a bank account number",
+            Self::Card => "a card number",
+            Self::Ip => "an IP address",
+            Self::Ssn => "a social security number",
+            Self::Phone => "a telephone number",
+        }
+    }
 }
 
 /// What [`Pii`] does with its findings.
@@ -56,7 +70,9 @@ pub enum PiiAction {
     Drop,
 }
 
-/// Masks personal data and secrets in every message, or rejects a record that has any. Metadata are not examined.
+/// Masks personal data and secrets in every message, its reasoning and the arguments of its calls, or rejects a record
+/// that has any. Metadata and the definitions of tools are not examined. Data in arguments that would not be JSON with a
+/// placeholder, such as a number, is a reason to reject the record.
 ///
 /// It prefers missing some data to masking a date, a version, an ISBN or a measure. A number with a checksum must pass
 /// it. An IP address that could be a version needs a word before it that says what it is, and so does a local telephone
@@ -84,7 +100,12 @@ impl Pass for Pii {
     }
 
     fn repair(&self, record: &mut Record) -> bool {
-        self.action == PiiAction::Mask && repair_messages(record, |text| self.masked(text))
+        if self.action != PiiAction::Mask {
+            return false;
+        }
+        let changed =
+            repair_messages(record, |text| self.masked(text)) | repair_calls(record, |text| self.masked(text));
+        changed | self.mask_arguments(record)
     }
 
     fn redact(&self, text: &str) -> Option<String> {
@@ -92,33 +113,40 @@ impl Pass for Pii {
     }
 
     fn check(&self, record: &Record) -> Option<String> {
-        if self.action != PiiAction::Drop {
-            return None;
+        let found = |at: usize, text: &str| Some((at, finders::find(text, &self.kinds).first()?.1));
+        let messages = || record.messages.iter().enumerate();
+        if self.action == PiiAction::Mask {
+            let mut calls = messages().flat_map(|(at, message)| message.tool_calls.iter().map(move |call| (at, call)));
+            let (at, kind) = calls.find_map(|(at, call)| found(at, &call.function.arguments))?;
+            let what = kind.what();
+            return Some(format!("the arguments of a call hold {what} that cannot be masked (message {})", at + 1));
         }
-        let mut found = record.messages.iter().enumerate().flat_map(|(at, message)| {
-            let found = finders::find(&message.content, &self.kinds);
-            found.into_iter().map(move |(_, kind)| (at, kind))
-        });
+        let mut said = messages().flat_map(|(at, message)| texts(message).map(move |text| (at, text)));
         let in_rejected = || {
             let rejected = record.rejected.as_ref()?;
-            finders::find(rejected, &self.kinds).into_iter().next().map(|(_, kind)| (record.messages.len() - 1, kind))
+            found(record.messages.len().saturating_sub(1), rejected)
         };
-        found.next().or_else(in_rejected).map(|(at, kind)| {
-            let what = match kind {
-                PiiKind::Secret => "a secret",
-                PiiKind::Email => "an e-mail address",
-                PiiKind::Iban => "a bank account number",
-                PiiKind::Card => "a card number",
-                PiiKind::Ip => "an IP address",
-                PiiKind::Ssn => "a social security number",
-                PiiKind::Phone => "a telephone number",
-            };
-            format!("the text holds {what} (message {})", at + 1)
-        })
+        let (at, kind) = said.find_map(|(at, text)| found(at, text)).or_else(in_rejected)?;
+        Some(format!("the text holds {} (message {})", kind.what(), at + 1))
     }
 }
 
 impl Pii {
+    /// Masks what is found only in the arguments as a whole, such as a number after the key `phone`. If they would not be
+    /// JSON any more, they stay.
+    fn mask_arguments(&self, record: &mut Record) -> bool {
+        let mut changed = false;
+        for call in record.messages.iter_mut().flat_map(|message| &mut message.tool_calls) {
+            let masked = self.masked(&call.function.arguments);
+            let is_object = |text: &String| serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok();
+            if let Some(masked) = masked.filter(is_object) {
+                call.function.arguments = masked;
+                changed = true;
+            }
+        }
+        changed
+    }
+
     /// The text with placeholders, if there is anything to mask.
     fn masked(&self, text: &str) -> Option<String> {
         let mut masked = self.masked_once(text)?;

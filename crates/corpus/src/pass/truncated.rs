@@ -5,7 +5,7 @@ mod shape;
 mod words;
 
 use super::{Pass, Verdict};
-use foehn_record::Record;
+use foehn_record::{Message, Record};
 use sentence::{is_open_phrase, is_open_prose, is_open_series, opens_quotation};
 use shape::{in_fence, in_json, is_code, is_fields, is_sign_off};
 use words::{dangles, ends_in_prose};
@@ -42,7 +42,9 @@ impl Pass for Truncated {
 }
 
 fn find(record: &Record, verdict: Verdict) -> Option<String> {
-    let trained = record.messages.iter().enumerate().filter(|(_, message)| message.is_trained());
+    // A text before a call goes on with the call.
+    let ends = |message: &Message| message.is_trained() && message.tool_calls.is_empty();
+    let trained = record.messages.iter().enumerate().filter(|(_, message)| ends(message));
     trained.into_iter().find_map(|(at, message)| {
         let (found, how) = cut(&message.content)?;
         (found == verdict).then(|| match verdict {

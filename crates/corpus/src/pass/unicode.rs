@@ -2,7 +2,7 @@
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::{Pass, repair_messages};
+use super::{Pass, repair_calls, repair_messages};
 use foehn_record::Record;
 
 /// Converts text to Unicode normal form C with `\n` as line ending, and removes characters without width.
@@ -23,13 +23,14 @@ impl Pass for Normalise {
     }
 
     fn repair(&self, record: &mut Record) -> bool {
-        repair_messages(record, |text| {
+        let normal = |text: &str| {
             if text.is_ascii() && !text.contains('\r') {
                 return None;
             }
             let visible = without_invisible(text);
             Some(if is_nfc(&visible) { visible } else { visible.nfc().collect() })
-        })
+        };
+        repair_messages(record, normal) | repair_calls(record, normal)
     }
 }
 
@@ -50,7 +51,8 @@ impl Pass for Controls {
     }
 
     fn repair(&self, record: &mut Record) -> bool {
-        repair_messages(record, |text| text.contains(is_unwanted_control).then(|| without_controls(text)))
+        let clean = |text: &str| text.contains(is_unwanted_control).then(|| without_controls(text));
+        repair_messages(record, clean) | repair_calls(record, clean)
     }
 }
 

@@ -38,12 +38,27 @@ pub enum Fault {
     },
     /// The object has no known set of keys that makes a conversation.
     #[error(
-        "no messages, conversations, instruction and output, prompt and completion, or text among the keys {keys}",
+        "no messages, conversations, instruction and output, prompt and completion, question and answer, or text among the keys {keys}: map them to a prompt and a completion",
         keys = printable(keys)
     )]
     UnknownShape {
         /// The keys of the object, separated by commas.
         keys: String,
+    },
+    /// Several keys may hold the question or the answer.
+    #[error(
+        "{keys} may each be the question or the answer: map one to the prompt and one to the completion",
+        keys = printable(keys)
+    )]
+    Ambiguous {
+        /// The keys, separated by commas.
+        keys: String,
+    },
+    /// A key beside a question may belong to it, and it is not known how.
+    #[error("the field `{field}` may belong to the question: map it into the prompt, or remove it", field = printable(field))]
+    Beside {
+        /// The field.
+        field: String,
     },
     /// A field is missing.
     #[error("the field `{field}` is missing", field = printable(field))]
@@ -61,8 +76,16 @@ pub enum Fault {
         /// The type that was found.
         found: &'static str,
     },
-    /// A field has content that text cannot express: tool calls, reasoning beside the answer, an image, an unwanted
-    /// answer.
+    /// A text that should be JSON is not: the arguments of a call, or a list of tools.
+    #[error("the field `{field}` is not JSON: {source}", field = printable(field), source = printable(source))]
+    NotJson {
+        /// The field, as a path from the record.
+        field: String,
+        /// The parser's error.
+        source: serde_json::Error,
+    },
+    /// A field has content that has no place in a conversation: an image, an unwanted answer, a tool that is no
+    /// function.
     #[error("the field `{field}` holds {what}, which can't be trained on here", field = printable(field))]
     Unsupported {
         /// The field, as a path from the record.

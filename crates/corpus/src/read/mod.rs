@@ -7,8 +7,10 @@ mod numbers;
 mod objects;
 mod packed;
 mod pair;
+mod question;
 mod shape;
 mod table;
+mod tools;
 mod turn;
 
 use std::fs::File;
@@ -104,8 +106,8 @@ enum Content {
 ///
 /// The first character of a JSON file shows whether it is one array or one object per line. A `.json` file whose first
 /// object extends over several lines is read as one object after another. An object is a record if it has one of these
-/// sets of keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, or `text`. A
-/// byte-order mark and blank lines are skipped. A file without an extension is read as JSON if it begins like JSON.
+/// sets of keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `question` and
+/// `answer` (and similar pairs), or `text`. A byte-order mark and blank lines are skipped. A file without an extension is read as JSON if it begins like JSON.
 ///
 /// The first bytes of a file show whether it is compressed; its name does not matter. It is decompressed while it is
 /// read.
@@ -115,7 +117,7 @@ enum Content {
 /// or Zstandard.
 ///
 /// Values that JSON cannot express (other bytes, NaN, infinity) are left out of a record's metadata and named in
-/// [`Line::left_out`]. In a conversation they are a fault.
+/// [`Line::left_out`]. In a conversation, a call or a tool they are a fault.
 ///
 /// # Errors
 /// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::Parquet`],

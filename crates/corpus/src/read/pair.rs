@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Fault;
 use super::shape::{take, turns, wrong_kind};
+use super::tools;
 use foehn_record::{Message, Role};
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -18,19 +19,17 @@ pub(super) fn pair(object: &mut Map<String, Value>, left_out: &mut Vec<String>) 
         other => return Err(wrong_kind("input", "an object", &other)),
     };
     let prompt = turns(take(&mut input, "messages")?, "input.messages", left_out)?;
-    // OpenAI's input may have tools, which the answers may call.
-    for key in ["tools", "functions"] {
-        if input.get(key).and_then(Value::as_array).is_some_and(|tools| !tools.is_empty()) {
-            return Err(Fault::Unsupported { field: format!("input.{key}"), what: "tools" });
-        }
+    // In OpenAI's files, they stand beside the messages of the prompt.
+    if let tools @ [_, ..] = tools::tools(&mut input, "input.")?.as_slice() {
+        object.insert("tools".to_owned(), tools.into());
     }
     for key in input.keys() {
         left_out.push(format!("input.{key}"));
     }
     let [chosen, rejected] = ["preferred_output", "non_preferred_output"];
     let chosen = answer(turns(take(object, chosen)?, chosen, left_out)?, chosen)?;
-    let rejected = answer(turns(take(object, rejected)?, rejected, left_out)?, rejected)?;
-    Ok((prompt.into_iter().chain([chosen]).collect(), rejected.content))
+    let worse = answer(turns(take(object, rejected)?, rejected, left_out)?, rejected)?;
+    Ok((prompt.into_iter().chain([chosen]).collect(), text_of(worse, rejected)?))
 }
 
 /// A text, or messages.
@@ -80,7 +79,17 @@ fn trl(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<(V
     let chosen = answer(chosen[shared..].to_vec(), "chosen")?;
     let rejected = answer(rejected[shared..].to_vec(), "rejected")?;
     messages.push(chosen);
-    Ok((messages, rejected.content))
+    Ok((messages, text_of(rejected, "rejected")?))
+}
+
+/// The text of the rejected answer, which has no place for more.
+fn text_of(rejected: Message, field: &str) -> Result<String> {
+    let what = match rejected {
+        Message { tool_calls, .. } if !tool_calls.is_empty() => "a call of a tool",
+        Message { reasoning_content: Some(_), .. } => "reasoning",
+        Message { content, .. } => return Ok(content),
+    };
+    Err(Fault::Unsupported { field: field.to_owned(), what })
 }
 
 fn of_another_kind(expected: &'static str, found: &'static str) -> Fault {
@@ -174,7 +183,15 @@ mod tests {
             ),
             (
                 r#"{"input":{"messages":[{"role":"user","content":"q"}],"tools":[{}]},"preferred_output":[],"non_preferred_output":[]}"#,
-                "the field `input.tools` holds tools, which can't be trained on here".to_owned(),
+                "the field `input.tools[1].name` is missing".to_owned(),
+            ),
+            (
+                r#"{"prompt":"q","chosen":[{"role":"assistant","content":"a"}],"rejected":[{"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}}]}"#,
+                "the field `rejected` holds a call of a tool, which can't be trained on here".to_owned(),
+            ),
+            (
+                r#"{"prompt":"q","chosen":[{"role":"assistant","content":"a"}],"rejected":[{"role":"assistant","content":"b","thinking":"c"}]}"#,
+                "the field `rejected` holds reasoning, which can't be trained on here".to_owned(),
             ),
         ] {
             check(json, &fault);

@@ -1,12 +1,15 @@
 //! Turns a JSON object of any known dataset format into a [`Record`].
 //!
-//! - `messages`: a list of `{role, content, weight?}`, as in the files of OpenAI and mistral-finetune. A content may be
-//!   a list of text parts. `developer` is the newer name of the system role.
-//! - `conversations`: a list of `{from, value}`, as in ShareGPT's files.
-//! - `instruction`, `output`, and optionally `input`, `system` and `history`: Alpaca's columns, joined as in
-//!   LLaMA-Factory's `data/README.md` (`instruction` and `input` with a line break between them).
+//! - `messages`: a list of `{role, content, weight?, tool_calls?, tool_call_id?, name?, reasoning_content?}`, as in the
+//!   files of OpenAI and mistral-finetune. A content may be a list of text parts. `developer` is the newer name of the
+//!   system role, `function` and `function_call` are older names of a tool and of a call.
+//! - `conversations`: a list of `{from, value}`, as in ShareGPT's and LLaMA-Factory's files. The text of a
+//!   `function_call` is JSON with a name and arguments; an `observation` is what the tool says.
+//! - `instruction` and `output`, and pairs such as `question` and `answer`; see [`question`](super::question).
 //! - `prompt`, `completion`: two texts, or two lists of messages as in TRL's conversational format.
 //! - `text`: plain text, which becomes one assistant message.
+//!
+//! Beside a conversation stand `tools` (or `functions`), a list or its text as JSON, and `system`, a text.
 //!
 //! A pair of a chosen and a rejected answer is one of:
 //! - `chosen`, `rejected`, and optionally `prompt`, as in TRL's files: texts, or lists of messages. Without a prompt,
@@ -17,7 +20,7 @@
 use serde_json::{Map, Value};
 
 use super::turn::{check_record, turn};
-use super::{Fault, pair};
+use super::{Fault, pair, question, tools};
 use foehn_record::{Message, Record, Role};
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -35,13 +38,13 @@ const SHAPES: [&[&str]; 7] = [
 
 /// Whether objects with these keys are records.
 pub(super) fn is_known(has: impl Fn(&str) -> bool) -> bool {
-    SHAPES.iter().any(|keys| keys.iter().all(|key| has(key)))
+    SHAPES.iter().chain(&question::PAIRS).any(|keys| keys.iter().all(|key| has(key)))
 }
 
 /// Whether the key is part of the conversation, or is the record's id: without it the object is not a record.
 pub(super) fn is_needed(key: &str) -> bool {
-    const BESIDE: [&str; 5] = ["system", "history", "tools", "id", "group"];
-    BESIDE.contains(&key) || SHAPES.iter().any(|keys| keys.contains(&key))
+    const BESIDE: [&str; 8] = ["system", "system_prompt", "history", "tools", "functions", "context", "id", "group"];
+    BESIDE.contains(&key) || SHAPES.iter().chain(&question::PAIRS).any(|keys| keys.contains(&key))
 }
 
 /// Reads a record from an object. Keys that do not belong to the conversation become its metadata. Keys of messages
@@ -57,34 +60,42 @@ pub(super) fn record(mut object: Map<String, Value>, left_out: &mut Vec<String>)
         "chosen" => keys.iter().all(|key| is_answer(key)),
         _ => keys.iter().all(|key| has(key)),
     };
-    let shape = SHAPES
-        .iter()
-        .find(whole)
-        .or_else(|| SHAPES[2..].iter().find(|keys| keys.iter().any(|key| has(key))))
-        .ok_or_else(|| Fault::UnknownShape { keys: keys(&object) })?;
+    let is_text = |keys: &[&str]| keys == ["text"];
+    let shape = SHAPES.iter().find(|keys| !is_text(keys) && whole(keys)).copied();
+    let shape = match shape {
+        Some(shape) => shape,
+        None => match question::pair(&object)? {
+            Some(pair) => pair,
+            None => SHAPES[2..]
+                .iter()
+                .find(|keys| keys.iter().any(|key| has(key)))
+                .ok_or_else(|| Fault::UnknownShape { keys: keys(&object) })?,
+        },
+    };
     check_record(&object)?;
+    tools::check_numbers(left_out)?;
     let id = name(&mut object, "id")?;
     let group = name(&mut object, "group")?;
     let mut rejected = None;
-    let messages = match shape[0] {
-        "chosen" | "input" => {
+    let messages = match shape {
+        ["chosen", ..] | ["input", "preferred_output", ..] => {
             let (messages, worse) = pair::pair(&mut object, left_out)?;
             rejected = Some(worse);
             messages
         }
-        "messages" => turns(take(&mut object, "messages")?, "messages", left_out)?,
-        "conversations" => conversations(&mut object, left_out)?,
-        "instruction" => alpaca(&mut object)?,
-        "prompt" => completion(&mut object, left_out)?,
+        ["messages" | "conversations"] => conversation(&mut object, shape[0], left_out)?,
+        ["prompt", "completion"] => completion(&mut object, left_out)?,
+        [question, answer] => question::conversation(&mut object, question, answer)?,
         _ => vec![Message::new(Role::Assistant, text(&mut object, "text")?)],
     };
+    let tools = tools::tools(&mut object, "")?;
     // In a clean file, `rejected` is an answer: nothing else can stand there.
     match object.shift_remove("rejected") {
         None | Some(Value::Null) => {}
         Some(Value::String(text)) => rejected = Some(text),
         Some(_) => left_out.push("rejected".to_owned()),
     }
-    Ok(Record { id, messages, tools: Vec::new(), rejected, metadata: object, group })
+    Ok(Record { id, messages, tools, rejected, metadata: object, group })
 }
 
 /// The type of a value, with its article.
@@ -126,40 +137,12 @@ fn unwanted(object: &Map<String, Value>) -> Option<Fault> {
     is_kto.then(|| Fault::Unsupported { field: "label".to_owned(), what: "an answer that is not wanted" })
 }
 
-fn conversations(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
-    let mut messages = system(object)?;
-    messages.extend(turns(take(object, "conversations")?, "conversations", left_out)?);
-    Ok(messages)
-}
-
-fn alpaca(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
-    let mut messages = system(object)?;
-    match object.shift_remove("history") {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(rounds)) => {
-            for round in rounds {
-                let Ok([question, answer]) = serde_json::from_value::<[String; 2]>(round) else {
-                    return Err(Fault::WrongKind {
-                        field: "history".into(),
-                        expected: "a list of pairs of texts",
-                        found: "another list",
-                    });
-                };
-                messages.push(Message::new(Role::User, question));
-                messages.push(Message::new(Role::Assistant, answer));
-            }
-        }
-        Some(other) => return Err(wrong_kind("history", "a list of pairs of texts", &other)),
-    }
-    let mut prompt = text(object, "instruction")?;
-    if let Some(input) = optional_text(object, "input")? {
-        if !prompt.is_empty() {
-            prompt.push('\n');
-        }
-        prompt.push_str(&input);
-    }
-    messages.push(Message::new(Role::User, prompt));
-    messages.push(Message::new(Role::Assistant, text(object, "output")?));
+/// The messages, after the text of `system` beside them. Beside `messages`, another `system` than a text is metadata.
+fn conversation(object: &mut Map<String, Value>, field: &str, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
+    let is_prompt =
+        field == "conversations" || object.get("system").is_none_or(|value| value.is_null() || value.is_string());
+    let mut messages = if is_prompt { system(object)? } else { Vec::new() };
+    messages.extend(turns(take(object, field)?, field, left_out)?);
     Ok(messages)
 }
 
@@ -175,7 +158,7 @@ fn completion(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Re
     Ok(messages)
 }
 
-fn system(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
+pub(super) fn system(object: &mut Map<String, Value>) -> Result<Vec<Message>> {
     let content = optional_text(object, "system")?;
     Ok(content.map(|content| Message::new(Role::System, content)).into_iter().collect())
 }
@@ -191,7 +174,7 @@ pub(super) fn take(object: &mut Map<String, Value>, field: &str) -> Result<Value
     object.shift_remove(field).ok_or_else(|| Fault::MissingField { field: field.into() })
 }
 
-fn text(object: &mut Map<String, Value>, field: &str) -> Result<String> {
+pub(super) fn text(object: &mut Map<String, Value>, field: &str) -> Result<String> {
     match take(object, field)? {
         Value::String(text) => Ok(text),
         other => Err(wrong_kind(field, "text", &other)),
@@ -199,7 +182,7 @@ fn text(object: &mut Map<String, Value>, field: &str) -> Result<String> {
 }
 
 /// An optional text: absent, null and empty all mean that there is none.
-fn optional_text(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> {
+pub(super) fn optional_text(object: &mut Map<String, Value>, field: &str) -> Result<Option<String>> {
     match object.shift_remove(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
@@ -289,13 +272,13 @@ mod tests {
         for (json, fault) in [
             (
                 r#"{"question":"q"}"#,
-                "no messages, conversations, instruction and output, prompt and completion, or text among the keys [question]",
+                "no messages, conversations, instruction and output, prompt and completion, question and answer, or text among the keys [question]: map them to a prompt and a completion",
             ),
             (r#"{"prompt":"q"}"#, "the field `completion` is missing"),
             (r#"{"messages":"q"}"#, "the field `messages` should be a list, found text"),
             (r#"{"messages":[7]}"#, "the field `messages[1]` should be an object, found a number"),
             (r#"{"messages":[{"role":"user"}]}"#, "the field `messages[1].content` is missing"),
-            (r#"{"messages":[{"role":"tool","content":""}]}"#, "message 1 has the unknown role `tool`"),
+            (r#"{"messages":[{"role":"narrator","content":""}]}"#, "message 1 has the unknown role `narrator`"),
             (
                 r#"{"messages":[{"role":"user","content":null}]}"#,
                 "the field `messages[1].content` should be text, found null",
@@ -312,10 +295,7 @@ mod tests {
                 r#"{"prompt":"p","completion":"c","label":false,"id":"7"}"#,
                 "the field `label` holds an answer that is not wanted, which can't be trained on here",
             ),
-            (
-                r#"{"messages":[],"tools":[{"type":"function"}]}"#,
-                "the field `tools` holds tools, which can't be trained on here",
-            ),
+            (r#"{"messages":[],"tools":[{"type":"function"}]}"#, "the field `tools[1].name` is missing"),
             (r#"{"text":"t","id":[]}"#, "the field `id` should be text, found a list"),
         ] {
             check(json, fault);

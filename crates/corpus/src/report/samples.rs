@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::PassReport;
 use crate::pipeline::Pipeline;
 use crate::read::{EXCERPT, Place};
+use crate::said::shown;
 use foehn_record::{Message, Role};
 
 /// The number of samples per reason, and of repairs per pass.
@@ -83,7 +84,7 @@ pub(crate) struct Shown(Vec<Turn>);
 impl Shown {
     /// The first messages and the last message of a conversation.
     pub fn record(messages: &[Message], pipeline: &Pipeline) -> Self {
-        let text = |message: &Message| excerpt(&pipeline.redacted(&message.content));
+        let text = |message: &Message| excerpt(&pipeline.redacted(&shown(message)));
         let turn = |message: &Message| Turn { role: Some(message.role), text: text(message) };
         if messages.len() <= TURNS {
             return Self(messages.iter().map(turn).collect());
