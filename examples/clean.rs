@@ -16,13 +16,13 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, CleanReport, LeadingAssistant, Length, Lexicon, NearDuplicates, NearOthers, OffTarget, Pipeline,
-    Registry, SameSpeaker, Stage, Structure, SystemPrompt, TrailingUser, clean_with, mark_path, read,
+    CleanConfig, CleanReport, Delimiter, Encoding, LeadingAssistant, Length, Lexicon, NearDuplicates, NearOthers,
+    OffTarget, Pipeline, Registry, SameSpeaker, Stage, Structure, SystemPrompt, TrailingUser, clean_with, mark_path, read,
 };
 use foehn::files::check_outputs;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-/// Reads JSONL, JSON, CSV or Parquet, optionally compressed with gzip or Zstandard, in chat, ShareGPT, Alpaca,
+/// Reads JSONL, JSON, CSV, TSV or Parquet, optionally compressed with gzip or Zstandard, in chat, ShareGPT, Alpaca,
 /// prompt/completion, question/answer or text form; writes clean chat JSONL or Parquet.
 ///
 /// By default it repairs mojibake, Unicode normal form, control characters, spaces and the order of turns, and rejects
@@ -49,6 +49,15 @@ struct Arguments {
     /// Keep the record with this id (as in the report), whatever the passes find; may be given several times
     #[arg(long, value_name = "ID")]
     keep: Vec<String>,
+    /// The encoding of the text files, such as windows-1252, utf-16le or macintosh; found from each file by default
+    #[arg(long, value_name = "NAME")]
+    encoding: Option<Encoding>,
+    /// The character between the columns of tables, such as `;` or `tab`; found from each file by default
+    #[arg(long, value_name = "CHARACTER")]
+    delimiter: Option<Delimiter>,
+    /// Which columns become which fields: prompt=ticket,completion="{label}\n{reply}"; may be given several times
+    #[arg(long, value_name = "FIELD=COLUMN,…")]
+    map: Vec<String>,
     /// The passes to run, as a TOML list; examples/recipes/clean.toml by default
     #[arg(long, value_name = "FILE.toml")]
     pipeline: Option<PathBuf>,
@@ -122,6 +131,13 @@ impl Arguments {
             Some(path) => self.registry()?.load(path)?,
             None => Pipeline::with_structure(self.structure()),
         };
+        let mut reading = pipeline.reading().clone();
+        reading.encoding = self.encoding.or(reading.encoding);
+        reading.delimiter = self.delimiter.or(reading.delimiter);
+        if !self.map.is_empty() {
+            reading.map = self.map.join(",").parse()?;
+        }
+        let pipeline = pipeline.reading_as(reading);
         let pipeline = match &self.lexicon {
             Some(path) => pipeline.with(OffTarget::new(Lexicon::load(path)?)),
             None => pipeline,

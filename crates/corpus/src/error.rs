@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// There is no reader for the file's extension.
     #[error(
-        "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv or .parquet, the first four also with .gz or .zst",
+        "{path} has an unknown format `{extension}`: use .jsonl, .ndjson, .json, .csv, .tsv or .parquet, all but the last also with .gz or .zst",
         extension = printable(extension)
     )]
     UnknownFormat {
@@ -79,14 +79,78 @@ pub enum Error {
     },
     /// A table has no pair of columns that makes a conversation.
     #[error(
-        "{path} has the columns {found}: name them prompt and completion, instruction and output, or text",
-        found = printable(found)
+        "{path} has the columns {found}: name them prompt and completion, instruction and output, or text, or map them, for example `{example}`",
+        found = printable(found),
+        example = printable(example)
     )]
     Columns {
         /// The file.
         path: PathBuf,
         /// The columns, separated by commas.
         found: String,
+        /// A map of some of these columns.
+        example: String,
+    },
+    /// No record has a column that a field should be made of.
+    #[error(
+        "{path} has no column `{column}`, which the map names: its columns are {found}",
+        column = printable(column),
+        found = printable(found)
+    )]
+    NoColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column, or the path of the key.
+        column: String,
+        /// The columns of the file, or the keys of its first record, separated by commas.
+        found: String,
+    },
+    /// A map of fields cannot be read.
+    #[error(
+        "the map of the field `{field}`: {problem}: write a column's name, or a template such as `{{label}}: {{reply}}`",
+        field = printable(field)
+    )]
+    FieldMap {
+        /// The field.
+        field: String,
+        /// The problem.
+        problem: &'static str,
+    },
+    /// There is no encoding of this name.
+    #[error(
+        "no encoding is called `{name}`: use utf-8, utf-16le, windows-1252, macintosh or another name of the WHATWG Encoding Standard",
+        name = printable(name)
+    )]
+    UnknownEncoding {
+        /// The name.
+        name: String,
+    },
+    /// A text cannot be the character between columns.
+    #[error(
+        "columns cannot be divided by `{found}`: give one ASCII character such as `,` `;` `|`, or `tab`",
+        found = printable(found)
+    )]
+    Delimiter {
+        /// The text.
+        found: String,
+    },
+    /// The file is UTF-32.
+    #[error("{path} is UTF-32: save it as UTF-8")]
+    Utf32 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The first part of a file is in another encoding than UTF-8, and the rest is UTF-8.
+    #[error(
+        "{path} begins in {encoding}, but after line {line} it is UTF-8: save it in one encoding, or say which one to read"
+    )]
+    MixedEncodings {
+        /// The file.
+        path: PathBuf,
+        /// The last line that was read.
+        line: u64,
+        /// The encoding that the first part looks like.
+        encoding: crate::read::Encoding,
     },
     /// A record of a table is longer than the limit, so the records after it cannot be found.
     #[error("{path}, line {line}: a table record is longer than {limit} bytes: close its quotation mark")]

@@ -1,6 +1,6 @@
 //! Cleaning of datasets: reads records, and writes clean records and a report.
 //!
-//! A dataset file (JSONL, JSON, CSV or Parquet) in any known form is [`read`] one record at a time, and [`clean`]ed by
+//! A dataset file (JSONL, JSON, CSV, TSV or Parquet) in any known form is [`read`] one record at a time, and [`clean`]ed by
 //! a [`Pipeline`] of passes: some repair a record, some reject or flag one, some compare records with each other. The
 //! [`CleanReport`] lists every record that is rejected or flagged, with its file, its line, the pass and the reason. An
 //! [`Audit`] adds statistics of the kept records. Clean records are [`split`] by group, and [`split_proven`] proves
@@ -67,7 +67,10 @@ pub use pass::{
     SystemPrompt, TokenCounter, TrailingUser, Trim, Truncated, Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};
-pub use read::{EXCERPT, Fault, Line, Place, Reader, Unreadable, read, read_clean};
+pub use read::{
+    Delimiter, EXCERPT, Encoding, Fault, FieldMap, Line, Place, ReadAs, ReadConfig, Reader, Unreadable, read,
+    read_clean, read_with,
+};
 pub use registry::{Registry, Settings, Stage};
 pub use report::{
     Bin, Change, CleanReport, Distributions, LabelCounts, Lengths, PairLengths, PassReport, Reason, Rejection, Repairs,

@@ -10,6 +10,7 @@ use crate::pass::{
     AsksAgain, Conflicts, ControlText, Controls, Duplicates, Mojibake, Normalise, Pass, Pii, PiiAction, RunsOn,
     SetPass, Structure, TokenCounter, Trim, Truncated, Verdict,
 };
+use crate::read::ReadConfig;
 use crate::registry::{Registry, Stage};
 use crate::text::sha256_hex;
 use foehn_record::Record;
@@ -24,6 +25,7 @@ pub struct Pipeline {
     verdicts: Vec<Option<Verdict>>,
     set_verdicts: Vec<Option<Verdict>>,
     audits: Vec<Box<dyn Audit>>,
+    reading: ReadConfig,
 }
 
 /// The largest number of rounds of repairs; they are repeated until none changes anything. Only mojibake inside
@@ -64,6 +66,7 @@ impl Pipeline {
             verdicts: Vec::new(),
             set_verdicts: Vec::new(),
             audits: Vec::new(),
+            reading: ReadConfig::default(),
         }
     }
 
@@ -109,6 +112,19 @@ impl Pipeline {
     pub fn with_audit(mut self, audit: impl Audit + 'static) -> Self {
         self.audits.push(Box::new(audit));
         self
+    }
+
+    /// Sets how the files are read that are cleaned: their encoding, the delimiter of tables, and which columns become
+    /// which fields.
+    #[must_use]
+    pub fn reading_as(mut self, reading: ReadConfig) -> Self {
+        self.reading = reading;
+        self
+    }
+
+    /// How the files are read.
+    pub fn reading(&self) -> &ReadConfig {
+        &self.reading
     }
 
     /// Gives a token counter to every pass that limits tokens.

@@ -15,6 +15,7 @@ use crate::pass::{
     RunsOn, SetPass, Structure, Trim, Truncated, Verdict,
 };
 use crate::pipeline::Pipeline;
+use crate::read::{Delimiter, Encoding, ReadConfig};
 
 /// The passes that a pipeline file may use, each with a constructor and a short description.
 ///
@@ -28,6 +29,18 @@ use crate::pipeline::Pipeline;
 /// name = "conflict"
 /// max_words = 2
 /// verdict = "flag"
+/// ```
+///
+/// Two tables say how the files are read, where they do not show it themselves:
+///
+/// ```toml
+/// [read]
+/// encoding = "windows-1252"
+/// delimiter = ";"
+///
+/// [map]
+/// prompt = "ticket"
+/// completion = "{label}\n{reply}"
 /// ```
 ///
 /// `verdict` is a setting of every pass that judges records: with `"reject"` or `"flag"`, it applies to all findings of
@@ -134,16 +147,18 @@ impl Registry {
     /// Parses the text of a pipeline file. `path` is used for errors, and to find the files that the text names.
     ///
     /// # Errors
-    /// [`Error::PipelineFile`] for text that is not a list of passes, [`Error::UnknownPass`], [`Error::PassSettings`],
+    /// [`Error::PipelineFile`] for text that is not a list of passes, [`Error::UnknownPass`], [`Error::PassSettings`]
+    /// (also of `[read]` and `[map]`),
     /// [`Error::PassOrder`], [`Error::NoVerdict`], and the errors of the constructors, such as those of
     /// [`Lexicon::load`].
     pub fn parse(&self, text: &str, path: &Path) -> Result<Pipeline> {
-        let List { pass: passes } = toml::from_str(text)
+        let List { pass: passes, read, map } = toml::from_str(text)
             .map_err(|source| Error::PipelineFile { path: path.into(), source: Box::new(source) })?;
-        let mut pipeline = Pipeline::new();
+        let line_of = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        let mut pipeline = Pipeline::new().reading_as(reading(read, map, path, line_of)?);
         let mut last_set: Option<String> = None;
         for item in passes {
-            let line = 1 + text.bytes().take(item.span().start).filter(|byte| *byte == b'\n').count();
+            let line = line_of(item.span().start);
             let Item { name, verdict, settings } = item.into_inner();
             let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else {
                 let known = self.passes().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
@@ -266,6 +281,28 @@ fn near_duplicates(mut settings: Settings<'_>) -> Result<Stage> {
     Ok(Stage::Set(Box::new(NearOthers::new(settings.parse()?, &files)?)))
 }
 
+/// How the files are read, by the tables `[read]` and `[map]`.
+fn reading(
+    read: Option<Spanned<Table>>,
+    map: Option<Spanned<Table>>,
+    path: &Path,
+    line_of: impl Fn(usize) -> usize,
+) -> Result<ReadConfig> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Read {
+        encoding: Option<Encoding>,
+        delimiter: Option<Delimiter>,
+    }
+    let settings = |name: &str, table: Option<Spanned<Table>>| {
+        let line = table.as_ref().map_or(1, |table| line_of(table.span().start));
+        let table = table.map(Spanned::into_inner).unwrap_or_default();
+        Settings { table, path, line, pass: name.to_owned() }
+    };
+    let Read { encoding, delimiter } = settings("read", read).parse()?;
+    Ok(ReadConfig { encoding, delimiter, map: settings("map", map).parse()? })
+}
+
 /// No settings: any setting is an error.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -276,6 +313,8 @@ struct Nothing {}
 struct List {
     #[serde(default)]
     pass: Vec<Spanned<Item>>,
+    read: Option<Spanned<Table>>,
+    map: Option<Spanned<Table>>,
 }
 
 #[derive(Deserialize)]
@@ -350,12 +389,30 @@ mod tests {
         fails("[[pass]]\nname = 'off-target'\n", "missing field `lexicon`");
         fails("[[pass]]\nname = 'off-target'\nlexicon = 'none.json'\n", "none.json");
         fails("[[pass]]\nx = 1\n", "missing field `name`");
-        fails("[[passes]]\nname = 'trim'\n", "unknown field `passes`, expected `pass`");
+        fails("[[passes]]\nname = 'trim'\n", "unknown field `passes`, expected one of `pass`, `read`, `map`");
         fails("[[pass]\n", "p.toml");
+        fails("[read]\nencoding = 'utf-7'\n", "the settings of `read` cannot be used: no encoding is called `utf-7`");
+        fails("[read]\ndelimiter = 'ab'\n", "columns cannot be divided by `ab`");
+        fails("[read]\nx = 1\n", "unknown field `x`, expected `encoding` or `delimiter`");
+        fails("[[pass]]\nname = 'trim'\n[map]\nprompt = '{a'\n", "line 3: the settings of `map` cannot be used");
+        fails("[map]\nprompt = 1\n", "invalid type: integer `1`, expected a string");
         fails(
             "[[pass]]\nname = 'duplicate'\n[[pass]]\nname = 'trim'\n",
             "line 3: `trim` checks single records, but stands after `duplicate`",
         );
+    }
+
+    #[test]
+    fn a_file_says_how_to_read_too() {
+        let text = "[read]\nencoding = 'cp1252'\ndelimiter = '\\t'\n[map]\nid = 'nr'\nprompt = \"{a}\\n{b}\"\n";
+        let pipeline = Registry::default().parse(text, Path::new("p.toml")).expect("a sound file");
+        let expected = ReadConfig {
+            encoding: Some("windows-1252".parse().expect("known")),
+            delimiter: Some("tab".parse().expect("known")),
+            map: r"id=nr,prompt={a}\n{b}".parse().expect("a sound map"),
+        };
+        assert_eq!(pipeline.reading(), &expected);
+        assert_ne!(pipeline.hash(), Registry::default().parse("", Path::new("p.toml")).expect("no pass").hash());
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::Bench;
-use foehn_corpus::{Error, read, read_clean};
+use foehn_corpus::{Error, ReadConfig, read, read_clean, read_with};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -42,6 +42,28 @@ fn rows_read_as_the_same_rows_in_json_do() {
         let found = read_clean(&fixture(&format!("{name}.parquet"))).expect("readable");
         assert_eq!(found.len(), count);
         assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn every_compression_gives_the_same_rows() {
+    let expected = read_clean(&fixture("pairs_zstd.jsonl")).expect("readable");
+    for name in ["pairs_brotli", "pairs_lz4"] {
+        assert_eq!(read_clean(&fixture(&format!("{name}.parquet"))).expect("readable"), expected, "{name}");
+    }
+}
+
+/// The two older forms of LZ4, from `data/` of apache/parquet-testing (Apache-2.0), with the rows that its readme names.
+#[test]
+fn the_older_lz4_is_read_too() {
+    let config = ReadConfig { map: "text={c1} {c0} {v11}".parse().expect("a sound map"), ..ReadConfig::default() };
+    for name in ["hadoop_lz4", "plain_lz4"] {
+        let lines = read_with(&fixture(&format!("{name}.parquet")), &config).expect("known columns");
+        let text = |line: foehn_corpus::Result<foehn_corpus::Line>| {
+            line.expect("readable").record.expect("a record").messages[0].content.clone()
+        };
+        let expected = ["abc 1593604800 42.0", "def 1593604800 7.7", "abc 1593604801 42.125", "def 1593604801 7.7"];
+        assert_eq!(lines.map(text).collect::<Vec<_>>(), expected, "{name}");
     }
 }
 

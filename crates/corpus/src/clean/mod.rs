@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::output::Format;
 use crate::pipeline::Pipeline;
-use crate::read::check_file;
+use crate::read::{Encoding, check_file};
 use crate::report::CleanReport;
 use examine::Examiner;
 use sweep::Sweep;
@@ -57,7 +57,7 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
 /// The mark of the clean file, a small file beside it, says which pipeline made it; [`is_clean`] reads it. A clean file
 /// without records has no mark.
 ///
-/// Every input is read once. Several threads examine records in batches of a few hundred, and the results are processed
+/// The inputs are read as the pipeline's [`reading`](Pipeline::reading) says, every one once. Several threads examine records in batches of a few hundred, and the results are processed
 /// in the order of the records. Records that the passes over single records keep are stored in a temporary file, beside
 /// the output or in the system's temporary folder. They wait there for the passes over the set, which remember a few
 /// numbers per record. Memory holds these numbers, about 40 bytes for the place of every record, the rejections, and
@@ -79,7 +79,10 @@ pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig)
     let shown = pipeline.passes().iter().map(|_| false.into()).collect();
     let examiner = Examiner { pipeline, keep: &config.keep, shown };
     let mut sweep = Sweep::new(&examiner, config.out.as_deref())?;
-    order::in_order(inputs, threads, |line| examiner.examine(line), |examined| sweep.take(examined))?;
+    let (examine, take) = (|line| examiner.examine(line), |examined| sweep.take(examined));
+    let mut read_as = order::in_order(inputs, pipeline.reading(), threads, examine, take)?;
+    read_as.retain(|file| file.delimiter.is_some() || file.encoding != Encoding::UTF_8);
+    sweep.read_as = read_as;
     let cases = sweep.judge()?;
     if let Some(id) = config.keep.iter().find(|id| !sweep.has_seen(id)) {
         return Err(Error::Keep { id: id.clone() });

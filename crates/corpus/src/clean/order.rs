@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::error::{Error, Result};
-use crate::read::{Line, Raw, read};
+use crate::read::{Line, Raw, ReadAs, ReadConfig, read_with};
 
 /// A batch is full at this number of records, or at this number of bytes.
 const BATCH_RECORDS: usize = 256;
@@ -15,16 +15,17 @@ const BATCH_BYTES: usize = 256 << 10;
 const DEPTH: usize = 2;
 
 /// Reads the records of the files, lets `threads` workers examine them, and passes the results to `take` in the order
-/// of the files. An error of a file or of `take` ends the processing.
+/// of the files. An error of a file or of `take` ends the processing. Returns how each file was read.
 ///
 /// Batches are sent to the workers in turn, and results are received from them in the same turn. This keeps the order
 /// without sorting, and limits the number of batches in progress.
 pub(super) fn in_order<T: Send>(
     inputs: &[PathBuf],
+    config: &ReadConfig,
     threads: usize,
     examine: impl Fn(Line) -> T + Sync,
     mut take: impl FnMut(T) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<ReadAs>> {
     let examine = &examine;
     thread::scope(|scope| {
         let (mut to_workers, mut from_workers) = (Vec::new(), Vec::new());
@@ -35,7 +36,7 @@ pub(super) fn in_order<T: Send>(
             to_workers.push(to_worker);
             from_workers.push(at_taker);
         }
-        scope.spawn(move || feed(inputs, &to_workers));
+        let feeder = scope.spawn(move || feed(inputs, config, &to_workers));
         // Results come in turn, so the first worker that closes its channel in its turn is the one after the last
         // batch.
         for from_worker in from_workers.iter().cycle() {
@@ -45,8 +46,17 @@ pub(super) fn in_order<T: Send>(
                 return Err(error);
             }
         }
-        Ok(())
+        let files = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let check = |Finished { read_as, map_check }: Finished| map_check().map(|()| read_as);
+        files.into_iter().map(check).collect()
     })
+}
+
+/// A file that was read to its end.
+struct Finished {
+    read_as: ReadAs,
+    /// Fails if a mapped column was in none of its records, all of which have been parsed.
+    map_check: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
 /// Some records, and the error that came after them, if any.
@@ -65,16 +75,17 @@ fn work<T>(batches: &Receiver<Batch<Raw>>, results: &SyncSender<Batch<T>>, exami
 }
 
 /// Sends the records of the files to the workers in turn. Ends early if the workers have closed their channels.
-fn feed(inputs: &[PathBuf], workers: &[SyncSender<Batch<Raw>>]) {
+fn feed(inputs: &[PathBuf], config: &ReadConfig, workers: &[SyncSender<Batch<Raw>>]) -> Vec<Finished> {
+    let mut finished = Vec::new();
     let mut workers = workers.iter().cycle();
     let mut send = |items, error| workers.next().is_some_and(|worker| worker.send(Batch { items, error }).is_ok());
     let (mut items, mut bytes) = (Vec::new(), 0);
     for input in inputs {
-        let mut reader = match read(input) {
+        let mut reader = match read_with(input, config) {
             Ok(reader) => reader,
             Err(error) => {
                 send(items, Some(error));
-                return;
+                return finished;
             }
         };
         while let Some(raw) = reader.next_raw() {
@@ -85,16 +96,18 @@ fn feed(inputs: &[PathBuf], workers: &[SyncSender<Batch<Raw>>]) {
                 }
                 Err(error) => {
                     send(items, Some(error));
-                    return;
+                    return finished;
                 }
             }
             if items.len() == BATCH_RECORDS || bytes >= BATCH_BYTES {
                 if !send(std::mem::take(&mut items), None) {
-                    return;
+                    return finished;
                 }
                 bytes = 0;
             }
         }
+        finished.push(Finished { read_as: reader.read_as(), map_check: Box::new(reader.map_check()) });
     }
     send(items, None);
+    finished
 }

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::file::write_error;
 use crate::pass::{Finding, SetPass, Sketch, Verdict};
 use crate::pipeline::Pipeline;
-use crate::read::Place;
+use crate::read::{Place, ReadAs};
 use crate::report::{Change, PassReport, Rejection, Samples, Shown};
 
 /// The results of the first pass over the records, for the second one.
@@ -41,6 +41,8 @@ pub(super) struct Sweep<'a> {
     left_out: BTreeMap<String, u64>,
     /// The ids to keep that a readable record has.
     seen: BTreeSet<String>,
+    /// How the files were read.
+    pub read_as: Vec<ReadAs>,
 }
 
 /// Lists of numbers, stored one after the other.
@@ -89,6 +91,7 @@ impl<'a> Sweep<'a> {
             order: Vec::new(),
             left_out: BTreeMap::new(),
             seen: BTreeSet::new(),
+            read_as: Vec::new(),
         })
     }
 

@@ -1,4 +1,6 @@
-//! Repairs UTF-8 text that was decoded as Windows-1252 or Latin-1.
+//! Repairs text that was decoded in a wrong encoding, most often UTF-8 as Windows-1252 or Latin-1.
+
+mod pages;
 
 use super::{Pass, repair_calls, repair_messages};
 use crate::said::texts;
@@ -10,7 +12,8 @@ use foehn_record::Record;
 /// A sequence is repaired if its characters, encoded in Windows-1252, are UTF-8 for a character that is used in text,
 /// and if the sequence cannot be intended. `É®`, `Ã”` after capitals or `é”»` may be intended: a letter, followed by
 /// marks that can follow letters. They are repaired only if the same text has another sequence that is certainly
-/// mojibake. The approach is that of ftfy (Speer, 2019, doi:10.5281/zenodo.2591652), without its tables.
+/// mojibake. UTF-8 that was decoded as Windows-1251 (`вЂњ`, `РїСЂРё`) or Mac Roman (`‚Äú`, `√©`) is repaired too, by
+/// stricter rules, and so is Russian that was decoded as Windows-1252. The approach is that of ftfy (Speer, 2019, doi:10.5281/zenodo.2591652), without its tables.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mojibake;
 
@@ -44,7 +47,7 @@ fn repaired(text: &str) -> Option<String> {
             Some(chars) => chars.clone(),
             None => text.chars().collect(),
         };
-        match one_layer(&chars) {
+        match better_layer(&chars) {
             Some(next) => current = Some(next),
             None => break,
         }
@@ -52,8 +55,18 @@ fn repaired(text: &str) -> Option<String> {
     current.map(|chars| chars.into_iter().collect())
 }
 
-/// Undoes one wrong decoding; `None` if there is none.
-fn one_layer(chars: &[char]) -> Option<Vec<char>> {
+/// Undoes one wrong decoding: the one that explains the most characters.
+fn better_layer(chars: &[char]) -> Option<Vec<char>> {
+    let (explained, repaired) = one_layer(chars);
+    match pages::one_layer(chars) {
+        Some(other) if other.explained > explained => Some(other.repaired),
+        _ => repaired,
+    }
+}
+
+/// Undoes one wrong decoding as Windows-1252; `None` if there is none. Also returns the number of characters in the
+/// sequences that were repaired.
+fn one_layer(chars: &[char]) -> (usize, Option<Vec<char>>) {
     let found = matches(chars);
     let is_certain = |at: usize| {
         let this: &Match = &found[at];
@@ -72,7 +85,8 @@ fn one_layer(chars: &[char]) -> Option<Vec<char>> {
         rest = this.end;
     }
     repaired.extend(chars[rest..].iter().copied().map(c1_decoded));
-    (repaired != chars).then_some(repaired)
+    let explained = if any_certain { found.iter().map(|this| this.end - this.start).sum() } else { 0 };
+    (explained, (repaired != chars).then_some(repaired))
 }
 
 /// A sequence that can be repaired.

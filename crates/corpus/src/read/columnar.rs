@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, Repetition, Type as Physical};
 use parquet::errors::ParquetError;
@@ -15,6 +16,8 @@ use serde_json::{Map, Number, Value};
 
 use super::Fault;
 use super::lines::LIMIT;
+use super::map::Mapping;
+use super::names::simple;
 use super::shape::is_needed;
 
 /// The first and last bytes of a Parquet file.
@@ -29,6 +32,7 @@ const DAYS: std::ops::Range<i64> = -719_162..2_932_897;
 pub(super) struct Columnar {
     rows: RowIter<'static>,
     columns: Vec<String>,
+    mapping: Option<Arc<Mapping>>,
     number: u64,
 }
 
@@ -43,7 +47,7 @@ pub(super) struct Cells {
 
 impl Columnar {
     /// Reads the footer, and checks that every column has a supported type.
-    pub fn new(file: File) -> Result<Self, ParquetError> {
+    pub fn new(file: File, mapping: Option<Arc<Mapping>>) -> Result<Self, ParquetError> {
         unpanicked(|| {
             let reader = SerializedFileReader::new(file)?;
             let schema = reader.metadata().file_metadata().schema();
@@ -52,7 +56,7 @@ impl Columnar {
             }
             check_footer(reader.metadata())?;
             let columns = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
-            Ok(Self { rows: RowIter::from_file_into(Box::new(reader)), columns, number: 0 })
+            Ok(Self { rows: RowIter::from_file_into(Box::new(reader)), columns, mapping, number: 0 })
         })
     }
 
@@ -74,7 +78,11 @@ impl Columnar {
         };
         self.number += 1;
         let mut left_out = Vec::new();
-        let (object, raw) = match object(&row, "", &mut left_out) {
+        let is_needed = |column: &str| match &self.mapping {
+            Some(mapping) => mapping.needs(column),
+            None => is_needed(&simple(column)),
+        };
+        let (object, raw) = match object(&row, "", &is_needed, &mut left_out) {
             // If no object can be made from the row, its debug text is used as its bytes.
             Err(fault) => (Err(fault), format!("{row:?}").into_bytes()),
             Ok(object) => match serde_json::to_vec(&object) {
@@ -186,11 +194,16 @@ fn is_readable(physical: Physical, converted: ConvertedType) -> bool {
 
 /// The values of a row, or of a group inside a row. A value that has no JSON form is left out, unless the conversation
 /// needs it.
-fn object(row: &Row, path: &str, left_out: &mut Vec<String>) -> Result<Map<String, Value>, Fault> {
+fn object(
+    row: &Row,
+    path: &str,
+    is_needed: &dyn Fn(&str) -> bool,
+    left_out: &mut Vec<String>,
+) -> Result<Map<String, Value>, Fault> {
     let mut object = Map::new();
     for (name, field) in row.get_column_iter() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        match value(field, &path, left_out) {
+        match value(field, &path, is_needed, left_out) {
             Ok(value) => {
                 object.insert(name.clone(), value);
             }
@@ -202,7 +215,12 @@ fn object(row: &Row, path: &str, left_out: &mut Vec<String>) -> Result<Map<Strin
 }
 
 /// A value as JSON. Dates, times and decimals become text, and so do bytes that are UTF-8.
-fn value(field: &Field, path: &str, left_out: &mut Vec<String>) -> Result<Value, Fault> {
+fn value(
+    field: &Field,
+    path: &str,
+    is_needed: &dyn Fn(&str) -> bool,
+    left_out: &mut Vec<String>,
+) -> Result<Value, Fault> {
     let fault = |found| Err(Fault::Column { column: path.into(), found });
     let text_within = |is_within: bool, found| if is_within { Ok(field.to_string().into()) } else { fault(found) };
     let within_days = |ticks: i64, second: i64| DAYS.contains(&ticks.div_euclid(DAY * second));
@@ -234,19 +252,19 @@ fn value(field: &Field, path: &str, left_out: &mut Vec<String>) -> Result<Value,
         Field::TimeMicros(time) => return text_within((0..DAY * 1_000_000).contains(time), OUT_OF_DAY),
         Field::TimestampMillis(time) => return text_within(within_days(*time, 1000), OUT_OF_CALENDAR),
         Field::TimestampMicros(time) => return text_within(within_days(*time, 1_000_000), OUT_OF_CALENDAR),
-        Field::Group(row) => object(row, path, left_out)?.into(),
+        Field::Group(row) => object(row, path, is_needed, left_out)?.into(),
         Field::ListInternal(list) => {
             let elements = list.elements().iter().enumerate();
-            let cell = |(at, element)| value(element, &format!("{path}[{}]", at + 1), left_out);
+            let cell = |(at, element)| value(element, &format!("{path}[{}]", at + 1), is_needed, left_out);
             elements.map(cell).collect::<Result<_, _>>()?
         }
         Field::MapInternal(map) => {
             let entry = |(key, entry): &(Field, Field)| {
-                let key = match value(key, path, left_out)? {
+                let key = match value(key, path, is_needed, left_out)? {
                     Value::String(key) => key,
                     key => key.to_string(),
                 };
-                let entry = value(entry, &format!("{path}.{key}"), left_out)?;
+                let entry = value(entry, &format!("{path}.{key}"), is_needed, left_out)?;
                 Ok((key, entry))
             };
             Value::Object(map.entries().iter().map(entry).collect::<Result<_, _>>()?)
@@ -295,8 +313,8 @@ mod tests {
             (Field::TimeMicros(86_400_000_000), "the column `c` holds a time outside the day"),
         ];
         for (field, expected) in checks {
-            let found =
-                value(&field, "c", &mut Vec::new()).map_or_else(|fault| fault.to_string(), |value| value.to_string());
+            let found = value(&field, "c", &is_needed, &mut Vec::new());
+            let found = found.map_or_else(|fault| fault.to_string(), |value| value.to_string());
             assert_eq!(found, expected, "{field:?}");
         }
     }

@@ -12,6 +12,14 @@ pub enum Fault {
         /// The number of valid bytes before the first invalid one.
         valid_up_to: usize,
     },
+    /// The bytes are not text in the encoding of the file.
+    #[error("invalid {encoding}: it decodes to {valid_up_to} bytes of UTF-8 before the first fault")]
+    NotEncoded {
+        /// The encoding.
+        encoding: &'static str,
+        /// The number of bytes of UTF-8 that come before the first fault.
+        valid_up_to: usize,
+    },
     /// The record is longer than the limit.
     #[error("longer than {limit} bytes")]
     TooLong {
@@ -108,6 +116,18 @@ pub enum Fault {
         message: usize,
         /// The value, as JSON.
         found: String,
+    },
+    /// A column that a field is made of is missing in this record, or empty where it is a part of a text.
+    #[error(
+        "the column `{column}`, which `{field}` is made of, is missing or empty",
+        column = printable(column),
+        field = printable(field)
+    )]
+    Unmapped {
+        /// The column, or the path of the key.
+        column: String,
+        /// The field.
+        field: String,
     },
     /// A table row has more or fewer cells than the header.
     #[error("expected {expected} columns, found {found}")]

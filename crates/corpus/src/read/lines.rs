@@ -30,6 +30,10 @@ impl<R: BufRead> Lines<R> {
         Self { input, number: 0 }
     }
 
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
     /// The number of the last line that was read.
     pub fn number(&self) -> u64 {
         self.number
@@ -90,6 +94,10 @@ enum State {
 impl<R: BufRead> Elements<R> {
     pub fn new(input: R) -> Self {
         Self { input, number: 0, state: State::Before }
+    }
+
+    pub fn input(&self) -> &R {
+        &self.input
     }
 
     /// The position of the last element that was read.

@@ -1,8 +1,14 @@
 //! Reads files of any supported format, one record at a time.
 
 mod columnar;
+mod config;
+mod decode;
+mod delimiter;
+mod encoding;
 mod fault;
 mod lines;
+mod map;
+mod names;
 mod numbers;
 mod objects;
 mod packed;
@@ -21,13 +27,18 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub use config::{Delimiter, ReadAs, ReadConfig};
+pub use encoding::Encoding;
 pub use fault::Fault;
+pub use map::FieldMap;
 
 use crate::error::{Error, Result};
 use crate::text::content_id;
 use columnar::Columnar;
+use decode::{Decoded, Undecodable};
 use foehn_record::Record;
 use lines::{Chunk, Elements, LIMIT, Lines};
+use map::Mapping;
 use objects::Objects;
 use packed::{Input, Stream};
 use table::Table;
@@ -38,7 +49,7 @@ pub struct Place {
     /// The file, as the caller wrote it.
     #[serde(serialize_with = "as_text")]
     pub file: Arc<Path>,
-    /// The line, from 1. In a JSON array, the position of the element, from 1. In a CSV file, the line on which the row
+    /// The line, from 1. In a JSON array, the position of the element, from 1. In a table of text, the line on which the row
     /// begins. In a Parquet file, the row, from 1.
     pub line: u64,
 }
@@ -71,22 +82,27 @@ pub const EXCERPT: usize = 1200;
 
 /// The records of one file, in order. [`read`] returns it.
 ///
-/// It holds one record in memory, at most 16 MiB of it; for a Parquet file, one page of each column. It ends after an
-/// error.
+/// It holds one record in memory, at most 16 MiB of it; for a Parquet file, one page of each column; for a text file
+/// also about 1 MiB, by which its encoding is found. It ends after an error.
 pub struct Reader {
     file: Arc<Path>,
     source: Source,
     /// The compression format of the file.
     packed: Option<&'static str>,
+    delimiter: Option<Delimiter>,
+    mapping: Option<Arc<Mapping>>,
     is_empty: bool,
     is_done: bool,
 }
 
+/// The decompressed bytes of a text file, as UTF-8.
+type Text = Decoded<Input>;
+
 enum Source {
-    Lines(Lines<Input>),
-    Elements(Elements<Input>),
-    Objects(Objects<Input>),
-    Table(Box<Table<Input>>),
+    Lines(Lines<Text>),
+    Elements(Elements<Text>),
+    Objects(Objects<Text>),
+    Table(Box<Table<Text>>),
     Columnar(Box<Columnar>),
 }
 
@@ -94,6 +110,8 @@ enum Source {
 pub(crate) struct Raw {
     place: Place,
     content: Content,
+    encoding: Encoding,
+    mapping: Option<Arc<Mapping>>,
 }
 
 enum Content {
@@ -101,29 +119,46 @@ enum Content {
     Cells { object: std::result::Result<Map<String, Value>, Fault>, raw: Vec<u8>, left_out: Vec<String> },
 }
 
-/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv` or `.parquet`; all but the last also with `.gz` or
-/// `.zst`.
+/// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` (also `.tab`, and `.txt` with tabs) or `.parquet`;
+/// all but the last also with `.gz` or `.zst`.
 ///
 /// The first character of a JSON file shows whether it is one array or one object per line. A `.json` file whose first
 /// object extends over several lines is read as one object after another. An object is a record if it has one of these
 /// sets of keys: `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `question` and
-/// `answer` (and similar pairs), or `text`. A byte-order mark and blank lines are skipped. A file without an extension is read as JSON if it begins like JSON.
+/// `answer` (and similar pairs), or `text`; capitals and spaces around them do not matter. Blank lines are skipped. A file
+/// without an extension is read as JSON if it begins like JSON.
+///
+/// Text is UTF-8, UTF-16, or an older encoding such as Windows-1252, which is found from its bytes; a file that is mostly
+/// UTF-8 is read as UTF-8, and its bad lines are faults. The columns of a table are divided by commas, semicolons, tabs
+/// or vertical bars, as its first rows or a line such as `sep=;` show.
 ///
 /// The first bytes of a file show whether it is compressed; its name does not matter. It is decompressed while it is
 /// read.
 ///
 /// A Parquet file is also recognised by its first bytes. A row becomes an object with one key per column. Dates, times
-/// and decimals become text, and so do bytes that are UTF-8. Pages may be uncompressed, or compressed with Snappy, gzip
-/// or Zstandard.
+/// and decimals become text, and so do bytes that are UTF-8. Pages may be uncompressed, or compressed with Snappy, gzip,
+/// Zstandard, Brotli or LZ4.
 ///
 /// Values that JSON cannot express (other bytes, NaN, infinity) are left out of a record's metadata and named in
 /// [`Line::left_out`]. In a conversation, a call or a tool they are a fault.
 ///
 /// # Errors
-/// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::Parquet`],
-/// [`Error::PackedParquet`], and [`Error::Empty`] for a file of zero bytes. The iterator returns [`Error::Read`],
-/// [`Error::Compressed`], [`Error::UnclosedQuote`], [`Error::Parquet`], and [`Error::Empty`] if there was no record.
+/// [`Error::Open`], [`Error::Folder`], [`Error::UnknownFormat`], [`Error::Columns`], [`Error::NoColumn`],
+/// [`Error::Parquet`], [`Error::PackedParquet`], [`Error::Utf32`], and [`Error::Empty`] for a file of zero bytes. The
+/// iterator returns [`Error::Read`], [`Error::Compressed`], [`Error::MixedEncodings`], [`Error::UnclosedQuote`],
+/// [`Error::Parquet`], [`Error::NoColumn`], and [`Error::Empty`] if there was no record.
 pub fn read(path: &Path) -> Result<Reader> {
+    read_with(path, &ReadConfig::default())
+}
+
+/// As [`read`], with an encoding and a delimiter that are given, and with a map of columns to fields.
+///
+/// The map is applied to the rows and objects of every format, before anything else is looked for in them. A mapped
+/// column that no record has is an error; one that a single record does not have rejects that record.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(path: &Path, config: &ReadConfig) -> Result<Reader> {
     check_file(path)?;
     let extension = packed::extension(path);
     let file = File::open(path).map_err(|source| Error::Open { path: path.into(), source })?;
@@ -131,25 +166,48 @@ pub fn read(path: &Path) -> Result<Reader> {
     let packed = stream.format();
     let failed = |source| read_error(path, 0, packed, source);
     let mut input = Input::with_capacity(1 << 16, stream);
-    let is_parquet = input.fill_buf().map_err(failed)?.starts_with(columnar::MAGIC);
-    let Some(first) = first_byte(&mut input).map_err(failed)? else {
+    let head = input.fill_buf().map_err(failed)?;
+    if head.is_empty() {
+        return Err(Error::Empty { path: path.into() });
+    }
+    let mapping = (!config.map.is_empty()).then(|| Arc::new(Mapping::new(config.map.clone())));
+    let (source, delimiter) = if extension == "parquet" || head.starts_with(columnar::MAGIC) {
+        (open_columnar(path, input, mapping.clone())?, None)
+    } else {
+        let text = Text::new(input, config.encoding).map_err(failed)?;
+        open_text(path, &extension, text, config.delimiter, mapping.clone(), packed)?
+    };
+    Ok(Reader { file: path.into(), source, packed, delimiter, mapping, is_empty: true, is_done: false })
+}
+
+fn open_text(
+    path: &Path,
+    extension: &str,
+    mut text: Text,
+    delimiter: Option<Delimiter>,
+    mapping: Option<Arc<Mapping>>,
+    packed: Option<&'static str>,
+) -> Result<(Source, Option<Delimiter>)> {
+    let failed = |source| read_error(path, 0, packed, source);
+    let Some(first) = first_byte(&mut text).map_err(failed)? else {
         return Err(Error::Empty { path: path.into() });
     };
-    let source = match (extension.as_str(), first) {
-        ("parquet", _) => open_columnar(path, input)?,
-        _ if is_parquet => open_columnar(path, input)?,
-        ("csv", _) => Source::Table(Box::new(open_table(path, input)?)),
-        ("jsonl" | "ndjson" | "json" | "", b'[') => Source::Elements(Elements::new(input)),
-        ("json" | "", b'{') if objects::is_spread(input.fill_buf().map_err(failed)?) => {
-            Source::Objects(Objects::new(input))
+    let source = match (extension, first) {
+        ("csv" | "tsv" | "tab", _) => return open_table(path, extension, text, delimiter, mapping, packed),
+        ("txt", _) if has_tab(text.fill_buf().map_err(failed)?) => {
+            return open_table(path, extension, text, delimiter, mapping, packed);
         }
-        ("jsonl" | "ndjson" | "json", _) | ("", b'{') => Source::Lines(Lines::new(input)),
+        ("jsonl" | "ndjson" | "json" | "", b'[') => Source::Elements(Elements::new(text)),
+        ("json" | "", b'{') if objects::is_spread(text.fill_buf().map_err(failed)?) => {
+            Source::Objects(Objects::new(text))
+        }
+        ("jsonl" | "ndjson" | "json", _) | ("", b'{') => Source::Lines(Lines::new(text)),
         _ => {
-            let path = path.into();
+            let (path, extension) = (path.into(), extension.to_owned());
             return Err(Error::UnknownFormat { path, extension });
         }
     };
-    Ok(Reader { file: path.into(), source, packed, is_empty: true, is_done: false })
+    Ok((source, None))
 }
 
 /// Checks that a path is an existing file, as far as this is possible without opening it.
@@ -174,12 +232,40 @@ impl Iterator for Reader {
     type Item = Result<Line>;
 
     fn next(&mut self) -> Option<Result<Line>> {
-        self.next_raw().map(|raw| raw.map(Raw::parse))
+        match self.next_raw() {
+            Some(Ok(raw)) => Some(Ok(raw.parse())),
+            Some(Err(error)) => {
+                self.mapping = None;
+                Some(Err(error))
+            }
+            None => check_map(&self.file, self.mapping.take().as_deref()).err().map(Err),
+        }
     }
 }
 
 impl Reader {
-    /// Like the iterator's `next`, but does not parse the record.
+    /// How the file is read. The encoding is the one that was found so far: a file of ASCII counts as UTF-8.
+    pub fn read_as(&self) -> ReadAs {
+        ReadAs { file: self.file.display().to_string(), encoding: self.encoding(), delimiter: self.delimiter }
+    }
+
+    fn encoding(&self) -> Encoding {
+        match &self.source {
+            Source::Lines(lines) => lines.input().encoding(),
+            Source::Elements(elements) => elements.input().encoding(),
+            Source::Objects(objects) => objects.input().encoding(),
+            Source::Table(table) => table.input().encoding(),
+            Source::Columnar(_) => Encoding::UTF_8,
+        }
+    }
+
+    /// A check of the map after all records have been parsed: every column must have been in one of them.
+    pub(crate) fn map_check(&self) -> impl FnOnce() -> Result<()> + Send + use<> {
+        let (file, mapping) = (Arc::clone(&self.file), self.mapping.clone());
+        move || check_map(&file, mapping.as_deref())
+    }
+
+    /// Like the iterator's `next`, but does not parse the record, and does not check the map at the end.
     pub(crate) fn next_raw(&mut self) -> Option<Result<Raw>> {
         if self.is_done {
             return None;
@@ -230,7 +316,7 @@ impl Reader {
             },
         };
         let place = Place { file: Arc::clone(&self.file), line };
-        Ok(Some(Raw { place, content }))
+        Ok(Some(Raw { place, content, encoding: self.encoding(), mapping: self.mapping.clone() }))
     }
 }
 
@@ -244,71 +330,126 @@ impl Raw {
     }
 
     pub fn parse(self) -> Line {
+        let mapping = self.mapping.as_deref();
         let mut left_out = Vec::new();
-        let record = match self.content {
-            Content::Text(chunk) => parse(chunk, &mut left_out),
+        let mut record = match self.content {
+            Content::Text(chunk) => parse(chunk, mapping, &mut left_out),
             Content::Cells { object, raw, left_out: cells } => {
                 left_out = cells;
-                shaped(object.map(Value::Object), &raw, &mut left_out)
+                shaped(object.map(Value::Object), &raw, true, mapping, &mut left_out)
             }
         };
+        if let Err(Unreadable { fault: fault @ Fault::NotUtf8 { .. }, .. }) = &mut record
+            && self.encoding != Encoding::UTF_8
+            && let Fault::NotUtf8 { valid_up_to } = *fault
+        {
+            *fault = Fault::NotEncoded { encoding: self.encoding.name(), valid_up_to };
+        }
         left_out.sort_unstable();
         left_out.dedup();
         Line { place: self.place, record, left_out }
     }
 }
 
-/// The first byte that is not white space. Consumes a byte-order mark before it.
-fn first_byte(input: &mut Input) -> io::Result<Option<u8>> {
-    if input.fill_buf()?.starts_with(b"\xEF\xBB\xBF") {
-        input.consume(3);
-    }
-    let buffer = input.fill_buf()?;
+/// The first byte that is not white space.
+fn first_byte(text: &mut Text) -> io::Result<Option<u8>> {
+    let buffer = text.fill_buf()?;
     let visible = buffer.iter().find(|byte| !byte.is_ascii_whitespace());
     Ok(visible.or(buffer.first()).copied())
 }
 
-fn open_table(path: &Path, input: Input) -> Result<Table<Input>> {
-    let packed = input.get_ref().format();
-    let table = Table::new(input).map_err(|source| read_error(path, 0, packed, source))?;
-    check_columns(path, table.columns())?;
-    Ok(table)
+/// Whether the first line has a tab, as in a spreadsheet that was saved as text.
+fn has_tab(head: &[u8]) -> bool {
+    let head = head.trim_ascii_start();
+    head.split(|byte| matches!(byte, b'\r' | b'\n')).next().is_some_and(|line| line.contains(&b'\t'))
 }
 
-fn open_columnar(path: &Path, input: Input) -> Result<Source> {
+fn open_table(
+    path: &Path,
+    extension: &str,
+    mut text: Text,
+    asked: Option<Delimiter>,
+    mapping: Option<Arc<Mapping>>,
+    packed: Option<&'static str>,
+) -> Result<(Source, Option<Delimiter>)> {
+    let failed = |source| read_error(path, 0, packed, source);
+    let head = text.fill_buf().map_err(failed)?;
+    let declared = delimiter::declared(head);
+    let usual = if extension == "csv" { Delimiter::COMMA } else { Delimiter::TAB };
+    let is_known = |columns: &[String]| is_known(columns, mapping.as_deref());
+    let found = || delimiter::found(head, usual, is_known);
+    let delimiter = asked.or(declared.map(|(delimiter, _)| delimiter)).unwrap_or_else(found);
+    let skipped = declared.map_or(0, |(_, length)| length);
+    text.consume(skipped);
+    let table = Table::new(text, delimiter, u64::from(skipped > 0), mapping.clone()).map_err(failed)?;
+    check_columns(path, table.columns(), mapping.as_deref())?;
+    Ok((Source::Table(Box::new(table)), Some(delimiter)))
+}
+
+fn open_columnar(path: &Path, input: Input, mapping: Option<Arc<Mapping>>) -> Result<Source> {
     let file = input.into_inner().into_file();
     let file = file.map_err(|format| Error::PackedParquet { path: path.into(), format })?;
-    let columnar = Columnar::new(file).map_err(|source| Error::Parquet { path: path.into(), row: 0, source })?;
-    check_columns(path, columnar.columns())?;
+    let opened = Columnar::new(file, mapping.clone());
+    let columnar = opened.map_err(|source| Error::Parquet { path: path.into(), row: 0, source })?;
+    check_columns(path, columnar.columns(), mapping.as_deref())?;
     Ok(Source::Columnar(Box::new(columnar)))
 }
 
-fn check_columns(path: &Path, columns: &[String]) -> Result<()> {
-    if shape::is_known(|key| columns.iter().any(|column| column == key)) {
-        return Ok(());
-    }
-    Err(Error::Columns { path: path.into(), found: columns.join(", ") })
+fn is_known(columns: &[String], mapping: Option<&Mapping>) -> bool {
+    mapping.map_or_else(|| names::are_known(columns), |mapping| mapping.makes_known(columns))
 }
 
-fn parse(chunk: Chunk, left_out: &mut Vec<String>) -> std::result::Result<Record, Unreadable> {
+fn check_columns(path: &Path, columns: &[String], mapping: Option<&Mapping>) -> Result<()> {
+    let found = columns.join(", ");
+    if let Some(column) = mapping.and_then(|mapping| mapping.missing_in(columns)) {
+        return Err(Error::NoColumn { path: path.into(), column: column.to_owned(), found });
+    }
+    if is_known(columns, mapping) {
+        return Ok(());
+    }
+    Err(Error::Columns { path: path.into(), found, example: names::example(columns) })
+}
+
+fn check_map(path: &Path, mapping: Option<&Mapping>) -> Result<()> {
+    match mapping.and_then(Mapping::missing) {
+        None => Ok(()),
+        Some((column, found)) => {
+            Err(Error::NoColumn { path: path.into(), column: column.to_owned(), found: found.to_owned() })
+        }
+    }
+}
+
+fn parse(
+    chunk: Chunk,
+    mapping: Option<&Mapping>,
+    left_out: &mut Vec<String>,
+) -> std::result::Result<Record, Unreadable> {
     let value = match chunk.fault {
         Some(fault) => Err(fault),
         None => std::str::from_utf8(&chunk.bytes)
             .map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })
             .and_then(|text| numbers::parse(text, left_out).map_err(|source| Fault::Json { source })),
     };
-    shaped(value, &chunk.bytes, left_out)
+    shaped(value, &chunk.bytes, false, mapping, left_out)
 }
 
 fn shaped(
     value: std::result::Result<Value, Fault>,
     raw: &[u8],
+    is_table: bool,
+    mapping: Option<&Mapping>,
     left_out: &mut Vec<String>,
 ) -> std::result::Result<Record, Unreadable> {
     let mut own_id = None;
     let record = value.and_then(|value| match value {
         Value::Object(object) => {
             own_id = shape::id(&object);
+            let object = match mapping {
+                Some(mapping) => mapping.apply(object, left_out)?,
+                None => object,
+            };
+            let object = names::canonical(object, is_table);
+            own_id = shape::id(&object).or(own_id.take());
             shape::record(object, left_out)
         }
         other => Err(Fault::NotAnObject { found: shape::kind(&other) }),
@@ -323,7 +464,7 @@ fn excerpt(raw: &[u8]) -> String {
     String::from_utf8_lossy(head).chars().take(EXCERPT).collect()
 }
 
-fn table_error(path: &Path, table: &Table<Input>, packed: Option<&'static str>, source: io::Error) -> Error {
+fn table_error(path: &Path, table: &Table<Text>, packed: Option<&'static str>, source: io::Error) -> Error {
     if table.is_exhausted() {
         return Error::UnclosedQuote { path: path.into(), line: table.line(), limit: LIMIT };
     }
@@ -332,6 +473,13 @@ fn table_error(path: &Path, table: &Table<Input>, packed: Option<&'static str>, 
 
 /// An error while reading a compressed file comes from the decoder, unless it has a system error code.
 fn read_error(path: &Path, line: u64, packed: Option<&'static str>, source: io::Error) -> Error {
+    match source.get_ref().and_then(|cause| cause.downcast_ref::<Undecodable>()) {
+        Some(Undecodable::Utf32) => return Error::Utf32 { path: path.into() },
+        Some(Undecodable::Mixed(encoding)) => {
+            return Error::MixedEncodings { path: path.into(), line, encoding: *encoding };
+        }
+        None => {}
+    }
     match packed {
         Some(format) if source.raw_os_error().is_none() => {
             Error::Compressed { path: path.into(), line, format, source }

@@ -35,6 +35,10 @@ impl<R: BufRead> Objects<R> {
         Self { input, breaks: 0, number: 0 }
     }
 
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
     /// The line on which the last object began.
     pub fn number(&self) -> u64 {
         self.number

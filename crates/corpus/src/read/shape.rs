@@ -26,7 +26,7 @@ use foehn_record::{Message, Record, Role};
 type Result<T> = std::result::Result<T, Fault>;
 
 /// The sets of keys that make an object a record, in order of precedence.
-const SHAPES: [&[&str]; 7] = [
+pub(super) const SHAPES: [&[&str]; 7] = [
     &["chosen", "rejected"],
     &["input", "preferred_output", "non_preferred_output"],
     &["messages"],
@@ -147,7 +147,7 @@ fn conversation(object: &mut Map<String, Value>, field: &str, left_out: &mut Vec
 }
 
 fn completion(object: &mut Map<String, Value>, left_out: &mut Vec<String>) -> Result<Vec<Message>> {
-    let mut messages = Vec::new();
+    let mut messages = system(object)?;
     for (field, role) in [("prompt", Role::User), ("completion", Role::Assistant)] {
         match take(object, field)? {
             Value::String(content) => messages.push(Message::new(role, content)),

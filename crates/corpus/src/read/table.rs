@@ -1,12 +1,16 @@
 //! The rows of a CSV file with named columns, as objects of texts.
 
 use std::io::{self, BufRead};
+use std::sync::Arc;
 
 use csv_core::ReadRecordResult;
 use serde_json::{Map, Value};
 
 use super::Fault;
+use super::config::Delimiter;
 use super::lines::{LIMIT, fill};
+use super::map::Mapping;
+use super::names::simple;
 use super::shape::is_needed;
 
 /// The rows after the header.
@@ -14,6 +18,7 @@ pub(super) struct Table<R> {
     input: R,
     parser: csv_core::Reader,
     columns: Vec<String>,
+    mapping: Option<Arc<Mapping>>,
     cells: Cells,
     lines: LineCount,
     row: u64,
@@ -30,10 +35,12 @@ pub(super) struct Row {
 }
 
 impl<R: BufRead> Table<R> {
-    /// Reads the header. In a name that is not UTF-8, invalid bytes are replaced: it matches no known column.
-    pub fn new(input: R) -> io::Result<Self> {
-        let (parser, cells, lines) = (csv_core::Reader::new(), Cells::default(), LineCount::default());
-        let mut table = Self { input, parser, columns: Vec::new(), cells, lines, row: 0, is_exhausted: false };
+    /// Reads the header, after this number of lines that are no part of the table. In a name that is not UTF-8, invalid
+    /// bytes are replaced: it matches no known column.
+    pub fn new(input: R, delimiter: Delimiter, skipped: u64, mapping: Option<Arc<Mapping>>) -> io::Result<Self> {
+        let parser = csv_core::ReaderBuilder::new().delimiter(delimiter.byte()).build();
+        let (columns, cells, lines) = (Vec::new(), Cells::default(), LineCount::after(skipped));
+        let mut table = Self { input, parser, columns, mapping, cells, lines, row: 0, is_exhausted: false };
         table.read_row()?;
         table.columns = table.cells.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
         Ok(table)
@@ -41,6 +48,10 @@ impl<R: BufRead> Table<R> {
 
     pub fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    pub fn input(&self) -> &R {
+        &self.input
     }
 
     /// The line on which the last row began.
@@ -115,7 +126,7 @@ impl<R: BufRead> Table<R> {
         for (column, cell) in self.columns.iter().zip(self.cells.iter()) {
             let text = match std::str::from_utf8(cell) {
                 Ok(text) => text,
-                Err(error) if is_needed(column) => {
+                Err(error) if self.is_needed(column) => {
                     return Err(Fault::NotUtf8 { valid_up_to: error.valid_up_to() });
                 }
                 Err(_) => {
@@ -123,12 +134,27 @@ impl<R: BufRead> Table<R> {
                     continue;
                 }
             };
-            // An empty cell of the conversation is an empty message. Any other empty cell is left out.
-            if !text.is_empty() || is_message(column) {
+            if text.is_empty() {
+                self.empty(column).into_iter().for_each(|value| drop(object.insert(column.clone(), value)));
+            } else {
                 object.insert(column.clone(), Value::from(text));
             }
         }
         Ok(object)
+    }
+
+    fn is_needed(&self, column: &str) -> bool {
+        self.mapping.as_ref().map_or_else(|| is_needed(&simple(column)), |mapping| mapping.needs(column))
+    }
+
+    /// The value of an empty cell. In a column of the conversation it is an empty message, in another column that is
+    /// mapped it is null. Any other is left out.
+    fn empty(&self, column: &str) -> Option<Value> {
+        match &self.mapping {
+            Some(mapping) if mapping.is_message(column) => Some("".into()),
+            Some(mapping) if mapping.uses(column) => Some(Value::Null),
+            _ => is_message(&simple(column)).then(|| "".into()),
+        }
     }
 }
 
@@ -176,13 +202,11 @@ struct LineCount {
     after_return: bool,
 }
 
-impl Default for LineCount {
-    fn default() -> Self {
-        Self { next: 1, after_return: false }
-    }
-}
-
 impl LineCount {
+    fn after(lines: u64) -> Self {
+        Self { next: 1 + lines, after_return: false }
+    }
+
     fn pass(&mut self, bytes: &[u8]) {
         for byte in bytes {
             let is_second_half = *byte == b'\n' && self.after_return;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::audit::Section;
 use crate::error::{Error, Result};
-use crate::read::Place;
+use crate::read::{Place, ReadAs};
 
 pub use lengths::{Bin, Distributions, LabelCounts, Lengths, PairLengths};
 pub use samples::{Change, Reason, Repairs, Sample, Turn};
@@ -52,6 +52,9 @@ pub struct CleanReport {
     pub left_out: BTreeMap<String, u64>,
     /// The files, as the caller wrote them.
     pub inputs: Vec<String>,
+    /// How the tables and the files in another encoding than UTF-8 were read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_as: Vec<ReadAs>,
     /// The distributions of the kept records.
     pub distributions: Distributions,
     /// The kinds of reasons, each with some records as samples; in the order of the passes, the most frequent first.
@@ -163,6 +166,9 @@ impl fmt::Display for CleanReport {
             if let Some(bias) = pairs.bias() {
                 writeln!(f, "{bias}")?;
             }
+        }
+        for file in self.read_as.iter().filter(|file| file.is_unusual()) {
+            writeln!(f, "{file}")?;
         }
         if !self.left_out.is_empty() {
             writeln!(f, "left out: {}", self.left_out_in_words())?;

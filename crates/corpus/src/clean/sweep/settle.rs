@@ -133,6 +133,7 @@ impl Sweep<'_> {
             sections: audits.into_iter().map(|audit| audit.section()).collect(),
             left_out: self.left_out,
             inputs: inputs.iter().map(|input| input.display().to_string()).collect(),
+            read_as: self.read_as,
             distributions: self.facts.finish(),
             reasons,
             flag_reasons,

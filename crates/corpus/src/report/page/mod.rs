@@ -58,6 +58,9 @@ fn header(report: &CleanReport) -> String {
         [one] => format!("<code>{}</code>", escaped(one)),
         [first, rest @ ..] => format!("<code>{}</code> and {} more files", escaped(first), rest.len()),
     };
+    let read_as: Vec<String> =
+        report.read_as.iter().filter(|file| file.is_unusual()).map(|file| escaped(&file.to_string())).collect();
+    let read_as = if read_as.is_empty() { String::new() } else { format!(" {}.", read_as.join("; ")) };
     let mut links = vec![("passes", "What each pass did"), ("set", "The set that is kept")];
     if !report.sections.is_empty() {
         links.push(("audits", "Audits"));
@@ -84,7 +87,7 @@ fn header(report: &CleanReport) -> String {
     };
     format!(
         "<header><p class=\"eyebrow\">Cleaning report</p><h1>{} of {} records kept</h1>\
-         <p class=\"soft\">From {files}.{changed}{flagged}{left_out}</p>{}<nav aria-label=\"On this page\">{links}</nav></header>\n",
+         <p class=\"soft\">From {files}.{read_as}{changed}{flagged}{left_out}</p>{}<nav aria-label=\"On this page\">{links}</nav></header>\n",
         number(report.kept),
         number(report.read),
         picture::hero(report.kept, report.rejected),
