@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         let recipe = job.recipe().clone();
         print_cleaning(&job, &arguments.out);
         let mut base = job.load(&device, &mut common::show_loading())?;
-        let suite = if arguments.no_evaluation { None } else { job.suite()? };
+        let suite = if arguments.no_evaluation { None } else { job.suite(&base)? };
         let sampling = recipe.generation.clone().unwrap_or_default();
         let config = EvaluateConfig {
             max_rows: 2048,

@@ -52,6 +52,9 @@ pub struct CleanReport {
     pub left_out: BTreeMap<String, u64>,
     /// The files, as the caller wrote them.
     pub inputs: Vec<String>,
+    /// The number of records kept of each file. Kept records have the order of the files.
+    #[serde(skip)]
+    pub kept_of: Vec<u64>,
     /// The distributions of the kept records.
     pub distributions: Distributions,
     /// The kinds of reasons, each with some records as samples; in the order of the passes, the most frequent first.
