@@ -9,9 +9,7 @@ use foehn_corpus::{
     read_clean, split_proven, write_clean,
 };
 use foehn_evaluate::{Suite, check_disjoint};
-use foehn_finetune::{
-    Dataset, Event, Fate, Folder, Outcome, Renderer, Run, TooLong, TrainingConfig, train,
-};
+use foehn_finetune::{Dataset, Event, Fate, Folder, Outcome, Renderer, Run, TooLong, TrainingConfig, train};
 use foehn_generate::GENERATION_CONFIG;
 use foehn_record::Record;
 use foehn_tokens::TemplateChoice;

@@ -104,7 +104,8 @@ impl Dataset {
     /// # Errors
     /// As [`from_samples`](Self::from_samples).
     pub fn from_pairs(named: Vec<(String, [Sample; 2])>, stop_ids: &[u32], vocab_size: usize) -> Result<Self, Error> {
-        let named = (0..).zip(named).flat_map(|(origin, (name, pair))| pair.map(|sample| (origin, name.clone(), sample)));
+        let named =
+            (0..).zip(named).flat_map(|(origin, (name, pair))| pair.map(|sample| (origin, name.clone(), sample)));
         let entry = |(origin, name, sample)| Entry { name, sample, origin, goes_on: false };
         Self::checked(named.map(entry).collect(), 2, stop_ids, vocab_size)
     }
@@ -234,11 +235,7 @@ impl Dataset {
 }
 
 /// The two samples of a record, with its chosen and with its rejected answer.
-fn pair(
-    renderer: &Renderer<'_>,
-    record: &Record,
-    name: &str,
-) -> Result<Result<Rendered, foehn_tokens::Error>, Error> {
+fn pair(renderer: &Renderer<'_>, record: &Record, name: &str) -> Result<Result<Rendered, foehn_tokens::Error>, Error> {
     let not_a_pair = |reason| Error::NotAPair { record: name.to_owned(), reason };
     let rejected = record.rejected.as_ref().ok_or_else(|| not_a_pair("it has no rejected answer"))?;
     let mut messages = record.messages.clone();

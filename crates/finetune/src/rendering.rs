@@ -66,9 +66,8 @@ impl Renderer<'_> {
     /// Those of [`ChatTemplate::sample`] and [`Sample::of_text`].
     pub fn record(&self, record: &Record) -> Result<Rendered, foehn_tokens::Error> {
         let Some(text) = record.plain_text() else {
-            return self.conversation(&record.messages, &|messages| {
-                Ok(vec![self.template.sample(self.tokenizer, messages)?])
-            });
+            return self
+                .conversation(&record.messages, &|messages| Ok(vec![self.template.sample(self.tokenizer, messages)?]));
         };
         if record.messages.iter().all(|message| !message.is_trained()) {
             return Err(foehn_tokens::Error::NothingSupervised);

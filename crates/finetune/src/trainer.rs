@@ -16,12 +16,12 @@ use foehn_tokens::Sample;
 
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::metrics::MetricsFile;
+use crate::resume;
 use crate::step::{gradients, preference_gradients, preference_loss, validation_loss};
 use crate::{
     AdamW, Dataset, Error, Folder, Noise, Objective, Rewards, Run, StepMetrics, TrainingConfig, ValidationMetrics,
     Warning, clip_global_norm,
 };
-use crate::resume;
 use start::{checked, first_adapter, manifest, reference};
 
 /// A training run: its model, its optimiser and its progress. [`train`](crate::train) is a loop over its methods. A

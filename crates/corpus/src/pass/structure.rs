@@ -27,9 +27,8 @@ impl Pass for Structure {
             return Some(format!("message {} is empty", at + 1));
         }
         if record.plain_text().is_some() {
-            return (!self.plain_text).then(|| {
-                "plain text without a user's turn; the pass's setting `plain_text` keeps it".to_owned()
-            });
+            return (!self.plain_text)
+                .then(|| "plain text without a user's turn; the pass's setting `plain_text` keeps it".to_owned());
         }
         let start = messages.iter().take(1).filter(|message| message.role == Role::System).count();
         for (at, message) in messages.iter().enumerate().skip(start) {
