@@ -391,3 +391,28 @@ fn pipeline(recipe: &Recipe) -> Result<Pipeline, JobError> {
         None => pipeline,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_follow_their_records_through_a_split() {
+        let record = |n: usize| Record::pair(format!("Question {n}?"), format!("Answer {n}."));
+        let mut all: Vec<Record> = (0..40).map(record).collect();
+        // The same record twice is on one side, twice.
+        all[20] = all[3].clone();
+        let weights: Vec<f64> = (0..40).map(|n| if n < 12 { 2.0 } else { 0.5 }).collect();
+        let (training, validation) = split_off(all.clone(), 0.3, 7).unwrap();
+        assert!(!validation.is_empty());
+        let found = of_training(&all, &weights, &training);
+        assert_eq!(found.len(), training.len());
+        let known = |record: &Record| all.iter().position(|other| other == record).unwrap();
+        let twice = training.iter().zip(&found).filter(|(record, _)| known(record) == 3).map(|(_, weight)| *weight);
+        assert!([&[][..], &[2.0, 0.5]].contains(&twice.collect::<Vec<_>>().as_slice()));
+        for (record, weight) in training.iter().zip(found).filter(|(record, _)| known(record) != 3) {
+            assert_eq!(weight, weights[known(record)]);
+        }
+        assert_eq!(of_training(&[], &[], &training), vec![1.0; training.len()]);
+    }
+}
