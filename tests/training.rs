@@ -565,7 +565,7 @@ fn a_long_conversation_is_refused_dropped_or_truncated_at_a_turn() {
 
     // Of a pair, both answers must fit: they are shortened at the same turn.
     let pair = |rejected: &str| Record { rejected: Some(rejected.into()), ..Record::new(turns(0)) };
-    let settings = TrainingConfig { objective: Objective::Dpo, max_length: lengths[3] + 6, ..settings };
+    let settings = TrainingConfig { objective: Objective::Dpo, max_length: lengths[3], ..settings };
     let records = [pair("Another answer, which is a little longer."), pair(&"word ".repeat(300))];
     let found = Dataset::for_training(&settings, &records, &template, &tokenizer, &config).unwrap();
     assert_eq!((found.len(), found.fitting().dropped.first.as_slice()), (1, &["2".to_owned()][..]));
@@ -582,9 +582,8 @@ fn plain_text_is_cut_into_pieces_beside_conversations() {
     let text = |text: &str| Record::new(vec![Message::assistant(text)]);
     let long = "The ship sailed on. ".repeat(20);
     let records = [text(&long), Record::pair("Why?", "Because."), text("Once.")];
-    let settings = TrainingConfig { max_length: 32, ..TrainingConfig::default() };
     let chat = template.sample(&tokenizer, &records[1].messages).unwrap();
-    let settings = TrainingConfig { max_length: chat.len(), ..settings };
+    let settings = TrainingConfig { max_length: chat.len(), ..TrainingConfig::default() };
     let found = Dataset::for_training(&settings, &records, &template, &tokenizer, &config).unwrap();
     let pieces = Sample::of_text(&tokenizer, &long, chat.len()).unwrap();
     let count = pieces.len();
