@@ -37,6 +37,9 @@ pub struct Renderer<'a> {
     pub too_long: TooLong,
 }
 
+/// Makes the samples of a conversation.
+type Render<'a> = dyn Fn(&[Message]) -> Result<Vec<Sample>, foehn_tokens::Error> + 'a;
+
 /// The samples of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
@@ -86,11 +89,7 @@ impl Renderer<'_> {
         })
     }
 
-    fn conversation(
-        &self,
-        messages: &[Message],
-        render: &dyn Fn(&[Message]) -> Result<Vec<Sample>, foehn_tokens::Error>,
-    ) -> Result<Rendered, foehn_tokens::Error> {
+    fn conversation(&self, messages: &[Message], render: &Render<'_>) -> Result<Rendered, foehn_tokens::Error> {
         let fits = |samples: &[Sample]| samples.iter().all(|sample| sample.len() <= self.limit);
         let samples = render(messages)?;
         if fits(&samples) {
