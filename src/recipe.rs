@@ -464,7 +464,7 @@ mod tests {
         // The first matching pattern is used.
         assert_eq!(recipe.training.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
         let several = Recipe::from_toml("data = [\"a.jsonl\", \"b.csv\"]", "r.toml".as_ref()).unwrap();
-        assert_eq!(several.data.to_vec(), [PathBuf::from("a.jsonl"), "b.csv".into()]);
+        assert_eq!(several.data.paths(), [PathBuf::from("a.jsonl"), "b.csv".into()]);
         assert_eq!(serde_json::to_value(&several).unwrap()["data"], serde_json::json!(["a.jsonl", "b.csv"]));
         let back = serde_json::to_value(&recipe).unwrap();
         assert_eq!(back["data"], "d.jsonl");
