@@ -17,9 +17,11 @@ use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
     CleanConfig, CleanReport, Delimiter, Encoding, LeadingAssistant, Length, Lexicon, NearDuplicates, NearOthers,
-    OffTarget, Pipeline, Registry, SameSpeaker, Stage, Structure, SystemPrompt, TrailingUser, clean_with, mark_path, read,
+    OffTarget, Pipeline, Registry, SameSpeaker, Stage, Structure, SystemPrompt, TrailingUser, clean_with, mark_path,
+    read,
 };
 use foehn::files::check_outputs;
+use foehn::tokens::TemplateChoice;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 /// Reads JSONL, JSON, CSV, TSV or Parquet, optionally compressed with gzip or Zstandard, in chat, ShareGPT, Alpaca,
@@ -87,8 +89,12 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
     /// Render the clean records with this model's chat template; fail if one cannot be trained on
-    #[arg(long, value_name = "TEMPLATE")]
+    #[arg(long, value_name = "MODEL")]
     check: Option<String>,
+    /// With --check: another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja
+    /// file
+    #[arg(long, requires = "check")]
+    template: Option<TemplateChoice>,
     /// With --check: the largest length of a record, in tokens
     #[arg(long, default_value_t = 2048)]
     max_length: usize,
@@ -110,7 +116,8 @@ fn main() -> ExitCode {
         }
         let files = arguments.files()?;
         // The template is opened first, so that a mistyped name does not cost a whole cleaning.
-        let gate = arguments.check.as_deref().map(|model| Gate::open(model, arguments.max_length)).transpose()?;
+        let gate = |model| Gate::open(model, arguments.template.as_ref(), arguments.max_length);
+        let gate = arguments.check.as_deref().map(gate).transpose()?;
         // With --dry-run and --check, the records are written to a temporary folder.
         let scratch = tempfile::tempdir()?;
         let out = files[0].1.clone().or_else(|| gate.as_ref().map(|_| scratch.path().join("clean.jsonl")));

@@ -143,7 +143,9 @@ impl Arguments {
             device: self.device.clone(),
             base: self.base,
         };
-        let mut base = common::TextModelArgs { model, template }.load()?;
+        // Texts alone can be measured without a chat template.
+        let asks = suite.tasks.iter().flat_map(|task| &task.items).any(|item| !item.prompts.is_empty());
+        let mut base = common::TextModelArgs { model, template }.load_for(asks)?;
         let without = base.model.clone();
         let mut runs = vec![common::evaluate("base", &base, &without, suite, config)?];
         for folder in &self.adapter {

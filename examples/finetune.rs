@@ -14,7 +14,7 @@ use common::planning::PlanArgs;
 use common::terminal::say;
 use common::training::TrainingProgress;
 use foehn::evaluate::{Decoding, EvaluateConfig, Report};
-use foehn::finetune::Folder;
+use foehn::finetune::{Event, Folder, Warning};
 use foehn::mistral::Base;
 use foehn::{EvaluationRecipe, Job, Pretrained, Recipe};
 
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         let recipe = job.recipe().clone();
         print_cleaning(&job, &arguments.out);
         let mut base = job.load(&device, &mut common::show_loading())?;
-        let suite = if arguments.no_evaluation { None } else { job.suite()? };
+        let suite = if arguments.no_evaluation { None } else { job.suite(&base)? };
         let sampling = recipe.generation.clone().unwrap_or_default();
         let config = EvaluateConfig {
             max_rows: 2048,
@@ -110,12 +110,19 @@ fn main() -> ExitCode {
         };
         let before = ask("before", &base)?;
         let mut progress = TrainingProgress::new()?;
-        let outcome = job.train(&mut base, &mut common::show_loading(), &mut |event| progress.show(event))?;
+        let mut lengths = Vec::new();
+        let outcome = job.train(&mut base, &mut common::show_loading(), &mut |event| {
+            if let Event::Warning(Warning::Length { set, fitting }) = &event {
+                lengths.push((format!("long {set} records"), serde_json::json!(fitting)));
+            }
+            progress.show(event)
+        })?;
         progress.finish()?;
         if let (Some(suite), Some(before), Some(after)) = (&suite, before, ask("after", &base)?) {
             let mut report = Report::new(suite, &config, vec![before, after], recipe.training.seed)?;
             report.about = common::about(&recipe.model, outcome.adapter.as_slice());
             report.about.extend(common::loss_curve(&arguments.out, None));
+            report.about.extend(lengths);
             report.save(arguments.out.join("report.json"))?;
             foehn::files::write(arguments.out.join("report.html"), report.page().as_bytes())?;
             say!("{report}");

@@ -9,7 +9,7 @@ use foehn_corpus::{
     read_clean, split_proven, write_clean,
 };
 use foehn_evaluate::{Suite, check_disjoint};
-use foehn_finetune::{Dataset, Event, Folder, Outcome, Run, train};
+use foehn_finetune::{Dataset, Event, Fate, Folder, Outcome, Renderer, Run, TooLong, TrainingConfig, train};
 use foehn_generate::GENERATION_CONFIG;
 use foehn_record::Record;
 use foehn_tokens::TemplateChoice;
@@ -42,10 +42,16 @@ pub struct Job {
 pub struct TrainingData {
     /// The clean records to train on. With the held-out ones they are those of `clean.jsonl` in the run's folder.
     pub records: Vec<Record>,
+    /// The weight of each of them: how often it is seen in an epoch.
+    pub weights: Vec<f64>,
     /// The records to validate on; empty if the recipe holds out none.
     pub validation: Vec<Record>,
     /// SHA-256 of `clean.jsonl`.
     pub sha256: String,
+    /// The weights of the records of `clean.jsonl`, as in [`Manifest::data_weights`](foehn_lora::Manifest::data_weights).
+    pub parts: Vec<(usize, f64)>,
+    /// SHA-256 of the recipe's validation file, if it has one.
+    pub validation_sha256: Option<String>,
     /// The report of the cleaning; `None` if the recipe's data was already clean and is used unchanged.
     pub report: Option<CleanReport>,
 }
@@ -54,6 +60,11 @@ impl TrainingData {
     /// The number of records to train on and to validate on.
     pub fn count(&self) -> usize {
         self.records.len() + self.validation.len()
+    }
+
+    /// Whether all records are plain text, for which a model needs no chat template.
+    pub fn is_text(&self) -> bool {
+        self.records.iter().chain(&self.validation).all(|record| record.plain_text().is_some())
     }
 }
 
@@ -82,18 +93,21 @@ impl Job {
     }
 
     /// The questions of the recipe's evaluation: its suite, its data, or else the validation records; and its general
-    /// questions. `None` if the recipe has neither questions nor validation records.
+    /// questions. `None` if the recipe has neither questions nor validation records. Where the recipe does not refuse
+    /// long records, the validation records are those that fit the model's context.
     ///
     /// # Errors
     /// [`JobError::Evaluation`] if a file cannot be used, or if the training records contain one of its items.
-    pub fn suite(&self) -> Result<Option<Suite>, JobError> {
+    pub fn suite(&self, base: &Pretrained) -> Result<Option<Suite>, JobError> {
         let recipe = &self.recipe.evaluation;
         let config = recipe.data_config().map_err(JobError::Label)?;
         let mut suite = match (&recipe.suite, &recipe.data) {
             (Some(path), _) => Some(Suite::open(path)?),
             (None, Some(path)) => Some(Suite::from_data(path, &config)?),
-            (None, None) if self.data.validation.is_empty() => None,
-            (None, None) => Some(Suite::from_records("held out", &self.data.validation, &config)?),
+            (None, None) => match self.fitting(base) {
+                records if records.is_empty() => None,
+                records => Some(Suite::from_records("held out", &records, &config)?),
+            },
         };
         if let Some(path) = &recipe.general {
             suite.get_or_insert_default().join(Suite::open(path)?);
@@ -102,6 +116,18 @@ impl Job {
             check_disjoint(suite, &self.data.records)?;
         }
         Ok(suite)
+    }
+
+    /// The validation records that fit the model's context; all, if the recipe refuses long ones.
+    fn fitting(&self, base: &Pretrained) -> Vec<Record> {
+        let TrainingConfig { too_long, .. } = self.recipe.training;
+        let limit = base.model.config().max_position_embeddings;
+        let renderer = Renderer { template: &base.template, tokenizer: &base.tokenizer, limit, too_long };
+        let fits = |record: &&Record| {
+            too_long == TooLong::Error
+                || renderer.record(record).is_ok_and(|rendered| matches!(rendered.fate, Fate::Whole | Fate::Cut))
+        };
+        self.data.validation.iter().filter(fits).cloned().collect()
     }
 
     /// Replaces the settings that a [`Choice`] has changed to fit the memory.
@@ -117,7 +143,10 @@ impl Job {
     /// [`LoadError`].
     pub fn load(&self, device: &Device, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Pretrained, LoadError> {
         let Recipe { model, base, template, .. } = &self.recipe;
-        Pretrained::load_with(model, *base, template.as_ref(), device, progress)
+        match self.data.is_text() {
+            true => Pretrained::load_for_text(model, *base, template.as_ref(), device, progress),
+            false => Pretrained::load_with(model, *base, template.as_ref(), device, progress),
+        }
     }
 
     /// Trains the adapter, which stays attached. `observe` gets every event and can end the run, as in [`train`]. The
@@ -135,12 +164,14 @@ impl Job {
         let config = &recipe.training;
         let mut manifest = base.manifest_with(progress).map_err(Box::new)?;
         manifest.data_sha256 = data.sha256;
+        manifest.data_weights = data.parts;
+        manifest.validation_sha256 = data.validation_sha256.unwrap_or_default();
         manifest.recipe = serde_json::to_value(&recipe).unwrap_or_default();
         let dataset = |records: &[Record]| {
             let (template, tokenizer, shape) = (&base.template, &base.tokenizer, base.model.config());
-            Dataset::for_objective(config.objective, records, template, tokenizer, shape, config.max_length)
+            Dataset::for_training(config, records, template, tokenizer, shape)
         };
-        let training = dataset(&data.records)?;
+        let training = dataset(&data.records)?.weighted(&data.weights)?;
         let validation = if data.validation.is_empty() { None } else { Some(dataset(&data.validation)?) };
         let run = Run { config, training: &training, validation: validation.as_ref(), manifest, out: folder };
         let outcome = train(&mut base.model, run, observe)?;
@@ -226,6 +257,7 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
         Some(TemplateChoice::File(path)) => Some(path),
         _ => None,
     };
+    let paths = recipe.data.paths();
     let inputs: Vec<&Path> = [
         recipe.pipeline.as_ref(),
         template,
@@ -237,7 +269,7 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
     ]
     .into_iter()
     .flatten()
-    .chain(recipe.data.iter())
+    .chain(&paths)
     .map(PathBuf::as_path)
     .collect();
     let (clean_path, report_path) = (place("clean.jsonl"), place("clean.report.json"));
@@ -260,7 +292,7 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
     let scratch =
         tempfile::Builder::new().prefix(".partial-").tempdir_in(folder.path()).map_err(failed(folder.path()))?;
     let fresh = scratch.path().join("clean.jsonl");
-    let report = match &recipe.data[..] {
+    let report = match &paths[..] {
         [path] if is_clean(path)?.is_some() => {
             write_clean(&fresh, &read_clean(path)?)?;
             None
@@ -284,8 +316,34 @@ fn training_data(recipe: &Recipe, folder: &Folder) -> Result<TrainingData, JobEr
     if let Some(report) = &report {
         report.save(&report_path)?;
     }
+    let (weights, parts) = weights(&recipe.data, report.as_ref(), records.len());
+    let validation_sha256 = recipe.validation_data.as_deref().map(sha256_of_file).transpose().map_err(Box::new)?;
+    let all = if parts.is_empty() { Vec::new() } else { records.clone() };
     let (records, validation) = held_out(recipe, records)?;
-    Ok(TrainingData { records, validation, sha256, report })
+    let weights = of_training(&all, &weights, &records);
+    Ok(TrainingData { records, weights, validation, sha256, parts, validation_sha256, report })
+}
+
+/// The weight of each clean record, and the same as stretches; no stretches if every record has the weight 1.
+fn weights(data: &DataFiles, report: Option<&CleanReport>, records: usize) -> (Vec<f64>, Vec<(usize, f64)>) {
+    let kept = match report {
+        Some(report) => report.kept_of.iter().map(|kept| *kept as usize).collect(),
+        None => vec![records],
+    };
+    let parts: Vec<(usize, f64)> = kept.into_iter().zip(data.iter().map(|file| file.weight)).collect();
+    let weights = parts.iter().flat_map(|(count, weight)| std::iter::repeat_n(*weight, *count)).collect();
+    let is_plain = parts.iter().all(|(_, weight)| *weight == 1.0);
+    (weights, if is_plain { Vec::new() } else { parts })
+}
+
+/// The weights of the training records. They have the order of all records; of equal records, none or all are trained.
+fn of_training(all: &[Record], weights: &[f64], training: &[Record]) -> Vec<f64> {
+    if all.is_empty() {
+        return vec![1.0; training.len()];
+    }
+    let mut left = training.iter().peekable();
+    let is_next = |(record, _): &(&Record, &f64)| left.next_if(|next| next == record).is_some();
+    all.iter().zip(weights).filter(is_next).map(|(_, weight)| *weight).collect()
 }
 
 /// The records to train on and those to validate on. Records of one group, with one prompt, and near-duplicates stay
@@ -332,4 +390,29 @@ fn pipeline(recipe: &Recipe) -> Result<Pipeline, JobError> {
         Some(path) => pipeline.with(OffTarget::new(Lexicon::load(path)?)),
         None => pipeline,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_follow_their_records_through_a_split() {
+        let record = |n: usize| Record::pair(format!("Question {n}?"), format!("Answer {n}."));
+        let mut all: Vec<Record> = (0..40).map(record).collect();
+        // The same record twice is on one side, twice.
+        all[20] = all[3].clone();
+        let weights: Vec<f64> = (0..40).map(|n| if n < 12 { 2.0 } else { 0.5 }).collect();
+        let (training, validation) = split_off(all.clone(), 0.3, 7).unwrap();
+        assert!(!validation.is_empty());
+        let found = of_training(&all, &weights, &training);
+        assert_eq!(found.len(), training.len());
+        let known = |record: &Record| all.iter().position(|other| other == record).unwrap();
+        let twice = training.iter().zip(&found).filter(|(record, _)| known(record) == 3).map(|(_, weight)| *weight);
+        assert!([&[][..], &[2.0, 0.5]].contains(&twice.collect::<Vec<_>>().as_slice()));
+        for (record, weight) in training.iter().zip(found).filter(|(record, _)| known(record) != 3) {
+            assert_eq!(weight, weights[known(record)]);
+        }
+        assert_eq!(of_training(&[], &[], &training), vec![1.0; training.len()]);
+    }
 }

@@ -126,8 +126,34 @@ impl Pretrained {
         device: &Device,
         progress: &mut dyn FnMut(Loading<'_>),
     ) -> Result<Self, LoadError> {
+        Self::load_any(name, base, template, false, device, progress)
+    }
+
+    /// As [`load_with`](Self::load_with), for plain text: a model without a chat template gets one that refuses every
+    /// conversation.
+    ///
+    /// # Errors
+    /// [`LoadError`], which names the file and the place.
+    pub fn load_for_text(
+        name: &str,
+        base: Base,
+        template: Option<&TemplateChoice>,
+        device: &Device,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<Self, LoadError> {
+        Self::load_any(name, base, template, true, device, progress)
+    }
+
+    fn load_any(
+        name: &str,
+        base: Base,
+        template: Option<&TemplateChoice>,
+        is_text: bool,
+        device: &Device,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<Self, LoadError> {
         let Network { model, checkpoint, files } = Network::load(name, base, device, progress)?;
-        let (tokenizer, template) = text_side(&files, template)?;
+        let (tokenizer, template) = text_side(&files, template, is_text)?;
         let (tokens, vocab_size) = (tokenizer.vocab_size(), model.config().vocab_size);
         // A control token without an embedding, such as an added pad token, is never computed. Text tokens must have
         // one.
@@ -232,6 +258,10 @@ impl Pretrained {
     }
 }
 
+/// The template of a model that has none, where only plain text is read.
+const NO_TEMPLATE: &str =
+    "{{ raise_exception('the model has no chat template: choose one for conversations, or use plain text alone') }}";
+
 /// A model's tokenizer and chat template, its own or another one, without its weights.
 ///
 /// # Errors
@@ -241,7 +271,19 @@ pub fn load_text(
     template: Option<&TemplateChoice>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(Tokenizer, ChatTemplate), LoadError> {
-    text_side(&Hub::from_env().resolve(name, progress)?, template)
+    text_side(&Hub::from_env().resolve(name, progress)?, template, false)
+}
+
+/// As [`load_text`], for plain text: a model without a chat template gets one that refuses every conversation.
+///
+/// # Errors
+/// [`LoadError`], which names the file and the place.
+pub fn load_text_for_text(
+    name: &str,
+    template: Option<&TemplateChoice>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Tokenizer, ChatTemplate), LoadError> {
+    text_side(&Hub::from_env().resolve(name, progress)?, template, true)
 }
 
 /// The template that an adapter of this folder was trained with, if its manifest names one besides the base's own.
@@ -283,15 +325,17 @@ pub(crate) struct Side {
 }
 
 impl Side {
+    /// With `is_text`, the model need not have a template.
     pub fn open(
         name: &str,
         template: Option<&TemplateChoice>,
+        is_text: bool,
         progress: &mut dyn FnMut(Loading<'_>),
     ) -> Result<Self, LoadError> {
         let files = Hub::from_env().resolve(name, &mut |event| progress(Loading::Files(event)))?;
         let weights = Weights::open(&files.weights)?;
         let config = config(&files, &weights)?;
-        let (tokenizer, template) = text_side(&files, template)?;
+        let (tokenizer, template) = text_side(&files, template, is_text)?;
         Ok(Self { config, weights, tokenizer, template })
     }
 }
@@ -299,6 +343,7 @@ impl Side {
 fn text_side(
     files: &foehn_hub::ModelFiles,
     template: Option<&TemplateChoice>,
+    is_text: bool,
 ) -> Result<(Tokenizer, ChatTemplate), LoadError> {
     let path = text_path(files);
     let mut tokenizer = Tokenizer::open(&path)?;
@@ -306,8 +351,11 @@ fn text_side(
         let template = choice.open(&mut tokenizer)?;
         return Ok((tokenizer, template));
     }
-    let template =
-        ChatTemplate::open(files.tokenizer_config.as_deref().and_then(Path::parent).unwrap_or(&path), &tokenizer)?;
+    let place = files.tokenizer_config.as_deref().and_then(Path::parent).unwrap_or(&path);
+    let template = match ChatTemplate::open(place, &tokenizer) {
+        Err(foehn_tokens::Error::NoTemplate { .. }) if is_text => ChatTemplate::jinja(NO_TEMPLATE, &tokenizer)?,
+        opened => opened?,
+    };
     Ok((tokenizer, template))
 }
 

@@ -25,7 +25,7 @@ pub struct Recipe {
     /// file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<TemplateChoice>,
-    /// The training data: a file, or several, in any format that `foehn-corpus` supports.
+    /// The training data: a file, or several, in any format that `foehn-corpus` supports, each with its weight.
     pub data: DataFiles,
     /// The pipeline that cleans the data: a TOML file for `foehn-corpus`. Without one, the default pipeline is used.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,8 @@ pub struct Recipe {
     /// A lexicon, `{class: [words]}`. A description with words of another class than its own is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lexicon: Option<PathBuf>,
-    /// Clean records to validate on. Without them, `validation.fraction` of the groups of the data is held out.
+    /// Clean records to validate on, used as they are. A record that has its group or its prompt in common with a
+    /// training record, or is nearly the same, is an error. Without them, `validation.fraction` of the groups of the data is held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_data: Option<PathBuf>,
     /// What the model is asked before and after the training.
@@ -84,32 +85,74 @@ impl EvaluationRecipe {
     }
 }
 
-/// The files of the training data: one or more. In a recipe it is a path or a list of paths.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The files of the training data: one or more. In a recipe each is a path, or a table with a `path` and a `weight`; one
+/// path, or a list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "OneOrMore", into = "OneOrMore")]
-pub struct DataFiles(Vec<PathBuf>);
+pub struct DataFiles(Vec<DataFile>);
+
+/// A file of the training data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFile {
+    /// The file.
+    pub path: PathBuf,
+    /// How often its records are seen in an epoch, in the mean, as in [`Part`](foehn_finetune::Part). 2 repeats them;
+    /// 0.5 takes half of them, and in the next epoch the other half.
+    #[serde(default = "once")]
+    pub weight: f64,
+}
+
+fn once() -> f64 {
+    1.0
+}
+
+impl DataFiles {
+    /// The paths.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.iter().map(|file| file.path.clone()).collect()
+    }
+}
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a path or a list of paths")]
+#[serde(untagged, expecting = "expected a path, a table with a `path` and a `weight`, or a list of these")]
 enum OneOrMore {
-    One(PathBuf),
-    More(Vec<PathBuf>),
+    One(Entry),
+    More(Vec<Entry>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path, or a table with a `path` and a `weight`")]
+enum Entry {
+    Path(PathBuf),
+    Weighted(DataFile),
+}
+
+impl From<Entry> for DataFile {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::Path(path) => Self { path, weight: once() },
+            Entry::Weighted(file) => file,
+        }
+    }
 }
 
 impl From<OneOrMore> for DataFiles {
-    fn from(paths: OneOrMore) -> Self {
-        match paths {
-            OneOrMore::One(path) => path.into(),
-            OneOrMore::More(paths) => paths.into(),
+    fn from(files: OneOrMore) -> Self {
+        match files {
+            OneOrMore::One(file) => Self(vec![file.into()]),
+            OneOrMore::More(files) => Self(files.into_iter().map(DataFile::from).collect()),
         }
     }
 }
 
 impl From<DataFiles> for OneOrMore {
-    fn from(DataFiles(mut paths): DataFiles) -> Self {
-        match paths.as_mut_slice() {
-            [path] => Self::One(std::mem::take(path)),
-            _ => Self::More(paths),
+    fn from(DataFiles(files): DataFiles) -> Self {
+        let entry = |file: DataFile| if file.weight == once() { Entry::Path(file.path) } else { Entry::Weighted(file) };
+        let mut entries: Vec<Entry> = files.into_iter().map(entry).collect();
+        match entries.pop() {
+            Some(path @ Entry::Path(_)) if entries.is_empty() => Self::One(path),
+            last => Self::More(entries.into_iter().chain(last).collect()),
         }
     }
 }
@@ -122,20 +165,20 @@ impl From<&str> for DataFiles {
 
 impl From<PathBuf> for DataFiles {
     fn from(path: PathBuf) -> Self {
-        Self(vec![path])
+        vec![path].into()
     }
 }
 
 impl From<Vec<PathBuf>> for DataFiles {
     fn from(paths: Vec<PathBuf>) -> Self {
-        Self(paths)
+        Self(paths.into_iter().map(|path| DataFile { path, weight: once() }).collect())
     }
 }
 
 impl Deref for DataFiles {
-    type Target = [PathBuf];
+    type Target = [DataFile];
 
-    fn deref(&self) -> &[PathBuf] {
+    fn deref(&self) -> &[DataFile] {
         &self.0
     }
 }
@@ -143,8 +186,8 @@ impl Deref for DataFiles {
 /// The paths, separated by commas.
 impl fmt::Display for DataFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, path) in self.iter().enumerate() {
-            write!(f, "{}{}", if at > 0 { ", " } else { "" }, path.display())?;
+        for (at, file) in self.iter().enumerate() {
+            write!(f, "{}{}", if at > 0 { ", " } else { "" }, file.path.display())?;
         }
         Ok(())
     }
@@ -227,7 +270,8 @@ impl Recipe {
         let path = || path.to_owned();
         let recipe: Self =
             toml::from_str(text).map_err(|source| RecipeError::Toml { path: path(), source: Box::new(source) })?;
-        let checked = recipe.training.check();
+        let weights = recipe.data.iter().try_for_each(|file| foehn_finetune::Part::check(file.weight));
+        let checked = weights.and_then(|()| recipe.training.check());
         checked.map_err(|source| RecipeError::Setting { path: path(), source: Box::new(source) })?;
         let EvaluationRecipe { suite, data, answers, .. } = &recipe.evaluation;
         let why = match &recipe.generation {
@@ -377,6 +421,9 @@ mod tests {
         check("loss_mean = \"sample\"", "sample");
         check("epochs = \"three\"", "epochs");
         check("epochs = 3\ndata = 7", "data");
+        check("data = [\"a\", { path = \"b\", weigth = 2 }]", "`path` and a `weight`");
+        check("data = [{ path = \"b\", weight = 0 }]", "data.weight");
+        check("too_long = \"cut\"", "`truncate`");
         check("base = \"q9\"", "q9");
         check("template = \"llama9\"", "chatml");
         check("batch_size = 0", "batch_size");
@@ -386,6 +433,23 @@ mod tests {
         check("[evaluation]\nsuite = \"x\"\ndata = \"y\"", "one of them");
         check("[evaluation]\nlabel = \"first\"", "first-line");
         check("[generation]\ntop_p = 1.5", "top_p");
+    }
+
+    #[test]
+    fn files_have_weights_and_are_written_as_they_were_read() {
+        let check = |data: &str, expected: &[(&str, f64)]| {
+            let recipe = Recipe::from_toml(&format!("data = {data}"), "r.toml".as_ref()).unwrap();
+            let found: Vec<_> = recipe.data.iter().map(|file| (file.path.to_str().unwrap(), file.weight)).collect();
+            assert_eq!(found, expected, "{data}");
+            let written = serde_json::to_value(&recipe.data).unwrap();
+            assert!(!written.is_object(), "a resumed run compares one value");
+            assert_eq!(serde_json::from_value::<DataFiles>(written).unwrap(), recipe.data, "{data}");
+        };
+        check("\"a\"", &[("a", 1.0)]);
+        check("[\"a\", \"b\"]", &[("a", 1.0), ("b", 1.0)]);
+        check("[{ path = \"a\", weight = 2 }, \"b\"]", &[("a", 2.0), ("b", 1.0)]);
+        check("{ path = \"a\", weight = 0.5 }", &[("a", 0.5)]);
+        check("[{ path = \"a\" }]", &[("a", 1.0)]);
     }
 
     #[test]
@@ -400,7 +464,7 @@ mod tests {
         // The first matching pattern is used.
         assert_eq!(recipe.training.lora.rank("model.layers.0.self_attn.q_proj").unwrap(), 4);
         let several = Recipe::from_toml("data = [\"a.jsonl\", \"b.csv\"]", "r.toml".as_ref()).unwrap();
-        assert_eq!(several.data.to_vec(), [PathBuf::from("a.jsonl"), "b.csv".into()]);
+        assert_eq!(several.data.paths(), [PathBuf::from("a.jsonl"), "b.csv".into()]);
         assert_eq!(serde_json::to_value(&several).unwrap()["data"], serde_json::json!(["a.jsonl", "b.csv"]));
         let back = serde_json::to_value(&recipe).unwrap();
         assert_eq!(back["data"], "d.jsonl");

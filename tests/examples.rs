@@ -334,6 +334,150 @@ fn tokenize_prints_what_the_trainer_reads() {
     assert!(losses.len() == 3 && losses[2] < losses[0], "{losses:?}");
 }
 
+/// A run of a recipe, without what the recipe's own lines say.
+fn of_recipe(scene: &Scene, name: &str, recipe: &str) -> Command {
+    let path = scene.path("own.toml");
+    fs::write(&path, format!("batch_size = 4\nmax_steps = 4\n{recipe}")).unwrap();
+    let mut command = example(name);
+    command.arg("--config").arg(path).arg("--model").arg(&scene.model);
+    if name == "finetune" {
+        command.arg("--no-evaluation");
+    }
+    command
+}
+
+fn manifest(adapter: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(adapter.join("foehn.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn long_records_are_left_out_or_truncated_and_it_is_said() {
+    let scene = Scene::new();
+    let turn = |n: usize| {
+        [("user", format!("Which word is number {n}?")), ("assistant", format!("Word {n} is {}.", "amber ".repeat(20)))]
+    };
+    let turns = (0..9).flat_map(turn).map(|(role, content)| serde_json::json!({"role": role, "content": content}));
+    let long = serde_json::json!({"id": "long", "messages": turns.collect::<Vec<_>>()});
+    let short = fs::read_to_string(&scene.data).unwrap();
+    fs::write(&scene.data, format!("{short}{long}\n")).unwrap();
+    let data = format!("data = '{}'\n", scene.data.display());
+    fails(of_recipe(&scene, "finetune", &data).arg("--out").arg(scene.path("e")), &["record long", "too_long", "256"]);
+    for (too_long, said) in [("drop", "left out (long)"), ("truncate", "truncated at a turn (long)")] {
+        let recipe = format!("too_long = '{too_long}'\n{data}[validation]\nfraction = 0\n");
+        let plan = stdout_of(of_recipe(&scene, "plan", &recipe).arg("--no-time"));
+        assert!(plan.contains(&format!("1 record of more than 256 tokens {said}")), "{plan}");
+        let out = scene.path(too_long);
+        let output = run(of_recipe(&scene, "finetune", &recipe).arg("--out").arg(&out));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && told.contains("of the training records: 1 record"), "{told}");
+        assert!(told.contains(said) && manifest(&out.join("adapter"))["recipe"]["too_long"] == too_long, "{told}");
+        let mut command = example("tokenize");
+        command.arg("--model").arg(&scene.model).arg("--data").arg(out.join("clean.jsonl")).args(["--limit", "0"]);
+        let output = run(command.args(["--json", "--max-length", "256", "--too-long", too_long]));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && told.contains(said), "{told}");
+        let samples = String::from_utf8_lossy(&output.stdout).lines().count();
+        assert_eq!(samples, if too_long == "drop" { 12 } else { 13 });
+    }
+}
+
+/// A base without a chat template learns plain text, is measured on it, and refuses conversations by name, unless a
+/// template is chosen.
+#[test]
+fn plain_text_trains_on_a_base_without_a_template() {
+    let scene = Scene::new();
+    fs::remove_file(scene.model.join("chat_template.jinja")).unwrap();
+    let [texts, held] = ["texts.jsonl", "held.jsonl"].map(|name| scene.path(name));
+    let pipeline = Path::new("examples/recipes/clean-text.toml");
+    let line = |text: String| format!("{}\n", serde_json::json!({ "text": text }));
+    let words = ["bell", "drum", "rose", "salt", "silk", "smoke", "flute", "lemon"];
+    let text = |word: &&str| line(format!("The {word} stood on the table, and nobody asked about the {word}."));
+    let book = (0..60).map(|n| format!("Chapter {n} tells of {}.", words[n % 8])).collect::<Vec<_>>().join(" ");
+    fs::write(&texts, words.iter().map(text).collect::<String>() + &line(book)).unwrap();
+    fs::write(&held, line("A gong was struck in the evening.".into()) + &line("Then all was quiet.".into())).unwrap();
+    let recipe = format!(
+        "pipeline = '{}'\ndata = '{}'\nvalidation_data = '{}'\nlearning_rate = 1e-2\nmax_length = 100\n",
+        pipeline.display(),
+        texts.display(),
+        held.display()
+    );
+    let out = scene.path("run");
+    let output = run(of_recipe(&scene, "finetune", &recipe).arg("--out").arg(&out));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("1 record of more than 100 tokens cut into"), "{told}");
+    let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let losses: Vec<f64> =
+        metrics.lines().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64()).collect();
+    assert!(losses.len() == 4 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+    let hash = manifest(&out.join("adapter"))["validation_sha256"].clone();
+    assert_eq!(hash.as_str().map(str::len), Some(64));
+
+    let evaluate = |data: &Path, more: &[&str]| {
+        let mut command = example("evaluate");
+        command.arg("--model").arg(&scene.model).arg("--data").arg(data).arg("--no-general").args(more);
+        command
+    };
+    let adapter = out.join("adapter");
+    let report = stdout_of(&mut evaluate(&held, &["--json", "--adapter", adapter.to_str().unwrap()]));
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["tasks"][0]["kind"], "likelihood", "{report}");
+    assert!(report.to_string().contains("likelihood/log-likelihood per token"), "{report}");
+    fails(&mut evaluate(&held, &["--labels", "a,b"]), &["held.jsonl:1", "plain text"]);
+
+    let asked = scene.path("asked.jsonl");
+    fs::write(&asked, "{\"prompt\": \"Which sense is gong?\", \"completion\": \"gong sense\"}\n").unwrap();
+    fails(&mut evaluate(&asked, &[]), &["no chat template", "chatml"]);
+    let finetune = |more: &str| {
+        let recipe = format!("data = '{}'\n{more}", scene.data.display());
+        let mut command = of_recipe(&scene, "finetune", &recipe);
+        command.arg("--out").arg(scene.path("chat"));
+        command
+    };
+    fails(&mut finetune(""), &["no chat template", "chatml"]);
+    stdout_of(&mut finetune("template = 'chatml'\n"));
+    // Conversations and texts in one set need a template.
+    let both = format!("{}data = ['{}', '{}']\n", "template = 'chatml'\n", texts.display(), scene.data.display());
+    let both = format!("pipeline = '{}'\n{both}", pipeline.display());
+    stdout_of(of_recipe(&scene, "finetune", &both).arg("--out").arg(scene.path("both")));
+
+    let check = |more: &[&str]| {
+        let mut command = example("clean");
+        command.arg(&scene.data).args(["--dry-run", "--check"]).arg(&scene.model).args(more);
+        command
+    };
+    fails(&mut check(&[]), &["cannot be trained on", "no chat template"]);
+    stdout_of(&mut check(&["--template", "chatml"]));
+}
+
+/// Files have weights, the plan and the manifest know them, and validation records of a file must not be trained on.
+#[test]
+fn files_are_weighted_and_validated_on_another() {
+    let scene = Scene::new();
+    let [often, held, leak] = ["often.jsonl", "held.jsonl", "leak.jsonl"].map(|name| scene.path(name));
+    let line = |word: &str| format!("{{\"prompt\": \"What is {word}?\", \"completion\": \"{word} is that.\"}}\n");
+    fs::write(&often, ["opal", "jade", "onyx", "ruby"].map(line).concat()).unwrap();
+    fs::write(&held, ["quartz", "beryl"].map(|word| line(word).replace("What is", "Name it")).concat()).unwrap();
+    fs::write(&leak, line("opal")).unwrap();
+    let recipe = |more: &str, held: &Path| {
+        let data = format!("[{{ path = '{}', weight = 2 }}, {more}]", often.display());
+        format!("epochs = 2\ndata = {data}\nvalidation_data = '{}'\n", held.display())
+    };
+    let half = format!("{{ path = '{}', weight = 0.5 }}", scene.data.display());
+    let plan = stdout_of(of_recipe(&scene, "plan", &recipe(&half, &held)).args(["--no-time", "--json"]));
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["data"]["samples"], 16);
+    let weights = serde_json::json!([{ "examples": 4, "weight": 2.0 }, { "examples": 12, "weight": 0.5 }]);
+    assert_eq!(plan["data"]["weights"], weights);
+    let out = scene.path("run");
+    stdout_of(of_recipe(&scene, "finetune", &recipe(&half, &held)).arg("--out").arg(&out));
+    assert_eq!(manifest(&out.join("adapter"))["data_weights"], serde_json::json!([[4, 2.0], [12, 0.5]]));
+    let mut leaking = of_recipe(&scene, "finetune", &recipe(&half, &leak));
+    fails(leaking.arg("--out").arg(scene.path("leaking")), &["leak.jsonl", "what is opal", "share"]);
+    let wrong = half.replace("weight", "weigth");
+    let mut wrong = of_recipe(&scene, "finetune", &recipe(&wrong, &held));
+    fails(wrong.arg("--out").arg(scene.path("wrong")), &["own.toml", "`weight`"]);
+}
+
 #[test]
 fn evaluate_reports_base_and_adapter_as_json() {
     let scene = Scene::new();

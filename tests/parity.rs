@@ -11,7 +11,7 @@ use foehn_finetune::{
 };
 use foehn_lora::{Adapter, Factor, LoraConfig, attach_trainable, parameters, set_parameters};
 use foehn_mistral::Mistral;
-use foehn_tokens::Sample;
+use foehn_tokens::{Sample, Tokenizer};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -204,6 +204,53 @@ fn ten_steps_with_techniques_equal_peft() {
                 let updated = optimizer.step(tensors(&model), clipped, &rates);
                 set_parameters(&mut model, updated);
             }
+        }
+    }
+}
+
+/// Ids and trained positions of plain text equal those of transformers' collator, a longer sequence is cut so that each id
+/// is trained once, and losses and gradient norms of ten steps on the pieces equal PEFT's, on every device.
+#[test]
+fn ten_steps_on_plain_text_equal_peft() {
+    let golden: Value = serde_json::from_str(include_str!("golden/text.json")).unwrap();
+    for (name, rows) in golden["tokenized"].as_object().unwrap() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tokenizers/");
+        let tokenizer = Tokenizer::open(format!("{folder}{name}")).unwrap();
+        for row in rows.as_array().unwrap() {
+            let found = Sample::of_text(&tokenizer, row["text"].as_str().unwrap(), 1000).unwrap();
+            assert_eq!((found.len(), found[0].input_ids()), (1, ids(&row["input_ids"]).as_slice()), "{name}: {row}");
+            let trained: Vec<u32> = found[0].loss_mask().iter().map(|trained| u32::from(*trained)).collect();
+            assert_eq!(trained, ids(&row["trained"]), "{name}: {row}");
+        }
+    }
+    let length = golden["length"].as_u64().unwrap() as usize;
+    let sequences = golden["sequences"].as_array().unwrap().iter().zip(golden["pieces"].as_array().unwrap());
+    let samples: Vec<Sample> = sequences
+        .flat_map(|(sequence, pieces)| {
+            let found = Sample::pieces(ids(sequence), length).unwrap();
+            let expected: Vec<Vec<u32>> = pieces.as_array().unwrap().iter().map(ids).collect();
+            assert!(found.iter().map(Sample::input_ids).eq(expected.iter().map(Vec::as_slice)), "{sequence}");
+            found
+        })
+        .collect();
+    let samples: Vec<&Sample> = samples.iter().collect();
+    let rate = golden["learning_rate"].as_f64().unwrap();
+    for (device_name, device) in devices() {
+        let tiny = Golden::on("gqa", device);
+        let mut model = tiny.model();
+        attach_trainable(&mut model, &Adapter::load(&tiny.folder.join("adapter_init")).unwrap()).unwrap();
+        let config = AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() };
+        let mut optimizer = AdamW::new(config, &tensors(&model));
+        for step in 0..10 {
+            let computed = gradients(&mut model, &samples, 40, Noise::default(), LossMean::Tokens);
+            let (clipped, norm) = clip_global_norm(computed.gradients, None);
+            for (key, found) in [("losses", computed.loss), ("grad_norms", norm)] {
+                let expected = golden[key][step].as_f64().unwrap();
+                let close = (found - expected).abs() < 1e-4 * expected.abs().max(1.0);
+                assert!(close, "{device_name} step {step}: {key} is {found}, expected {expected}");
+            }
+            let updated = optimizer.step(tensors(&model), clipped, &vec![rate; tensors(&model).len()]);
+            set_parameters(&mut model, updated);
         }
     }
 }

@@ -9,11 +9,13 @@ use std::path::Path;
 
 use common::{Golden, devices};
 use foehn_finetune::{
-    Dataset, DpoConfig, Error, Event, Folder, LossMean, Objective, Outcome, Run, Schedule, Trainer, TrainingConfig,
-    train, validation_loss,
+    Dataset, DpoConfig, Error, Event, Folder, LossMean, Objective, Outcome, Run, Schedule, TooLong, Trainer,
+    TrainingConfig, train, validation_loss,
 };
 use foehn_lora::{Adapter, LoraConfig, Manifest};
-use foehn_tokens::Sample;
+use foehn_mistral::MistralConfig;
+use foehn_record::{Message, Record};
+use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 
 const EOS: u32 = 2;
 
@@ -498,4 +500,129 @@ fn early_stopping_keeps_the_best_adapter() {
     let samples: Vec<&Sample> = dataset.samples().iter().collect();
     let kept = validation_loss(&model, &samples, 1024, LossMean::Tokens);
     assert!((kept - best).abs() < 1e-6 * best.max(1.0), "{kept} {best}");
+}
+
+/// SmolLM2's tokenizer and template, and a model with its vocabulary.
+fn text_side() -> (Tokenizer, ChatTemplate, MistralConfig) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizers/smollm2");
+    let tokenizer = Tokenizer::open(&folder).unwrap();
+    let template = ChatTemplate::open(&folder, &tokenizer).unwrap();
+    let config = serde_json::json!({
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 49152, "tie_word_embeddings": true,
+        "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2,
+    });
+    let config = MistralConfig::from_json(&config.to_string()).unwrap();
+    (tokenizer, template, config)
+}
+
+/// A long conversation is refused, left out, or shortened at a turn: what is left is what the template makes of the
+/// instructions and the last turns, whole.
+#[test]
+fn a_long_conversation_is_refused_dropped_or_truncated_at_a_turn() {
+    let (tokenizer, template, config) = text_side();
+    let turns = |from: usize| {
+        let turn = |n: usize| [Message::user(format!("Question {n}?")), Message::assistant(format!("Answer {n}."))];
+        let mut messages = vec![Message::system("Be brief.")];
+        messages.extend((from..5).flat_map(turn));
+        messages
+    };
+    let render = |messages: &[Message]| template.sample(&tokenizer, messages).unwrap();
+    let named = |id: &str, messages: Vec<Message>| Record { id: Some(id.into()), ..Record::new(messages) };
+    let hopeless = Record::pair("word ".repeat(300), "Yes.");
+    let records = [named("long", turns(0)), named("short", turns(3)), Record { id: Some("big".into()), ..hopeless }];
+    let lengths: Vec<usize> = (0..5).map(|from| render(&turns(from)).len()).collect();
+    // The limit is between that of the last three turns and that of the last two, and once just at the former.
+    for (limit, from) in [(lengths[2], 2), (lengths[2] - 1, 3), (lengths[4], 4)] {
+        let settings = |too_long| TrainingConfig { max_length: limit, too_long, ..TrainingConfig::default() };
+        let dataset = |records: &[Record], too_long| {
+            Dataset::for_training(&settings(too_long), records, &template, &tokenizer, &config)
+        };
+        let refused = dataset(&records, TooLong::Error).unwrap_err();
+        assert!(matches!(&refused, Error::TooLong { record, limit: found, .. } if record == "long" && *found == limit));
+        assert!(refused.to_string().contains("truncate"), "{refused}");
+        let truncated = dataset(&records, TooLong::Truncate).unwrap();
+        assert_eq!(truncated.samples()[0], render(&turns(from)), "{limit}");
+        assert_eq!(truncated.len(), 2);
+        let fitting = truncated.fitting();
+        assert_eq!(fitting.dropped.first, ["big"]);
+        assert!(fitting.truncated.first.contains(&"long".to_owned()), "{fitting:?}");
+        assert!(fitting.to_string().contains(&format!("1 record of more than {limit} tokens left out (big)")));
+        if limit >= lengths[3] {
+            let dropped = dataset(&records, TooLong::Drop).unwrap();
+            assert_eq!((dropped.samples(), dropped.fitting().dropped.count), (&[render(&turns(3))][..], 2));
+        }
+        let nothing = dataset(&records[2..], TooLong::Drop).unwrap_err();
+        assert!(matches!(&nothing, Error::NoData { reason } if reason.contains("big")), "{nothing}");
+    }
+    // An answer with the weight 0 is no reason to keep a turn: nothing would be trained.
+    let mut given = turns(0);
+    given.last_mut().unwrap().weight = Some(0);
+    let settings = TrainingConfig { max_length: lengths[4], too_long: TooLong::Truncate, ..TrainingConfig::default() };
+    let records = [named("given", given), named("short", turns(4))];
+    let found = Dataset::for_training(&settings, &records, &template, &tokenizer, &config).unwrap();
+    assert_eq!((found.len(), found.fitting().dropped.first.as_slice()), (1, &["given".to_owned()][..]));
+
+    // Of a pair, both answers must fit: they are shortened at the same turn.
+    let pair = |rejected: &str| Record { rejected: Some(rejected.into()), ..Record::new(turns(0)) };
+    let settings = TrainingConfig { objective: Objective::Dpo, max_length: lengths[3], ..settings };
+    let records = [pair("Another answer, which is a little longer."), pair(&"word ".repeat(300))];
+    let found = Dataset::for_training(&settings, &records, &template, &tokenizer, &config).unwrap();
+    assert_eq!((found.len(), found.fitting().dropped.first.as_slice()), (1, &["2".to_owned()][..]));
+    let [chosen, rejected] = found.of_record(0) else { panic!("two answers") };
+    let prompt = template.prompt(&tokenizer, &turns(4)[..2]).unwrap();
+    assert!([chosen, rejected].iter().all(|sample| sample.input_ids().starts_with(&prompt)));
+}
+
+/// A long text is cut, a short one is not; the last piece of each ends with the end token, and conversations stand beside
+/// them.
+#[test]
+fn plain_text_is_cut_into_pieces_beside_conversations() {
+    let (tokenizer, template, config) = text_side();
+    let text = |text: &str| Record::new(vec![Message::assistant(text)]);
+    let long = "The ship sailed on. ".repeat(20);
+    let records = [text(&long), Record::pair("Why?", "Because."), text("Once.")];
+    let chat = template.sample(&tokenizer, &records[1].messages).unwrap();
+    let settings = TrainingConfig { max_length: chat.len(), ..TrainingConfig::default() };
+    let found = Dataset::for_training(&settings, &records, &template, &tokenizer, &config).unwrap();
+    let pieces = Sample::of_text(&tokenizer, &long, chat.len()).unwrap();
+    let count = pieces.len();
+    assert!(count > 2 && found.samples()[..count] == pieces && found.samples()[count] == chat);
+    assert_eq!((found.len(), found.fitting().cut.count, found.fitting().pieces), (count + 2, 1, count));
+    for last in [&pieces[count - 1], &found.samples()[count + 1]] {
+        assert_eq!((last.input_ids().last(), last.loss_mask().last()), (Some(&EOS), Some(&true)));
+    }
+    // A text that is not to be trained teaches nothing.
+    let mut given = text("Once.");
+    given.messages[0].weight = Some(0);
+    let refused = Dataset::for_training(&settings, &[given], &template, &tokenizer, &config).unwrap_err();
+    assert!(matches!(refused, Error::Record { .. }), "{refused}");
+}
+
+/// A run over weighted records resumes to the same bytes, and only with the same weights.
+#[test]
+fn a_weighted_run_resumes_to_the_same_bytes_and_only_with_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainingConfig { validation: Default::default(), ..settings() };
+    let run = |out: &Path, weights: [f64; 2], resume: bool, stop_after: usize| {
+        let of_records: Vec<f64> = (0..20).map(|n| if n < 8 { weights[0] } else { weights[1] }).collect();
+        let (training, validation) = (dataset().weighted(&of_records).unwrap(), dataset());
+        let data_weights = vec![(8, weights[0]), (12, weights[1])];
+        let mut run = job(out, &config, resume, &training, &validation)?;
+        run.manifest.data_weights = data_weights;
+        train(&mut Golden::open("gqa").model(), run, &mut |event| match event {
+            Event::Step(metrics) if metrics.step == stop_after => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+    };
+    let [whole, cut] = ["whole", "cut"].map(|name| folder.path().join(name));
+    // Epochs of 8 · 2 + 12 · 0.25 = 19 samples, in steps of 6.
+    assert_eq!(run(&whole, [2.0, 0.25], false, 0).unwrap().steps, 3 * 4);
+    run(&cut, [2.0, 0.25], false, 5).unwrap();
+    let refused = run(&cut, [2.0, 0.5], true, 0).unwrap_err();
+    assert!(matches!(&refused, Error::ResumeMismatch { key, .. } if key.contains("weights")), "{refused}");
+    run(&cut, [2.0, 0.25], true, 0).unwrap();
+    let adapter = |out: &Path| artefacts(out)["adapter/adapter_model.safetensors"].clone();
+    assert!(adapter(&whole) == adapter(&cut));
+    assert!(matches!(dataset().weighted(&[0.0; 20]), Err(Error::Setting { field: "data.weight", .. })));
 }

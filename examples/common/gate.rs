@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use foehn::corpus::Record;
-use foehn::tokens::{ChatTemplate, Tokenizer};
+use foehn::tokens::{ChatTemplate, Sample, TemplateChoice, Tokenizer};
 
 /// The number of records that are shown, and of faults that are listed.
 const SHOWN: usize = 2;
@@ -22,9 +22,9 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Uses the template of a model, for samples of at most `max_length` tokens.
-    pub fn open(model: &str, max_length: usize) -> Result<Self> {
-        let (tokenizer, template) = foehn::load_text(model, None, &mut super::show_fetch())?;
+    /// Uses the template of a model, or another one, for samples of at most `max_length` tokens.
+    pub fn open(model: &str, template: Option<&TemplateChoice>, max_length: usize) -> Result<Self> {
+        let (tokenizer, template) = foehn::load_text_for_text(model, template, &mut super::show_fetch())?;
         let (faults, faulty, records, tokens, trained, longest) = (Vec::new(), 0, 0, 0, 0, 0);
         Ok(Self { tokenizer, template, max_length, faults, faulty, records, tokens, trained, longest })
     }
@@ -33,14 +33,24 @@ impl Gate {
     pub fn pass(&mut self, record: &Record, line: u64, show: bool) {
         self.records += 1;
         let name = record.id.clone().unwrap_or_else(|| format!("on line {line}"));
-        let checked = self.template.sample(&self.tokenizer, &record.messages).and_then(|sample| {
-            self.tokens += sample.len();
-            self.trained += sample.supervised();
-            self.longest = self.longest.max(sample.len());
-            if show && self.records <= SHOWN {
-                super::print_marked(&name, record, &sample, &self.tokenizer);
+        let samples = match record.plain_text() {
+            Some(text) => Sample::of_text(&self.tokenizer, text, self.max_length),
+            None => self.template.sample(&self.tokenizer, &record.messages).map(|sample| vec![sample]),
+        };
+        let checked = samples.and_then(|samples| {
+            for sample in &samples {
+                self.tokens += sample.len();
+                self.trained += sample.supervised();
+                self.longest = self.longest.max(sample.len());
+                if show && self.records <= SHOWN {
+                    super::print_marked(&name, record, sample, &self.tokenizer);
+                }
             }
-            sample.check(&self.tokenizer, &record.messages, self.max_length)
+            match samples.as_slice() {
+                [sample] => sample.check(&self.tokenizer, &record.messages, self.max_length),
+                // The pieces of a text; the last ends with the end token.
+                _ => Ok(()),
+            }
         });
         if let Err(fault) = checked {
             self.faulty += 1;

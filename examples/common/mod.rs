@@ -79,9 +79,15 @@ impl TextModelArgs {
 
     /// The model with its tokenizer, template and adapter.
     pub fn load(&self) -> Result<Pretrained> {
+        self.load_for(true)
+    }
+
+    /// As [`load`](Self::load); where there is no conversation, the model need not have a template.
+    pub fn load_for(&self, conversations: bool) -> Result<Pretrained> {
         let template = self.template()?;
         let (device, show) = (self.model.device()?, &mut show_loading());
-        let mut base = Pretrained::load_with(&self.model.model, self.model.base, template.as_ref(), &device, show)?;
+        let load = if conversations { Pretrained::load_with } else { Pretrained::load_for_text };
+        let mut base = load(&self.model.model, self.model.base, template.as_ref(), &device, show)?;
         if let Some(folder) = &self.model.adapter {
             base.attach_as(folder, self.model.allow_mismatch, &mut show_loading())?;
         }

@@ -2,7 +2,7 @@
 
 use foehn_corpus::Record;
 use foehn_files::printable;
-use foehn_tokens::Error;
+use foehn_tokens::{Error, Sample};
 
 use super::case::{Case, Measured, Probes, Records, spread};
 use super::{Check, Finding, Severity, chain};
@@ -36,8 +36,13 @@ impl Rendering {
         let context = base.model.config().max_position_embeddings;
         let all = training.map_or(records.len(), |training| training.list.len());
         let fault = |(index, record): (usize, &Record)| {
-            let sample = base.template.sample(&base.tokenizer, &record.messages);
-            let checked = sample.and_then(|sample| sample.check(&base.tokenizer, &record.messages, context));
+            let checked = match record.plain_text() {
+                Some(text) => Sample::of_text(&base.tokenizer, text, context).map(|_| ()),
+                None => {
+                    let sample = base.template.sample(&base.tokenizer, &record.messages);
+                    sample.and_then(|sample| sample.check(&base.tokenizer, &record.messages, context))
+                }
+            };
             let number = 1 + index * all / records.len();
             let name = record.id.clone().unwrap_or_else(|| number.to_string());
             Some((printable(name).to_string(), checked.err()?))

@@ -50,7 +50,10 @@ pub enum PlanError {
         settings: String,
     },
     /// Records are longer than the model or the recipe allows.
-    #[error("{count} of {records} records have more than {limit} tokens; the first is record {first}")]
+    #[error(
+        "{count} of {records} records have more than {limit} tokens; the first is record {first}; set `too_long` to \
+         \"drop\" or \"truncate\", or raise `max_length` if the model's context allows it"
+    )]
     TooLong {
         /// How many.
         count: usize,

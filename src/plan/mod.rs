@@ -14,7 +14,7 @@ mod step;
 mod time;
 mod work;
 
-use foehn_finetune::{Dataset, TrainingConfig};
+use foehn_finetune::{Dataset, Fitting, TrainingConfig};
 use foehn_mistral::{Base, MistralConfig};
 use foehn_weights::Weights;
 use serde::Serialize;
@@ -110,7 +110,7 @@ pub struct PlannedSettings {
 }
 
 /// The data of a plan.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PlannedData {
     /// Training samples.
     pub samples: usize,
@@ -118,8 +118,14 @@ pub struct PlannedData {
     pub validation_samples: usize,
     /// Records that the cleaning rejected.
     pub rejected: usize,
-    /// Records that are longer than the limit. A run with one is refused: nothing is ever truncated.
+    /// Records that are longer than the limit, if a run with one is refused (`too_long = "error"`).
     pub too_long: usize,
+    /// What becomes of training records that are longer than the limit.
+    pub fitting: Fitting,
+    /// What becomes of such validation records.
+    pub validation_fitting: Fitting,
+    /// How often training samples are seen in an epoch; empty if each is seen once.
+    pub weights: Vec<foehn_finetune::Part>,
     /// Tokens of all training samples, each counted once.
     pub tokens: usize,
     /// Those of them that are trained.

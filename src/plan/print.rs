@@ -36,9 +36,18 @@ impl fmt::Display for Plan {
         if data.too_long > 0 {
             writeln!(f, "           {} records are too long: the run would refuse them", data.too_long)?;
         }
+        for (set, fitting) in [("training", &data.fitting), ("validation", &data.validation_fitting)] {
+            if data.too_long == 0 && !fitting.is_whole() {
+                writeln!(f, "           {set}: {fitting}")?;
+            }
+        }
+        if !data.weights.is_empty() {
+            let weights = data.weights.iter().map(|part| format!("{} samples {} times", part.examples, part.weight));
+            writeln!(f, "           in an epoch: {}", weights.collect::<Vec<_>>().join(", "))?;
+        }
         writeln!(
             f,
-            "           {} tokens, {} of them trained; the longest sample has {}; none is truncated",
+            "           {} tokens, {} of them trained; the longest sample has {}",
             data.tokens, data.supervised, data.longest
         )?;
         writeln!(

@@ -4,7 +4,6 @@ use burn::tensor::Device;
 use foehn_finetune::{Dataset, TrainingConfig};
 use foehn_mistral::MistralConfig;
 use foehn_record::Record;
-use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 use foehn_weights::Weights;
 
 use super::{Calibration, Choice, Outline, Plan, PlanError, free_memory, program_bytes};
@@ -28,7 +27,7 @@ pub struct Prospect {
 struct TooLong {
     count: usize,
     records: usize,
-    first: String,
+    first: Option<String>,
     limit: usize,
 }
 
@@ -40,17 +39,25 @@ impl Prospect {
     pub fn of(job: &Job, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Self, PlanError> {
         let mut recipe = job.recipe().clone();
         let Side { config, weights, tokenizer, template } =
-            Side::open(&recipe.model, recipe.template.as_ref(), progress).map_err(Box::new)?;
+            Side::open(&recipe.model, recipe.template.as_ref(), job.data().is_text(), progress).map_err(Box::new)?;
         adopt_init_adapter(&mut recipe.training)?;
         let (records, held_out) = (&job.data().records, &job.data().validation);
-        let mut too_long = TooLong { limit: limit(&config, &recipe.training), ..TooLong::default() };
+        let is_refused = recipe.training.too_long == foehn_finetune::TooLong::Error;
+        // What a run would refuse is left out here, and counted.
+        let mut settings = recipe.training.clone();
+        settings.too_long = if is_refused { foehn_finetune::TooLong::Drop } else { settings.too_long };
+        let mut too_long = TooLong { limit: settings.longest(config.max_position_embeddings), ..TooLong::default() };
         let mut dataset = |records: &[Record]| -> Result<Dataset, PlanError> {
-            let fitting = too_long.fitting(records, &template, &tokenizer);
-            let fitting = if fitting.is_empty() { records } else { &fitting };
-            let TrainingConfig { objective, max_length, .. } = recipe.training;
-            Ok(Dataset::for_objective(objective, fitting, &template, &tokenizer, &config, max_length)?)
+            let dataset = Dataset::for_training(&settings, records, &template, &tokenizer, &config)?;
+            too_long.records += records.len();
+            let dropped = &dataset.fitting().dropped;
+            if is_refused && dropped.count > 0 {
+                too_long.count += dropped.count;
+                too_long.first.get_or_insert_with(|| dropped.first.first().cloned().unwrap_or_default());
+            }
+            Ok(dataset)
         };
-        let training = dataset(records)?;
+        let training = dataset(records)?.weighted(&job.data().weights)?;
         let validation = if held_out.is_empty() { None } else { Some(dataset(held_out)?) };
         let rejected = job.data().report.as_ref().map_or(0, |report| report.rejected as usize);
         let program = program_bytes();
@@ -84,7 +91,7 @@ impl Prospect {
     pub fn check(&self) -> Result<(), PlanError> {
         if self.too_long.count > 0 {
             let TooLong { count, records, limit, ref first } = self.too_long;
-            return Err(PlanError::TooLong { count, records, limit, first: first.clone() });
+            return Err(PlanError::TooLong { count, records, limit, first: first.clone().unwrap_or_default() });
         }
         // What this process holds already is not to be found free again.
         match free_memory() {
@@ -120,32 +127,6 @@ impl Prospect {
             saves: true,
         }
     }
-}
-
-impl TooLong {
-    /// The records that fit, counting the others. A record that cannot be rendered stays: the dataset names its error.
-    fn fitting(&mut self, records: &[Record], template: &ChatTemplate, tokenizer: &Tokenizer) -> Vec<Record> {
-        let mut fitting = Vec::with_capacity(records.len());
-        for (index, record) in records.iter().enumerate() {
-            self.records += 1;
-            let len = template.sample(tokenizer, &record.messages).map_or(0, |sample: Sample| sample.len());
-            if len <= self.limit {
-                fitting.push(record.clone());
-                continue;
-            }
-            if self.count == 0 {
-                self.first = record.id.clone().unwrap_or_else(|| (index + 1).to_string());
-            }
-            self.count += 1;
-        }
-        fitting
-    }
-}
-
-/// The longest sample that a run accepts, as [`Dataset::new`] has it.
-fn limit(config: &MistralConfig, settings: &TrainingConfig) -> usize {
-    let limit = config.max_position_embeddings;
-    if settings.max_length == 0 { limit } else { limit.min(settings.max_length) }
 }
 
 /// A run that starts from an adapter takes its settings where the recipe has none, as `Trainer::new` does.

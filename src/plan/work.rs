@@ -19,9 +19,9 @@ pub(crate) struct Work {
 
 impl Work {
     pub fn of(training: &Dataset, settings: &TrainingConfig) -> Self {
-        let total = settings.total_steps(training.len());
+        let total = training.total_steps(settings);
         let step = |step| {
-            let chosen = settings.samples_of_step(training.len(), step);
+            let (_, chosen) = training.of_step(settings, step);
             let chosen: Vec<&Sample> = chosen.into_iter().flat_map(|record| training.of_record(record)).collect();
             passes(&chosen, training.per_record(), settings.micro_batch_rows)
         };
@@ -41,6 +41,12 @@ impl Work {
             validation_samples: outline.validation.map_or(0, |validation| validation.len()),
             rejected: 0,
             too_long: 0,
+            fitting: outline.training.fitting().clone(),
+            validation_fitting: outline.validation.map(|validation| validation.fitting().clone()).unwrap_or_default(),
+            weights: match outline.training.parts() {
+                [part] if part.weight == 1.0 => Vec::new(),
+                parts => parts.to_vec(),
+            },
             tokens: samples.iter().map(Sample::len).sum(),
             supervised: samples.iter().map(Sample::supervised).sum(),
             longest: samples.iter().map(Sample::len).max().unwrap_or(0),

@@ -114,7 +114,7 @@ pub fn pairs(
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Pairs> {
     config.check()?;
-    subject.check()?;
+    subject.check(true)?;
     let questions = records.iter().enumerate().map(question).collect::<Result<Vec<_>>>()?;
     let prompts = questions
         .iter()

@@ -126,7 +126,9 @@ pub fn evaluate(
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
     config.check()?;
-    subject.check()?;
+    // A model without a chat template can still be measured on texts.
+    let asks = suite.tasks.iter().flat_map(|task| &task.items).any(|item| !item.prompts.is_empty());
+    subject.check(asks)?;
     let total = suite.tasks.iter().map(|task| work(task, config)).sum::<usize>();
     let (mut done, mut scored) = (0, 0);
     let mut report = |answers: usize, texts: usize| {
@@ -264,17 +266,24 @@ fn likelihood(
     max_rows: usize,
     on_progress: &mut dyn FnMut(usize),
 ) -> Result<Measure> {
-    let sample = |item: &Item| {
+    let samples = |item: &Item| {
         let Some(prompt) = item.prompts.first() else { return subject.text(item) };
         let answer = Message::assistant(item.reference.as_str());
         let messages: Vec<Message> = prompt.iter().cloned().chain([answer]).collect();
-        subject.sample(item, &messages)
+        Ok(vec![subject.sample(item, &messages)?])
     };
-    let samples = task.items.iter().map(sample).collect::<Result<Vec<_>>>()?;
-    let places: Vec<(&Item, &str)> = task.items.iter().map(|item| (item, item.reference.as_str())).collect();
-    let log_probs = score(subject, &samples, &places, max_rows, on_progress)?;
-    let part = |of: &Vec<f32>| Some((of.iter().copied().map(f64::from).sum(), of.len() as f64));
-    Ok(Measure::new("likelihood/log-likelihood per token", Better::Higher, log_probs.iter().map(part)))
+    let samples = task.items.iter().map(samples).collect::<Result<Vec<_>>>()?;
+    let pieces = task.items.iter().zip(&samples).flat_map(|(item, pieces)| pieces.iter().map(move |_| item));
+    let places: Vec<(&Item, &str)> = pieces.map(|item| (item, item.reference.as_str())).collect();
+    let counts: Vec<usize> = samples.iter().map(Vec::len).collect();
+    let log_probs = score(subject, &samples.concat(), &places, max_rows, on_progress)?;
+    let mut left = log_probs.as_slice();
+    let parts = counts.into_iter().map(|count| {
+        let (own, others) = left.split_at(count);
+        left = others;
+        Some((own.iter().flatten().copied().map(f64::from).sum(), own.iter().map(Vec::len).sum::<usize>() as f64))
+    });
+    Ok(Measure::new("likelihood/log-likelihood per token", Better::Higher, parts))
 }
 
 /// The log-probabilities of samples; `places` has the item and the text of each, for errors.
@@ -303,13 +312,16 @@ pub(crate) fn rendered(item: &Item, source: foehn_tokens::Error) -> Error {
 }
 
 impl Subject<'_> {
-    /// Checks that model and tokenizer belong together.
-    pub(crate) fn check(self) -> Result<()> {
+    /// Checks that model and tokenizer belong together, and also the template if the model is asked something.
+    pub(crate) fn check(self, asks: bool) -> Result<()> {
         let (tokens, vocab_size) = (self.tokenizer.vocab_size(), self.model.config().vocab_size);
         // Control tokens come only from the template. A control token without an embedding does no harm if no prompt
         // has it.
         let is_usable = |id: usize| u32::try_from(id).is_ok_and(|id| self.tokenizer.is_control(id));
-        let prompt = self.template.prompt(self.tokenizer, &[Message::user("?")])?;
+        let prompt = match asks {
+            true => self.template.prompt(self.tokenizer, &[Message::user("?")])?,
+            false => Vec::new(),
+        };
         let is_known = prompt.iter().all(|&id| (id as usize) < vocab_size);
         match is_known && (vocab_size..tokens).all(is_usable) {
             true => Ok(()),
@@ -320,22 +332,17 @@ impl Subject<'_> {
     /// A conversation that fits the model's context.
     pub(crate) fn sample(self, item: &Item, messages: &[Message]) -> Result<Sample> {
         let sample = self.template.sample(self.tokenizer, messages).map_err(|source| rendered(item, source))?;
-        self.fitting(item, sample)
-    }
-
-    /// A text without a conversation around it.
-    fn text(self, item: &Item) -> Result<Sample> {
-        let ids = self.tokenizer.encode_text(&item.reference).map_err(|source| rendered(item, source))?;
-        let bos = self.tokenizer.bos_id().filter(|_| self.tokenizer.add_bos());
-        let sample =
-            Sample::from_text(bos.into_iter().chain(ids).collect()).map_err(|source| rendered(item, source))?;
-        self.fitting(item, sample)
-    }
-
-    fn fitting(self, item: &Item, sample: Sample) -> Result<Sample> {
         let context = self.model.config().max_position_embeddings;
         sample.check_length(context).map_err(|source| rendered(item, source))?;
         Ok(sample)
+    }
+
+    /// A text without a conversation around it, in pieces that fit the model's context.
+    fn text(self, item: &Item) -> Result<Vec<Sample>> {
+        let ids = self.tokenizer.encode_text(&item.reference).map_err(|source| rendered(item, source))?;
+        let bos = self.tokenizer.bos_id().filter(|_| self.tokenizer.add_bos());
+        let context = self.model.config().max_position_embeddings;
+        Sample::pieces(bos.into_iter().chain(ids).collect(), context).map_err(|source| rendered(item, source))
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use foehn_lora::LoraConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, DpoConfig, Error, LossMean, Objective, Schedule};
+use crate::order::Part;
+use crate::{AdamWConfig, DpoConfig, Error, LossMean, Objective, Schedule, TooLong, order};
 
 /// A larger number is a mistake, and its product with the number of samples could overflow.
 const MAX_EPOCHS: usize = 1_000_000;
@@ -45,6 +46,9 @@ pub struct TrainingConfig {
     pub recompute: bool,
     /// The longest sample that is accepted, in tokens; 0 means the model's own limit.
     pub max_length: usize,
+    /// What is done with a conversation that is longer: `error`, `drop`, or `truncate`, which leaves out its oldest
+    /// turns. Plain text is cut into pieces in any case.
+    pub too_long: TooLong,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// The shape of the learning rate after warm-up.
@@ -103,6 +107,7 @@ impl Default for TrainingConfig {
             micro_batch_rows: 1024,
             recompute: false,
             max_length: 0,
+            too_long: TooLong::default(),
             learning_rate: 1e-3,
             schedule: Schedule::Cosine,
             warmup_ratio: 0.06,
@@ -193,15 +198,14 @@ impl TrainingConfig {
         Ok(())
     }
 
-    /// The number of optimiser steps over `samples` training samples.
+    /// The number of optimiser steps over `samples` training samples, each seen once in an epoch.
     pub fn total_steps(&self, samples: usize) -> usize {
-        let all = samples.div_ceil(self.batch_size).saturating_mul(self.epochs);
-        if self.max_steps == 0 { all } else { all.min(self.max_steps) }
+        order::total_steps(&[Part { examples: samples, weight: 1.0 }], self)
     }
 
-    /// The indices of the samples that step `step` (from 0) takes from a training set of `samples` samples.
-    pub fn samples_of_step(&self, samples: usize, step: usize) -> Vec<usize> {
-        crate::order::batch(samples, self, step).1
+    /// The longest sample of a model with this context, in tokens.
+    pub fn longest(&self, context: usize) -> usize {
+        if self.max_length == 0 { context } else { context.min(self.max_length) }
     }
 
     /// The learning rate of step `step` (from 0) of `total`.

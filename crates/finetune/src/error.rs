@@ -42,6 +42,20 @@ pub enum Error {
         #[source]
         source: foehn_tokens::Error,
     },
+    /// A conversation has more tokens than a sample may have.
+    #[error(
+        "record {record} has {length} tokens, a sample at most {limit}: set `too_long` to \"drop\" or \"truncate\", or \
+         raise `max_length` if the model's context allows it",
+        record = printable(record)
+    )]
+    TooLong {
+        /// The record's id or number.
+        record: String,
+        /// Its tokens.
+        length: usize,
+        /// The most tokens of a sample.
+        limit: usize,
+    },
     /// A record has an answer that supervised fine-tuning would not read.
     #[error(
         "record {record} has a rejected answer, which objective = \"sft\" does not read: set objective = \"dpo\", or \

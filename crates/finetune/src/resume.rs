@@ -43,6 +43,18 @@ pub(crate) fn changes(place: &Path, found: &Manifest, expected: &Manifest) -> Re
             return mismatch(key, old.clone(), new.clone());
         }
     }
+    if found.data_weights != expected.data_weights {
+        let said = |weights: &Vec<(usize, f64)>| match weights.is_empty() {
+            true => "none".to_owned(),
+            false => format!("{weights:?} (records, weight)"),
+        };
+        return mismatch("the weights of `data`", said(&found.data_weights), said(&expected.data_weights));
+    }
+    let (old, new) = (&found.validation_sha256, &expected.validation_sha256);
+    // Manifests of older versions do not have it.
+    if old != new && !old.is_empty() && !new.is_empty() {
+        return mismatch("validation data", old.clone(), new.clone());
+    }
     let of = |manifest: &Manifest| {
         leaves(&manifest.recipe)
             .map_err(|error| Error::Checkpoint { path: place.to_owned(), reason: format!("its settings: {error}") })

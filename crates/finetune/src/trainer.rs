@@ -16,12 +16,12 @@ use foehn_tokens::Sample;
 
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::metrics::MetricsFile;
+use crate::resume;
 use crate::step::{gradients, preference_gradients, preference_loss, validation_loss};
 use crate::{
     AdamW, Dataset, Error, Folder, Noise, Objective, Rewards, Run, StepMetrics, TrainingConfig, ValidationMetrics,
     Warning, clip_global_norm,
 };
-use crate::{order, resume};
 use start::{checked, first_adapter, manifest, reference};
 
 /// A training run: its model, its optimiser and its progress. [`train`](crate::train) is a loop over its methods. A
@@ -101,7 +101,7 @@ impl<'a> Trainer<'a> {
             let reason = "its adapter has other settings than its config".into();
             return Err(Error::Checkpoint { path: place, reason });
         }
-        let total = config.total_steps(run.training.len());
+        let total = run.training.total_steps(&config);
         if total < found.state.step {
             let (key, old) = ("max_steps".into(), format!("and has taken {} steps", found.state.step));
             return Err(Error::ResumeMismatch { path: place, key, old, new: format!("{total} in all") });
@@ -130,10 +130,14 @@ impl<'a> Trainer<'a> {
         manifest: Manifest,
         start: Start,
     ) -> Result<Self, Error> {
-        let Start { reference, state, best, optimizer, place, warnings } = start;
+        let Start { reference, state, best, optimizer, place, mut warnings } = start;
+        let sets = [("training", Some(run.training)), ("validation", run.validation)];
+        let fittings = sets.into_iter().filter_map(|(set, data)| Some((set, data?.fitting().clone())));
+        let affected = fittings.filter(|(_, fitting)| !fitting.is_whole());
+        warnings.extend(affected.map(|(set, fitting)| Warning::Length { set, fitting }));
         model.set_recompute(config.recompute);
         let metrics = MetricsFile::open(run.out.metrics(), state.step, state.validated)?;
-        let total = config.total_steps(run.training.len());
+        let total = run.training.total_steps(&config);
         let Run { training, validation, out: folder, .. } = run;
         let last_checkpoint = place;
         Ok(Self {
@@ -351,7 +355,7 @@ impl<'a> Trainer<'a> {
 
     fn samples_of(&self, step: usize) -> (usize, Vec<&'a Sample>) {
         let training: &'a Dataset = self.training;
-        let (epoch, chosen) = order::batch(training.len(), &self.config, step);
+        let (epoch, chosen) = training.of_step(&self.config, step);
         (epoch, chosen.into_iter().flat_map(|index| training.of_record(index)).collect())
     }
 

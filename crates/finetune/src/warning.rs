@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use foehn_files::printable_text;
 
+use crate::Fitting;
+
 /// A problem that does not stop the run but that the user should know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -15,6 +17,14 @@ pub enum Warning {
         path: PathBuf,
         /// The reason.
         reason: String,
+    },
+    /// Records are longer than a sample may be, and the settings say what is done with them.
+    #[error("of the {set} records: {fitting}")]
+    Length {
+        /// `training` or `validation`.
+        set: &'static str,
+        /// What became of them.
+        fitting: Fitting,
     },
     /// The run goes on with another setting, which moves what comes.
     #[error("going on with another setting: {change}", change = printable_text(change))]

@@ -22,6 +22,13 @@ pub struct Manifest {
     pub template_sha256: String,
     /// Hash of the training data.
     pub data_sha256: String,
+    /// How often the training data's records are seen in an epoch: numbers of consecutive records, each with its weight.
+    /// Empty if each is seen once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data_weights: Vec<(usize, f64)>,
+    /// Hash of the file with the validation records, if they have one of their own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub validation_sha256: String,
     /// The seed of all randomness.
     pub seed: u64,
     /// The whole recipe.

@@ -155,6 +155,13 @@ impl Record {
         Self::new(vec![Message::user(question), Message::assistant(answer)])
     }
 
+    /// The text, if the record is plain text: one message of the assistant that answers nothing.
+    pub fn plain_text(&self) -> Option<&str> {
+        let [only] = self.messages.as_slice() else { return None };
+        let is_bare = only.tool_calls.is_empty() && only.reasoning_content.is_none() && self.tools.is_empty();
+        (only.role == Role::Assistant && is_bare && self.rejected.is_none()).then_some(only.content.as_str())
+    }
+
     /// The value of a metadata key, if the key exists and its value is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).and_then(serde_json::Value::as_str)

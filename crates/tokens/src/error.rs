@@ -244,6 +244,9 @@ pub enum Error {
     /// No token of a sample is trained on.
     #[error("no token of the sample is in the loss mask: nothing would be learnt from it")]
     NothingSupervised,
+    /// A plain text cannot be ended: the tokenizer has no token for it.
+    #[error("the tokenizer has no end token (`eos_token`): a model would never learn where a text ends")]
+    NoEndToken,
     /// The first token of a sample is in the loss mask, but nothing precedes it.
     #[error("the first token is in the loss mask: there is no token before it that could predict it")]
     FirstTokenSupervised,

@@ -1,6 +1,6 @@
 //! One conversation as token ids, with a mask of the trained ones.
 
-use crate::{Error, Result};
+use crate::{Error, Result, Tokenizer};
 
 /// Token ids and a loss mask. Their properties are checked on construction: equal lengths, at least one target, and no
 /// target without a token before it.
@@ -52,6 +52,38 @@ impl Sample {
             *first = false;
         }
         Self::new(input_ids, loss_mask)
+    }
+
+    /// A plain text for continued pre-training: bos if the tokenizer adds one, the text, and the tokenizer's end token.
+    /// Every token but the first is trained.
+    ///
+    /// A text of more than `length` tokens is cut into pieces of `length` tokens. Each piece begins with the last token
+    /// of the piece before it, which is not trained there, so that every token is trained once. Only the last piece ends
+    /// with the end token.
+    ///
+    /// # Errors
+    /// [`Error::NoEndToken`]; [`Error::Encode`] as [`Tokenizer::encode_text`]; [`Error::NothingSupervised`] for a text
+    /// without tokens; [`Error::TooLong`] if `length` is below 2, the shortest piece.
+    pub fn of_text(tokenizer: &Tokenizer, text: &str, length: usize) -> Result<Vec<Self>> {
+        let end = tokenizer.eos_token().ok_or(Error::NoEndToken)?;
+        let bos = tokenizer.bos_id().filter(|_| tokenizer.add_bos());
+        let ids: Vec<u32> = bos.into_iter().chain(tokenizer.encode_text(text)?).chain([end]).collect();
+        Self::pieces(ids, length)
+    }
+
+    /// The pieces of a sequence of ids, as in [`of_text`](Self::of_text).
+    ///
+    /// # Errors
+    /// [`Error::NothingSupervised`] for fewer than two ids; [`Error::TooLong`] if `length` is below 2.
+    pub fn pieces(ids: Vec<u32>, length: usize) -> Result<Vec<Self>> {
+        if ids.len() <= length {
+            return Ok(vec![Self::from_text(ids)?]);
+        }
+        let Some(step) = length.checked_sub(1).filter(|step| *step > 0) else {
+            return Err(Error::TooLong { length: ids.len(), context: length });
+        };
+        let starts = (0..ids.len() - 1).step_by(step);
+        starts.map(|start| Self::from_text(ids[start..ids.len().min(start + length)].to_vec())).collect()
     }
 
     /// The ids.
@@ -123,6 +155,22 @@ mod tests {
         let error = sample.check_length(3).unwrap_err();
         assert!(matches!(error, Error::TooLong { length: 4, context: 3 }));
         assert!(error.to_string().contains("4 tokens does not fit a context of 3"));
+    }
+
+    #[test]
+    fn pieces_train_every_token_once() {
+        for (count, length) in [(2u32, 2), (2, 5), (5, 5), (6, 5), (9, 5), (10, 5), (13, 5), (40, 2), (41, 3)] {
+            let pieces = Sample::pieces((0..count).collect(), length).unwrap();
+            let trained = pieces.iter().flat_map(|piece| {
+                let marked = piece.input_ids().iter().zip(piece.loss_mask());
+                marked.filter(|(_, trained)| **trained).map(|(id, _)| *id).collect::<Vec<_>>()
+            });
+            assert!(trained.eq(1..count), "{count} tokens in pieces of {length}");
+            assert!(pieces.iter().all(|piece| (2..=length).contains(&piece.len())));
+            // All but the last are full.
+            assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == length));
+        }
+        assert!(matches!(Sample::pieces(vec![1, 2], 1), Err(Error::TooLong { length: 2, context: 1 })));
     }
 
     #[test]

@@ -50,10 +50,9 @@ impl Pass for Structure {
         if let Some(at) = messages.iter().position(is_empty) {
             return Some(format!("message {} is empty", at + 1));
         }
-        if let [only] = messages.as_slice()
-            && only.role == Role::Assistant
-        {
-            return (!self.plain_text).then(|| "plain text without a user's turn".to_owned());
+        if record.plain_text().is_some() {
+            return (!self.plain_text)
+                .then(|| "plain text without a user's turn; the pass's setting `plain_text` keeps it".to_owned());
         }
         if let Some(reason) = self.order(messages) {
             return Some(reason);
@@ -208,7 +207,7 @@ mod tests {
             check(sound, None);
         }
         check("", Some("no messages"));
-        check("a", Some("plain text without a user's turn"));
+        check("a", Some("plain text without a user's turn; the pass's setting `plain_text` keeps it"));
         check("au", Some("message 1 is the assistant's, expected the user's"));
         check("uua", Some("message 2 is the user's, expected the assistant's"));
         check("usa", Some("message 2 is the system's, expected the assistant's"));

@@ -55,6 +55,9 @@ pub struct CleanReport {
     /// How the tables and the files in another encoding than UTF-8 were read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub read_as: Vec<ReadAs>,
+    /// The number of records kept of each file. Kept records have the order of the files.
+    #[serde(skip)]
+    pub kept_of: Vec<u64>,
     /// The distributions of the kept records.
     pub distributions: Distributions,
     /// The kinds of reasons, each with some records as samples; in the order of the passes, the most frequent first.

@@ -22,7 +22,8 @@ const MAX_WORDS: usize = 5;
 /// What is not given is inferred. Records with a text `task` make a task for each of its values. Answers are judged by
 /// their **label** if a field `label` says it and the answers have it; or else if the whole answers, their first lines,
 /// or one field of JSON answers are few (on average two records for each, at most 50) and short. An answer that is more
-/// than its label is judged as a text too; answers without labels are judged as texts alone.
+/// than its label is judged as a text too; answers without labels are judged as texts alone. Plain texts make a task of
+/// their own: the likelihood of a token is measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataConfig {
     /// Where an answer has its label.
@@ -102,7 +103,11 @@ fn suite(name: &str, records: &[Placed<'_>], config: &DataConfig) -> Result<Suit
     let mut by_task: BTreeMap<&str, Vec<Placed<'_>>> = BTreeMap::new();
     let tasks: Option<Vec<&str>> = records.iter().map(|placed| placed.record.text("task")).collect();
     for (at, placed) in records.iter().enumerate() {
-        let key = tasks.as_ref().map_or("answers", |tasks| tasks[at]);
+        let key = match &tasks {
+            Some(tasks) => tasks[at],
+            None if placed.record.plain_text().is_some() => "text",
+            None => "answers",
+        };
         by_task.entry(key).or_default().push(Placed { place: placed.place.clone(), record: placed.record });
     }
     let tasks = by_task.iter().map(|(name, records)| task(name, records, config)).collect::<Result<_>>()?;
@@ -112,6 +117,9 @@ fn suite(name: &str, records: &[Placed<'_>], config: &DataConfig) -> Result<Suit
 fn task(name: &str, records: &[Placed<'_>], config: &DataConfig) -> Result<Task> {
     let mut items = records.iter().map(|placed| item(placed, config)).collect::<Result<Vec<_>>>()?;
     check_ids(&items)?;
+    if let Some(text) = items.iter().find(|item| item.prompts.is_empty()) {
+        return texts(name, text.clone(), items, config);
+    }
     let longest = items.iter().map(|item| item.reference.chars().count()).max().unwrap_or(0);
     let max_new_tokens = config.max_new_tokens.unwrap_or((longest / 2 + 16).clamp(32, 512));
     let scorers = || if config.scorers.is_empty() { scorers(&items) } else { config.scorers.clone() };
@@ -133,7 +141,20 @@ fn task(name: &str, records: &[Placed<'_>], config: &DataConfig) -> Result<Task>
     Ok(Task { name, judge, items, patterns, max_new_tokens, hashes })
 }
 
-/// The question of a record is all before its last answer. Earlier answers are part of the question.
+/// A task of plain texts: the likelihood of their tokens is measured.
+fn texts(name: &str, text: Item, items: Vec<Item>, config: &DataConfig) -> Result<Task> {
+    let refused = |found: &str, expected: &str| Err(field_error(&text, "messages", found, expected));
+    if items.iter().any(|item| !item.prompts.is_empty()) {
+        return refused("plain text among conversations", "a `task` of its own for plain text");
+    }
+    if config.rule.is_some() || !config.labels.is_empty() || !config.scorers.is_empty() {
+        return refused("plain text", "answers, whose labels or texts are to be compared");
+    }
+    let (name, patterns, hashes) = (name.to_owned(), Vec::new(), BTreeMap::new());
+    Ok(Task { name, judge: Judge::Likelihood, items, patterns, max_new_tokens: 0, hashes })
+}
+
+/// The question of a record is all before its last answer. Plain text has no question. Earlier answers are part of the question.
 fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
     let Placed { place, record } = placed;
     let fault = |found: &str, expected: &str| Error::ItemField {
@@ -145,7 +166,8 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
     let Some((Message { role: Role::Assistant, content, .. }, before)) = record.messages.split_last() else {
         return Err(fault("without an answer at its end", "an answer of the assistant at the end"));
     };
-    if before.is_empty() || content.trim().is_empty() {
+    let is_text = record.plain_text().is_some();
+    if (before.is_empty() && !is_text) || content.trim().is_empty() {
         return Err(fault("a question or an answer without text", "a question and its answer"));
     }
     let has_system = before.iter().any(|message| message.role == Role::System);
@@ -162,8 +184,8 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
         id,
         place: place.clone(),
         slice,
-        probe: Probe::default(),
-        prompts: vec![system.into_iter().chain(before).collect()],
+        probe: if is_text { Probe { text: content.clone(), runs: false } } else { Probe::default() },
+        prompts: if is_text { Vec::new() } else { vec![system.into_iter().chain(before).collect()] },
         content_free: Vec::new(),
         reference: content.clone(),
         accepted: Vec::new(),

@@ -3,7 +3,7 @@
 use foehn_lora::{Adapter, detach};
 
 use super::Trainer;
-use crate::{Error, order};
+use crate::Error;
 
 impl Trainer<'_> {
     /// The current adapter, if all its values are finite.
@@ -37,7 +37,7 @@ impl Trainer<'_> {
 
     pub(super) fn not_finite(&self, what: &str, step: usize, value: f64) -> Error {
         let (training, config) = (self.training, &self.config);
-        let (_, chosen) = order::batch(training.len(), config, step);
+        let (_, chosen) = training.of_step(config, step);
         Error::NotFinite {
             what: what.to_owned(),
             step: step + 1,

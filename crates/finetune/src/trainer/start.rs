@@ -18,7 +18,10 @@ pub(super) fn checked(model: &Mistral, run: &Run<'_>) -> Result<TrainingConfig, 
     for dataset in [Some(run.training), run.validation].into_iter().flatten() {
         dataset.check_objective(config.objective)?;
     }
-    let total = config.total_steps(run.training.len());
+    let total = run.training.total_steps(&config);
+    if total == 0 {
+        return Err(Error::NoData { reason: "with its weights, no epoch of the run has a record".into() });
+    }
     if total > MAX_STEPS {
         let expected = "so many that the run has at most 99999999 steps";
         return Err(Error::Setting { field: "epochs", found: config.epochs.to_string(), expected });

@@ -9,6 +9,7 @@ use crate::audit::Tally;
 use crate::error::Result;
 use crate::file::write_error;
 use crate::output::{Columns, Format, Output};
+use crate::read::Place;
 use crate::report::{CleanReport, Rejection, Samples, Shown};
 
 /// A kept record that has been flagged.
@@ -73,7 +74,8 @@ impl Sweep<'_> {
         output.map_or(Ok(()), Output::finish)?;
         self.rejections.append(&mut rejected);
         self.show_others(&mut flag_samples)?;
-        let kept = cases.iter().filter(|case| case.is_none()).count();
+        let places = self.places.iter().zip(&cases).filter(|(_, case)| case.is_none());
+        let kept = kept_of(inputs, places.map(|(place, _)| place));
         let flagged = Flagged { records: flagged_records, flags: flagged, samples: flag_samples };
         Ok(self.account(inputs, kept, audits, flagged))
     }
@@ -106,7 +108,7 @@ impl Sweep<'_> {
     fn account(
         mut self,
         inputs: &[PathBuf],
-        kept: usize,
+        kept: Vec<u64>,
         audits: Vec<Box<dyn Tally>>,
         flagged: Flagged,
     ) -> CleanReport {
@@ -122,7 +124,7 @@ impl Sweep<'_> {
             |rejections: Vec<(usize, Rejection)>| rejections.into_iter().map(|(_, rejection)| rejection).collect();
         CleanReport {
             read: self.read as u64,
-            kept: kept as u64,
+            kept: kept.iter().sum(),
             rejected: rejections.len() as u64,
             flagged: flagged.records,
             pipeline: self.pipeline.hash(),
@@ -134,10 +136,21 @@ impl Sweep<'_> {
             left_out: self.left_out,
             inputs: inputs.iter().map(|input| input.display().to_string()).collect(),
             read_as: self.read_as,
+            kept_of: kept,
             distributions: self.facts.finish(),
             reasons,
             flag_reasons,
             repairs,
         }
     }
+}
+
+/// The number of places in each file. The places have the order of the files.
+fn kept_of<'a>(inputs: &[PathBuf], places: impl Iterator<Item = &'a Place>) -> Vec<u64> {
+    let (mut kept, mut at) = (vec![0; inputs.len()], 0);
+    for place in places {
+        at += inputs[at..].iter().position(|input| **input == *place.file).unwrap_or(0);
+        kept[at] += 1;
+    }
+    kept
 }
