@@ -126,7 +126,7 @@ pub enum Error {
     },
     /// A model has no chat template.
     #[error(
-        "{} has no chat template: choose one (mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file)",
+        "{} has no chat template: choose one (mistral-v1, -v2, -v3, -v7, -v11, -v13, chatml or a .jinja file)",
         path.display()
     )]
     NoTemplate {
