@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         for (number, record) in records.iter().take(limit).enumerate() {
             let name = record.id.clone().unwrap_or_else(|| (number + 1).to_string());
             let sample = template
-                .sample(&tokenizer, &record.messages)
+                .sample(&tokenizer, record)
                 .with_context(|| format!("{}, record {name}", arguments.data.display()))?;
             if arguments.json {
                 show_json(&as_json(&sample, &tokenizer), false)?;

@@ -33,7 +33,7 @@ impl Gate {
     pub fn pass(&mut self, record: &Record, line: u64, show: bool) {
         self.records += 1;
         let name = record.id.clone().unwrap_or_else(|| format!("on line {line}"));
-        let checked = self.template.sample(&self.tokenizer, &record.messages).and_then(|sample| {
+        let checked = self.template.sample(&self.tokenizer, record).and_then(|sample| {
             self.tokens += sample.len();
             self.trained += sample.supervised();
             self.longest = self.longest.max(sample.len());

@@ -36,7 +36,7 @@ impl Rendering {
         let context = base.model.config().max_position_embeddings;
         let all = training.map_or(records.len(), |training| training.list.len());
         let fault = |(index, record): (usize, &Record)| {
-            let sample = base.template.sample(&base.tokenizer, &record.messages);
+            let sample = base.template.sample(&base.tokenizer, record);
             let checked = sample.and_then(|sample| sample.check(&base.tokenizer, &record.messages, context));
             let number = 1 + index * all / records.len();
             let name = record.id.clone().unwrap_or_else(|| number.to_string());

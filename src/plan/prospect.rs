@@ -128,7 +128,7 @@ impl TooLong {
         let mut fitting = Vec::with_capacity(records.len());
         for (index, record) in records.iter().enumerate() {
             self.records += 1;
-            let len = template.sample(tokenizer, &record.messages).map_or(0, |sample: Sample| sample.len());
+            let len = template.sample(tokenizer, record).map_or(0, |sample: Sample| sample.len());
             if len <= self.limit {
                 fitting.push(record.clone());
                 continue;

@@ -1,7 +1,7 @@
 //! Turns records into masked samples, and checks them once.
 
 use foehn_mistral::MistralConfig;
-use foehn_record::{Message, Record, Role};
+use foehn_record::{Conversation, Message, Record, Role};
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 use sha2::{Digest, Sha256};
 
@@ -58,7 +58,7 @@ impl Dataset {
         if let Some((number, record)) = (1..).zip(records).find(|(_, record)| record.rejected.is_some()) {
             return Err(Error::RejectedAnswer { record: name(number, record) });
         }
-        let sample = |(number, record): (usize, &Record)| rendering.sample(name(number, record), &record.messages);
+        let sample = |(number, record): (usize, &Record)| rendering.sample(name(number, record), record.into());
         let named = (1..).zip(records).map(sample).collect::<Result<Vec<_>, Error>>()?;
         Self::from_samples(named, &rendering.stop_ids, config.vocab_size)
     }
@@ -165,8 +165,8 @@ impl<'a> Rendering<'a> {
         Self { template, tokenizer, stop_ids, limit }
     }
 
-    fn sample(&self, name: String, messages: &[Message]) -> Result<(String, Sample), Error> {
-        let sample = self.template.sample(self.tokenizer, messages);
+    fn sample(&self, name: String, conversation: Conversation<'_>) -> Result<(String, Sample), Error> {
+        let sample = self.template.sample(self.tokenizer, conversation);
         match sample.and_then(|sample| sample.check_length(self.limit).map(|()| sample)) {
             Ok(sample) => Ok((name, sample)),
             Err(source) => Err(Error::Record { record: name, source }),
@@ -190,10 +190,11 @@ impl<'a> Rendering<'a> {
             }
             last.weight = None;
             let other = Message::assistant(rejected);
-            let (name, chosen) = self.sample(name, &messages)?;
+            let conversation = Conversation::from(record);
+            let (name, chosen) = self.sample(name, conversation.with_messages(&messages))?;
             messages.pop();
             messages.push(other);
-            let (name, rejected) = self.sample(name, &messages)?;
+            let (name, rejected) = self.sample(name, conversation.with_messages(&messages))?;
             named.push((name, [chosen, rejected]));
         }
         Ok(named)

@@ -142,9 +142,12 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
         found: found.to_owned(),
         expected: expected.to_owned(),
     };
-    let Some((Message { role: Role::Assistant, content, .. }, before)) = record.messages.split_last() else {
+    let Some((last @ Message { role: Role::Assistant, content, .. }, before)) = record.messages.split_last() else {
         return Err(fault("without an answer at its end", "an answer of the assistant at the end"));
     };
+    if !last.tool_calls.is_empty() || last.reasoning_content.is_some() {
+        return Err(fault("with calls of tools or reasoning in its last answer", "a last answer of text only"));
+    }
     if before.is_empty() || content.trim().is_empty() {
         return Err(fault("a question or an answer without text", "a question and its answer"));
     }
@@ -164,6 +167,7 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
         slice,
         probe: Probe::default(),
         prompts: vec![system.into_iter().chain(before).collect()],
+        tools: record.tools.clone(),
         content_free: Vec::new(),
         reference: content.clone(),
         accepted: Vec::new(),

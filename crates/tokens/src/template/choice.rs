@@ -101,8 +101,16 @@ mod tests {
 
     #[test]
     fn a_choice_is_read_and_written() {
-        for text in ["mistral-v1", "mistral-v2", "mistral-v3", "mistral-v7", "mistral-v11", "mistral-v13", "chatml", "my/own.jinja"]
-        {
+        for text in [
+            "mistral-v1",
+            "mistral-v2",
+            "mistral-v3",
+            "mistral-v7",
+            "mistral-v11",
+            "mistral-v13",
+            "chatml",
+            "my/own.jinja",
+        ] {
             assert_eq!(text.parse::<TemplateChoice>().unwrap().to_string(), text);
         }
         for (text, same) in [("mistral-v3-tekken", "mistral-v3"), ("mistral-v7-tekken", "mistral-v7")] {
