@@ -71,24 +71,27 @@ fn tools_have_the_ids_of_mistral_common() {
         for (at, Conversed { messages, tools }) in golden.conversations.iter().enumerate() {
             let tools: Vec<Value> = tools.iter().map(|place| golden.pool[*place].clone()).collect();
             let conversation = Conversation { messages, tools: &tools };
+            // mistral-common's V1 leaves tools out without a word. Here they are refused.
+            let refused = name == "v1" && !tools.is_empty();
+            let expected_of = |list: &[Option<String>]| list[at].clone().filter(|_| !refused);
             let sample = template.sample(&tokenizer, conversation);
             let made = sample.as_ref().map(|sample| written(sample.input_ids(), sample.loss_mask()));
             if let (Some(Some(shown)), Ok(made)) = (expected.shown.get(at), &made) {
                 assert_eq!(&made.join(" "), shown, "{name}, conversation {at}");
             }
             let found = made.as_ref().map(|made| short(made)).ok();
-            assert_eq!(found, expected.sample[at], "{name}, conversation {at}: {sample:?}");
+            assert_eq!(found, expected_of(&expected.sample), "{name}, conversation {at}: {sample:?}");
             let before = &messages[..messages.len() - 1];
             let prompt = template.prompt(&tokenizer, conversation.with_messages(before));
             let found = prompt.as_ref().map(|ids| short(&written(ids, &vec![false; ids.len()]))).ok();
-            assert_eq!(found, expected.prompt[at], "{name}, prompt of {at}: {prompt:?}");
-            compared += usize::from(expected.sample[at].is_some());
+            assert_eq!(found, expected_of(&expected.prompt), "{name}, prompt of {at}: {prompt:?}");
+            compared += usize::from(sample.is_ok());
             if let (Ok(sample), Ok(prompt)) = (&sample, &prompt) {
                 sample.check(&tokenizer, messages, 10_000).unwrap();
                 assert!(sample.input_ids().starts_with(prompt));
             }
         }
-        assert!(compared > 100, "{name}: only {compared} comparisons");
+        assert!(compared > 60, "{name}: only {compared} comparisons");
     }
 }
 

@@ -41,7 +41,8 @@ impl Writer<'_> {
         self.control("[/AVAILABLE_TOOLS]")
     }
 
-    /// An assistant turn without its end. The calls of a conversation's last message need no ids.
+    /// An assistant turn without its end. The calls of a conversation's last message need no ids; in V11, only a single
+    /// call does not.
     pub fn answer(&mut self, index: usize, message: &Message, is_last: bool) -> Result<()> {
         if let Some(reasoning) = &message.reasoning_content {
             self.control("[THINK]")?;
@@ -55,10 +56,13 @@ impl Writer<'_> {
             return Ok(());
         }
         let mut list = String::new();
+        let is_single = message.tool_calls.len() == 1;
         for call in &message.tool_calls {
             let id = match &call.id {
                 Some(id) if self.has_ids() => Some(checked_id(index, id)?),
-                None if self.has_ids() && !is_last => return Err(bad_id(index)),
+                None if self.has_ids() && !(is_last && (is_single || self.version < MistralVersion::V11)) => {
+                    return Err(bad_id(index));
+                }
                 _ => None,
             };
             let (name, arguments) = (&call.function.name, arguments(index, call)?.dump());
