@@ -18,7 +18,7 @@ fn tokenize(criterion: &mut Criterion) {
     let (tokenizer, template) = text_side();
     let records = vakog();
     let samples = vakog_samples(records.len());
-    let sample = |record: &Record| template.sample(&tokenizer, &record.messages).unwrap();
+    let sample = |record: &Record| template.sample(&tokenizer, record).unwrap();
     let mut group = criterion.benchmark_group("tokenize");
     group.throughput(Throughput::Elements(samples.iter().map(|sample| sample.len() as u64).sum()));
     group.bench_function("template", |bencher| {

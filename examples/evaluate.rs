@@ -38,7 +38,7 @@ struct Arguments {
     /// The storage format of the base in memory: stored, f32, bf16, q8_0, q4_k or nf4
     #[arg(long, default_value_t)]
     base: foehn::mistral::Base,
-    /// Another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file. By
+    /// Another chat template than the model's own: mistral-v1, -v2, -v3, -v7, -v11, -v13, chatml or a .jinja file. By
     /// default the one that the first adapter was trained with
     #[arg(long)]
     template: Option<TemplateChoice>,

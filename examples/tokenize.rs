@@ -21,7 +21,7 @@ struct Arguments {
     /// A folder, a .gguf file, a Hugging Face repository (org/name) or a short name
     #[arg(long, default_value = "smollm2-135m-instruct")]
     model: String,
-    /// Another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file
+    /// Another chat template than the model's own: mistral-v1, -v2, -v3, -v7, -v11, -v13, chatml or a .jinja file
     #[arg(long)]
     template: Option<TemplateChoice>,
     /// A dataset file

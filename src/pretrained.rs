@@ -9,7 +9,7 @@ use foehn_generate::{GenerateConfig, Generation, Session, SessionConfig, generat
 use foehn_hub::{Hub, Progress};
 use foehn_lora::{Adapter, Manifest};
 use foehn_mistral::{Base, Mistral, MistralConfig};
-use foehn_record::{Message, Record};
+use foehn_record::{Conversation, Message, Record};
 use foehn_tokens::{ChatTemplate, TemplateChoice, Tokenizer};
 use foehn_weights::Weights;
 use sha2::{Digest, Sha256};
@@ -175,8 +175,12 @@ impl Pretrained {
     ///
     /// # Errors
     /// Those of [`generate`], and an error if the template refuses the conversation.
-    pub fn ask(&self, messages: &[Message], config: &GenerateConfig) -> Result<Generation, foehn_generate::Error> {
-        let prompt = self.template.prompt(&self.tokenizer, messages)?;
+    pub fn ask<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        config: &GenerateConfig,
+    ) -> Result<Generation, foehn_generate::Error> {
+        let prompt = self.template.prompt(&self.tokenizer, conversation)?;
         let answers = generate(&self.model, &self.tokenizer, &[prompt], config)?;
         Ok(answers.into_iter().next().expect("one prompt gives one generation"))
     }

@@ -21,8 +21,8 @@ pub struct Recipe {
     pub model: String,
     /// The storage format of the base's matrices: `stored`, `f32`, `bf16`, `q8_0`, `q4_k` or `nf4`.
     pub base: Base,
-    /// Another chat template than the model's own: `mistral-v1`, `mistral-v3`, `mistral-v7`, `chatml` or a `.jinja`
-    /// file.
+    /// Another chat template than the model's own: `mistral-v1`, `-v2`, `-v3`, `-v7`, `-v11`, `-v13`, `chatml` or a
+    /// `.jinja` file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<TemplateChoice>,
     /// The training data: a file, or several, in any format that `foehn-corpus` supports, each with its weight.

@@ -301,7 +301,7 @@ fn a_stop_token_that_another_trainer_left_out() {
     let mut base = load(&lab().model());
     let all = records(listing);
     let cut = |record: &Record| {
-        let sample = base.template.sample(&base.tokenizer, &record.messages).unwrap();
+        let sample = base.template.sample(&base.tokenizer, record).unwrap();
         let (ids, mut mask) = (sample.input_ids().to_vec(), sample.loss_mask().to_vec());
         let stop = mask.iter().rposition(|trained| *trained).unwrap();
         mask[stop] = false;

@@ -93,5 +93,5 @@ pub fn vakog_samples(count: usize) -> Vec<Sample> {
     let (tokenizer, template) = text_side();
     let records = vakog();
     let spread = (0..count).map(|index| &records[index * records.len() / count]);
-    spread.map(|record| template.sample(&tokenizer, &record.messages).unwrap()).collect()
+    spread.map(|record| template.sample(&tokenizer, record).unwrap()).collect()
 }

@@ -35,7 +35,7 @@ impl Gate {
         let name = record.id.clone().unwrap_or_else(|| format!("on line {line}"));
         let samples = match record.plain_text() {
             Some(text) => Sample::of_text(&self.tokenizer, text, self.max_length),
-            None => self.template.sample(&self.tokenizer, &record.messages).map(|sample| vec![sample]),
+            None => self.template.sample(&self.tokenizer, record).map(|sample| vec![sample]),
         };
         let checked = samples.and_then(|samples| {
             for sample in &samples {

@@ -65,7 +65,7 @@ impl ModelArgs {
 pub struct TextModelArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file. By
+    /// Another chat template than the model's own: mistral-v1, -v2, -v3, -v7, -v11, -v13, chatml or a .jinja file. By
     /// default the one that the adapter was trained with
     #[arg(long)]
     pub template: Option<TemplateChoice>,

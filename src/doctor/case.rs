@@ -166,7 +166,7 @@ impl Probes {
         let context = base.model.config().max_position_embeddings.min(COMPUTED_TOKENS);
         let (mut samples, mut records, mut tokens) = (Vec::new(), Vec::new(), 0);
         for record in spread(all, COMPUTED) {
-            let Ok(sample) = base.template.sample(&base.tokenizer, &record.messages) else { continue };
+            let Ok(sample) = base.template.sample(&base.tokenizer, record) else { continue };
             let known = sample.input_ids().iter().all(|&id| (id as usize) < base.model.config().vocab_size);
             if !known || sample.len() > context || tokens + sample.len() > COMPUTED_TOKENS {
                 continue;

@@ -136,7 +136,7 @@ fn own_template(case: &Case<'_>) -> Option<Own> {
         return Some(Own::Same);
     }
     for (record, sample) in case.probes.records.iter().zip(&case.probes.samples) {
-        match own.sample(tokenizer, &record.messages) {
+        match own.sample(tokenizer, record) {
             Ok(own) if own == *sample => {}
             Ok(_) => return Some(Own::Other("it renders the same conversation to other ids".into())),
             Err(error) => return Some(Own::Other(chain(&error))),

@@ -39,7 +39,7 @@ impl Rendering {
             let checked = match record.plain_text() {
                 Some(text) => Sample::of_text(&base.tokenizer, text, context).map(|_| ()),
                 None => {
-                    let sample = base.template.sample(&base.tokenizer, &record.messages);
+                    let sample = base.template.sample(&base.tokenizer, record);
                     sample.and_then(|sample| sample.check(&base.tokenizer, &record.messages, context))
                 }
             };

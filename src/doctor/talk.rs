@@ -31,6 +31,7 @@ pub(super) fn self_talk(case: &Case<'_>) -> Result<Finding, DoctorError> {
     let answers = generate(&measured.attached, tokenizer, &rendered, &config)?;
     let (mut goes_on, mut unstopped) = (Vec::new(), 0);
     for (prompt, answer) in prompts.into_iter().zip(&answers) {
+        let prompt = prompt.messages;
         let question = prompt.last().map_or_else(String::new, |message| message.content.clone());
         let record = Record::new([prompt, vec![Message::assistant(answer.text.as_str())]].concat());
         if let Some(reason) = RunsOn.check(&record).or_else(|| RunsOn.doubt(&record)) {
@@ -64,13 +65,13 @@ pub(super) fn self_talk(case: &Case<'_>) -> Result<Finding, DoctorError> {
 }
 
 /// Conversations that end with a message to answer, all different.
-fn prompts(probes: &Probes) -> Vec<Vec<Message>> {
-    let mut prompts: Vec<Vec<Message>> = Vec::new();
+fn prompts(probes: &Probes) -> Vec<Record> {
+    let mut prompts: Vec<Record> = Vec::new();
     for record in &probes.records {
         let before = record.messages.split_last().filter(|(last, _)| last.role == Role::Assistant);
         let Some((_, before)) = before else { continue };
-        if !prompts.iter().any(|prompt| prompt == before) {
-            prompts.push(before.to_vec());
+        if !prompts.iter().any(|prompt| prompt.messages == before) {
+            prompts.push(Record { tools: record.tools.clone(), ..Record::new(before.to_vec()) });
         }
     }
     spread(&prompts, PROMPTS).cloned().collect()

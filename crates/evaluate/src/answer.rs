@@ -2,7 +2,7 @@
 
 use foehn_corpus::{ControlText, Pass, RunsOn};
 use foehn_generate::{GenerateConfig, Generation, SamplingConfig, StopReason, generate};
-use foehn_record::{Message, Record};
+use foehn_record::{Conversation, Message, Record};
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{Better, Measure, share};
@@ -127,6 +127,7 @@ pub(crate) fn answer(
             let prompt = |at: &usize| {
                 let item = &task.items[*at];
                 let prompt = item.prompts.first().map_or(&[][..], Vec::as_slice);
+                let prompt = Conversation { messages: prompt, tools: &item.tools };
                 subject.template.prompt(subject.tokenizer, prompt).map_err(|source| rendered(item, source))
             };
             let prompts = asked.iter().map(prompt).collect::<Result<Vec<_>>>()?;

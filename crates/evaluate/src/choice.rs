@@ -27,6 +27,7 @@ pub(crate) struct Scores {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Request<'a> {
     prompt: &'a [Message],
+    tools: &'a [serde_json::Value],
     before: &'a str,
     after: String,
     options: &'a [String],
@@ -47,7 +48,8 @@ pub(crate) fn score_options(
     let mut requests: Vec<(Request<'_>, &Item)> = Vec::new();
     let mut number: HashMap<Request<'_>, usize> = HashMap::new();
     let mut request = |prompt, item, before, after: &str| {
-        let request = Request { prompt, before, after: after.to_owned(), options: Item::options(item, &written) };
+        let options = Item::options(item, &written);
+        let request = Request { prompt, tools: &item.tools, before, after: after.to_owned(), options };
         *number.entry(request.clone()).or_insert_with(|| {
             requests.push((request, item));
             requests.len() - 1

@@ -55,8 +55,8 @@ pub enum Error {
         /// The accepted values.
         expected: String,
     },
-    /// A record that does not end with an answer to a question.
-    #[error("the record {} does not end with an answer to a question", printable(record))]
+    /// A record that does not end with an answer to a question, or whose answer has calls of tools or reasoning.
+    #[error("the record {} does not end with an answer of text alone to a question", printable(record))]
     NoAnswer {
         /// Its id, or its number.
         record: String,

@@ -1,7 +1,7 @@
 //! How probable answers are to a model that did not write them.
 
 use foehn_mistral::Mistral;
-use foehn_record::Message;
+use foehn_record::{Conversation, Message};
 
 use crate::measure::{Better, Measure};
 use crate::{Answer, Error, Result, Subject, Task};
@@ -14,16 +14,16 @@ pub(crate) type Fluency = (f64, usize);
 pub(crate) fn fluency(
     subject: Subject<'_>,
     judge: &Mistral,
-    asked: &[(&[Message], &str)],
+    asked: &[(Conversation<'_>, &str)],
     max_rows: usize,
     place: impl Fn(usize) -> String,
 ) -> Result<Vec<Option<Fluency>>> {
     let spoken: Vec<usize> = (0..asked.len()).filter(|at| !asked[*at].1.trim().is_empty()).collect();
     let sample = |at: &usize| {
         let (question, answer) = asked[*at];
-        let question = question.iter().map(|message| Message { weight: Some(0), ..message.clone() });
-        let messages: Vec<Message> = question.chain([Message::assistant(answer.trim())]).collect();
-        Ok(subject.template.sample(subject.tokenizer, &messages)?)
+        let before = question.messages.iter().map(|message| Message { weight: Some(0), ..message.clone() });
+        let messages: Vec<Message> = before.chain([Message::assistant(answer.trim())]).collect();
+        Ok(subject.template.sample(subject.tokenizer, question.with_messages(&messages))?)
     };
     let samples = spoken.iter().map(sample).collect::<Result<Vec<_>>>()?;
     let found = foehn_score::log_probs(judge, &samples.iter().collect::<Vec<_>>(), max_rows);
@@ -48,7 +48,8 @@ pub(crate) fn measure(
 ) -> Result<Measure> {
     let (mut items, mut asked) = (Vec::new(), Vec::new());
     for (at, (item, answers)) in task.items.iter().zip(answers).enumerate() {
-        let prompt = item.prompts.first().map_or(&[][..], Vec::as_slice);
+        let messages = item.prompts.first().map_or(&[][..], Vec::as_slice);
+        let prompt = Conversation { messages, tools: &item.tools };
         asked.extend(answers.iter().map(|answer| (prompt, answer.text.as_str())));
         items.resize(asked.len(), at);
     }

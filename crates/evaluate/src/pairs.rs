@@ -6,7 +6,7 @@ mod quality;
 use std::collections::BTreeMap;
 
 use foehn_generate::{GenerateConfig, SamplingConfig, generate};
-use foehn_record::{Message, Record, Role};
+use foehn_record::{Conversation, Message, Record, Role};
 use serde::{Deserialize, Serialize};
 
 pub use command::CommandScorer;
@@ -116,9 +116,11 @@ pub fn pairs(
     config.check()?;
     subject.check(true)?;
     let questions = records.iter().enumerate().map(question).collect::<Result<Vec<_>>>()?;
-    let prompts = questions
+    let prompts = records
         .iter()
-        .map(|messages| Ok(subject.template.prompt(subject.tokenizer, messages)?))
+        .zip(&questions)
+        .map(|(record, messages)| Conversation::from(record).with_messages(messages))
+        .map(|question| Ok(subject.template.prompt(subject.tokenizer, question)?))
         .collect::<Result<Vec<_>>>()?;
     let (mut found, total) = (Pairs::default(), records.len() * config.samples);
     let at_once = (config.batch / config.samples).max(1);
@@ -235,8 +237,9 @@ fn question_text(record: &Record) -> &str {
 
 /// All messages of a record before its own answer.
 fn question((at, record): (usize, &Record)) -> Result<&[Message]> {
+    let is_text = |last: &Message| last.tool_calls.is_empty() && last.reasoning_content.is_none();
     match record.messages.split_last() {
-        Some((last, before)) if last.role == Role::Assistant && !before.is_empty() => Ok(before),
+        Some((last, before)) if last.role == Role::Assistant && is_text(last) && !before.is_empty() => Ok(before),
         _ => Err(Error::NoAnswer { record: record.id.clone().unwrap_or_else(|| (at + 1).to_string()) }),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use foehn_mistral::Mistral;
-use foehn_record::Message;
+use foehn_record::{Conversation, Message};
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 use serde::{Deserialize, Serialize};
 
@@ -331,7 +331,8 @@ impl Subject<'_> {
 
     /// A conversation that fits the model's context.
     pub(crate) fn sample(self, item: &Item, messages: &[Message]) -> Result<Sample> {
-        let sample = self.template.sample(self.tokenizer, messages).map_err(|source| rendered(item, source))?;
+        let conversation = Conversation { messages, tools: &item.tools };
+        let sample = self.template.sample(self.tokenizer, conversation).map_err(|source| rendered(item, source))?;
         let context = self.model.config().max_position_embeddings;
         sample.check_length(context).map_err(|source| rendered(item, source))?;
         Ok(sample)

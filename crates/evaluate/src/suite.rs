@@ -146,6 +146,8 @@ pub struct Item {
     /// The question in one or several wordings. Each is a conversation that ends with a turn to answer. Empty for a
     /// task of likelihoods.
     pub prompts: Vec<Vec<Message>>,
+    /// The tools that the model may call, as in [`Record::tools`].
+    pub tools: Vec<serde_json::Value>,
     /// The same questions without their content, for the prior of labels. Empty if there are no labels.
     pub content_free: Vec<Vec<Message>>,
     /// The right answer, or the text of a task of likelihoods; empty if there is none.

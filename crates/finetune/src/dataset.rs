@@ -1,7 +1,7 @@
 //! Turns records into masked samples, and checks them once.
 
 use foehn_mistral::MistralConfig;
-use foehn_record::{Record, Role};
+use foehn_record::{Conversation, Record, Role};
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 use sha2::{Digest, Sha256};
 
@@ -247,7 +247,7 @@ fn pair(renderer: &Renderer<'_>, record: &Record, name: &str) -> Result<Result<R
         return Err(not_a_pair("its answers are the same"));
     }
     last.weight = None;
-    Ok(renderer.pair(&messages, rejected))
+    Ok(renderer.pair(Conversation::from(record).with_messages(&messages), rejected))
 }
 
 /// The id of a record, or its number.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use foehn_files::printable;
-use foehn_record::{Message, Record, Role};
+use foehn_record::{Conversation, Message, Record, Role};
 use foehn_tokens::{ChatTemplate, Sample, Tokenizer};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub struct Renderer<'a> {
 }
 
 /// Makes the samples of a conversation.
-type Render<'a> = dyn Fn(&[Message]) -> Result<Vec<Sample>, foehn_tokens::Error> + 'a;
+type Render<'a> = dyn Fn(Conversation<'_>) -> Result<Vec<Sample>, foehn_tokens::Error> + 'a;
 
 /// The samples of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +69,8 @@ impl Renderer<'_> {
     /// Those of [`ChatTemplate::sample`] and [`Sample::of_text`].
     pub fn record(&self, record: &Record) -> Result<Rendered, foehn_tokens::Error> {
         let Some(text) = record.plain_text() else {
-            return self
-                .conversation(&record.messages, &|messages| Ok(vec![self.template.sample(self.tokenizer, messages)?]));
+            let sample = |conversation: Conversation<'_>| self.template.sample(self.tokenizer, conversation);
+            return self.conversation(record.into(), &|conversation| Ok(vec![sample(conversation)?]));
         };
         if record.messages.iter().all(|message| !message.is_trained()) {
             return Err(foehn_tokens::Error::NothingSupervised);
@@ -81,17 +81,20 @@ impl Renderer<'_> {
     }
 
     /// The two samples of a conversation, with its own last answer and with another one. Both must fit.
-    pub(crate) fn pair(&self, messages: &[Message], rejected: &str) -> Result<Rendered, foehn_tokens::Error> {
-        self.conversation(messages, &|messages| {
+    pub(crate) fn pair(&self, pair: Conversation<'_>, rejected: &str) -> Result<Rendered, foehn_tokens::Error> {
+        self.conversation(pair, &|conversation| {
+            let messages = conversation.messages;
             let before = messages.split_last().map_or(messages, |(_, before)| before);
             let other: Vec<Message> = before.iter().cloned().chain([Message::assistant(rejected)]).collect();
-            [messages, &other].map(|messages| self.template.sample(self.tokenizer, messages)).into_iter().collect()
+            let sample = |messages| self.template.sample(self.tokenizer, conversation.with_messages(messages));
+            [messages, &other].map(sample).into_iter().collect()
         })
     }
 
-    fn conversation(&self, messages: &[Message], render: &Render<'_>) -> Result<Rendered, foehn_tokens::Error> {
+    fn conversation(&self, whole: Conversation<'_>, render: &Render<'_>) -> Result<Rendered, foehn_tokens::Error> {
+        let messages = whole.messages;
         let fits = |samples: &[Sample]| samples.iter().all(|sample| sample.len() <= self.limit);
-        let samples = render(messages)?;
+        let samples = render(whole)?;
         if fits(&samples) {
             return Ok(Rendered { samples, fate: Fate::Whole });
         }
@@ -100,7 +103,7 @@ impl Renderer<'_> {
         let later = (1..turns.len()).filter(|at| self.too_long == TooLong::Truncate && turns[*at].role == Role::User);
         for start in later {
             let shorter = [instructions, &turns[start..]].concat();
-            match render(&shorter) {
+            match render(whole.with_messages(&shorter)) {
                 Ok(samples) if fits(&samples) => return Ok(Rendered { samples, fate: Fate::Truncated }),
                 Ok(_) => {}
                 // The turns that are left have no trained answer.

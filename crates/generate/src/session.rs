@@ -116,13 +116,13 @@ impl Session {
 
     /// The prompt for the last message. Where turns may be forgotten, the oldest go until there is room for an answer.
     fn prompt(&self, messages: &mut Vec<Message>) -> Result<Vec<u32>> {
-        let mut prompt = self.template.prompt(&self.tokenizer, messages)?;
+        let mut prompt = self.template.prompt(&self.tokenizer, &*messages)?;
         let room = self.cache.capacity();
         let answer = self.config.generate.max_new_tokens.min(room / 2);
         while self.config.forget && prompt.len() + answer > room {
             let Some(turn) = oldest_turn(messages) else { break };
             messages.drain(turn);
-            prompt = self.template.prompt(&self.tokenizer, messages)?;
+            prompt = self.template.prompt(&self.tokenizer, &*messages)?;
         }
         Ok(prompt)
     }

@@ -10,6 +10,8 @@
 //! assert!(record.messages[1].is_trained());
 //! ```
 
+mod conversation;
 mod record;
 
+pub use conversation::Conversation;
 pub use record::{FunctionCall, Message, Record, Role, ToolCall, ToolKind};

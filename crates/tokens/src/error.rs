@@ -126,7 +126,7 @@ pub enum Error {
     },
     /// A model has no chat template.
     #[error(
-        "{} has no chat template: choose one (mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja file)",
+        "{} has no chat template: choose one (mistral-v1, -v2, -v3, -v7, -v11, -v13, chatml or a .jinja file)",
         path.display()
     )]
     NoTemplate {
@@ -140,6 +140,37 @@ pub enum Error {
         template: &'static str,
         /// The token's text.
         name: &'static str,
+    },
+    /// A template has no form for a part of a conversation.
+    #[error(
+        "{}the {template} template cannot render {part}: choose {other}",
+        message.map_or(String::new(), |message| format!("message {message}: "))
+    )]
+    Inexpressible {
+        /// The template.
+        template: &'static str,
+        /// The part.
+        part: &'static str,
+        /// The message, from 0; `None` for the tools.
+        message: Option<usize>,
+        /// The templates that can.
+        other: String,
+    },
+    /// The definition of a tool is not of the form that the template needs.
+    #[error("tool {index}: {reason}", reason = printable_text(reason))]
+    Tool {
+        /// The tool, from 0.
+        index: usize,
+        /// The reason.
+        reason: String,
+    },
+    /// The call of a tool, or its result, is not of the form that the template needs.
+    #[error("message {index}: {reason}", reason = printable_text(reason))]
+    ToolCall {
+        /// The message, from 0.
+        index: usize,
+        /// The reason.
+        reason: String,
     },
     /// A chat template is not valid Jinja.
     #[error("the chat template is not valid at line {line}")]

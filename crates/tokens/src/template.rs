@@ -1,19 +1,23 @@
 //! Chat templates. The same template renders training samples and generation prompts.
 
 mod budget;
+mod calls;
 mod choice;
 mod functions;
 mod guarded;
 mod jinja;
+mod json;
+mod marked;
 mod marks;
 mod mistral;
 mod program;
 mod source;
+mod whole;
 
 use std::ops::Range;
 use std::path::Path;
 
-use foehn_record::{Message, Role};
+use foehn_record::{Conversation, Message, Role};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, Sample, Tokenizer};
@@ -33,8 +37,12 @@ pub use mistral::MistralVersion;
 /// - a trained turn ends with one of [`Tokenizer::eos_ids`], and the loss mask covers the turn from the start of
 ///   generation to this token.
 ///
-/// If a template cannot guarantee this, the result is an error, never a sample. From assistant texts, blank lines at
-/// the start and white space at the end are removed; the indent of the first line is kept. Other texts are not changed.
+/// Text in definitions, calls and results of tools, and in reasoning, is a message's text too. The assistant's calls and
+/// reasoning are trained as its answers are; a tool's result never is.
+///
+/// If a template cannot guarantee this, the result is an error, never a sample. What a template has no form for is
+/// refused too. From assistant texts, blank lines at the start and white space at the end are removed; the indent of the
+/// first line is kept. Reasoning loses all white space at its ends. Other texts are not changed.
 /// A sequence begins with one bos if the template or the tokenizer asks for it, and never with two.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -61,8 +69,8 @@ impl ChatTemplate {
     /// A Jinja template, as in `chat_template.jinja`.
     ///
     /// It has the same variables and functions as in transformers: `messages`, `add_generation_prompt`, `bos_token`,
-    /// `eos_token`, `tools` and `documents` (none), `raise_exception`, `strftime_now`, `tojson` and Python's string
-    /// methods. `strftime_now` always returns midnight of 2024-07-26, the day that Llama 3.1's template uses as a
+    /// `eos_token`, `tools`, `documents` (none), `raise_exception`, `strftime_now`, `tojson` and Python's string
+    /// methods. A message has a `content` even if it is empty, and the arguments of a call are an object. `strftime_now` always returns midnight of 2024-07-26, the day that Llama 3.1's template uses as a
     /// default. With the real time, samples would not be reproducible.
     ///
     /// # Errors
@@ -104,18 +112,19 @@ impl ChatTemplate {
     /// turn is in the mask.
     ///
     /// # Errors
-    /// For a conversation that cannot be trained on: [`Error::RoleOrder`], [`Error::EmptyAnswer`] or
-    /// [`Error::NothingSupervised`]. For a conversation that the template refuses: [`Error::TemplateRender`]. For a
-    /// template without the properties above: [`Error::ContentAltered`], [`Error::PromptNotPrefix`] or
-    /// [`Error::StopTokenUntrained`].
-    pub fn sample(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Sample> {
+    /// For a conversation that cannot be trained on: [`Error::RoleOrder`], [`Error::EmptyAnswer`],
+    /// [`Error::NothingSupervised`], [`Error::Tool`] or [`Error::ToolCall`]. For a conversation that the template refuses
+    /// or has no form for: [`Error::TemplateRender`], [`Error::Inexpressible`]. For a template without the properties
+    /// above: [`Error::ContentAltered`], [`Error::PromptNotPrefix`] or [`Error::StopTokenUntrained`].
+    pub fn sample<'a>(&self, tokenizer: &Tokenizer, conversation: impl Into<Conversation<'a>>) -> Result<Sample> {
         self.check_tokenizer(tokenizer)?;
-        let messages = prepare(messages)?;
+        let conversation = conversation.into();
+        let messages = prepare(conversation.messages)?;
         let Some((Message { role: Role::Assistant, .. }, before)) = messages.split_last() else {
             return Err(misplaced(&messages, "a conversation to train on ends with an assistant turn"));
         };
-        let rendered = self.render(tokenizer, &messages)?;
-        let prompt = self.render_prompt(tokenizer, before)?;
+        let rendered = self.render(tokenizer, conversation.with_messages(&messages))?;
+        let prompt = self.render_prompt(tokenizer, conversation.with_messages(before))?;
         check_prefix(&prompt, &rendered.input_ids)?;
         let mut loss_mask = vec![false; rendered.input_ids.len()];
         for (index, range) in &rendered.trained {
@@ -134,13 +143,14 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`ChatTemplate::sample`], and [`Error::RoleOrder`] if the last turn is the assistant's.
-    pub fn prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
+    pub fn prompt<'a>(&self, tokenizer: &Tokenizer, conversation: impl Into<Conversation<'a>>) -> Result<Vec<u32>> {
         self.check_tokenizer(tokenizer)?;
-        let messages = prepare(messages)?;
+        let conversation = conversation.into();
+        let messages = prepare(conversation.messages)?;
         if messages.last().is_some_and(|last| last.role == Role::Assistant) {
             return Err(misplaced(&messages, "a prompt ends with a turn to answer"));
         }
-        self.render_prompt(tokenizer, &messages)
+        self.render_prompt(tokenizer, conversation.with_messages(&messages))
     }
 
     /// The Jinja source, or the name of one of Mistral's templates (`mistral-v3`).
@@ -172,36 +182,35 @@ impl ChatTemplate {
         Err(Error::WrongTokenizer { expected: self.tokenizer.clone(), found })
     }
 
-    fn render(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Rendered> {
+    fn render(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>) -> Result<Rendered> {
         match &self.kind {
-            Kind::Jinja(jinja) => jinja.render(tokenizer, messages),
-            Kind::Mistral(mistral) => mistral.render(tokenizer, messages),
+            Kind::Jinja(jinja) => jinja.render(tokenizer, conversation),
+            Kind::Mistral(mistral) => mistral.render(tokenizer, conversation, true),
         }
     }
 
-    fn render_prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
+    fn render_prompt(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>) -> Result<Vec<u32>> {
         match &self.kind {
-            Kind::Jinja(jinja) => jinja.prompt(tokenizer, messages),
-            Kind::Mistral(mistral) => mistral.prompt(tokenizer, messages),
+            Kind::Jinja(jinja) => jinja.prompt(tokenizer, conversation),
+            Kind::Mistral(mistral) => mistral.prompt(tokenizer, conversation),
         }
     }
 }
 
-/// The conversation, with the blank ends of assistant texts removed.
+/// The checked conversation, with the blank ends of assistant texts and of reasoning removed.
 fn prepare(messages: &[Message]) -> Result<Vec<Message>> {
     if messages.is_empty() {
         return Err(Error::EmptyConversation);
     }
+    calls::check(messages)?;
     let trim = |(index, message): (usize, &Message)| {
         let mut message = message.clone();
-        let uses_tools = message.role == Role::Tool || !message.tool_calls.is_empty();
-        if uses_tools || message.reasoning_content.is_some() {
-            let rule = "a conversation here has neither tools nor reasoning";
-            return Err(Error::RoleOrder { index, role: message.role, rule });
-        }
         if message.role == Role::Assistant {
             message.content = without_blank_ends(&message.content).to_owned();
-            if message.content.is_empty() {
+            let reasoning = message.reasoning_content.take();
+            message.reasoning_content =
+                reasoning.map(|text| text.trim().to_owned()).filter(|reasoning| !reasoning.is_empty());
+            if message.content.is_empty() && message.tool_calls.is_empty() {
                 return Err(Error::EmptyAnswer { index });
             }
         }

@@ -3,7 +3,7 @@
 use foehn_corpus::{OffTarget, Pass};
 use foehn_generate::StopReason;
 use foehn_mistral::Mistral;
-use foehn_record::{Message, Record};
+use foehn_record::{Conversation, Message, Record};
 
 use super::{AnswerScorer, Score, name, question_text, reference};
 use crate::fluency::fluency;
@@ -74,7 +74,8 @@ impl Quality<'_> {
 
     /// The mean log-likelihood of each answer's tokens.
     fn fluency(&self, record: &Record, answers: &[Answer]) -> Result<Vec<f64>> {
-        let question = record.messages.split_last().map_or(&[][..], |(_, before)| before);
+        let before = record.messages.split_last().map_or(&[][..], |(_, before)| before);
+        let question = Conversation::from(record).with_messages(before);
         let asked: Vec<_> = answers.iter().map(|answer| (question, answer.text.as_str())).collect();
         let found = fluency(self.subject, self.judge, &asked, usize::MAX, |_| name(record))?;
         Ok(found.into_iter().map(|found| found.map_or(NOTHING_SAID, |(sum, tokens)| sum / tokens as f64)).collect())

@@ -163,9 +163,12 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
         found: found.to_owned(),
         expected: expected.to_owned(),
     };
-    let Some((Message { role: Role::Assistant, content, .. }, before)) = record.messages.split_last() else {
+    let Some((last @ Message { role: Role::Assistant, content, .. }, before)) = record.messages.split_last() else {
         return Err(fault("without an answer at its end", "an answer of the assistant at the end"));
     };
+    if !last.tool_calls.is_empty() || last.reasoning_content.is_some() {
+        return Err(fault("with calls of tools or reasoning in its last answer", "a last answer of text only"));
+    }
     let is_text = record.plain_text().is_some();
     if (before.is_empty() && !is_text) || content.trim().is_empty() {
         return Err(fault("a question or an answer without text", "a question and its answer"));
@@ -185,6 +188,7 @@ fn item(placed: &Placed<'_>, config: &DataConfig) -> Result<Item> {
         place: place.clone(),
         slice,
         probe: if is_text { Probe { text: content.clone(), runs: false } } else { Probe::default() },
+        tools: record.tools.clone(),
         prompts: if is_text { Vec::new() } else { vec![system.into_iter().chain(before).collect()] },
         content_free: Vec::new(),
         reference: content.clone(),

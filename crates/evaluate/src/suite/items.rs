@@ -125,6 +125,7 @@ impl Entry {
             group,
             slice,
             prompts: Vec::new(),
+            tools: Vec::new(),
             content_free: Vec::new(),
             reference: String::new(),
             accepted: Vec::new(),

@@ -12,8 +12,8 @@ use crate::{Error, Result, Tokenizer};
 
 /// A chat template by name: for a model that has none, or whose own is not suited to training.
 ///
-/// As a text: `mistral-v1`, `mistral-v3` (also `mistral-v2` and `mistral-v3-tekken`), `mistral-v7` (also
-/// `mistral-v7-tekken`), `chatml`, or the path of a Jinja file that ends with `.jinja`.
+/// As a text: `mistral-v1`, `mistral-v2`, `mistral-v3` (also `mistral-v3-tekken`), `mistral-v7` (also
+/// `mistral-v7-tekken`), `mistral-v11`, `mistral-v13`, `chatml`, or the path of a Jinja file that ends with `.jinja`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum TemplateChoice {
@@ -56,12 +56,16 @@ impl FromStr for TemplateChoice {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
             "mistral-v1" => Ok(Self::Mistral(MistralVersion::V1)),
-            "mistral-v2" | "mistral-v3" | "mistral-v3-tekken" => Ok(Self::Mistral(MistralVersion::V3)),
+            "mistral-v2" => Ok(Self::Mistral(MistralVersion::V2)),
+            "mistral-v3" | "mistral-v3-tekken" => Ok(Self::Mistral(MistralVersion::V3)),
             "mistral-v7" | "mistral-v7-tekken" => Ok(Self::Mistral(MistralVersion::V7)),
+            "mistral-v11" => Ok(Self::Mistral(MistralVersion::V11)),
+            "mistral-v13" => Ok(Self::Mistral(MistralVersion::V13)),
             "chatml" => Ok(Self::ChatMl),
             path if path.ends_with(".jinja") => Ok(Self::File(path.into())),
             _ => Err(format!(
-                "`{text}` is no template: expected mistral-v1, mistral-v3, mistral-v7, chatml or a file that ends with .jinja"
+                "`{text}` is no template: expected mistral-v1, mistral-v2, mistral-v3, mistral-v7, mistral-v11, \
+                 mistral-v13, chatml or a file that ends with .jinja"
             )),
         }
     }
@@ -97,10 +101,19 @@ mod tests {
 
     #[test]
     fn a_choice_is_read_and_written() {
-        for text in ["mistral-v1", "mistral-v3", "mistral-v7", "chatml", "my/own.jinja"] {
+        for text in [
+            "mistral-v1",
+            "mistral-v2",
+            "mistral-v3",
+            "mistral-v7",
+            "mistral-v11",
+            "mistral-v13",
+            "chatml",
+            "my/own.jinja",
+        ] {
             assert_eq!(text.parse::<TemplateChoice>().unwrap().to_string(), text);
         }
-        for (text, same) in [("mistral-v2", "mistral-v3"), ("mistral-v7-tekken", "mistral-v7")] {
+        for (text, same) in [("mistral-v3-tekken", "mistral-v3"), ("mistral-v7-tekken", "mistral-v7")] {
             assert_eq!(text.parse::<TemplateChoice>(), same.parse());
         }
         for bad in ["", "mistral", "ChatML", "template.txt"] {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::budget::{self, Metered};
 use super::guarded;
+use super::json::repr;
 
 /// The largest indent of `tojson`.
 const MAX_INDENT: usize = 64;
@@ -126,7 +127,7 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
         }
         Some(width) => {
             let spaces = " ".repeat(width);
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
+            let formatter = Pretty(serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes()));
             value.serialize(&mut serde_json::Serializer::with_formatter(&mut writer, formatter)).map_err(failed)?;
         }
         None => {
@@ -150,6 +151,31 @@ impl serde_json::ser::Formatter for Spaced {
 
     fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
         writer.write_all(b": ")
+    }
+
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
+        writer.write_all(repr(value).as_bytes())
+    }
+}
+
+/// Lines and indents, with Python's floats.
+struct Pretty<'a>(serde_json::ser::PrettyFormatter<'a>);
+
+/// Functions that are passed on.
+macro_rules! inner {
+    ($($name:ident($($argument:ident: $kind:ty),*))*) => {$(
+        fn $name<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, $($argument: $kind),*) -> std::io::Result<()> {
+            self.0.$name(writer, $($argument),*)
+        }
+    )*};
+}
+
+impl serde_json::ser::Formatter for Pretty<'_> {
+    inner!(begin_array() end_array() begin_array_value(first: bool) end_array_value() begin_object() end_object()
+        begin_object_key(first: bool) begin_object_value() end_object_value());
+
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
+        writer.write_all(repr(value).as_bytes())
     }
 }
 

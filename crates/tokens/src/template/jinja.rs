@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use foehn_files::printable_text;
-use foehn_record::{Message, Role};
+use foehn_record::{Conversation, Role};
 use minijinja::context;
 
 use crate::tokenizer::{Position, Strips};
 use crate::{Error, Result, Tokenizer};
 
 use super::Rendered;
-use super::marks::{Marks, Region, Unmarked};
+use super::marked::{Marked, mark};
+use super::marks::{Marks, Unmarked};
 use super::program::Program;
+use super::whole::{self, spans};
 
 /// A compiled template.
 #[derive(Debug)]
@@ -74,31 +76,36 @@ impl Jinja {
         &self.source
     }
 
-    pub fn render(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Rendered> {
-        let unmarked = self.text(tokenizer, messages, false)?;
+    pub fn render(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>) -> Result<Rendered> {
+        let unmarked = self.text(tokenizer, conversation, false)?;
         let pieces = self.pieces(&unmarked);
         let (input_ids, starts) = tokenize(tokenizer, &unmarked.text, &pieces)?;
         let mut trained = Vec::new();
-        for (at, region) in unmarked.regions.iter().enumerate() {
-            if messages.get(region.message).is_some_and(Message::is_trained) {
-                let next = unmarked.regions.get(at + 1);
-                let turn = self.turn(tokenizer, &pieces, &starts, region, next)?;
-                trained.push((region.message, turn));
+        let spans = spans(&unmarked, conversation.messages.len());
+        for (index, (message, span)) in conversation.messages.iter().zip(spans).enumerate() {
+            if let Some(span) = span.filter(|_| message.is_trained()) {
+                trained.push((index, turn(tokenizer, &unmarked, &pieces, &starts, (index, span))?));
             }
         }
         Ok(Rendered { input_ids, trained })
     }
 
-    pub fn prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
-        let unmarked = self.text(tokenizer, messages, true)?;
+    pub fn prompt(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>) -> Result<Vec<u32>> {
+        let unmarked = self.text(tokenizer, conversation, true)?;
         Ok(tokenize(tokenizer, &unmarked.text, &self.pieces(&unmarked))?.0)
     }
 
     /// Renders to text, and finds the messages and the positions where generation begins.
-    fn text(&self, tokenizer: &Tokenizer, messages: &[Message], prompt: bool) -> Result<Unmarked> {
-        let marks = Marks::new(&self.source, messages)?;
-        let marked = marks.mark(tokenizer, messages);
-        let rendered = self.run(messages, &marked, prompt)?;
+    fn text(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>, prompt: bool) -> Result<Unmarked> {
+        let messages = conversation.messages;
+        let marks = Marks::new(&self.source, conversation)?;
+        let marked = mark(&marks, tokenizer, conversation)?;
+        let rendered = self.run(&marked, messages.len(), true, prompt)?;
+        if !conversation.tools.is_empty() {
+            // A template may refuse calls without tools. Then it reads the tools.
+            let without = self.run(&marked, messages.len(), false, prompt).unwrap_or_default();
+            whole::check_tools(&marked.tool_names, &rendered, &without)?;
+        }
         let answers: Vec<usize> = (0..)
             .zip(messages)
             .filter(|(_, message)| message.role == Role::Assistant)
@@ -107,34 +114,29 @@ impl Jinja {
         let mut openings = BTreeMap::new();
         for index in rendered_alone(&answers) {
             // Some templates refuse a conversation that begins with an answer. Then there is no prompt to compare with.
-            let before = messages.get(..index).unwrap_or_default();
-            let prompt = self.run(before, &marked, true).ok();
+            let prompt = self.run(&marked, index, true, true).ok();
             openings.insert(index, prompt.and_then(|prompt| marks.opening(index, &prompt)));
         }
-        marks.unmark(&marks.cut(&rendered, &answers, &openings), messages)
+        let unmarked = marks.unmark(&marks.cut(&rendered, &answers, &openings), messages)?;
+        whole::check(&unmarked, &marks.places, messages, prompt)?;
+        Ok(unmarked)
     }
 
-    fn run(&self, messages: &[Message], marked: &[String], prompt: bool) -> Result<String> {
+    /// Renders the first messages of a conversation, with or without its tools.
+    fn run(&self, marked: &Marked, messages: usize, tools: bool, prompt: bool) -> Result<String> {
         let failed = |source: minijinja::Error| Error::TemplateRender {
             line: source.line().unwrap_or(0),
             source: shown(source),
         };
-        let turn = |(message, content): (&Message, &String)| {
-            let role = message.role.name();
-            context! { role, content }
-        };
-        let bytes = messages.iter().zip(marked).map(|(_, content)| content.len()).sum();
-        let count = messages.len();
-        let messages: Vec<minijinja::Value> = messages.iter().zip(marked).map(turn).collect();
         let nothing = minijinja::Value::from(());
         let variables = context! {
-            messages,
+            messages => marked.messages.get(..messages).unwrap_or_default(),
             add_generation_prompt => prompt,
-            tools => &nothing,
+            tools => if tools { &marked.tools } else { &nothing },
             documents => &nothing,
             ..self.token_names()
         };
-        self.program.render(variables, count, bytes).map_err(failed)
+        self.program.render(variables, marked.count, marked.bytes).map_err(failed)
     }
 
     /// `bos_token` and `eos_token`; undefined if the tokenizer does not have them.
@@ -163,7 +165,8 @@ impl Jinja {
             let limit = regions.peek().map_or(unmarked.text.len(), |region| region.range.start);
             let limit = cuts.peek().map_or(limit, |cut| limit.min(*cut));
             let rest = unmarked.text.get(at..limit).unwrap_or_default();
-            if let Some(control) = self.control_at(rest) {
+            let control = self.control_at(rest).filter(|control| !unmarked.is_broken(at..at + control.text.len()));
+            if let Some(control) = control {
                 let end = at + control.text.len();
                 pieces.push(Piece { range: text_start..at, control: None });
                 pieces.push(Piece { range: at..end, control: Some((control.id, control.strips)) });
@@ -182,30 +185,29 @@ impl Jinja {
         let slot = self.controls.get(usize::from(*text.as_bytes().first()?))?;
         slot.iter().find(|control| text.starts_with(&control.text))
     }
+}
 
-    /// The range of ids of an answer: from where generation begins to the first stop token after the answer's text.
-    fn turn(
-        &self,
-        tokenizer: &Tokenizer,
-        pieces: &[Piece],
-        starts: &[usize],
-        region: &Region,
-        next: Option<&Region>,
-    ) -> Result<Range<usize>> {
-        let untrained =
-            || Error::StopTokenUntrained { index: region.message, stop_tokens: tokenizer.eos_ids().to_vec() };
-        // Pieces are sorted, so a binary search finds the place of each answer.
-        let from = |at: Option<usize>| pieces.partition_point(|piece| Some(piece.range.start) < at);
-        let first = from(region.cut);
-        let limit = next.map_or(usize::MAX, |next| next.range.start);
-        let after = from(Some(region.range.end));
-        let turn = pieces.iter().skip(after).take_while(|piece| piece.range.start < limit);
-        let is_stop = |piece: &Piece| piece.control.is_some_and(|(id, _)| tokenizer.eos_ids().contains(&id));
-        let stop = after + turn.map(is_stop).position(|stop| stop).ok_or_else(untrained)?;
-        match (starts.get(first), starts.get(stop)) {
-            (Some(first), Some(stop)) => Ok(*first..*stop + 1),
-            _ => Err(untrained()),
-        }
+/// The range of ids of an assistant turn: from where generation begins to the first stop token after its last text.
+fn turn(
+    tokenizer: &Tokenizer,
+    unmarked: &Unmarked,
+    pieces: &[Piece],
+    starts: &[usize],
+    (index, (first, last)): (usize, (usize, usize)),
+) -> Result<Range<usize>> {
+    let untrained = || Error::StopTokenUntrained { index, stop_tokens: tokenizer.eos_ids().to_vec() };
+    let region = |at: usize| unmarked.regions.get(at);
+    // Pieces are sorted, so a binary search finds the place of each turn.
+    let from = |at: Option<usize>| pieces.partition_point(|piece| Some(piece.range.start) < at);
+    let first = from(region(first).and_then(|region| region.cut));
+    let limit = region(last + 1).map_or(usize::MAX, |next| next.range.start);
+    let after = from(region(last).map(|region| region.range.end));
+    let turn = pieces.iter().skip(after).take_while(|piece| piece.range.start < limit);
+    let is_stop = |piece: &Piece| piece.control.is_some_and(|(id, _)| tokenizer.eos_ids().contains(&id));
+    let stop = after + turn.map(is_stop).position(|stop| stop).ok_or_else(untrained)?;
+    match (starts.get(first), starts.get(stop)) {
+        (Some(first), Some(stop)) => Ok(*first..*stop + 1),
+        _ => Err(untrained()),
     }
 }
 
@@ -223,7 +225,7 @@ fn rendered_alone(answers: &[usize]) -> Vec<usize> {
 /// Removes the white space around control tokens that strip it, but not the indent of an answer.
 fn strip(unmarked: &Unmarked, pieces: &mut [Piece]) {
     let text = &unmarked.text;
-    let mut answers = unmarked.regions.iter().filter(|region| region.cut.is_some()).map(|region| region.range.start);
+    let mut answers = unmarked.regions.iter().filter(|region| region.answer).map(|region| region.range.start);
     let mut answer = answers.next();
     for index in 0..pieces.len() {
         let before = index.checked_sub(1).and_then(|before| pieces.get(before)?.control);

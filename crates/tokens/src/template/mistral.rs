@@ -1,6 +1,6 @@
 //! Mistral's own templates. They are rendered with control tokens, not as text.
 //!
-//! As `mistral-common` 1.13.1 renders them (`tokens/tokenizers/instruct.py`, `protocol/instruct/normalize.py`), without tools:
+//! As `mistral-common` 1.13.1 renders them (`tokens/tokenizers/instruct.py`, `protocol/instruct/normalize.py`):
 //!
 //! ```text
 //! V1   <s>▁[INST]▁SYS\n\nHi▁there▁[/INST]▁Hello.</s>▁[INST]▁Bye▁[/INST]▁See▁you.</s>
@@ -8,26 +8,32 @@
 //! V7   <s>[SYSTEM_PROMPT]▁SYS[/SYSTEM_PROMPT][INST]▁Hi▁there[/INST]▁Hello.</s>[INST]▁Bye[/INST]▁See▁you.</s>
 //! ```
 //!
-//! The `▁` after a control token comes from the tokenizer. With a Tekken tokenizer the same template gives V3-Tekken
+//! and with tools, from the turn where they are defined (the last user turn up to V11, the first in V13):
+//!
+//! ```text
+//! V2   [AVAILABLE_TOOLS]TOOLS[/AVAILABLE_TOOLS][INST]Hi[/INST][TOOL_CALLS][{"name": …, "arguments": …}]</s>
+//!      [TOOL_RESULTS][{"name": …, "content": …}][/TOOL_RESULTS]
+//! V3   …[TOOL_CALLS][{"name": …, "arguments": …, "id": …}]</s>[TOOL_RESULTS]{"content": …, "call_id": …}[/TOOL_RESULTS]
+//! V7   …as V3, but                                            [TOOL_RESULTS]ID[TOOL_CONTENT]RESULT[/TOOL_RESULTS]
+//! V11  …[TOOL_CALLS]NAME[CALL_ID]ID[ARGS]{…}</s>              [TOOL_RESULTS]ID[TOOL_CONTENT]RESULT[/TOOL_RESULTS]
+//! V13  …[THINK]REASONING[/THINK]TEXT[TOOL_CALLS]NAME[ARGS]{…}</s>[TOOL_RESULTS]RESULT[/TOOL_RESULTS]
+//! ```
+//!
+//! The `▁` after a control token comes from the tokenizer. With a Tekken tokenizer the same templates give V3-Tekken
 //! and V7-Tekken.
 
-use foehn_record::{Message, Role};
+mod tools;
+mod turns;
+mod version;
+
+use foehn_record::{Conversation, Role};
 
 use crate::{Error, Result, Tokenizer};
 
 use super::Rendered;
-
-/// The versions of Mistral's templates. Version 2 equals [`MistralVersion::V3`], except for tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MistralVersion {
-    /// Mistral 7B Instruct v0.1 and v0.2, Mixtral 8x7B. `[INST]` is plain text, so a user can write it. The system
-    /// prompt is in the first user turn.
-    V1,
-    /// Mistral 7B Instruct v0.3, Nemo, Ministral. The system prompt is in the last user turn.
-    V3,
-    /// Mistral Large 2411, Mistral Small 2501. The system prompt has its own control tokens.
-    V7,
-}
+use tools::{Writer, check_parts};
+use turns::{Turn, turns};
+pub use version::MistralVersion;
 
 /// A template and its control tokens.
 #[derive(Debug)]
@@ -35,18 +41,10 @@ pub(super) struct Mistral {
     version: MistralVersion,
     bos: u32,
     eos: u32,
-    /// `[INST]` and `[/INST]`, from V3 on.
+    /// `[INST]` and `[/INST]`, from V2 on.
     inst: Option<(u32, u32)>,
     /// `[SYSTEM_PROMPT]` and `[/SYSTEM_PROMPT]`, from V7 on.
     system: Option<(u32, u32)>,
-}
-
-/// The content between two answers: the joined texts of the user, and V7's system prompts.
-#[derive(Debug)]
-enum Turn<'a> {
-    System(&'a str),
-    User(String),
-    Assistant(usize, &'a Message),
 }
 
 impl Mistral {
@@ -60,7 +58,7 @@ impl Mistral {
             version,
             bos: find("<s>")?,
             eos: find("</s>")?,
-            inst: from(MistralVersion::V3, "[INST]", "[/INST]")?,
+            inst: from(MistralVersion::V2, "[INST]", "[/INST]")?,
             system: from(MistralVersion::V7, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")?,
         })
     }
@@ -73,127 +71,53 @@ impl Mistral {
         self.version
     }
 
-    pub fn render(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Rendered> {
-        let mut rendered = Rendered { input_ids: vec![self.bos], trained: Vec::new() };
-        let ids = &mut rendered.input_ids;
-        for turn in self.turns(messages)? {
+    /// If it is for training, a trained turn that the version leaves out is refused.
+    pub fn render(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>, training: bool) -> Result<Rendered> {
+        check_parts(self.version, conversation)?;
+        let turns = turns(self.version, conversation.messages)?;
+        let is_user = |turn: &Turn<'_>| matches!(turn, Turn::User(_));
+        let last_user = turns.iter().rposition(is_user);
+        let first = self.version >= MistralVersion::V13;
+        let place = if first { turns.iter().position(is_user) } else { last_user };
+        let mut writer = Writer { version: self.version, tokenizer, ids: vec![self.bos] };
+        let mut trained = Vec::new();
+        for (at, turn) in turns.iter().enumerate() {
+            let left_out = self.version == MistralVersion::V2 && Some(at) < last_user;
             match turn {
-                Turn::System(text) => bracketed(ids, self.system, tokenizer.encode_text(text)?),
-                Turn::User(text) => bracketed(ids, self.inst, tokenizer.encode_text(&text)?),
-                Turn::Assistant(index, message) => {
-                    let start = ids.len();
-                    ids.extend(tokenizer.encode_text(&message.content)?);
-                    ids.push(self.eos);
-                    if message.is_trained() {
-                        rendered.trained.push((index, start..ids.len()));
+                Turn::System(text) => writer.bracketed(self.system, text)?,
+                Turn::User(text) => {
+                    if Some(at) == place {
+                        writer.tools(conversation.tools)?;
+                    }
+                    writer.bracketed(self.inst, text)?;
+                }
+                Turn::Assistant(index, message) if !message.tool_calls.is_empty() && left_out => {
+                    if training && message.is_trained() {
+                        let part = "a trained call before the last question";
+                        return Err(self.version.cannot(part, Some(*index), MistralVersion::V3));
                     }
                 }
+                Turn::Assistant(index, message) => {
+                    let start = writer.ids.len();
+                    writer.answer(*index, message, *index + 1 == conversation.messages.len())?;
+                    writer.ids.push(self.eos);
+                    if message.is_trained() {
+                        trained.push((*index, start..writer.ids.len()));
+                    }
+                }
+                Turn::Result(..) if left_out => {}
+                Turn::Result(index, message) => writer.result(*index, message)?,
             }
         }
-        Ok(rendered)
+        Ok(Rendered { input_ids: writer.ids, trained })
     }
 
-    pub fn prompt(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
-        if !messages.iter().rev().take_while(|last| last.role != Role::Assistant).any(|last| last.role == Role::User) {
+    pub fn prompt(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>) -> Result<Vec<u32>> {
+        let messages = conversation.messages;
+        let mut after = messages.iter().rev().take_while(|last| last.role != Role::Assistant);
+        if !after.any(|last| matches!(last.role, Role::User | Role::Tool)) {
             return Err(super::misplaced(messages, "a prompt has a user turn to answer"));
         }
-        Ok(self.render(tokenizer, messages)?.input_ids)
+        Ok(self.render(tokenizer, conversation, false)?.input_ids)
     }
-
-    /// Joins consecutive messages of one role with an empty line, and puts the system prompts where the version has
-    /// them.
-    fn turns<'a>(&self, messages: &'a [Message]) -> Result<Vec<Turn<'a>>> {
-        check_order(messages)?;
-        let mut turns: Vec<Turn<'a>> = Vec::new();
-        let mut previous = None;
-        for (index, message) in messages.iter().enumerate() {
-            match (message.role, turns.last_mut()) {
-                (Role::System, _) if self.system.is_some() => turns.push(Turn::System(&message.content)),
-                (Role::System, _) => {}
-                (Role::User, Some(Turn::User(text))) if previous == Some(Role::User) => join(text, &message.content),
-                (Role::User, _) => turns.push(Turn::User(message.content.clone())),
-                (Role::Assistant | Role::Tool, _) => turns.push(Turn::Assistant(index, message)),
-            }
-            previous = Some(message.role);
-        }
-        if self.system.is_none() {
-            self.place_system_prompt(messages, &mut turns);
-        }
-        if self.inst.is_none() {
-            for turn in &mut turns {
-                if let Turn::User(text) = turn {
-                    *text = format!("[INST] {text} [/INST]");
-                }
-            }
-        }
-        Ok(turns)
-    }
-
-    fn place_system_prompt(&self, messages: &[Message], turns: &mut [Turn<'_>]) {
-        let mut prompt = String::new();
-        for message in messages.iter().filter(|message| message.role == Role::System) {
-            join(&mut prompt, &message.content);
-        }
-        let mut users = turns.iter_mut().filter_map(|turn| match turn {
-            Turn::User(text) => Some(text),
-            _ => None,
-        });
-        let user = if self.version == MistralVersion::V1 { users.next() } else { users.next_back() };
-        if let Some(text) = user.filter(|_| !prompt.is_empty()) {
-            *text = format!("{prompt}\n\n{text}");
-        }
-    }
-}
-
-impl MistralVersion {
-    /// The template of a version of `tokenizer.model.vN`.
-    pub(crate) fn of_number(number: u32) -> Option<Self> {
-        match number {
-            1 => Some(Self::V1),
-            2 | 3 => Some(Self::V3),
-            7 => Some(Self::V7),
-            _ => None,
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::V1 => "mistral-v1",
-            Self::V3 => "mistral-v3",
-            Self::V7 => "mistral-v7",
-        }
-    }
-}
-
-/// Checks that every answer has a question, and that no system prompt comes between an answer and the next question.
-fn check_order(messages: &[Message]) -> Result<()> {
-    let mut asked = false;
-    let mut previous = None;
-    for (index, &Message { role, .. }) in messages.iter().enumerate() {
-        let rule = match role {
-            Role::Assistant if !asked => Some("an assistant turn follows a user turn"),
-            Role::System if previous == Some(Role::Assistant) => Some("a system prompt does not follow an answer"),
-            _ => None,
-        };
-        if let Some(rule) = rule {
-            return Err(Error::RoleOrder { index, role, rule });
-        }
-        asked = role == Role::User || (asked && role == Role::System);
-        previous = Some(role);
-    }
-    Ok(())
-}
-
-/// Appends a text after an empty line. An empty text adds nothing.
-fn join(text: &mut String, more: &str) {
-    if !text.is_empty() && !more.is_empty() {
-        text.push_str("\n\n");
-    }
-    text.push_str(more);
-}
-
-fn bracketed(ids: &mut Vec<u32>, brackets: Option<(u32, u32)>, text: Vec<u32>) {
-    ids.extend(brackets.map(|(begin, _)| begin));
-    ids.extend(text);
-    ids.extend(brackets.map(|(_, end)| end));
 }
