@@ -148,7 +148,7 @@ fn gguf_of(&BlockType(kind, elements, size, scales): &BlockType) -> Vec<u8> {
         for (at, block) in bytes.chunks_exact_mut(size).enumerate() {
             for &scale in scales {
                 // About a thousandth, of either sign.
-                let bits = 0x1000 + (97 * at % 0x400) as u16 | (at as u16 % 2) << 15;
+                let bits = (0x1000 + (97 * at % 0x400) as u16) | ((at as u16 % 2) << 15);
                 block[scale..scale + 2].copy_from_slice(&bits.to_le_bytes());
             }
         }

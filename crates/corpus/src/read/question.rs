@@ -41,7 +41,7 @@ const BESIDE: [&str; 6] = ["context", "passage", "article", "choices", "options"
 pub(super) fn pair(object: &Map<String, Value>) -> Result<Option<&'static [&'static str]>> {
     let has = |key: &&str| object.get(*key).is_some_and(|value| !is_nothing(value));
     let is_input_of_instruction = |keys: &&&[&str]| keys[0] == "input" && object.contains_key("instruction");
-    let mut fitting = PAIRS.iter().filter(|keys| keys.iter().all(|key| has(key)) && !is_input_of_instruction(keys));
+    let mut fitting = PAIRS.iter().filter(|keys| keys.iter().all(&has) && !is_input_of_instruction(keys));
     let Some(first) = fitting.next() else {
         // With an empty question or answer the record is still one, and a pass rejects it.
         return Ok(PAIRS.iter().find(|keys| keys.iter().all(|key| object.contains_key(*key))).copied());

@@ -34,9 +34,9 @@ pub(crate) struct Pattern {
     source: String,
     shortest_match: usize,
     /// The same expression compiled with each limit in [`STEPS`], because the engine fixes the limit at compilation.
-    compiled: [OnceLock<Regex>; 3],
+    compiled: Box<[OnceLock<Regex>; 3]>,
     /// The same expression without look-around, if there is one.
-    plain: Option<BeforeSpaces>,
+    plain: Option<Box<BeforeSpaces>>,
 }
 
 /// A search exceeded its step limit.
@@ -68,10 +68,10 @@ impl Pattern {
         if source.len() > MAX_LEN {
             return Err(format!("pattern has {} bytes, at most {MAX_LEN} are accepted", source.len()));
         }
-        let compiled = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+        let compiled = Box::new([OnceLock::new(), OnceLock::new(), OnceLock::new()]);
         let first = compile(&source, STEPS[0]).map_err(|error| format!("pattern {:?}: {error}", brief(&source)))?;
         _ = compiled[0].set(first);
-        let plain = BeforeSpaces::new(&source, MAX_COMPILED);
+        let plain = BeforeSpaces::new(&source, MAX_COMPILED).map(Box::new);
         Ok(Self { source, shortest_match, compiled, plain })
     }
 
