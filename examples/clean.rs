@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::terminal::{say, show_json};
+use common::terminal::{say, show_json, tell};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, CleanReport, Delimiter, Encoding, LeadingAssistant, Length, Lexicon, NearDuplicates, NearOthers,
-    OffTarget, Pipeline, Registry, SameSpeaker, Stage, Structure, SystemPrompt, TrailingUser, clean_with, mark_path,
-    read,
+    CleanConfig, CleanReport, Delimiter, EarlierReport, Encoding, LeadingAssistant, Length, Lexicon, Limit,
+    NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, SameSpeaker, Stage, Structure, SystemPrompt,
+    TrailingUser, clean_with, mark_path, read, write_rejects,
 };
 use foehn::files::check_outputs;
 use foehn::tokens::TemplateChoice;
@@ -48,6 +48,15 @@ struct Arguments {
     /// Write only the reports that --report and --html name, and show what would be rejected
     #[arg(long)]
     dry_run: bool,
+    /// Write the rejected records as they were read, each with its reason, as JSON lines: mend them and clean them again
+    #[arg(long, value_name = "FILE.jsonl")]
+    rejects: Option<PathBuf>,
+    /// Fail if a pass rejects or flags more than COUNT records (0 if not given); may be given several times
+    #[arg(long, value_name = "PASS[:COUNT]")]
+    fail_on: Vec<Limit>,
+    /// An earlier report: print which counts have changed since
+    #[arg(long, value_name = "REPORT.json")]
+    compare: Option<PathBuf>,
     /// Keep the record with this id (as in the report), whatever the passes find; may be given several times
     #[arg(long, value_name = "ID")]
     keep: Vec<String>,
@@ -91,7 +100,7 @@ struct Arguments {
     /// Render the clean records with this model's chat template; fail if one cannot be trained on
     #[arg(long, value_name = "MODEL")]
     check: Option<String>,
-    /// With --check: another chat template than the model's own: mistral-v1, mistral-v3, mistral-v7, chatml or a .jinja
+    /// With --check: another chat template than the model's own: mistral-v1, -v2, -v3, -v7, -v11, -v13, chatml or a .jinja
     /// file
     #[arg(long, requires = "check")]
     template: Option<TemplateChoice>,
@@ -118,12 +127,20 @@ fn main() -> ExitCode {
         // The template is opened first, so that a mistyped name does not cost a whole cleaning.
         let gate = |model| Gate::open(model, arguments.template.as_ref(), arguments.max_length);
         let gate = arguments.check.as_deref().map(gate).transpose()?;
+        // Before anything is written: it may be the report that will be replaced.
+        let earlier = arguments.compare.as_deref().map(EarlierReport::open).transpose()?;
         // With --dry-run and --check, the records are written to a temporary folder.
         let scratch = tempfile::tempdir()?;
         let out = files[0].1.clone().or_else(|| gate.as_ref().map(|_| scratch.path().join("clean.jsonl")));
         let config = CleanConfig { out: out.clone(), keep: arguments.keep.iter().cloned().collect(), threads: None };
-        let report = clean_with(&arguments.inputs, &arguments.pipeline()?, &config)?;
+        let pipeline = arguments.pipeline()?;
+        let report = clean_with(&arguments.inputs, &pipeline, &config)?;
+        if let Some(rejects) = &arguments.rejects {
+            write_rejects(&arguments.inputs, pipeline.reading(), &report, rejects)?;
+        }
         arguments.save(&report, &files)?;
+        arguments.tell_differences(&report, earlier.as_ref())?;
+        report.require(&arguments.fail_on)?;
         report.require_kept()?;
         if let (Some(mut gate), Some(out)) = (gate, out) {
             check(&mut gate, &out, arguments.json)?;
@@ -187,9 +204,18 @@ impl Arguments {
         let inputs: Vec<&PathBuf> =
             self.inputs.iter().chain(&self.pipeline).chain(&self.lexicon).chain(&self.against).collect();
         let mark = files[0].1.as_deref().map(mark_path);
-        let outputs: Vec<&PathBuf> = files.iter().filter_map(|(_, path)| path.as_ref()).chain(&mark).collect();
+        let outputs: Vec<&PathBuf> =
+            files.iter().filter_map(|(_, path)| path.as_ref()).chain(&mark).chain(&self.rejects).collect();
         check_outputs(&inputs, &outputs)?;
         Ok(files)
+    }
+
+    fn tell_differences(&self, report: &CleanReport, earlier: Option<&EarlierReport>) -> Result<()> {
+        let Some(earlier) = earlier else { return Ok(()) };
+        let differences = report.since(earlier);
+        tell!("{} counts have changed since the earlier report", differences.len());
+        differences.iter().for_each(|difference| tell!("{difference}"));
+        Ok(())
     }
 
     /// Writes the reports, and prints where everything is.

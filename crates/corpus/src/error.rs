@@ -279,6 +279,33 @@ pub enum Error {
         /// The pass.
         pass: String,
     },
+    /// A file is not a report of a cleaning.
+    #[error("{path} is not a report of a cleaning")]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// The parser's error.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A limit names a pass that did not run.
+    #[error("there is a limit for the pass `{}`, which did not run; these did: {}", printable(pass), passes.join(", "))]
+    NoSuchPass {
+        /// The pass.
+        pass: String,
+        /// The passes that ran.
+        passes: Vec<String>,
+    },
+    /// A pass found fault with more records than its limit allows.
+    #[error("the pass `{}` rejected or flagged {found} records; the limit is {most}", printable(pass))]
+    Limit {
+        /// The pass.
+        pass: String,
+        /// How many.
+        found: u64,
+        /// How many the limit allows.
+        most: u64,
+    },
     /// Every record was rejected.
     #[error("all {read} records are rejected, so nothing is left to use: {reasons}", reasons = printable(reasons))]
     NothingKept {

@@ -55,14 +55,14 @@ mod text;
 pub use audit::{
     Audit, ClassBalance, ClassBalanceReport, ClassCount, ClassWord, ClassWords, ClassWordsReport, Section, Tally,
 };
-pub use clean::{CleanConfig, clean, clean_with, is_clean, mark_path};
+pub use clean::{CleanConfig, clean, clean_with, is_clean, mark_path, write_rejects};
 pub use error::{Error, Result};
 pub use foehn_record::{Message, Record, Role};
 pub use folds::{Folds, folds};
 pub use output::write_clean;
 pub use pass::{
-    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Language,
-    LeadingAssistant, Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise,
+    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Labels,
+    Language, LeadingAssistant, Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise,
     OffTarget, Pass, Pii, PiiAction, PiiKind, Refusals, Repetition, RunsOn, SameSpeaker, SetPass, Sketch, Structure,
     SystemPrompt, TokenCounter, TrailingUser, Trim, Truncated, Verdict,
 };
@@ -73,8 +73,8 @@ pub use read::{
 };
 pub use registry::{Registry, Settings, Stage};
 pub use report::{
-    Bin, Change, CleanReport, Distributions, LabelCounts, Lengths, PairLengths, PassReport, Reason, Rejection, Repairs,
-    Sample, Turn,
+    Bin, Change, CleanReport, Difference, Distributions, EarlierReport, LabelCounts, Lengths, Limit, PairLengths,
+    PassReport, Reason, Rejection, Repairs, Sample, Turn,
 };
 pub use similar::{Part, Unit};
 pub use split::{split, split_stratified};

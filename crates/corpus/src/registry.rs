@@ -10,9 +10,9 @@ use toml::{Spanned, Table};
 use crate::audit::{Audit, ClassBalance, ClassWords};
 use crate::error::{Error, Result};
 use crate::pass::{
-    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Language, Length,
-    Lexicon, Markup, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, Refusals, Repetition,
-    RunsOn, SetPass, Structure, Trim, Truncated, Verdict,
+    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Labels, Language,
+    Length, Lexicon, Markup, Mojibake, NearDuplicates, NearOthers, Normalise, OffTarget, Pass, Pii, Refusals,
+    Repetition, RunsOn, SetPass, Structure, Trim, Truncated, Verdict,
 };
 use crate::pipeline::Pipeline;
 use crate::read::{Delimiter, Encoding, ReadConfig};
@@ -99,6 +99,7 @@ impl Default for Registry {
             .with("truncated", "rejects answers that break off", plain(Truncated))
             .with("refusals", "rejects refusals, and answers that speak as a language model", record::<Refusals>)
             .with("repetition", "rejects answers that say the same over and over", record::<Repetition>)
+            .with("labels", "rejects labels that are not among the allowed ones", record::<Labels>)
             .with("language", "rejects texts in a language that was not asked for", record::<Language>)
             .with("length", "rejects prompts, answers and records that are too short or too long", record::<Length>)
             .with("contamination", "rejects records that hold a text of the evaluation files", contamination)

@@ -4,6 +4,7 @@ mod examine;
 mod facts;
 mod mark;
 mod order;
+mod rejects;
 mod spool;
 mod sweep;
 
@@ -20,6 +21,7 @@ use examine::Examiner;
 use sweep::Sweep;
 
 pub use mark::{is_clean, mark_path};
+pub use rejects::write_rejects;
 
 /// The output and the exceptions of [`clean_with`].
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,6 @@
 //! The report of a cleaning.
 
+mod earlier;
 mod lengths;
 mod page;
 mod samples;
@@ -9,12 +10,13 @@ use std::fmt;
 use std::path::Path;
 
 use foehn_files::printable;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::Section;
 use crate::error::{Error, Result};
 use crate::read::{Place, ReadAs};
 
+pub use earlier::{Difference, EarlierReport, Limit};
 pub use lengths::{Bin, Distributions, LabelCounts, Lengths, PairLengths};
 pub use samples::{Change, Reason, Repairs, Sample, Turn};
 pub(crate) use samples::{Samples, Shown};
@@ -71,7 +73,7 @@ pub struct CleanReport {
 }
 
 /// The counts of one pass, over the records that reached it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassReport {
     /// The pass.
     pub pass: String,
