@@ -18,18 +18,20 @@ use foehn::finetune::{Event, Folder, Warning};
 use foehn::mistral::Base;
 use foehn::{EvaluationRecipe, Job, Pretrained, Recipe};
 
+const DEFAULT: &str = "examples/recipes/vakog.toml";
+
 /// Cleans the data, trains a LoRA adapter, and prints what changed. Without arguments: VAKOG on SmolLM2-135M-Instruct.
 /// Before and after, the model is asked what the recipe's [evaluation] says, or else the validation records.
 #[derive(Parser)]
 struct Arguments {
     /// The recipe: all settings of the run
-    #[arg(long, default_value = "examples/recipes/vakog.toml")]
+    #[arg(long, default_value = DEFAULT)]
     config: PathBuf,
     /// Use this model instead of the recipe's
     #[arg(long)]
     model: Option<String>,
     /// Use this data instead of the recipe's: JSONL, JSON, CSV or Parquet, clean or not. The recipe's evaluation and
-    /// lexicon belong to its data and are not used then
+    /// lexicon belong to its data and are not used then, nor is the pipeline of the default recipe
     #[arg(long, num_args = 1..)]
     data: Vec<PathBuf>,
     /// Validate on these clean records instead of a share of the data
@@ -67,6 +69,7 @@ impl Arguments {
         if !self.data.is_empty() {
             let general = recipe.evaluation.general.take();
             recipe.data = self.data.clone().into();
+            recipe.pipeline = recipe.pipeline.filter(|_| self.config != Path::new(DEFAULT));
             (recipe.lexicon, recipe.evaluation) = (None, EvaluationRecipe { general, ..EvaluationRecipe::default() });
         }
         recipe.validation_data = self.validation.clone().or(recipe.validation_data);

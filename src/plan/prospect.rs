@@ -48,7 +48,12 @@ impl Prospect {
         settings.too_long = if is_refused { foehn_finetune::TooLong::Drop } else { settings.too_long };
         let mut too_long = TooLong { limit: settings.longest(config.max_position_embeddings), ..TooLong::default() };
         let mut dataset = |records: &[Record]| -> Result<Dataset, PlanError> {
-            let dataset = Dataset::for_training(&settings, records, &template, &tokenizer, &config)?;
+            let made = |settings| Dataset::for_training(settings, records, &template, &tokenizer, &config);
+            let dataset = match made(&settings) {
+                // Nothing is left: the run's own error names a record.
+                Err(foehn_finetune::Error::NoData { .. }) if is_refused => made(&recipe.training)?,
+                found => found?,
+            };
             too_long.records += records.len();
             let dropped = &dataset.fitting().dropped;
             if is_refused && dropped.count > 0 {

@@ -263,7 +263,7 @@ fn a_dry_run_writes_nothing() {
 fn files_of_no_use_stop_before_anything_is_written() {
     let bench = Bench::new();
     bench.write("good.jsonl", lines((0..3).map(sound)));
-    bench.write("columns.csv", "question,answer\na,b\n");
+    bench.write("columns.csv", "frage,antwort\na,b\n");
     let inputs = |other: &str| run(&bench, &["good.jsonl", other], &config(&bench, "out.jsonl"));
     assert!(matches!(inputs("absent.jsonl"), Err(Error::Open { .. })));
     assert!(matches!(inputs("."), Err(Error::Folder { .. })));
@@ -282,7 +282,8 @@ fn a_record_that_cannot_be_read_leaves_the_others() {
     bytes.extend_from_slice(b"\"}\n");
     bytes.extend_from_slice(&lines([sound(2)]));
     bytes.extend(std::iter::repeat_n(b'[', 1 << 20));
-    bytes.extend_from_slice(b"\n{\"prompt\":\"\xC3(\"}\n");
+    // In a file that is UTF-8 elsewhere.
+    bytes.extend_from_slice(b"\n{\"prompt\":\"\xC3\xA9\xC3(\"}\n");
     bytes.extend_from_slice(&lines([sound(3)]));
     for (name, bytes) in [("raw.jsonl", bytes.clone()), ("raw.jsonl.gz", gzip(&bytes))] {
         bench.write(name, bytes);
@@ -293,7 +294,7 @@ fn a_record_that_cannot_be_read_leaves_the_others() {
         assert_eq!(reasons[0], (2, "longer than 16777216 bytes"));
         assert_eq!(reasons[1].0, 4);
         assert!(reasons[1].1.starts_with("not JSON: recursion limit exceeded"), "{}", reasons[1].1);
-        assert_eq!(reasons[2], (5, "invalid UTF-8 after byte 11"));
+        assert_eq!(reasons[2], (5, "invalid UTF-8 after byte 13"));
         // Only a short part of them is shown.
         assert!(report.to_html().len() < 100_000);
     }

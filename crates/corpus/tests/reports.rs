@@ -56,11 +56,11 @@ fn a_report_keeps_its_limits_or_says_which_it_exceeds() {
     let (_, report) = cleaned(&tempfile::tempdir().unwrap());
     let limits = |text: &str| -> Vec<Limit> { text.split(' ').map(|limit| limit.parse().unwrap()).collect() };
     report.require(&limits("pii_is_no_pass:3")).unwrap_err();
-    report.require(&limits("duplicate:1 read:1 near-duplicate")).unwrap();
-    let exceeded = report.require(&limits("near-duplicate duplicate"));
+    report.require(&limits("duplicate:1 read:1 conflict")).unwrap();
+    let exceeded = report.require(&limits("conflict duplicate"));
     assert!(matches!(exceeded, Err(Error::Limit { pass, found: 1, most: 0 }) if pass == "duplicate"));
     let unknown = report.require(&limits("duplicate:9 dupes:1")).unwrap_err().to_string();
-    assert!(unknown.contains("`dupes`") && unknown.contains("near-duplicate"), "{unknown}");
+    assert!(unknown.contains("`dupes`") && unknown.contains("asks-again"), "{unknown}");
     assert!("duplicate:many".parse::<Limit>().is_err());
 }
 

@@ -35,10 +35,14 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+fn pipeline() -> Pipeline {
+    Pipeline::load(&vakog("clean.toml")).expect("a pipeline file")
+}
+
 /// Cleans the raw file into `clean.jsonl`.
 fn cleaned(bench: &Bench) -> CleanReport {
     let lexicon = Lexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
-    let pipeline = Pipeline::default().with(OffTarget::new(lexicon));
+    let pipeline = pipeline().with(OffTarget::new(lexicon));
     clean(&[vakog("vakog_raw.jsonl")], &bench.path("clean.jsonl"), &bench.path("report.json"), &pipeline)
         .expect("the raw file can be read")
 }
@@ -80,7 +84,7 @@ fn the_rejects_are_the_expected_ones() {
 #[test]
 fn near_duplicates_of_the_set_are_none() {
     let lexicon = Lexicon::load(&vakog("lexicon.json")).expect("a sound lexicon");
-    let pipeline = Pipeline::default().with(OffTarget::new(lexicon)).with_set(NearDuplicates::default());
+    let pipeline = pipeline().with(OffTarget::new(lexicon)).with_set(NearDuplicates::default());
     let report = clean_with(&[vakog("vakog_raw.jsonl")], &pipeline, &CleanConfig::default()).expect("it can be read");
     let near: Vec<_> = report.rejections.iter().filter(|found| found.pass == "near-duplicate").collect();
     assert!(near.is_empty(), "{near:#?}");

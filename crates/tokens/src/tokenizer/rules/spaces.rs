@@ -22,7 +22,7 @@ impl BeforeSpaces {
         let before = source.strip_suffix(END)?;
         // A group of flags would hold for the end too; a possessive repetition is read as a nested one.
         let groups_only = before.split("(?").skip(1).all(|group| group.starts_with(':') || group.starts_with("i:"));
-        let possessive = ["++", "*+", "?+", "}+"].iter().any(|sign| before.contains(sign));
+        let possessive = ["++", "*+", "?+"].iter().any(|sign| before.contains(sign)) || repeats_a_count(before);
         if !groups_only || possessive {
             return None;
         }
@@ -41,6 +41,14 @@ impl BeforeSpaces {
         let last = text.get(start..end)?.char_indices().next_back().map_or(0, |(last, _)| last);
         Some((start, if last == 0 { end } else { start + last }))
     }
+}
+
+/// Whether a repetition such as `{2,3}` has a `+` behind it. One behind a class such as `\p{L}` is an ordinary one.
+fn repeats_a_count(pattern: &str) -> bool {
+    pattern.match_indices("}+").any(|(end, _)| {
+        let before = pattern.get(..end).unwrap_or_default();
+        before.rsplit_once('{').is_some_and(|(_, count)| count.bytes().all(|b| b.is_ascii_digit() || b == b','))
+    })
 }
 
 fn build(before: &str, max_compiled: usize) -> Result<Regex, Box<BuildError>> {
@@ -80,6 +88,14 @@ mod tests {
     fn text() -> impl Strategy<Value = String> {
         let part = prop_oneof!["[ \t\r\n\u{a0}\u{3000}]{1,5}", "[a-zA-Z]{1,4}", "[0-9'.,!/\\\\xy]{1,4}", "\\PC{1,3}"];
         proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    #[test]
+    fn possessive_repetitions_are_left_to_the_other_engine() {
+        for before in ["a{2}+", "a{2,3}+|b", "a++", "[ab]*+c", "a?+"] {
+            assert!(BeforeSpaces::new(&format!("{before}{END}"), 4 << 20).is_none(), "{before}");
+        }
+        assert!(BeforeSpaces::new(&format!("\\p{{L}}+|\\p{{N}}{{1,3}}{END}"), 4 << 20).is_some());
     }
 
     proptest! {
