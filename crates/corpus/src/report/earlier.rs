@@ -61,16 +61,12 @@ impl CleanReport {
         let gone = earlier.passes.iter().filter(|old| self.passes.iter().all(|pass| pass.pass != old.pass));
         for name in self.passes.iter().chain(gone).map(|pass| &pass.pass) {
             let [before, now] = [&earlier.passes, &self.passes].map(|list| list.iter().find(|pass| &pass.pass == name));
-            let counts: [(&str, fn(&PassReport) -> u64); 3] = [
-                ("rejected", |pass| pass.rejected),
-                ("flagged", |pass| pass.flagged),
-                ("changed", |pass| pass.changed),
+            let counts = [
+                ("rejected", before.map(|pass| pass.rejected), now.map(|pass| pass.rejected)),
+                ("flagged", before.map(|pass| pass.flagged), now.map(|pass| pass.flagged)),
+                ("changed", before.map(|pass| pass.changed), now.map(|pass| pass.changed)),
             ];
-            let named = |(what, count): (&str, fn(&PassReport) -> u64)| Difference {
-                what: format!("{name}: {what}"),
-                before: before.map(count),
-                now: now.map(count),
-            };
+            let named = |(what, before, now)| Difference { what: format!("{name}: {what}"), before, now };
             all.extend(counts.map(named));
         }
         all.retain(|difference| difference.before.unwrap_or(0) != difference.now.unwrap_or(0));
