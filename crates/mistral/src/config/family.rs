@@ -297,3 +297,71 @@ pub(super) fn text_config(map: &serde_json::Map<String, Value>) -> Result<&serde
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Error, MistralConfig};
+
+    fn parse(kind: &str, more: &str) -> Result<MistralConfig, Error> {
+        MistralConfig::from_json(&format!(
+            r#"{{"model_type": "{kind}", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "head_dim": 8,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 48{more}}}"#
+        ))
+    }
+
+    #[test]
+    fn windows_and_rotations_are_those_of_the_family() {
+        let check = |kind: &str, more: &str, window: Option<usize>, windowed: [bool; 4], rotated: [bool; 4]| {
+            let config = parse(kind, more).unwrap();
+            assert_eq!(config.sliding_window, window, "{kind}{more}");
+            let layers = [0, 1, 2, 3];
+            assert_eq!(layers.map(|layer| config.is_windowed(layer)), windowed, "{kind}{more}");
+            assert_eq!(layers.map(|layer| config.is_rotated(layer)), rotated, "{kind}{more}");
+        };
+        let (no, yes) = ([false; 4], [true; 4]);
+        check("mistral", "", Some(4096), yes, yes);
+        check("llama", "", None, no, yes);
+        check("llama", r#", "sliding_window": null"#, None, no, yes);
+        // Without the flag, the width means nothing.
+        check("qwen2", r#", "sliding_window": 9"#, None, no, yes);
+        let on = r#", "use_sliding_window": true, "sliding_window": 9"#;
+        check("qwen3", on, None, no, yes);
+        check("qwen3", &format!(r#"{on}, "max_window_layers": 2"#), Some(9), [false, false, true, true], yes);
+        check("smollm3", "", None, no, [true, true, true, false]);
+        check("smollm3", on, Some(9), [false, false, false, true], [true, true, true, false]);
+        check("smollm3", r#", "no_rope_layers": [0, 1, 1, 1]"#, None, no, [false, true, true, true]);
+        let types = r#", "sliding_window": 7, "layer_types": ["full_attention", "sliding_attention", "full_attention",
+            "sliding_attention"]"#;
+        check("ministral", types, Some(7), [false, true, false, true], yes);
+    }
+
+    #[test]
+    fn what_a_family_does_not_have_is_refused_by_name() {
+        let check = |kind: &str, more: &str, name: &str| match parse(kind, more) {
+            Err(Error::ConfigField { field, .. }) => assert_eq!(field, name, "{kind}{more}"),
+            other => panic!("{kind}{more}: {other:?}"),
+        };
+        for kind in ["mixtral", "gemma3_text", "phi3", "deepseek_v3", "mistral4", "qwen3_moe", ""] {
+            check(kind, "", "model_type");
+        }
+        check("llama", r#", "sliding_window": 4096"#, "sliding_window");
+        check("qwen2", r#", "attention_bias": true"#, "attention_bias");
+        check("qwen3", r#", "mlp_bias": true"#, "mlp_bias");
+        check("mistral", r#", "no_rope_layers": [1, 1, 1, 1]"#, "no_rope_layers");
+        check("mistral", r#", "max_window_layers": 2"#, "max_window_layers");
+        check("smollm3", r#", "no_rope_layers": [1, 0]"#, "no_rope_layers");
+        check("smollm3", r#", "no_rope_layers": [1, 2, 1, 1]"#, "no_rope_layers");
+        check("smollm3", r#", "no_rope_layer_interval": 0"#, "no_rope_layer_interval");
+        check("ministral", r#", "layer_types": ["full_attention"]"#, "layer_types");
+        check("ministral", r#", "layer_types": ["a", "b", "c", "d"]"#, "layer_types");
+        let scale = r#", "rope_parameters": {"rope_type": "default", "llama_4_scaling_beta": 0.1}"#;
+        check("mistral", scale, "rope_parameters.llama_4_scaling_beta");
+        check("ministral3", scale, "original_max_position_embeddings");
+        let many = r#", "num_hidden_layers": 1000000"#;
+        assert!(parse("qwen3", many).is_err());
+        let bare = MistralConfig::from_json(r#"{"model_type": "mistral3"}"#).unwrap_err();
+        assert!(bare.to_string().contains("text_config"), "{bare}");
+        let wrapper = r#"{"model_type": "mistral3", "audio_config": {}, "text_config": {}}"#;
+        assert!(MistralConfig::from_json(wrapper).unwrap_err().to_string().contains("audio_config"));
+    }
+}
