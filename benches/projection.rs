@@ -17,22 +17,6 @@ use foehn_kernels::{Encoding, Linear, LowRank, Weight, projection};
 
 const RANK: usize = 8;
 
-const ENCODINGS: [Encoding; 13] = [
-    Encoding::Q4_0,
-    Encoding::Q4_1,
-    Encoding::Q5_0,
-    Encoding::Q5_1,
-    Encoding::Q8_0,
-    Encoding::Q2K,
-    Encoding::Q3K,
-    Encoding::Q4K,
-    Encoding::Q5K,
-    Encoding::Q6K,
-    Encoding::Iq4Nl,
-    Encoding::Iq4Xs,
-    Encoding::Nf4,
-];
-
 fn main() {
     common::run(projections);
 }
@@ -47,7 +31,7 @@ fn projections(criterion: &mut Criterion) {
         }
     }
     shape(&mut group, 64, 4096, 4096, &device);
-    for encoding in ENCODINGS {
+    for encoding in Encoding::ALL {
         quantised(&mut group, encoding, &device);
     }
 }

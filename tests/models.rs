@@ -322,6 +322,10 @@ fn native_checkpoints_equal_transformers() {
     let adapter = Adapter::load(scratch.path()).unwrap();
     let model = Mistral::load(&config, &native, &device).unwrap();
     Run::new(&golden["runs"]["ministral3"]).check("native adapter", model, &adapter);
+    with_lora["lora"]["rank"] = 3.into();
+    std::fs::write(scratch.path().join("params.json"), with_lora.to_string()).unwrap();
+    let said = Adapter::load(scratch.path()).unwrap_err().to_string();
+    assert!(said.contains("lora.rank"), "{said}");
 
     let mut moe = params;
     moe["moe"] = serde_json::json!({"num_experts": 8});

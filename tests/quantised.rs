@@ -12,22 +12,6 @@ use foehn_kernels::{
 };
 use proptest::prelude::*;
 
-const ENCODINGS: [Encoding; 13] = [
-    Encoding::Q4_0,
-    Encoding::Q4_1,
-    Encoding::Q5_0,
-    Encoding::Q5_1,
-    Encoding::Q8_0,
-    Encoding::Q2K,
-    Encoding::Q3K,
-    Encoding::Q4K,
-    Encoding::Q5K,
-    Encoding::Q6K,
-    Encoding::Iq4Nl,
-    Encoding::Iq4Xs,
-    Encoding::Nf4,
-];
-
 /// The planes of a row.
 struct Planes {
     numbers: Vec<u8>,
@@ -271,7 +255,7 @@ fn same(found: &[f32], expected: &[f32]) -> bool {
 
 /// An encoding, and a shape that fits it.
 fn encoded() -> impl Strategy<Value = (Encoding, [usize; 2])> {
-    (prop::sample::select(ENCODINGS.to_vec()), 1usize..70, 1usize..5).prop_map(|(encoding, out, blocks)| {
+    (prop::sample::select(Encoding::ALL.to_vec()), 1usize..70, 1usize..5).prop_map(|(encoding, out, blocks)| {
         let blocks = if encoding.divisor() == 256 { blocks.min(2) } else { 2 * blocks - 1 };
         (encoding, [out, blocks * encoding.divisor()])
     })
@@ -320,7 +304,7 @@ proptest! {
 /// Tests every number of rows around the limit at which a device may change its method, in every encoding.
 #[test]
 fn every_encoding_multiplies_any_number_of_rows() {
-    for (index, encoding) in ENCODINGS.into_iter().enumerate() {
+    for (index, encoding) in Encoding::ALL.into_iter().enumerate() {
         for rows in [1, 2 + index % 6, 8, 9] {
             let matrix = Matrix::new(encoding, [5, 2 * encoding.divisor()], 7, &[]);
             check(&Product::new(matrix, rows, None, 7));
@@ -333,7 +317,7 @@ fn every_encoding_multiplies_any_number_of_rows() {
 fn special_scales_open_to_what_they_are() {
     let finite = [0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x83ff, 0x7bff, 0xfbff];
     let infinite = [0x7c00, 0xfc00, 0x7c01, 0x7e00, 0xffff];
-    for encoding in ENCODINGS {
+    for encoding in Encoding::ALL {
         let shape @ [out, input] = [3, encoding.divisor()];
         for scale in finite.into_iter().chain(infinite) {
             check_opened(&Matrix::new(encoding, shape, 5, &[scale]));

@@ -134,6 +134,23 @@ pub(crate) enum Offset {
 }
 
 impl Encoding {
+    /// Every encoding.
+    pub const ALL: [Self; 13] = [
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Nf4,
+    ];
+
     /// The length of a row must be a multiple of this.
     pub fn divisor(self) -> usize {
         match self {

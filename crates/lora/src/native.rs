@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use foehn_mistral::{interleaved_row, part_of_native};
 use foehn_weights::Weights;
 use serde::Deserialize;
 
@@ -10,17 +11,6 @@ use crate::{Adapter, Error, LoraConfig, Matrices, TargetModules};
 
 pub(crate) const TENSORS: &str = "lora.safetensors";
 const PARAMS: &str = "params.json";
-
-/// The names of the projections, in mistral-finetune's files and here.
-const PROJECTIONS: [[&str; 2]; 7] = [
-    ["attention.wq", "self_attn.q_proj"],
-    ["attention.wk", "self_attn.k_proj"],
-    ["attention.wv", "self_attn.v_proj"],
-    ["attention.wo", "self_attn.o_proj"],
-    ["feed_forward.w1", "mlp.gate_proj"],
-    ["feed_forward.w2", "mlp.down_proj"],
-    ["feed_forward.w3", "mlp.up_proj"],
-];
 
 /// What is needed of `params.json`: the width of a head, since rows of q and k are interleaved by head, and the scale.
 #[derive(Deserialize)]
@@ -32,8 +22,12 @@ struct Params {
     lora: Option<Lora>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct Lora {
+    #[serde(rename = "enable")]
+    _enable: Option<bool>,
+    rank: Option<usize>,
     scaling: Option<f64>,
     dropout: Option<f32>,
 }
@@ -61,7 +55,7 @@ pub(crate) fn load(folder: &Path) -> Result<Adapter, Error> {
         let inner = name.strip_prefix("layers.").and_then(|rest| rest.strip_suffix(".weight"));
         let (place, which) = inner.and_then(|inner| inner.rsplit_once(".lora_")).ok_or_else(unsupported)?;
         let (index, part) = place.split_once('.').ok_or_else(unsupported)?;
-        let [_, ours] = PROJECTIONS.iter().find(|names| names[0] == part).ok_or_else(unsupported)?;
+        let ours = part_of_native(part).ok_or_else(unsupported)?;
         let partner = match which {
             "A" => format!("layers.{place}.lora_B.weight"),
             "B" => format!("layers.{place}.lora_A.weight"),
@@ -79,7 +73,7 @@ pub(crate) fn load(folder: &Path) -> Result<Adapter, Error> {
                     expected: vec![head_dim, pair.r],
                 })?;
             }
-            targets.insert((*ours).to_owned());
+            targets.insert(ours.to_owned());
             modules.insert(format!("model.layers.{index}.{ours}"), pair);
         }
     }
@@ -89,7 +83,11 @@ pub(crate) fn load(folder: &Path) -> Result<Adapter, Error> {
     if let Some((name, pair)) = modules.iter().find(|(_, pair)| pair.r != r) {
         return Err(Error::Shape { name: name.clone(), found: vec![pair.r], expected: vec![r] });
     }
-    let lora = params.lora.unwrap_or(Lora { scaling: None, dropout: None });
+    let lora = params.lora.unwrap_or_default();
+    if let Some(rank) = lora.rank.filter(|rank| *rank != r) {
+        let expected = format!("{r}, the rank of the matrices");
+        return Err(Error::Unsupported { path, field: "lora.rank".to_owned(), found: rank.to_string(), expected });
+    }
     let config = LoraConfig {
         r,
         // mistral-finetune's own default.
@@ -105,10 +103,6 @@ pub(crate) fn load(folder: &Path) -> Result<Adapter, Error> {
 /// The rows of B, whose pairs of the rotation lie beside each other in each head, with each pair half a head apart.
 fn half_split(pair: &Matrices, head_dim: usize) -> Option<Vec<f32>> {
     let rows = pair.b.len() / pair.r;
-    let row = |row: usize| {
-        let (head, place, half) = (row / head_dim, row % head_dim, head_dim / 2);
-        head * head_dim + 2 * (place % half) + place / half
-    };
-    let values = (0..rows).flat_map(|at| pair.b[row(at) * pair.r..][..pair.r].iter().copied());
+    let values = (0..rows).flat_map(|at| pair.b[interleaved_row(at, head_dim) * pair.r..][..pair.r].iter().copied());
     rows.is_multiple_of(head_dim).then(|| values.collect())
 }

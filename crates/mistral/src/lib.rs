@@ -41,5 +41,6 @@ pub use decoder::Decoder;
 pub use error::Error;
 pub use mlp::Mlp;
 pub use model::{Mistral, Packed};
+pub use naming::{interleaved_row, part_of_native};
 pub use projection::Projection;
 pub use size::MatrixSize;

@@ -8,7 +8,7 @@ use foehn_kernels::{HalfKind, NF4_LEVELS, Row, Weight};
 use foehn_weights::{DType, Planes, Weights, unpack};
 
 use crate::base::Form;
-use crate::naming::Naming;
+use crate::naming::{Naming, interleaved_row};
 use crate::projection::frozen;
 use crate::{Base, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, RopeScaling, SelfAttention};
 
@@ -195,7 +195,7 @@ impl Tensors for Stored<'_> {
     /// Where the format interleaves the rows of a rotated output, this permutes them to half-split.
     fn matrix(&self, name: &str, shape: [usize; 2], rotated: Option<usize>) -> Result<Weight, Error> {
         match rotated.filter(|_| self.naming.is_interleaved()) {
-            Some(head_dim) => self.permuted(name, shape, |row| interleaved(row, head_dim)),
+            Some(head_dim) => self.permuted(name, shape, |row| interleaved_row(row, head_dim)),
             None => self.permuted(name, shape, |row| row),
         }
     }
@@ -204,7 +204,7 @@ impl Tensors for Stored<'_> {
         let name = if name.ends_with(".bias") { name.to_owned() } else { format!("{name}.weight") };
         let mut values = self.weights.load_f32(&self.stored_name(&name, &[width])?)?.0;
         if let Some(head_dim) = rotated.filter(|_| self.naming.is_interleaved()) {
-            values = (0..width).map(|at| values[interleaved(at, head_dim)]).collect();
+            values = (0..width).map(|at| values[interleaved_row(at, head_dim)]).collect();
         }
         Ok(frozen(Tensor::from_data(TensorData::new(values, [width]), self.device)))
     }
@@ -284,28 +284,8 @@ fn check_halves(name: &str, kind: HalfKind, bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The stored index of a row. In the file, a head's rows are in interleaved pairs `(0, 1), (2, 3), …`; `row` counts in
-/// half-split pairs `(0, half), (1, half + 1), …`.
-fn interleaved(row: usize, head_dim: usize) -> usize {
-    let (head, row, half) = (row / head_dim, row % head_dim, head_dim / 2);
-    head * head_dim + 2 * (row % half) + row / half
-}
-
 /// Converts between the types that the two crates have for the same planes.
 fn planes(row: Row<'_>) -> Planes<'_> {
     let Row { numbers, scales, minima, sub_scales, sub_minima } = row;
     Planes { numbers, scales, minima, sub_scales, sub_minima }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_found_in_the_interleaving() {
-        // Two heads of four rows. Pair i of a head is stored in rows 2i and 2i + 1; in half-split layout its rows are i
-        // and i + 2.
-        let found: Vec<usize> = (0..8).map(|row| interleaved(row, 4)).collect();
-        assert_eq!(found, [0, 2, 1, 3, 4, 6, 5, 7]);
-    }
 }

@@ -96,6 +96,19 @@ impl Naming {
     }
 }
 
+/// Hugging Face's name of a module of a layer (`self_attn.q_proj`), given that of Mistral's own checkpoints
+/// (`attention.wq`).
+pub fn part_of_native(part: &str) -> Option<&'static str> {
+    IN_LAYER.iter().find(|names| names[1] == part).map(|names| names[0])
+}
+
+/// The index, in a matrix whose heads have the pairs of the rotation beside each other (`(0, 1), (2, 3), …`), of the row that
+/// is `row` where pairs are half a head apart (`(0, half), (1, half + 1), …`).
+pub fn interleaved_row(row: usize, head_dim: usize) -> usize {
+    let (head, row, half) = (row / head_dim, row % head_dim, head_dim / 2);
+    head * head_dim + 2 * (row % half) + row / half
+}
+
 /// A name in the format of a column of the tables above.
 fn renamed(name: &str, column: usize, layers: &str) -> String {
     let (place, kind) = name.rsplit_once('.').unwrap_or((name, ""));
@@ -128,5 +141,18 @@ impl MistralConfig {
             names.extend(parts().filter(has_bias).map(|part| name(part, "bias")));
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_in_the_interleaving() {
+        // Two heads of four rows. Pair i of a head is stored in rows 2i and 2i + 1; in half-split layout its rows are i
+        // and i + 2.
+        let found: Vec<usize> = (0..8).map(|row| interleaved_row(row, 4)).collect();
+        assert_eq!(found, [0, 2, 1, 3, 4, 6, 5, 7]);
     }
 }

@@ -2,6 +2,7 @@
 
 mod parse;
 mod reader;
+mod value;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,6 +14,7 @@ use crate::map::MappedFile;
 use crate::{Error, Result};
 
 pub(crate) use parse::{MAGIC, open};
+pub use value::GgufValue;
 
 /// The key-value pairs of a GGUF file: the model's configuration under `llama.*`, its tokenizer under `tokenizer.*`.
 ///

@@ -43,7 +43,7 @@ mod weights;
 pub use blocks::{IQ4_LEVELS, Planes, unpack};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use gguf::Gguf;
+pub use gguf::{Gguf, GgufValue};
 pub use quantize::Quantization;
 pub use save::{FloatType, Tensor, TensorSpec, save_safetensors, save_safetensors_with};
 pub use weights::{TensorInfo, Weights};

@@ -26,15 +26,12 @@ pub fn write_rejects(inputs: &[PathBuf], reading: &ReadConfig, report: &CleanRep
         for line in read_with(input, reading)? {
             let line = line?;
             let Some(rejection) = left.next_if(|rejection| rejection.place == line.place) else { continue };
-            // The cells of a row that is no record are divided by zero bytes.
             let mut object = match line.record {
                 Ok(record) => match serde_json::to_value(&record) {
                     Ok(Value::Object(object)) => object,
                     _ => Map::new(),
                 },
-                Err(unreadable) => [("excerpt".to_owned(), Value::String(unreadable.excerpt.replace('\0', "\t")))]
-                    .into_iter()
-                    .collect(),
+                Err(unreadable) => [("excerpt".to_owned(), Value::String(unreadable.excerpt))].into_iter().collect(),
             };
             object.insert("rejection".to_owned(), described(rejection));
             let mut text = Value::Object(object).to_string();

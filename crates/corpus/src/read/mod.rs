@@ -14,6 +14,7 @@ mod objects;
 mod packed;
 mod pair;
 mod question;
+mod raw;
 mod shape;
 mod table;
 mod tools;
@@ -25,7 +26,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
 
 pub use config::{Delimiter, ReadAs, ReadConfig};
 pub use encoding::Encoding;
@@ -33,14 +33,15 @@ pub use fault::Fault;
 pub use map::FieldMap;
 
 use crate::error::{Error, Result};
-use crate::text::content_id;
 use columnar::Columnar;
 use decode::{Decoded, Undecodable};
 use foehn_record::Record;
-use lines::{Chunk, Elements, LIMIT, Lines};
+use lines::{Elements, LIMIT, Lines};
 use map::Mapping;
 use objects::Objects;
 use packed::{Input, Stream};
+use raw::Content;
+pub(crate) use raw::Raw;
 use table::Table;
 
 /// The place where a record was read.
@@ -104,19 +105,6 @@ enum Source {
     Objects(Objects<Text>),
     Table(Box<Table<Text>>),
     Columnar(Box<Columnar>),
-}
-
-/// The bytes or cells of one record. Any thread can parse it, because nothing else is needed.
-pub(crate) struct Raw {
-    place: Place,
-    content: Content,
-    encoding: Encoding,
-    mapping: Option<Arc<Mapping>>,
-}
-
-enum Content {
-    Text(Chunk),
-    Cells { object: std::result::Result<Map<String, Value>, Fault>, raw: Vec<u8>, left_out: Vec<String> },
 }
 
 /// Opens a dataset file: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` (also `.tab`, and `.txt` with tabs) or `.parquet`;
@@ -316,38 +304,7 @@ impl Reader {
             },
         };
         let place = Place { file: Arc::clone(&self.file), line };
-        Ok(Some(Raw { place, content, encoding: self.encoding(), mapping: self.mapping.clone() }))
-    }
-}
-
-impl Raw {
-    /// About how many bytes it holds.
-    pub fn size(&self) -> usize {
-        match &self.content {
-            Content::Text(chunk) => chunk.bytes.len(),
-            Content::Cells { raw, .. } => 2 * raw.len(),
-        }
-    }
-
-    pub fn parse(self) -> Line {
-        let mapping = self.mapping.as_deref();
-        let mut left_out = Vec::new();
-        let mut record = match self.content {
-            Content::Text(chunk) => parse(chunk, mapping, &mut left_out),
-            Content::Cells { object, raw, left_out: cells } => {
-                left_out = cells;
-                shaped(object.map(Value::Object), &raw, true, mapping, &mut left_out)
-            }
-        };
-        if let Err(Unreadable { fault: fault @ Fault::NotUtf8 { .. }, .. }) = &mut record
-            && self.encoding != Encoding::UTF_8
-            && let Fault::NotUtf8 { valid_up_to } = *fault
-        {
-            *fault = Fault::NotEncoded { encoding: self.encoding.name(), valid_up_to };
-        }
-        left_out.sort_unstable();
-        left_out.dedup();
-        Line { place: self.place, record, left_out }
+        Ok(Some(Raw::new(place, content, self.encoding(), self.mapping.clone())))
     }
 }
 
@@ -417,51 +374,6 @@ fn check_map(path: &Path, mapping: Option<&Mapping>) -> Result<()> {
             Err(Error::NoColumn { path: path.into(), column: column.to_owned(), found: found.to_owned() })
         }
     }
-}
-
-fn parse(
-    chunk: Chunk,
-    mapping: Option<&Mapping>,
-    left_out: &mut Vec<String>,
-) -> std::result::Result<Record, Unreadable> {
-    let value = match chunk.fault {
-        Some(fault) => Err(fault),
-        None => std::str::from_utf8(&chunk.bytes)
-            .map_err(|error| Fault::NotUtf8 { valid_up_to: error.valid_up_to() })
-            .and_then(|text| numbers::parse(text, left_out).map_err(|source| Fault::Json { source })),
-    };
-    shaped(value, &chunk.bytes, false, mapping, left_out)
-}
-
-fn shaped(
-    value: std::result::Result<Value, Fault>,
-    raw: &[u8],
-    is_table: bool,
-    mapping: Option<&Mapping>,
-    left_out: &mut Vec<String>,
-) -> std::result::Result<Record, Unreadable> {
-    let mut own_id = None;
-    let record = value.and_then(|value| match value {
-        Value::Object(object) => {
-            own_id = shape::id(&object);
-            let object = match mapping {
-                Some(mapping) => mapping.apply(object, left_out)?,
-                None => object,
-            };
-            let object = names::canonical(object, is_table);
-            own_id = shape::id(&object).or(own_id.take());
-            shape::record(object, left_out)
-        }
-        other => Err(Fault::NotAnObject { found: shape::kind(&other) }),
-    });
-    let unreadable = |fault| Unreadable { id: own_id.unwrap_or_else(|| content_id(raw)), fault, excerpt: excerpt(raw) };
-    record.map_err(unreadable)
-}
-
-fn excerpt(raw: &[u8]) -> String {
-    // A character has at most four bytes.
-    let head = &raw[..raw.len().min(4 * EXCERPT)];
-    String::from_utf8_lossy(head).chars().take(EXCERPT).collect()
 }
 
 fn table_error(path: &Path, table: &Table<Text>, packed: Option<&'static str>, source: io::Error) -> Error {

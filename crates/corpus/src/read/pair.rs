@@ -116,16 +116,7 @@ fn answer(mut messages: Vec<Message>, field: &str) -> Result<Message> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shape::record;
-
-    #[track_caller]
-    fn check(json: &str, expected: &str) {
-        let found = match record(serde_json::from_str(json).expect("the test's own JSON"), &mut Vec::new()) {
-            Ok(record) => serde_json::to_string(&record).expect("a record is JSON"),
-            Err(fault) => fault.to_string(),
-        };
-        assert_eq!(found, expected, "{json}");
-    }
+    use super::super::shape::tests::check;
 
     #[test]
     fn every_format_becomes_a_conversation_and_another_answer() {

@@ -200,15 +200,16 @@ fn keys(object: &Map<String, Value>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Record> {
         record(serde_json::from_str(json).expect("the test's own JSON"), &mut Vec::new())
     }
 
+    /// Compares the record that an object becomes, as JSON, or the fault.
     #[track_caller]
-    fn check(json: &str, expected: &str) {
+    pub fn check(json: &str, expected: &str) {
         let found = match read(json) {
             Ok(record) => serde_json::to_string(&record).expect("a record is JSON"),
             Err(fault) => fault.to_string(),

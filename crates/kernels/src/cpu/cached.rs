@@ -99,15 +99,19 @@ impl Pass<'_> {
         let [mut query, mut key, mut value] =
             [heads.query_width(), heads.key_width(), heads.key_width()].map(|width| Buffer::new(rows * width));
         let mut mixed = Buffer::new(query.len());
-        let has_head_norms = layers.clone().any(|layer| layer.head_norms.is_some());
+        let (mut widest, mut has_head_norms, mut has_kind) = (0, false, [false; 2]);
+        for layer in layers.clone() {
+            widest = widest.max(layer.down.weight.input());
+            has_head_norms |= layer.head_norms.is_some();
+            has_kind[usize::from(layer.is_windowed)] = true;
+        }
         let [mut plain_query, mut plain_key] =
             [&query, &key].map(|heads| Buffer::new(if has_head_norms { heads.len() } else { 0 }));
-        let widest = layers.clone().map(|layer| layer.down.weight.input()).max().unwrap_or(0);
         let [mut gate, mut up, mut hidden] = [(); 3].map(|()| Buffer::new(rows * widest));
         let LayerScratch { attention, few } = scratch;
-        for (windowed, plan) in [false, true].into_iter().zip(&mut *attention) {
-            if layers.clone().any(|layer| layer.is_windowed == windowed) {
-                plan.plan(level, self, self.window.filter(|_| windowed));
+        for ((window, plan), is_needed) in [None, self.window].into_iter().zip(&mut *attention).zip(has_kind) {
+            if is_needed {
+                plan.plan(level, self, window);
             }
         }
         for (index, layer) in layers.enumerate() {

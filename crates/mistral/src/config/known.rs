@@ -262,7 +262,7 @@ mod tests {
     use foehn_weights::Weights;
 
     use super::*;
-    use crate::RopeScaling;
+    use crate::{MistralConfig, RopeScaling};
 
     /// A GGUF without tensors whose metadata are a name, the number of a type and a value's bytes each.
     fn with_gguf<T>(metadata: &[(&str, u32, &[u8])], read: impl FnOnce(&Gguf) -> T) -> T {
@@ -344,6 +344,36 @@ mod tests {
         let said = of(&[("llama.rope.scaling.type", TEXT, b"longrope"), (factor, F32, &four)]).unwrap_err();
         assert!(said.contains("longrope"), "{said}");
         assert!(of(&[("llama.rope.scaling.type", TEXT, b"linear")]).is_err());
+    }
+
+    /// A window in a file of a family whose layers differ does not say which layers have it.
+    #[test]
+    fn windows_of_a_gguf_belong_to_every_layer() {
+        let of = |architecture: &str| {
+            let key = |name: &str| format!("{architecture}.{name}");
+            let counts = [
+                ("embedding_length", 16u32),
+                ("feed_forward_length", 24),
+                ("block_count", 4),
+                ("attention.head_count", 4),
+                ("context_length", 64),
+                ("attention.sliding_window", 8),
+            ]
+            .map(|(name, count)| (key(name), count.to_le_bytes()));
+            let mut metadata: Vec<(&str, u32, &[u8])> =
+                counts.iter().map(|(name, count)| (name.as_str(), U32, &count[..])).collect();
+            metadata.push(("general.architecture", TEXT, architecture.as_bytes()));
+            with_gguf(&metadata, |gguf| {
+                let config =
+                    MistralConfig::from_gguf(gguf, true, 48, |part| part == "attn_q.bias" && architecture == "qwen2");
+                config.map(|config| config.sliding_window).map_err(|error| error.to_string())
+            })
+        };
+        assert_eq!(of("llama"), Ok(Some(8)));
+        for architecture in ["qwen2", "qwen3", "smollm3"] {
+            assert!(of(architecture).unwrap_err().contains("attention.sliding_window"), "{architecture}");
+        }
+        assert!(of("gemma3").unwrap_err().contains("gemma3"));
     }
 
     const U32: u32 = 4;

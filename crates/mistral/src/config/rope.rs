@@ -127,7 +127,8 @@ impl RopeScaling {
         [first, if first == last { last + 0.001 } else { last }]
     }
 
-    fn attention_factor(&self) -> f64 {
+    /// The factor of the cosines and sines.
+    pub(super) fn attention_factor(&self) -> f64 {
         let Self::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } = *self else { return 1.0 };
         let of = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
         attention_factor.unwrap_or(match (mscale, mscale_all_dim) {

@@ -12,22 +12,6 @@ use crate::rotary::Tables;
 use crate::{QueryScale, Rope};
 use half::{bf16, f16};
 
-const ENCODINGS: [Encoding; 13] = [
-    Encoding::Q4_0,
-    Encoding::Q4_1,
-    Encoding::Q5_0,
-    Encoding::Q5_1,
-    Encoding::Q8_0,
-    Encoding::Q2K,
-    Encoding::Q3K,
-    Encoding::Q4K,
-    Encoding::Q5K,
-    Encoding::Q6K,
-    Encoding::Iq4Nl,
-    Encoding::Iq4Xs,
-    Encoding::Nf4,
-];
-
 /// A random quantised matrix, and its weights by the encoding's definition.
 fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix, Vec<f32>) {
     let whole = |seed: u64, count: usize, most: f32| {
@@ -82,8 +66,10 @@ fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix
 
 /// Matrices of the three kinds that are stored in fewer than 32 bits.
 fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
-    let mut all: Vec<_> =
-        ENCODINGS.iter().map(|&encoding| quantised(encoding, seed, out, supers * encoding.divisor().max(64))).collect();
+    let mut all: Vec<_> = Encoding::ALL
+        .iter()
+        .map(|&encoding| quantised(encoding, seed, out, supers * encoding.divisor().max(64)))
+        .collect();
     let input = 50 * supers;
     let values = noise(seed, out * input);
     for kind in [HalfKind::F16, HalfKind::Bf16] {
@@ -300,7 +286,7 @@ proptest! {
 /// Every kind of integer instructions gives the same result.
 #[test]
 fn integers_are_multiplied_alike_everywhere() {
-    for (seed, encoding) in (20..).zip(ENCODINGS) {
+    for (seed, encoding) in (20..).zip(Encoding::ALL) {
         let (Matrix::Blocks(blocks), _) = quantised(encoding, seed, 40, 512) else { unreachable!("made of blocks") };
         if !integer::is_integer(&blocks) {
             continue;
@@ -346,7 +332,7 @@ fn what_is_not_finite_stays_so_through_eight_bits() {
 /// A scale that is infinite or NaN makes every product with it so, with and without integers.
 #[test]
 fn a_scale_that_is_not_finite_stays_seen() {
-    for encoding in ENCODINGS {
+    for encoding in Encoding::ALL {
         for scale in [0x7c00, 0xfc00, 0x7c01, 0x7e00, 0xffff] {
             let input = encoding.divisor();
             let blocks = Blocks::new(encoding, 3, input, |row, planes| {
