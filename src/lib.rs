@@ -17,11 +17,13 @@
 pub mod audit;
 mod device;
 pub mod doctor;
+pub mod export;
 mod job;
 mod loading;
 pub mod plan;
 mod pretrained;
 mod recipe;
+mod run_data;
 
 pub use device::{DeviceError, available, device};
 pub use job::{Job, JobError, TrainingData};

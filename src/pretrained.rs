@@ -70,7 +70,7 @@ impl Network {
     ) -> Result<Self, LoadError> {
         let files = Hub::from_env().resolve(name, &mut |event| progress(Loading::Files(event)))?;
         let weights = Weights::open(&files.weights)?;
-        let config = config(&files, &weights)?;
+        let (config, _) = config(&files, &weights)?;
         let failed = |source| LoadError::Model { path: files.weights.clone(), source };
         let mut told = |done, total| progress(Loading::Weights { done, total });
         let model = Mistral::load_as(&config, &weights, base, device, &mut told).map_err(failed)?;
@@ -323,6 +323,8 @@ pub fn sha256_of_file(path: &Path) -> Result<String, LoadError> {
 #[derive(Debug)]
 pub(crate) struct Side {
     pub config: MistralConfig,
+    /// The text of its `config.json`, if it has one.
+    pub config_json: Option<String>,
     pub weights: Weights,
     pub tokenizer: Tokenizer,
     pub template: ChatTemplate,
@@ -338,9 +340,21 @@ impl Side {
     ) -> Result<Self, LoadError> {
         let files = Hub::from_env().resolve(name, &mut |event| progress(Loading::Files(event)))?;
         let weights = Weights::open(&files.weights)?;
-        let config = config(&files, &weights)?;
+        let (config, config_json) = config(&files, &weights)?;
         let (tokenizer, template) = text_side(&files, template, is_text)?;
-        Ok(Self { config, weights, tokenizer, template })
+        Ok(Self { config, config_json, weights, tokenizer, template })
+    }
+
+    /// Reads an adapter and checks that it belongs to this model, as [`Pretrained::attach_as`] does.
+    pub fn adapter(
+        &self,
+        folder: &Path,
+        allow_mismatch: bool,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<Adapter, LoadError> {
+        let template = self.template.fingerprint();
+        let hash = |progress: &mut dyn FnMut(Loading<'_>)| hash_of(&self.weights, progress);
+        checked_adapter(folder, allow_mismatch, hash, [self.tokenizer.fingerprint(), &template], progress)
     }
 }
 
@@ -367,14 +381,15 @@ fn text_path(files: &foehn_hub::ModelFiles) -> PathBuf {
     files.tokenizer.clone().unwrap_or_else(|| files.weights.clone())
 }
 
-fn config(files: &foehn_hub::ModelFiles, weights: &Weights) -> Result<MistralConfig, LoadError> {
+fn config(files: &foehn_hub::ModelFiles, weights: &Weights) -> Result<(MistralConfig, Option<String>), LoadError> {
     let read = |path: &Path| {
         foehn_files::read_to_string(path, foehn_files::MAX_TEXT)
             .map_err(|source| LoadError::File { path: path.to_owned(), source })
     };
     let text = files.config.as_deref().map(read).transpose()?;
     let path = files.config.clone().unwrap_or_else(|| files.weights.clone());
-    Mistral::config_of(weights, text.as_deref()).map_err(|source| LoadError::Model { path, source })
+    let config = Mistral::config_of(weights, text.as_deref()).map_err(|source| LoadError::Model { path, source })?;
+    Ok((config, text))
 }
 
 fn attach(
@@ -385,11 +400,27 @@ fn attach(
     [tokenizer, template]: [&str; 2],
     progress: &mut dyn FnMut(Loading<'_>),
 ) -> Result<Adapter, LoadError> {
+    let hash = |progress: &mut dyn FnMut(Loading<'_>)| checkpoint.sha256(progress).map(str::to_owned);
+    let adapter = checked_adapter(folder, allow_mismatch, hash, [tokenizer, template], progress)?;
+    foehn_lora::attach(model, &adapter)
+        .map_err(|source| LoadError::Adapter { path: folder.to_owned(), source: Box::new(source) })?;
+    Ok(adapter)
+}
+
+/// Reads an adapter and compares the hashes in its manifest with those of a model. That of the weights is computed if the
+/// manifest has one.
+fn checked_adapter(
+    folder: &Path,
+    allow_mismatch: bool,
+    base_sha256: impl FnOnce(&mut dyn FnMut(Loading<'_>)) -> Result<String, LoadError>,
+    [tokenizer, template]: [&str; 2],
+    progress: &mut dyn FnMut(Loading<'_>),
+) -> Result<Adapter, LoadError> {
     let failed = |source| LoadError::Adapter { path: folder.to_owned(), source: Box::new(source) };
     let adapter = Adapter::load(folder).map_err(failed)?;
     let not_checked = match &adapter.manifest {
         _ if allow_mismatch => Vec::new(),
-        Some(manifest) => manifest.check(checkpoint.sha256(progress)?, tokenizer, template).map_err(failed)?,
+        Some(manifest) => manifest.check(&base_sha256(progress)?, tokenizer, template).map_err(failed)?,
         None => vec!["base", "tokenizer", "template"],
     };
     if !not_checked.is_empty() {
@@ -398,7 +429,6 @@ fn attach(
     if adapter.is_zero() {
         progress(Loading::Adapter(AdapterNote::ChangesNothing));
     }
-    foehn_lora::attach(model, &adapter).map_err(failed)?;
     Ok(adapter)
 }
 

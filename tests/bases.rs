@@ -12,7 +12,7 @@ use foehn::lora::{Adapter, LoraConfig, attach_trainable};
 use foehn::tokens::Sample;
 use foehn_kernels::{IQ4_LEVELS, NF4_LEVELS, Storage};
 use foehn_mistral::{Base, KvCache, Mistral, MistralConfig, Packed};
-use foehn_weights::{FloatType, Tensor as Tensor32, Weights};
+use foehn_weights::{DType, Tensor as Tensor32, Weights};
 
 const BASES: [Base; 5] = [Base::F32, Base::Bf16, Base::Q8_0, Base::Q4K, Base::Nf4];
 
@@ -234,7 +234,7 @@ fn weights_that_are_not_finite_are_refused() {
 }
 
 /// Saves a model's tensors in another type, with additional tensors.
-fn save_with(model: &Mistral, folder: &std::path::Path, more: Vec<Tensor32>, dtype: FloatType) -> Weights {
+fn save_with(model: &Mistral, folder: &std::path::Path, more: Vec<Tensor32>, dtype: DType) -> Weights {
     model.save(folder).unwrap();
     let path = folder.join("model.safetensors");
     let tensors: Vec<Tensor32> = {
@@ -265,13 +265,13 @@ fn a_tensor_that_the_network_has_no_place_for_is_named() {
     for name in names {
         let folder = tempfile::tempdir().unwrap();
         let weights =
-            save_with(&model, folder.path(), vec![Tensor32::f32(name, vec![2], vec![0.5, 0.5])], FloatType::F32);
+            save_with(&model, folder.path(), vec![Tensor32::f32(name, vec![2], vec![0.5, 0.5])], DType::F32);
         let error = load_as(&model, &weights, Base::Stored).err().unwrap_or_else(|| panic!("{name}: it was loaded"));
         assert!(error.to_string().contains(name), "{name}: {error}");
     }
     let folder = tempfile::tempdir().unwrap();
     let frequencies = Tensor32::f32("model.layers.0.self_attn.rotary_emb.inv_freq", vec![2], vec![1.0, 0.1]);
-    let weights = save_with(&model, folder.path(), vec![frequencies], FloatType::F32);
+    let weights = save_with(&model, folder.path(), vec![frequencies], DType::F32);
     let loaded = load_as(&model, &weights, Base::Stored).unwrap();
     assert_eq!(logits(&loaded, &ids(5)), logits(&model, &ids(5)));
 }
@@ -295,7 +295,7 @@ fn half_precision_weights_that_are_not_finite_are_refused() {
     let name = "model.layers.0.self_attn.k_proj.weight";
     for bits in [0x7F80u16, 0xFF80, 0x7FC0] {
         let folder = tempfile::tempdir().unwrap();
-        save_with(&model, folder.path(), Vec::new(), FloatType::BF16);
+        save_with(&model, folder.path(), Vec::new(), DType::BF16);
         let path = folder.path().join("model.safetensors");
         let mut bytes = std::fs::read(&path).unwrap();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -1,9 +1,9 @@
 //! The adapter, its base, the records and the measurements that the checks share.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use foehn_corpus::{Record, read_clean};
+use foehn_corpus::Record;
 use foehn_finetune::StepMetrics;
 use foehn_lora::{Adapter, Manifest, attach};
 use foehn_mistral::Mistral;
@@ -12,7 +12,8 @@ use foehn_weights::Weights;
 
 use super::rendering::Rendering;
 use super::{DoctorError, Inputs, chain};
-use crate::{Loading, Pretrained, Recipe};
+use crate::run_data::{Records, records_of, run_of};
+use crate::{Loading, Pretrained};
 
 /// The largest number of records that are computed, and of their tokens.
 const COMPUTED: usize = 32;
@@ -69,12 +70,6 @@ pub(super) struct Broken {
     pub tensors: Vec<String>,
     pub all: usize,
     pub first: String,
-}
-
-/// Records and their origin, in words.
-pub(super) struct Records {
-    pub origin: String,
-    pub list: Vec<Record>,
 }
 
 /// What is computed with and without the adapter.
@@ -231,12 +226,6 @@ fn manifest(folder: &Path) -> Option<Manifest> {
     serde_json::from_str(&text).ok()
 }
 
-/// The folder of the run that made the adapter, if it is there.
-fn run_of(adapter: &Path) -> Option<PathBuf> {
-    let run = fs::canonicalize(adapter).ok()?.parent()?.to_owned();
-    ["metrics.jsonl", "clean.jsonl"].iter().any(|file| run.join(file).is_file()).then_some(run)
-}
-
 /// The losses in the run's `metrics.jsonl`; `None` if it has none.
 fn losses(run: &Path) -> Result<Option<Vec<f64>>, DoctorError> {
     let path = run.join("metrics.jsonl");
@@ -256,28 +245,10 @@ fn records(
     run: Option<&Path>,
     manifest: Option<&Manifest>,
 ) -> Result<[Option<Records>; 2], DoctorError> {
-    let read = |path: &PathBuf| -> Result<Records, DoctorError> {
-        Ok(Records { origin: foehn_files::printable(path.display()).to_string(), list: read_clean(path)? })
-    };
-    let validation = inputs.validation.as_ref().map(read).transpose()?;
+    let validation = inputs.validation.as_deref().map(Records::read).transpose()?;
     if let Some(path) = &inputs.data {
-        return Ok([Some(read(path)?), validation]);
+        return Ok([Some(Records::read(path)?), validation]);
     }
-    let clean = run.map(|run| run.join("clean.jsonl")).filter(|clean| clean.is_file());
-    let Some(all) = clean.as_ref().map(read).transpose()? else { return Ok([None, validation]) };
-    let recipe = manifest.and_then(|manifest| serde_json::from_value::<Recipe>(manifest.recipe.clone()).ok());
-    if let Some(path) = recipe.as_ref().and_then(|recipe| recipe.validation_data.as_ref()).filter(|path| path.is_file())
-    {
-        let held_out = read(path)?;
-        return Ok([Some(all), validation.or(Some(held_out))]);
-    }
-    let fraction = recipe.as_ref().map_or(0.0, |recipe| recipe.training.validation.fraction);
-    if fraction <= 0.0 || fraction >= 1.0 {
-        return Ok([Some(all), validation]);
-    }
-    let seed = recipe.map_or(0, |recipe| recipe.training.seed);
-    let (training, held_out) = crate::job::split_off(all.list, fraction, seed)?;
-    let held_out = Records { origin: format!("the share of {} that the run held out", all.origin), list: held_out };
-    let held_out = Some(held_out).filter(|held_out| !held_out.list.is_empty());
-    Ok([Some(Records { origin: all.origin, list: training }), validation.or(held_out)])
+    let [training, held_out] = run.map_or(Ok([None, None]), |run| records_of(run, manifest))?;
+    Ok([training, validation.or(held_out)])
 }

@@ -38,7 +38,7 @@ impl Prospect {
     /// [`PlanError`] if the model's files cannot be found or read, or a record cannot be rendered.
     pub fn of(job: &Job, progress: &mut dyn FnMut(Loading<'_>)) -> Result<Self, PlanError> {
         let mut recipe = job.recipe().clone();
-        let Side { config, weights, tokenizer, template } =
+        let Side { config, weights, tokenizer, template, .. } =
             Side::open(&recipe.model, recipe.template.as_ref(), job.data().is_text(), progress).map_err(Box::new)?;
         adopt_init_adapter(&mut recipe.training)?;
         let (records, held_out) = (&job.data().records, &job.data().validation);

@@ -67,6 +67,15 @@ impl Hub {
         &self.settings
     }
 
+    /// The repository on the Hugging Face hub of the model called `name`, by which other programs know it; `None` for a path.
+    pub fn repository(name: &str) -> Option<String> {
+        match name::parse(name).ok()? {
+            Name::Path(_) => None,
+            Name::Known(known) => Some(known.origin.to_owned()),
+            Name::Repo(repo) => Some(repo.id.to_owned()),
+        }
+    }
+
     /// The files of the model called `name` (see the table in the crate's documentation). They are fetched if
     /// necessary.
     ///

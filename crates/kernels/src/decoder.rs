@@ -127,7 +127,7 @@ impl<'a> DecoderKernel<'a> {
         assert!(input_ids.iter().all(|&id| (id as usize) < vocab), "decoder: an id is not below {vocab}");
         let (rope, window) = (&self.rope, self.window);
         #[cfg(not(feature = "flex"))]
-        let _ = rounded;
+        let _ = (rounded, head_dim);
         match &mut cache.store {
             #[cfg(feature = "flex")]
             Kind::Native(store) => {

@@ -74,14 +74,21 @@ impl Adapter {
     /// Checks that every matrix fits a layer of the model, and that every target layer has its matrices. Returns each
     /// module's scale.
     pub(crate) fn check_fit(&self, model: &Mistral) -> Result<BTreeMap<String, f64>, Error> {
-        let projections: BTreeMap<_, _> = model.projections().into_iter().collect();
+        let dims: Vec<_> = model.projections().iter().map(|(name, it)| (name.clone(), it.weight().dims())).collect();
+        self.check_dims(&dims)
+    }
+
+    /// As [`check_fit`](Self::check_fit), given each projection's name and its shape `[out, in]`.
+    pub(crate) fn check_dims(&self, projections: &[(String, [usize; 2])]) -> Result<BTreeMap<String, f64>, Error> {
+        let projections: BTreeMap<&str, [usize; 2]> =
+            projections.iter().map(|(name, dims)| (name.as_str(), *dims)).collect();
         let compiled = self.config.compile()?;
         for (module, pair) in &self.modules {
-            let Some(projection) = projections.get(module) else {
+            let Some(&[out, input]) = projections.get(module.as_str()) else {
                 let name = tensor_name(module, "A");
                 return Err(if is_outer(module) { Error::UnsupportedLayer { name } } else { Error::Foreign { name } });
             };
-            let ([out, input], r) = (projection.weight().dims(), compiled.place(module)?.rank);
+            let r = compiled.place(module)?.rank;
             let matrices = [
                 ("A", &pair.a, [r, input], [pair.r, pair.a.len() / pair.r.max(1)]),
                 ("B", &pair.b, [out, r], [pair.b.len() / pair.r.max(1), pair.r]),
@@ -93,7 +100,7 @@ impl Adapter {
                 }
             }
         }
-        let names: Vec<&str> = projections.keys().map(String::as_str).collect();
+        let names: Vec<&str> = projections.keys().copied().collect();
         let places = compiled.places(&names)?;
         if let Some(module) = self.modules.keys().find(|module| !places.contains_key(module.as_str())) {
             return Err(Error::Untargeted { name: tensor_name(module, "A") });

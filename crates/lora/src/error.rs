@@ -184,6 +184,13 @@ pub enum Error {
         /// The implied shape.
         expected: Vec<usize>,
     },
+    /// The adapter's network cannot be written in the format.
+    #[error("the adapter's network cannot be written in this format")]
+    Model {
+        /// What the format does not have.
+        #[source]
+        source: Box<foehn_mistral::Error>,
+    },
     /// The adapter's manifest names another base model, tokenizer or template than the one in use.
     #[error(
         "the adapter was trained with another {what} (sha256 {}), this one has {found}; load it with the {what} it was trained on, or allow the mismatch to go on all the same",

@@ -99,6 +99,15 @@ impl Adapter {
     /// [`Error::Empty`] and [`Error::NotFinite`] for an adapter that is not usable, [`Error::File`] and
     /// [`Error::Weights`] if writing fails.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
+        self.save_for(folder, self.manifest.as_ref().map(|manifest| manifest.base_name.as_str()))
+    }
+
+    /// As [`save`](Self::save), with another name of the base in `base_model_name_or_path`, such as its repository on the
+    /// hub: PEFT loads the base by that name.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_for(&self, folder: &Path, base_name: Option<&str>) -> Result<(), Error> {
         self.check_whole(folder)?;
         fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.to_owned(), source })?;
         let mut tensors = Vec::new();
@@ -115,7 +124,7 @@ impl Adapter {
         if let Some(manifest) = &self.manifest {
             write_json(&folder.join(MANIFEST), manifest)?;
         }
-        write_json(&folder.join(CONFIG), &self.config_json())
+        write_json(&folder.join(CONFIG), &self.config_json(base_name))
     }
 
     fn check_whole(&self, folder: &Path) -> Result<(), Error> {
@@ -125,19 +134,18 @@ impl Adapter {
         self.check_values()
     }
 
-    fn config_json(&self) -> Value {
+    fn config_json(&self, base_name: Option<&str>) -> Value {
         let LoraConfig { r, lora_alpha, lora_dropout, use_rslora, rank_pattern, alpha_pattern, .. } = &self.config;
         // PEFT itself writes the list of names that "all-linear" stood for.
         let target_modules = match &self.config.target_modules {
             TargetModules::AllLinear => json!(self.suffixes()),
             given => json!(given),
         };
-        let base = self.manifest.as_ref().map(|manifest| manifest.base_name.clone());
         let layers = (!self.config.layers_to_transform.is_empty()).then_some(&self.config.layers_to_transform);
         let layers_pattern = (!self.config.layers_pattern.is_empty()).then_some(&self.config.layers_pattern);
         json!({
             "alpha_pattern": alpha_pattern,
-            "base_model_name_or_path": base,
+            "base_model_name_or_path": base_name,
             "bias": "none",
             "exclude_modules": self.config.exclude_modules,
             "inference_mode": true,
@@ -275,7 +283,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
 }
 
 /// Writes indented JSON atomically.
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
     let failed = |source| Error::File { path: path.to_owned(), source };
     let mut text = serde_json::to_vec_pretty(value).map_err(|source| failed(source.into()))?;
     text.push(b'\n');

@@ -14,9 +14,11 @@
 
 mod adapter;
 mod attach;
+mod combine;
 mod config;
 mod error;
 mod files;
+mod gguf;
 mod manifest;
 mod native;
 mod pattern;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 
 mod family;
+mod gguf;
 mod known;
 mod params;
 mod rope;
@@ -225,16 +226,36 @@ impl MistralConfig {
     }
 
     /// The name of a module as transformers and PEFT have it, given its name in a language model by itself.
-    pub(crate) fn module_name(&self, name: &str) -> String {
+    pub fn module_name(&self, name: &str) -> String {
         match name.strip_prefix("model.").filter(|_| self.is_wrapped) {
             Some(rest) => format!("model.language_model.{rest}"),
             None => name.to_owned(),
         }
     }
 
+    /// The name of a module in a language model by itself, given that of transformers and PEFT.
+    pub fn language_module(&self, name: &str) -> String {
+        match name.strip_prefix("model.language_model.").filter(|_| self.is_wrapped) {
+            Some(rest) => format!("model.{rest}"),
+            None => name.to_owned(),
+        }
+    }
+
+    /// Whether the rows of q and k are in interleaved pairs in a GGUF of this network.
+    pub fn is_interleaved_in_gguf(&self) -> bool {
+        self.model_type.family().interleaved
+    }
+
     /// The config as a `config.json` for f32 weights, of a language model by itself. From it, transformers builds the same
     /// network.
-    pub fn to_json(&self) -> Value {
+    ///
+    /// # Errors
+    /// [`Error::ConfigField`] for rotary frequencies that a `config.json` cannot express.
+    pub fn to_json(&self) -> Result<Value, Error> {
+        if let Some(RopeScaling::Divisors { .. }) = self.rope_scaling {
+            let found = "divisors of the frequencies that no `rope_type` has";
+            return Err(field("rope_freqs.weight", found, "those of a published Llama 3 model"));
+        }
         let family = self.model_type.family();
         let mut value = json!({
             "architectures": [family.class],
@@ -274,7 +295,7 @@ impl MistralConfig {
             let flag = |layer| u8::from(self.is_rotated(layer));
             value["no_rope_layers"] = (0..self.num_hidden_layers).map(flag).collect();
         }
-        value
+        Ok(value)
     }
 
     /// Takes the scaling that the divisors of the frequencies in a GGUF mean.

@@ -1,16 +1,15 @@
 //! Builds a model from named tensors.
 
-use std::collections::BTreeSet;
-
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use foehn_kernels::{HalfKind, NF4_LEVELS, Row, Weight};
 use foehn_weights::{DType, Planes, Weights, unpack};
 
 use crate::base::Form;
+use crate::checkpoint::ROPE_FREQS;
 use crate::naming::{Naming, interleaved_row};
 use crate::projection::frozen;
-use crate::{Base, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, RopeScaling, SelfAttention};
+use crate::{Base, Checkpoint, DecoderLayer, Error, Mistral, MistralConfig, Mlp, Projection, SelfAttention};
 
 impl Mistral {
     /// Loads the weights of a checkpoint onto a device, in their stored format.
@@ -41,13 +40,8 @@ impl Mistral {
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        let naming = Naming::of(config, weights);
-        let mut config = config.clone();
-        if config.tie_word_embeddings && has_another_head(naming, weights)? {
-            config.tie_word_embeddings = false;
-        }
-        check_all_used(&config, naming, weights)?;
-        build(&config, &Stored { weights, naming, base, device }, progress)
+        let checkpoint = Checkpoint::new(config, weights)?;
+        build(checkpoint.config(), &Stored { weights, naming: checkpoint.naming(), base, device }, progress)
     }
 
     /// The config of a checkpoint: from a GGUF's metadata, or from the text of the `config.json` beside safetensors.
@@ -75,38 +69,6 @@ impl Mistral {
             }),
         }
     }
-}
-
-/// Whether a checkpoint has a head that differs from its embedding.
-fn has_another_head(naming: Naming, weights: &Weights) -> Result<bool, Error> {
-    let [embedding, head] = ["model.embed_tokens.weight", "lm_head.weight"].map(|name| naming.stored(name));
-    Ok(weights.info(&head).is_some() && weights.info(&embedding).is_some() && !weights.same(&embedding, &head)?)
-}
-
-/// Refuses a checkpoint with tensors that the network does not use: without them it would compute something else.
-fn check_all_used(config: &MistralConfig, naming: Naming, weights: &Weights) -> Result<(), Error> {
-    let mut known: BTreeSet<String> = config.tensor_names().iter().map(|name| naming.stored(name)).collect();
-    known.insert(naming.stored("lm_head.weight"));
-    let divides = matches!(config.rope_scaling, Some(RopeScaling::Llama3 { .. } | RopeScaling::Divisors { .. }));
-    if divides && matches!(naming, Naming::Gguf { .. }) {
-        known.insert(ROPE_FREQS.to_owned());
-    }
-    let is_known = |name: &str| known.contains(name) || is_without_effect(name) || weights.scaled_by(name).is_some();
-    let is_unused = |name: &&str| !is_known(name) && !naming.is_of_vision(name);
-    let unused: Vec<String> = weights.names().filter(is_unused).map(str::to_owned).collect();
-    match unused.is_empty() {
-        true => Ok(()),
-        false => Err(Error::UnusedTensors { names: unused }),
-    }
-}
-
-/// The tensor of a GGUF that divides the rotary frequencies: Llama 3's scaling.
-const ROPE_FREQS: &str = "rope_freqs.weight";
-
-/// Whether a tensor holds the rotary frequencies, as early converters stored them. They follow from the config's
-/// `rope_theta`.
-fn is_without_effect(name: &str) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn_rot_embd.weight")
 }
 
 /// A source of a model's tensors. Names of matrices and norms are those of Hugging Face's checkpoints without

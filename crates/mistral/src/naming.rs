@@ -62,7 +62,7 @@ impl Naming {
     pub fn of(config: &MistralConfig, weights: &Weights) -> Self {
         let begins = |prefix: &str| weights.names().any(|name| name.starts_with(prefix));
         match () {
-            () if weights.gguf().is_some() => Self::Gguf { interleaved: config.model_type.is_interleaved_in_gguf() },
+            () if weights.gguf().is_some() => Self::Gguf { interleaved: config.is_interleaved_in_gguf() },
             () if begins("tok_embeddings.") => Self::Native,
             () if begins("language_model.model.") => Self::Wrapped,
             () if begins("model.language_model.") => Self::WrappedInside,
@@ -102,6 +102,24 @@ pub fn part_of_native(part: &str) -> Option<&'static str> {
     IN_LAYER.iter().find(|names| names[1] == part).map(|names| names[0])
 }
 
+/// The name in Mistral's own checkpoints of a tensor (`layers.0.attention.wq.weight`), given that in Hugging Face's of a
+/// language model by itself.
+pub fn native_name(name: &str) -> String {
+    Naming::Native.stored(name)
+}
+
+/// The name in a GGUF of a tensor (`blk.0.attn_q.weight`), given that in Hugging Face's checkpoints of a language model by
+/// itself.
+pub fn gguf_name(name: &str) -> String {
+    renamed(name, 2, "blk")
+}
+
+/// Whether the rows of a tensor, given its name in Hugging Face's checkpoints, are rotated: those of q and k, and of their
+/// biases.
+pub fn is_rotated(name: &str) -> bool {
+    name.contains(".q_proj.") || name.contains(".k_proj.")
+}
+
 /// The index, in a matrix whose heads have the pairs of the rotation beside each other (`(0, 1), (2, 3), …`), of the row that
 /// is `row` where pairs are half a head apart (`(0, half), (1, half + 1), …`).
 pub fn interleaved_row(row: usize, head_dim: usize) -> usize {
@@ -122,25 +140,30 @@ fn renamed(name: &str, column: usize, layers: &str) -> String {
 }
 
 impl MistralConfig {
-    /// Hugging Face's name of each tensor of the network.
-    pub(crate) fn tensor_names(&self) -> Vec<String> {
-        let mut names = vec!["model.embed_tokens.weight".to_owned(), "model.norm.weight".to_owned()];
-        if !self.tie_word_embeddings {
-            names.push("lm_head.weight".to_owned());
+    /// Hugging Face's name and the shape of each tensor of the network.
+    pub(crate) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let ends = ["model.embed_tokens.weight", "lm_head.weight"].into_iter();
+        let ends = ends.take(2 - usize::from(self.tie_word_embeddings));
+        let mut tensors: Vec<(String, Vec<usize>)> =
+            ends.map(|name| (name.to_owned(), vec![self.vocab_size, self.hidden_size])).collect();
+        tensors.push(("model.norm.weight".to_owned(), vec![self.hidden_size]));
+        for (name, dims) in self.layer_dims() {
+            let is_biased = match name.rsplit('.').next() {
+                Some("q_proj" | "k_proj" | "v_proj") => self.qkv_bias,
+                Some("o_proj") => self.o_bias,
+                _ => self.mlp_bias,
+            };
+            tensors.extend(is_biased.then(|| (format!("{name}.bias"), vec![dims[0]])));
+            tensors.push((format!("{name}.weight"), dims.to_vec()));
         }
-        let has_weight = |part: &&str| self.qk_norm || !part.ends_with("_norm");
-        let has_bias = |part: &&str| match *part {
-            "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj" => self.qkv_bias,
-            "self_attn.o_proj" => self.o_bias,
-            part => self.mlp_bias && part.starts_with("mlp."),
-        };
-        for index in 0..self.num_hidden_layers {
-            let name = |part: &str, kind: &str| format!("model.layers.{index}.{part}.{kind}");
-            let parts = || IN_LAYER.iter().map(|names| names[0]);
-            names.extend(parts().filter(has_weight).map(|part| name(part, "weight")));
-            names.extend(parts().filter(has_bias).map(|part| name(part, "bias")));
+        let mut norms = vec![("input_layernorm", self.hidden_size), ("post_attention_layernorm", self.hidden_size)];
+        if self.qk_norm {
+            norms.extend([("self_attn.q_norm", self.head_dim), ("self_attn.k_norm", self.head_dim)]);
         }
-        names
+        for layer in 0..self.num_hidden_layers {
+            tensors.extend(norms.iter().map(|(norm, width)| (format!("model.layers.{layer}.{norm}.weight"), vec![*width])));
+        }
+        tensors
     }
 }
 

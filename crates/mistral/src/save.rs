@@ -8,9 +8,9 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use foehn_kernels::Weight;
-use foehn_weights::{FloatType, TensorSpec, save_safetensors_with};
+use foehn_weights::{DType, TensorData, TensorSpec, save_safetensors_with};
 
-use crate::{Error, Mistral, RopeScaling};
+use crate::{Error, Mistral};
 
 impl Mistral {
     /// Writes `config.json` and `model.safetensors` (f32) into a folder. Each file is replaced atomically. Attached
@@ -24,23 +24,17 @@ impl Mistral {
             let path = path.to_owned();
             move |source| Error::File { path, source }
         };
-        if let Some(RopeScaling::Divisors { .. }) = self.config.rope_scaling {
-            return Err(Error::ConfigField {
-                field: "rope_freqs.weight".into(),
-                found: "divisors of the frequencies that no `rope_type` has".into(),
-                expected: "those of a published Llama 3 model".into(),
-            });
-        }
+        let config = self.config.to_json()?;
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let weights = self.named_weights();
-        let dtype = FloatType::F32;
+        let dtype = DType::F32;
         let specs: Vec<TensorSpec> = weights
             .iter()
             .map(|(name, weight)| TensorSpec { name: name.clone(), shape: weight.shape(), dtype })
             .collect();
         let weights: BTreeMap<String, Saved> = weights.into_iter().collect();
-        let values = |spec: &TensorSpec| -> Result<Cow<'_, [f32]>, foehn_weights::Error> {
-            Ok(Cow::Owned(weights[&spec.name].values()))
+        let values = |spec: &TensorSpec| -> Result<TensorData<'_>, foehn_weights::Error> {
+            Ok(TensorData::Values(Cow::Owned(weights[&spec.name].values())))
         };
         let metadata = [("format".into(), "pt".into())].into();
         save_safetensors_with(&folder.join("model.safetensors"), &specs, &metadata, values)?;
@@ -52,7 +46,7 @@ impl Mistral {
             _ => {}
         }
         let path = folder.join("config.json");
-        let text = format!("{:#}\n", self.config.to_json());
+        let text = format!("{config:#}\n");
         foehn_files::write(&path, text.as_bytes()).map_err(failed(&path))
     }
 

@@ -202,6 +202,11 @@ impl DType {
         })
     }
 
+    /// GGML's number for the type, if it has it.
+    pub(crate) fn to_ggml(self) -> Option<u32> {
+        (0..=30).find(|id| Self::from_ggml(*id) == Some(self))
+    }
+
     /// What to call a type of GGML's that [`from_ggml`](Self::from_ggml) does not know.
     pub(crate) fn name_of_ggml(id: u32) -> String {
         let known = NOT_READ.iter().find(|(number, _)| *number == id);

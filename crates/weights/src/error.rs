@@ -368,6 +368,22 @@ pub enum Error {
         /// The number of values.
         found: usize,
     },
+    /// A tensor to be saved has a type that the file's format does not have, that cannot be made, or whose blocks do not fit
+    /// its rows.
+    #[error(
+        "tensor {name:?} of shape {shape:?} cannot be stored as {dtype} in {}: choose another type",
+        path.display()
+    )]
+    NotInFormat {
+        /// The file to be written.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The type.
+        dtype: crate::DType,
+    },
     /// A tensor to be saved has the name that safetensors reserves for metadata.
     #[error("no tensor of {} can be named {name:?}: safetensors keeps that name for metadata", path.display())]
     ReservedName {

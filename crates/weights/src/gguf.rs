@@ -3,6 +3,7 @@
 mod parse;
 mod reader;
 mod value;
+mod write;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use crate::{Error, Result};
 
 pub(crate) use parse::{MAGIC, open};
 pub use value::GgufValue;
+pub use write::{save_gguf, save_gguf_with};
 
 /// The key-value pairs of a GGUF file: the model's configuration under `llama.*`, its tokenizer under `tokenizer.*`.
 ///
@@ -25,6 +27,8 @@ pub struct Gguf {
     file: Arc<MappedFile>,
     version: u32,
     values: BTreeMap<String, Value>,
+    /// The bytes of each value, its type before it.
+    places: BTreeMap<String, Range<usize>>,
 }
 
 /// A value, or its range in the file. Ranges have been checked against the file's length.
@@ -154,6 +158,16 @@ impl Gguf {
     /// [`Error::MetadataType`].
     pub fn get_i32s(&self, key: &str) -> Result<Option<Vec<i32>>> {
         Ok(self.numbers(key, Kind::I32)?.map(|bytes| bytes.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect()))
+    }
+
+    /// A value of any type as it is in the file, to be written into another one.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) if the file has become shorter.
+    pub fn value(&self, key: &str) -> Result<Option<GgufValue>> {
+        let Some(place) = self.places.get(key) else { return Ok(None) };
+        let bytes = self.file.slice(place.clone(), || format!("the value of {key:?}"))?;
+        Ok(Some(GgufValue(bytes.to_vec())))
     }
 
     /// The path of the file.

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{Error, Result, text};
+
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// The model in one file, without an index.
+pub(crate) const SINGLE: &str = "model.safetensors";
 
 #[derive(Deserialize)]
 struct Index {
@@ -28,6 +33,14 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
         shards.entry(shard).or_default().push(name);
     }
     Ok(shards)
+}
+
+/// Writes an index, with the number of bytes and of elements of all tensors.
+pub(crate) fn write(path: &Path, bytes: u64, elements: u64, weight_map: &BTreeMap<String, String>) -> Result<()> {
+    let index =
+        json!({"metadata": {"total_parameters": elements, "total_size": bytes}, "weight_map": weight_map});
+    foehn_files::write(path, format!("{index:#}\n").as_bytes())
+        .map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
 }
 
 fn is_plain(shard: &str) -> bool {

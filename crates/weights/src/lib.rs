@@ -29,6 +29,7 @@
 mod blocks;
 mod dequant;
 mod dtype;
+mod encode;
 mod error;
 mod gguf;
 mod index;
@@ -43,7 +44,8 @@ mod weights;
 pub use blocks::{IQ4_LEVELS, Planes, unpack};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use gguf::{Gguf, GgufValue};
+pub use encode::EncodeError;
+pub use gguf::{Gguf, GgufValue, save_gguf, save_gguf_with};
 pub use quantize::Quantization;
-pub use save::{FloatType, Tensor, TensorSpec, save_safetensors, save_safetensors_with};
+pub use save::{Tensor, TensorData, TensorSpec, save_safetensors, save_safetensors_with, save_sharded};
 pub use weights::{TensorInfo, Weights};

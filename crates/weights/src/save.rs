@@ -1,4 +1,4 @@
-//! Writes safetensors atomically. The same tensors always give the same bytes.
+//! Writes safetensors atomically, in one file or several. The same tensors always give the same bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,26 +6,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use foehn_files::Draft;
-use half::{bf16, f16};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use crate::safetensors::{MAX_HEADER, METADATA};
-use crate::{Error, Result};
+use crate::{DType, EncodeError, Error, Result, index};
 
-/// The number of values that are checked and written at once.
-const WRITTEN: usize = 4096;
-
-/// The float types that can be written. `f32` values are rounded to the nearest value, ties to even.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FloatType {
-    /// IEEE 754 half precision.
-    F16,
-    /// bfloat16.
-    BF16,
-    /// IEEE 754 single precision.
-    F32,
-}
+/// The number of values that are converted and written at once, or one row.
+const WRITTEN: usize = 1 << 20;
 
 /// The name, shape and storage type of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +23,16 @@ pub struct TensorSpec {
     /// Row-major, outermost dimension first.
     pub shape: Vec<usize>,
     /// The type in which the values are stored.
-    pub dtype: FloatType,
+    pub dtype: DType,
+}
+
+/// What is written of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TensorData<'a> {
+    /// Values, row-major, which are rounded to the stored type (floats to the nearest one, ties to even), or quantised.
+    Values(Cow<'a, [f32]>),
+    /// Bytes that are in the stored type, as they are in a file.
+    Stored(Cow<'a, [u8]>),
 }
 
 /// A tensor to be saved.
@@ -50,7 +47,7 @@ pub struct Tensor<'a> {
 impl<'a> Tensor<'a> {
     /// A tensor that is stored as `f32`.
     pub fn f32(name: impl Into<String>, shape: Vec<usize>, data: impl Into<Cow<'a, [f32]>>) -> Self {
-        Self { spec: TensorSpec { name: name.into(), shape, dtype: FloatType::F32 }, data: data.into() }
+        Self { spec: TensorSpec { name: name.into(), shape, dtype: DType::F32 }, data: data.into() }
     }
 }
 
@@ -59,14 +56,14 @@ impl<'a> Tensor<'a> {
 ///
 /// # Errors
 /// [`Error::Io`] (for example a full disk; no partial file is left), [`Error::Duplicate`], [`Error::ReservedName`],
-/// [`Error::ShapeMismatch`], and [`Error::Unsaveable`] for a value that is not finite, or not finite in the stored
-/// type.
+/// [`Error::ShapeMismatch`], [`Error::NotInFormat`] for a type that safetensors does not have, and [`Error::Unsaveable`]
+/// for a value that is not finite, or not finite in the stored type.
 pub fn save_safetensors(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String>) -> Result<()> {
     let by_name: BTreeMap<&str, &Tensor<'_>> =
         tensors.iter().map(|tensor| (tensor.spec.name.as_str(), tensor)).collect();
     let specs: Vec<TensorSpec> = tensors.iter().map(|tensor| tensor.spec.clone()).collect();
     save_safetensors_with(path, &specs, metadata, |spec| match by_name.get(spec.name.as_str()) {
-        Some(tensor) => Ok(Cow::Borrowed(&*tensor.data)),
+        Some(tensor) => Ok(TensorData::Values(Cow::Borrowed(&*tensor.data))),
         None => Err(Error::NoSuchTensor { path: path.to_owned(), name: spec.name.clone() }),
     })
 }
@@ -80,32 +77,68 @@ pub fn save_safetensors_with<'a, E: From<Error>>(
     path: &Path,
     specs: &[TensorSpec],
     metadata: &BTreeMap<String, String>,
-    mut values: impl FnMut(&TensorSpec) -> Result<Cow<'a, [f32]>, E>,
+    mut values: impl FnMut(&TensorSpec) -> Result<TensorData<'a>, E>,
 ) -> Result<(), E> {
     let mut specs: Vec<&TensorSpec> = specs.iter().collect();
-    specs.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
+    // Wide types first, so that every tensor is aligned without padding.
+    let width = |spec: &TensorSpec| spec.dtype.block_bytes();
+    specs.sort_by(|a, b| width(b).cmp(&width(a)).then_with(|| a.dtype.name().cmp(b.dtype.name())).then_with(|| a.name.cmp(&b.name)));
     let header = header(path, &specs, metadata)?;
     atomically(path, |writer| {
-        let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
-        writer.write_all(&header).map_err(io)?;
-        for spec in &specs {
-            let values = values(spec)?;
-            if spec.elements() != Some(values.len()) {
-                let (name, shape, found) = (spec.name.clone(), spec.shape.clone(), values.len());
-                return Err(Error::ShapeMismatch { path: path.to_owned(), name, shape, found }.into());
-            }
-            let broken = write_values(writer, spec.dtype, &values).map_err(io)?;
-            if let Some(index) = broken {
-                let (path, name, dtype) = (path.to_owned(), spec.name.clone(), spec.dtype.name());
-                return Err(Error::Unsaveable { path, name, index, value: values[index], dtype }.into());
-            }
-        }
-        Ok(())
+        writer.write_all(&header).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })?;
+        specs.iter().try_for_each(|spec| write_tensor(writer, path, spec, values(spec)?))
     })
 }
 
+/// As [`save_safetensors_with`], into a folder and in files of at most `most` bytes of tensors: `model.safetensors` if one is
+/// enough, or else `model-00001-of-00002.safetensors` and so on, with `model.safetensors.index.json`. A tensor larger than that has
+/// a file of its own. Tensors are placed in the order of `specs`, as `split_torch_state_dict_into_shards` of huggingface_hub
+/// does it.
+///
+/// The folder should be a new one: shards of an earlier model stay, and an index that is not needed is removed.
+///
+/// # Errors
+/// As [`save_safetensors_with`].
+pub fn save_sharded<'a, E: From<Error>>(
+    folder: &Path,
+    specs: &[TensorSpec],
+    metadata: &BTreeMap<String, String>,
+    most: u64,
+    mut values: impl FnMut(&TensorSpec) -> Result<TensorData<'a>, E>,
+) -> Result<(), E> {
+    let mut shards: Vec<(&[TensorSpec], u64)> = Vec::new();
+    let (mut start, mut bytes, mut total, mut parameters) = (0, 0, 0, 0u64);
+    for (at, spec) in specs.iter().enumerate() {
+        let size = spec.bytes(&folder.join(index::SINGLE))? as u64;
+        if at > start && bytes + size > most {
+            shards.push((&specs[start..at], bytes));
+            (start, bytes) = (at, 0);
+        }
+        (bytes, total) = (bytes + size, total + size);
+        parameters += spec.elements().unwrap_or(0) as u64;
+    }
+    shards.push((&specs[start..], bytes));
+    let index_path = folder.join(index::INDEX);
+    if let [(specs, _)] = shards[..] {
+        save_safetensors_with(&folder.join(index::SINGLE), specs, metadata, values)?;
+        return match std::fs::remove_file(&index_path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Io { action: "remove", path: index_path, source }.into())
+            }
+            _ => Ok(()),
+        };
+    }
+    let mut weight_map = BTreeMap::new();
+    for (at, (specs, _)) in shards.iter().enumerate() {
+        let name = format!("model-{:05}-of-{:05}.safetensors", at + 1, shards.len());
+        save_safetensors_with(&folder.join(&name), specs, metadata, &mut values)?;
+        weight_map.extend(specs.iter().map(|spec| (spec.name.clone(), name.clone())));
+    }
+    Ok(index::write(&index_path, total, parameters, &weight_map)?)
+}
+
 /// Writes a file atomically.
-fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&mut Draft) -> Result<(), E>) -> Result<(), E> {
+pub(crate) fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&mut Draft) -> Result<(), E>) -> Result<(), E> {
     let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
     let mut draft = Draft::new(path).map_err(io("create"))?;
     write(&mut draft)?;
@@ -113,22 +146,39 @@ fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&mut Draft) -> Res
     Ok(())
 }
 
-/// Writes values up to the first one that is not finite in the stored type, and returns the index of that one.
-fn write_values(writer: &mut impl Write, dtype: FloatType, values: &[f32]) -> io::Result<Option<usize>> {
-    let mut buffer = Vec::with_capacity(4 * WRITTEN);
-    for (piece, values) in values.chunks(WRITTEN).enumerate() {
-        if let Some(at) = values.iter().position(|&value| !dtype.is_finite(value)) {
-            return Ok(Some(piece * WRITTEN + at));
-        }
-        buffer.clear();
-        match dtype {
-            FloatType::F32 => values.iter().for_each(|value| buffer.extend_from_slice(&value.to_le_bytes())),
-            FloatType::F16 => values.iter().for_each(|&value| buffer.extend(f16::from_f32(value).to_le_bytes())),
-            FloatType::BF16 => values.iter().for_each(|&value| buffer.extend(bf16::from_f32(value).to_le_bytes())),
-        }
-        writer.write_all(&buffer)?;
+/// Writes a tensor, as the spec says.
+pub(crate) fn write_tensor<E: From<Error>>(
+    writer: &mut impl Write,
+    path: &Path,
+    spec: &TensorSpec,
+    data: TensorData<'_>,
+) -> Result<(), E> {
+    let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
+    let (found, expected) = match &data {
+        TensorData::Values(values) => (values.len(), spec.elements()),
+        TensorData::Stored(bytes) => (bytes.len(), Some(spec.bytes(path)?)),
+    };
+    if expected != Some(found) {
+        let (name, shape) = (spec.name.clone(), spec.shape.clone());
+        return Err(Error::ShapeMismatch { path: path.to_owned(), name, shape, found }.into());
     }
-    Ok(None)
+    let values = match data {
+        TensorData::Stored(bytes) => return Ok(writer.write_all(&bytes).map_err(io)?),
+        TensorData::Values(values) => values,
+    };
+    // Whole rows, so that no block is divided.
+    let row = spec.shape.last().copied().unwrap_or(1).max(1);
+    for (piece, part) in values.chunks((WRITTEN / row).max(1) * row).enumerate() {
+        let bytes = spec.dtype.encode(part, row).map_err(|error| match error {
+            EncodeError::Value { index, value } => {
+                let (path, name, dtype) = (path.to_owned(), spec.name.clone(), spec.dtype.name());
+                Error::Unsaveable { path, name, index: piece * (WRITTEN / row).max(1) * row + index, value, dtype }
+            }
+            EncodeError::Type | EncodeError::Row => spec.not_in_format(path),
+        })?;
+        writer.write_all(&bytes).map_err(io)?;
+    }
+    Ok(())
 }
 
 /// The length and the JSON. The JSON is padded with spaces so that the data is aligned to eight bytes.
@@ -142,14 +192,12 @@ fn header(path: &Path, specs: &[&TensorSpec], metadata: &BTreeMap<String, String
         return Err(Error::ReservedName { path: path.to_owned(), name: METADATA.to_owned() });
     }
     let mut entries = Vec::with_capacity(specs.len());
-    let mut begin = 0;
+    let mut begin = 0usize;
     for spec in specs {
-        let length = spec.elements().and_then(|elements| elements.checked_mul(spec.dtype.bytes()));
-        let end = length.and_then(|length| length.checked_add(begin)).ok_or_else(|| Error::ShapeOverflow {
-            path: path.to_owned(),
-            name: spec.name.clone(),
-            shape: spec.shape.iter().map(|&size| size as u64).collect(),
-        })?;
+        if spec.dtype.block_elements() != 1 {
+            return Err(spec.not_in_format(path));
+        }
+        let end = begin.checked_add(spec.bytes(path)?).ok_or_else(|| spec.too_large(path))?;
         entries.push((
             &*spec.name,
             Described { dtype: spec.dtype.name(), shape: &spec.shape, data_offsets: (begin, end) },
@@ -170,31 +218,25 @@ impl TensorSpec {
     fn elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))
     }
-}
 
-impl FloatType {
-    fn bytes(self) -> usize {
-        match self {
-            Self::F16 | Self::BF16 => 2,
-            Self::F32 => 4,
+    /// The number of bytes in the stored type.
+    pub(crate) fn bytes(&self, path: &Path) -> Result<usize> {
+        let block = self.dtype.block();
+        if !self.shape.last().copied().unwrap_or(1).is_multiple_of(block.elements) {
+            return Err(self.not_in_format(path));
         }
+        let bytes = self.elements().and_then(|elements| (elements / block.elements).checked_mul(block.bytes));
+        bytes.ok_or_else(|| self.too_large(path))
     }
 
-    /// Whether a value is finite after it is rounded to this type.
-    fn is_finite(self, value: f32) -> bool {
-        match self {
-            Self::F16 => f16::from_f32(value).is_finite(),
-            Self::BF16 => bf16::from_f32(value).is_finite(),
-            Self::F32 => value.is_finite(),
-        }
+    pub(crate) fn too_large(&self, path: &Path) -> Error {
+        let shape = self.shape.iter().map(|&size| size as u64).collect();
+        Error::ShapeOverflow { path: path.to_owned(), name: self.name.clone(), shape }
     }
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::F32 => "F32",
-        }
+    pub(crate) fn not_in_format(&self, path: &Path) -> Error {
+        let (name, shape, dtype) = (self.name.clone(), self.shape.clone(), self.dtype);
+        Error::NotInFormat { path: path.to_owned(), name, shape, dtype }
     }
 }
 

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use crate::map::MappedFile;
 use crate::{DType, Error, Gguf, Result, blocks, dequant, gguf, index, safetensors, scale};
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
 /// The name that Mistral gives its own checkpoints.
 const NATIVE: &str = "consolidated.safetensors";
 
@@ -237,11 +235,11 @@ impl Weights {
     }
 
     fn open_folder(folder: &Path) -> Result<Self> {
-        let index = folder.join(INDEX);
+        let index = folder.join(index::INDEX);
         if index.is_file() {
             return Self::open_shards(folder, &index);
         }
-        let files = [SINGLE, NATIVE].map(|name| folder.join(name));
+        let files = [index::SINGLE, NATIVE].map(|name| folder.join(name));
         let Some(single) = files.into_iter().find(|path| path.is_file()) else {
             return Err(Error::NoWeights { path: folder.to_owned() });
         };

@@ -9,11 +9,11 @@ use std::io;
 use std::path::Path;
 
 use common::scratch;
-use foehn_weights::{Error, FloatType, Tensor, TensorSpec, Weights, save_safetensors, save_safetensors_with};
+use foehn_weights::{DType, Error, Tensor, TensorData, TensorSpec, Weights, save_safetensors, save_safetensors_with};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 
-fn spec(name: &str, shape: &[usize], dtype: FloatType) -> TensorSpec {
+fn spec(name: &str, shape: &[usize], dtype: DType) -> TensorSpec {
     TensorSpec { name: name.to_owned(), shape: shape.to_vec(), dtype }
 }
 
@@ -27,8 +27,8 @@ fn the_reference_implementation_reads_what_is_saved() {
     let (_folder, path) = scratch("adapter_model.safetensors");
     let values = [1.0, -2.5, 65504.0, 0.1];
     let tensors = [
-        Tensor { spec: spec("b16", &[4], FloatType::BF16), data: Cow::Borrowed(&values) },
-        Tensor { spec: spec("h16", &[2, 2], FloatType::F16), data: Cow::Borrowed(&values) },
+        Tensor { spec: spec("b16", &[4], DType::BF16), data: Cow::Borrowed(&values) },
+        Tensor { spec: spec("h16", &[2, 2], DType::F16), data: Cow::Borrowed(&values) },
         Tensor::f32("z", vec![4, 1], values.to_vec()),
         Tensor::f32("a \"quoted\" é", vec![], vec![7.0]),
     ];
@@ -92,12 +92,12 @@ fn what_is_not_finite_as_it_is_stored_is_not_saved() {
     let (folder, path) = scratch("m.safetensors");
     // f32::MAX rounds to infinity in both 16-bit types, 65520 in half precision.
     let cases = [
-        (f32::NAN, FloatType::F32),
-        (f32::INFINITY, FloatType::F32),
-        (f32::NEG_INFINITY, FloatType::BF16),
-        (f32::MAX, FloatType::BF16),
-        (f32::MAX, FloatType::F16),
-        (-65520.0, FloatType::F16),
+        (f32::NAN, DType::F32),
+        (f32::INFINITY, DType::F32),
+        (f32::NEG_INFINITY, DType::BF16),
+        (f32::MAX, DType::BF16),
+        (f32::MAX, DType::F16),
+        (-65520.0, DType::F16),
     ];
     for (value, dtype) in cases {
         let mut values = vec![0.5; 5000];
@@ -113,11 +113,11 @@ fn what_is_not_finite_as_it_is_stored_is_not_saved() {
 #[test]
 fn a_failure_half_way_leaves_nothing() {
     let (folder, path) = scratch("m.safetensors");
-    let specs = [spec("a", &[100_000], FloatType::F32), spec("b", &[1], FloatType::F32)];
+    let specs = [spec("a", &[100_000], DType::F32), spec("b", &[1], DType::F32)];
     let full =
         |path: &Path| Error::Io { action: "write", path: path.to_owned(), source: io::ErrorKind::StorageFull.into() };
     let error = save_safetensors_with(&path, &specs, &BTreeMap::new(), |spec| match &*spec.name {
-        "a" => Ok(Cow::Owned(vec![0.5; 100_000])),
+        "a" => Ok(TensorData::Values(vec![0.5; 100_000].into())),
         _ => Err(full(&path)),
     });
     assert!(matches!(error.unwrap_err(), Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull));

@@ -185,11 +185,6 @@ pub(super) const FAMILIES: [Family; 7] = [
 ];
 
 impl ModelType {
-    /// Whether a GGUF of this family has the rows of q and k in interleaved pairs.
-    pub(crate) fn is_interleaved_in_gguf(self) -> bool {
-        self.family().interleaved
-    }
-
     pub(super) fn family(self) -> &'static Family {
         FAMILIES.iter().find(|family| family.kind == self).unwrap_or(&FAMILIES[0])
     }

@@ -15,7 +15,7 @@ fn published_configs() {
     let check = |rest: &str, head_dim, window: Option<usize>, theta: f64| {
         let config = parse(rest).unwrap();
         assert_eq!((config.head_dim, config.sliding_window, config.rope_theta), (head_dim, window, theta), "{rest}");
-        assert_eq!(MistralConfig::from_json(&config.to_json().to_string()).unwrap(), config, "{rest}");
+        assert_eq!(MistralConfig::from_json(&config.to_json().unwrap().to_string()).unwrap(), config, "{rest}");
     };
     let v01 = r#""model_type": "mistral", "vocab_size": 32000, "rope_theta": 10000.0"#;
     check(&format!(r#"{v01}, "sliding_window": 4096"#), 128, Some(4096), 1e4);

@@ -16,9 +16,9 @@ use crate::{DType, Error, Result, TensorInfo};
 
 /// The first four bytes of every GGUF file.
 pub(crate) const MAGIC: &[u8] = b"GGUF";
-const DEFAULT_ALIGNMENT: u32 = 32;
+pub(super) const DEFAULT_ALIGNMENT: u32 = 32;
 /// GGML's `GGML_MAX_DIMS`.
-const MAX_DIMS: u32 = 4;
+pub(super) const MAX_DIMS: u32 = 4;
 /// Arrays of arrays are allowed. The limit keeps a file from overflowing the stack.
 const MAX_NESTING: u32 = 4;
 /// The size of the smallest key-value pair: an empty key, a type, one byte.
@@ -35,10 +35,12 @@ pub(crate) fn open(file: Arc<MappedFile>) -> Result<(BTreeMap<String, Entry>, Gg
     }
     let tensor_count = reader.count_of("the list of tensors", "a tensor count of", MIN_TENSOR)?;
     let pair_count = reader.count_of("the list of keys", "a key count of", MIN_PAIR)?;
-    let mut values = BTreeMap::new();
+    let (mut values, mut places) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..pair_count {
         let key = reader.string("a key")?;
+        let start = reader.at;
         let value = reader.value(&key)?;
+        places.insert(key.clone(), start..reader.at);
         if values.insert(key.clone(), value).is_some() {
             return Err(Error::Duplicate { path: file.path().to_owned(), name: key });
         }
@@ -48,7 +50,7 @@ pub(crate) fn open(file: Arc<MappedFile>) -> Result<(BTreeMap<String, Entry>, Gg
         tensors.push(reader.tensor()?);
     }
     let header_end = reader.at as u64;
-    let gguf = Gguf { file: file.clone(), version, values };
+    let gguf = Gguf { file: file.clone(), version, values, places };
     if let Some(parts) = gguf.get_u32("split.count")?.filter(|&parts| parts > 1) {
         return Err(Error::GgufSplit { path: file.path().to_owned(), parts });
     }

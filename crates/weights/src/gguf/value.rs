@@ -18,7 +18,7 @@ impl GgufValue {
 }
 
 /// The length, then the text.
-fn string(text: &str) -> impl Iterator<Item = u8> {
+pub(super) fn string(text: &str) -> impl Iterator<Item = u8> {
     (text.len() as u64).to_le_bytes().into_iter().chain(text.bytes())
 }
 
