@@ -20,6 +20,7 @@ use std::path::Path;
 use foehn_record::{Conversation, Message, Role};
 use sha2::{Digest, Sha256};
 
+use crate::tokenizer::Marking;
 use crate::{Error, Result, Sample, Tokenizer};
 
 pub use choice::TemplateChoice;
@@ -73,10 +74,16 @@ impl ChatTemplate {
     /// methods. A message has a `content` even if it is empty, and the arguments of a call are an object. `strftime_now` always returns midnight of 2024-07-26, the day that Llama 3.1's template uses as a
     /// default. With the real time, samples would not be reproducible.
     ///
+    /// The source that [`ChatTemplate::jinja_source`] gives for one of Mistral's own templates is recognised, and becomes
+    /// that template.
+    ///
     /// # Errors
     /// [`Error::TemplateSyntax`].
     pub fn jinja(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
-        let kind = Kind::Jinja(Box::new(Jinja::new(source, tokenizer)?));
+        let kind = match Mistral::of_jinja(source, tokenizer) {
+            Some(mistral) => Kind::Mistral(mistral),
+            None => Kind::Jinja(Box::new(Jinja::new(source, tokenizer)?)),
+        };
         Ok(Self { kind, tokenizer: tokenizer.fingerprint().to_owned() })
     }
 
@@ -161,6 +168,20 @@ impl ChatTemplate {
         }
     }
 
+    /// The template as Jinja, for programs that know no others: the template's own source, or for one of Mistral's the
+    /// source of one that renders the same in transformers. That one refuses, with `raise_exception`, what
+    /// [`ChatTemplate::sample`] refuses, arguments of calls that are not objects, and in V2 and V3 results of tools that
+    /// may be JSON in a text, which Jinja can't read. As any template that is text, it can't tell a control token from a
+    /// message that spells one.
+    ///
+    /// `None` for V1 with a tokenizer that adds no spaces.
+    pub fn jinja_source(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Jinja(jinja) => Some(jinja.source()),
+            Kind::Mistral(mistral) => mistral.jinja(),
+        }
+    }
+
     /// SHA-256, in hexadecimal, of [`ChatTemplate::source`].
     pub fn fingerprint(&self) -> String {
         Sha256::digest(self.source()).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -171,6 +192,23 @@ impl ChatTemplate {
         match &self.kind {
             Kind::Jinja(_) => None,
             Kind::Mistral(mistral) => Some(mistral.version()),
+        }
+    }
+
+    /// The Jinja source for a GGUF whose tokenizer adds a space at the start and after each control token, or never does.
+    pub(crate) fn gguf_source(&self, adds_prefix: bool) -> Option<String> {
+        match &self.kind {
+            Kind::Jinja(jinja) => Some(jinja.source().to_owned()),
+            Kind::Mistral(mistral) => mistral.gguf_source(adds_prefix),
+        }
+    }
+
+    /// Whether llama.cpp has to add that space, so that conversations have the same ids there.
+    pub(crate) fn wants_prefix(&self, tokenizer: &Tokenizer) -> Result<bool> {
+        match &self.kind {
+            Kind::Mistral(mistral) => Ok(mistral.marks()),
+            Kind::Jinja(_) if tokenizer.marking() == Marking::Never => Ok(false),
+            Kind::Jinja(jinja) => jinja.wants_prefix(tokenizer),
         }
     }
 

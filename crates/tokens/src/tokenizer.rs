@@ -5,6 +5,7 @@
 //! [`Tokenizer::encode_text`] returns only *text* tokens. It never returns *control* tokens, whatever the text is.
 
 mod bpe;
+mod extras;
 mod files;
 mod gguf;
 mod gpt2_bytes;
@@ -25,6 +26,8 @@ use sha2::{Digest, Sha256};
 use crate::{ChatTemplate, Error, Result};
 
 use bpe::Bpe;
+pub(crate) use bpe::Marking;
+use extras::Extras;
 use sentencepiece::SentencePiece;
 pub use stream::TextStream;
 use tekken::Tekken;
@@ -47,6 +50,7 @@ pub struct Tokenizer {
     eos_token: Option<u32>,
     eos: Vec<u32>,
     add_bos: bool,
+    extras: Extras,
     /// The digest of tokens, merges or scores, and rules.
     rules: Sha256,
     fingerprint: String,
@@ -77,6 +81,7 @@ struct Specials {
     /// The first one is the token that templates call `eos_token`.
     eos: Vec<u32>,
     add_bos: bool,
+    extras: Extras,
 }
 
 impl Tokenizer {
@@ -126,6 +131,36 @@ impl Tokenizer {
     pub fn save(&self, template: &ChatTemplate, folder: impl AsRef<Path>) -> Result<()> {
         template.check_tokenizer(self)?;
         save::save(self, template, folder.as_ref())
+    }
+
+    /// The keys `tokenizer.*` of a GGUF file, as llama.cpp's converter writes them, for a model whose embedding has
+    /// `vocab_size` rows. A chat template without Jinja source is written as [`ChatTemplate::jinja_source`].
+    ///
+    /// `tokenizer.ggml.tokens` gets as many entries as the embedding has rows. Missing ones are `[PADn]`, of the type
+    /// `UNUSED`, which [`Self::from_gguf`] leaves out again. Control tokens behind the last row have no embedding and are
+    /// left out.
+    ///
+    /// Read by [`Self::from_gguf`], the keys give the same ids, and the same fingerprint where the source was a GGUF file, a
+    /// `tokenizer.model` or a byte-level `tokenizer.json` without normalizer. A `tekken.json` and a `tokenizer.json` with byte
+    /// fallback become another kind of tokenizer, with another fingerprint. The ids differ in these cases, as in every
+    /// GGUF of such a tokenizer:
+    ///
+    /// - Qwen's tokenizers bring a text into the normal form NFC; llama.cpp doesn't.
+    /// - A `Metaspace` adds no space before a text that begins with one; llama.cpp does.
+    /// - Where a template needs no space from the tokenizer after control tokens, `add_space_prefix` is false, and a text
+    ///   without template does not begin with one either.
+    ///
+    /// # Errors
+    /// [`Error::WrongTokenizer`] for the template of another tokenizer. [`Error::Unsaveable`] for what the keys can't
+    /// express: another pattern or normalizer, white space that control tokens strip, two tokens with one text, a text
+    /// token without a row, and more stop tokens than there are keys.
+    pub fn gguf_metadata(
+        &self,
+        template: &ChatTemplate,
+        vocab_size: usize,
+    ) -> Result<Vec<(String, foehn_weights::GgufValue)>> {
+        template.check_tokenizer(self)?;
+        gguf::metadata(self, template, vocab_size)
     }
 
     /// The ids of a text at the start of a sequence, or right after a control token as in Mistral's own templates.
@@ -186,6 +221,16 @@ impl Tokenizer {
         self.add_bos
     }
 
+    /// The token that fills up batches, if the model's files name one.
+    pub fn padding_id(&self) -> Option<u32> {
+        self.extras.padding
+    }
+
+    /// The texts of [`Self::eos_ids`], in their order. A Modelfile of Ollama has them as `PARAMETER stop`.
+    pub fn stop_texts(&self) -> Vec<&str> {
+        self.eos.iter().filter_map(|id| self.token_text(*id)).collect()
+    }
+
     /// The tokens that stop generation, in ascending order. All are control tokens.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos
@@ -214,6 +259,24 @@ impl Tokenizer {
         self.encode_at(text, position)
     }
 
+    /// Where the tokenizer puts a space that no text has.
+    pub(crate) fn marking(&self) -> Marking {
+        match &self.encoder {
+            Encoder::Bpe(bpe) => bpe.marking(),
+            Encoder::SentencePiece(model) if model.file.add_dummy_prefix => Marking::StartOnly,
+            Encoder::SentencePiece(_) | Encoder::Tekken(_) => Marking::Never,
+        }
+    }
+
+    /// The file that the tokenizer was read from.
+    pub(crate) fn path(&self) -> &Path {
+        match &self.encoder {
+            Encoder::Bpe(bpe) => &bpe.parts.path,
+            Encoder::SentencePiece(model) => &model.file.path,
+            Encoder::Tekken(tekken) => &tekken.path,
+        }
+    }
+
     /// The texts, ids and white space rules of all control tokens, sorted by the bytes of the texts.
     pub(crate) fn controls(&self) -> impl Iterator<Item = (&str, u32, Strips)> {
         self.vocab.controls()
@@ -225,10 +288,10 @@ impl Tokenizer {
     }
 
     fn assemble(encoder: Encoder, vocab: Vocab, specials: Specials, mut hash: Sha256) -> Self {
-        let Specials { bos, eos, add_bos } = specials;
+        let Specials { bos, eos, add_bos, extras } = specials;
         vocab.digest(&mut hash);
         let (eos_token, fingerprint) = (eos.first().copied(), String::new());
-        let mut made = Self { encoder, vocab, bos, eos_token, eos, add_bos, rules: hash, fingerprint };
+        let mut made = Self { encoder, vocab, bos, eos_token, eos, add_bos, extras, rules: hash, fingerprint };
         made.sign();
         made.add_bos &= bos.is_some();
         made

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use foehn_files::printable_text;
-use foehn_record::{Conversation, Role};
+use foehn_record::{Conversation, Message, Role};
 use minijinja::context;
 
 use crate::tokenizer::{Position, Strips};
@@ -93,6 +93,41 @@ impl Jinja {
     pub fn prompt(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>) -> Result<Vec<u32>> {
         let unmarked = self.text(tokenizer, conversation, true)?;
         Ok(tokenize(tokenizer, &unmarked.text, &self.pieces(&unmarked))?.0)
+    }
+
+    /// Whether a space at the start and after each control token gives the ids of this template, rather than none. Both are
+    /// tried on short conversations.
+    pub fn wants_prefix(&self, tokenizer: &Tokenizer) -> Result<bool> {
+        let turns = [(Role::System, "Aa"), (Role::User, "Bb"), (Role::Assistant, "Cc"), (Role::User, "Dd")];
+        let messages = turns.map(|(role, text)| Message::new(role, text));
+        let (mut with, mut without, mut rendered) = (true, true, false);
+        let mut refused = None;
+        // Some templates have no place for a system prompt.
+        for first in [0, 1] {
+            let conversation = Conversation::from(messages.get(first..).unwrap_or_default());
+            let unmarked = match self.text(tokenizer, conversation, true) {
+                Ok(unmarked) => unmarked,
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            };
+            let pieces = self.pieces(&unmarked);
+            let expected = tokenize(tokenizer, &unmarked.text, &pieces)?.0;
+            let same = |adds| Ok::<_, Error>(as_in_llama(tokenizer, &unmarked.text, &pieces, adds)? == expected);
+            (with, without) = (with && same(true)?, without && same(false)?);
+            rendered = true;
+        }
+        match (refused, with, without) {
+            (Some(error), ..) if !rendered => Err(error),
+            (_, true, _) => Ok(true),
+            (_, false, true) => Ok(false),
+            (_, false, false) => {
+                let reason = "llama.cpp adds a space after every control token or after none, and the template needs \
+                              both";
+                Err(Error::Unsaveable { path: tokenizer.path().to_owned(), reason: reason.to_owned() })
+            }
+        }
     }
 
     /// Renders to text, and finds the messages and the positions where generation begins.
@@ -268,6 +303,26 @@ fn tokenize(tokenizer: &Tokenizer, text: &str, pieces: &[Piece]) -> Result<(Vec<
         position = if piece.control.is_some() { Position::AfterControl } else { Position::Within };
     }
     Ok((ids, starts))
+}
+
+/// The ids that llama.cpp gives: all text between two control tokens is one text, before which it adds a space or not.
+fn as_in_llama(tokenizer: &Tokenizer, text: &str, pieces: &[Piece], adds_space: bool) -> Result<Vec<u32>> {
+    let is_bos = |id: u32| Some(id) == tokenizer.bos_id();
+    let mut ids: Vec<u32> = tokenizer.bos_id().filter(|_| tokenizer.add_bos()).into_iter().collect();
+    for run in pieces.chunk_by(|left, right| left.control.is_none() && right.control.is_none()) {
+        match run {
+            [Piece { control: Some((id, _)), .. }] if is_bos(*id) && ids == [*id] => {}
+            [Piece { control: Some((id, _)), .. }] => ids.push(*id),
+            run => {
+                let space = if adds_space { " " } else { "" };
+                let run = run.iter().filter_map(|piece| text.get(piece.range.clone()));
+                ids.extend(
+                    tokenizer.encode_at(&run.fold(space.to_owned(), |all, piece| all + piece), Position::Within)?,
+                );
+            }
+        }
+    }
+    Ok(ids)
 }
 
 /// An engine's error can quote the template and what it was given. Where that could steer a terminal, the error is made

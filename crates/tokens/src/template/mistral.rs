@@ -22,12 +22,14 @@
 //! The `▁` after a control token comes from the tokenizer. With a Tekken tokenizer the same templates give V3-Tekken
 //! and V7-Tekken.
 
+mod jinja;
 mod tools;
 mod turns;
 mod version;
 
 use foehn_record::{Conversation, Role};
 
+use crate::tokenizer::Marking;
 use crate::{Error, Result, Tokenizer};
 
 use super::Rendered;
@@ -45,6 +47,9 @@ pub(super) struct Mistral {
     inst: Option<(u32, u32)>,
     /// `[SYSTEM_PROMPT]` and `[/SYSTEM_PROMPT]`, from V7 on.
     system: Option<(u32, u32)>,
+    marking: Marking,
+    /// The same template as Jinja, for transformers.
+    jinja: Option<String>,
 }
 
 impl Mistral {
@@ -60,11 +65,39 @@ impl Mistral {
             eos: find("</s>")?,
             inst: from(MistralVersion::V2, "[INST]", "[/INST]")?,
             system: from(MistralVersion::V7, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")?,
+            marking: tokenizer.marking(),
+            jinja: jinja(version, tokenizer.marking(), tokenizer.marking() == Marking::StartOnly),
         })
+    }
+
+    /// The template whose Jinja source this is, for transformers or for llama.cpp.
+    pub fn of_jinja(source: &str, tokenizer: &Tokenizer) -> Option<Self> {
+        let marking = tokenizer.marking();
+        let spaced = [false, true].into_iter().filter(|spaced| !spaced || marking == Marking::StartOnly);
+        let same = |version: &MistralVersion| {
+            source.contains(version.name())
+                && spaced.clone().any(|spaced| jinja(*version, marking, spaced).is_some_and(|made| made == source))
+        };
+        let version = MistralVersion::ALL.into_iter().find(same)?;
+        Self::new(version, tokenizer).ok()
+    }
+
+    pub fn jinja(&self) -> Option<&str> {
+        self.jinja.as_deref()
+    }
+
+    /// The source for llama.cpp, where the tokenizer adds a space after each control token or never does.
+    pub fn gguf_source(&self, adds_prefix: bool) -> Option<String> {
+        jinja(self.version, self.marking, self.marking == Marking::StartOnly && !adds_prefix)
     }
 
     pub fn name(&self) -> &'static str {
         self.version.name()
+    }
+
+    /// Whether the tokenizer is one that adds spaces.
+    pub fn marks(&self) -> bool {
+        self.marking != Marking::Never
     }
 
     pub fn version(&self) -> MistralVersion {
@@ -120,4 +153,11 @@ impl Mistral {
         }
         Ok(self.render(tokenizer, conversation, false)?.input_ids)
     }
+}
+
+/// The Jinja source of a version. In V1, an answer stands beside other text, where the text alone can't say that a
+/// tokenizer without spaces of its own takes the two apart.
+fn jinja(version: MistralVersion, marking: Marking, spaced: bool) -> Option<String> {
+    let beside = version == MistralVersion::V1 && marking == Marking::Never;
+    (!beside).then(|| jinja::source(version, spaced))
 }

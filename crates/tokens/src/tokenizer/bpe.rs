@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::{self, BPE, Merges};
-use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, TokenizerImpl};
+use tokenizers::{AddedToken, DecoderWrapper, Model as _, PostProcessorWrapper, TokenizerImpl};
 
 use crate::{Error, Result};
 
@@ -20,6 +20,16 @@ use super::{Encoder, Position, Specials, Tokenizer, gpt2_bytes};
 
 /// The crate's tokenizer, with the normaliser and pre-tokenizer types of this crate.
 type Inner = TokenizerImpl<BPE, Normalizer, PreTokenizer, PostProcessorWrapper, DecoderWrapper>;
+
+/// Where a tokenizer adds a space that the text does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marking {
+    Never,
+    /// At the start of a sequence. For SentencePiece's own models, this is how transformers reads them.
+    StartOnly,
+    /// There, and after every control token.
+    Always,
+}
 
 /// The encoder.
 #[derive(Debug)]
@@ -102,28 +112,35 @@ impl BpeFile {
 
     fn tokenizer(&self, normalizer: &Value, pre_tokenizer: &Value) -> Result<Inner> {
         let (normalizer, pre_tokenizer) = rules(&self.path, normalizer, pre_tokenizer)?;
-        let control: BTreeSet<&str> =
-            self.tokens.iter().filter(|(id, _)| self.control.contains_key(id)).map(|(_, text)| text.as_str()).collect();
-        let vocab: bpe::Vocab = self.text_tokens().map(|(id, text)| (text.to_owned(), id)).collect();
-        let reachable = |(left, right): &&(String, String)| {
-            !control.contains(left.as_str())
-                && !control.contains(right.as_str())
-                && !control.contains(format!("{left}{right}").as_str())
-        };
-        let merges: Merges = self.merges.iter().filter(reachable).cloned().collect();
-        let model = BPE::builder()
-            .vocab_and_merges(vocab, merges)
-            .byte_fallback(!self.byte_level)
-            .ignore_merges(self.ignore_merges)
-            .build()
-            .map_err(|error| self.bad("model.merges", error.to_string()))?;
-        let mut tokenizer = Inner::new(model);
+        let mut tokenizer = Inner::new(self.model(self.ignore_merges)?);
         tokenizer.with_normalizer(normalizer).map_err(|error| self.bad("normalizer", error.to_string()))?;
         tokenizer.with_pre_tokenizer(pre_tokenizer);
         tokenizer
             .add_tokens(self.added.iter().cloned())
             .map_err(|error| self.bad("added_tokens", error.to_string()))?;
         Ok(tokenizer)
+    }
+
+    /// The vocabulary of text tokens, and the merges among them.
+    fn model(&self, ignore_merges: bool) -> Result<BPE> {
+        let vocab: bpe::Vocab = self.text_tokens().map(|(id, text)| (text.to_owned(), id)).collect();
+        BPE::builder()
+            .vocab_and_merges(vocab, self.reachable_merges().cloned().collect::<Merges>())
+            .byte_fallback(!self.byte_level)
+            .ignore_merges(ignore_merges)
+            .build()
+            .map_err(|error| self.bad("model.merges", error.to_string()))
+    }
+
+    /// The merges that no control token takes part in.
+    pub fn reachable_merges(&self) -> impl Iterator<Item = &(String, String)> {
+        let control: BTreeSet<&str> =
+            self.tokens.iter().filter(|(id, _)| self.control.contains_key(id)).map(|(_, text)| text.as_str()).collect();
+        self.merges.iter().filter(move |(left, right)| {
+            !control.contains(left.as_str())
+                && !control.contains(right.as_str())
+                && !control.contains(format!("{left}{right}").as_str())
+        })
     }
 
     /// The tokenizer for text after other text, if it is different.
@@ -159,6 +176,27 @@ impl BpeFile {
 }
 
 impl Bpe {
+    pub fn marking(&self) -> Marking {
+        match (&self.bare, self.marks_start_only) {
+            (None, _) => Marking::Never,
+            (Some(_), true) => Marking::StartOnly,
+            (Some(_), false) => Marking::Always,
+        }
+    }
+
+    /// The first token of whole characters that merges alone do not give. Without one, it makes no difference whether
+    /// merges are skipped for whole words.
+    pub fn first_unreached(&self) -> Result<Option<&str>> {
+        let model = self.parts.model(false)?;
+        let added: BTreeSet<&str> = self.parts.added.iter().map(|token| token.content.as_str()).collect();
+        let reached = |id: u32, text: &str| {
+            let ids = model.tokenize(text).map(|tokens| tokens.iter().map(|token| token.id).collect::<Vec<_>>());
+            ids.is_ok_and(|ids| ids == [id])
+        };
+        let is_text = |text: &str| std::str::from_utf8(&gpt2_bytes::bytes_of(text)).is_ok() && !added.contains(text);
+        Ok(self.parts.text_tokens().find(|(id, text)| is_text(text) && !reached(*id, text)).map(|(_, text)| text))
+    }
+
     /// The ids of a text. Returns an error if a pattern of the file takes too many steps.
     pub fn encode(&self, text: &str, position: Position) -> Result<Vec<u32>> {
         if text.is_empty() {

@@ -1,27 +1,27 @@
-//! Reads the tokenizer from a GGUF file's metadata.
+//! Reads the tokenizer from a GGUF file's metadata, and writes it there.
 //!
 //! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer>. The names of the pre-tokenizers are
 //! those in `llama-vocab.cpp` of <https://github.com/ggml-org/llama.cpp>; here they are written as in the original
 //! `tokenizer.json`.
 
+mod fallback;
+mod pre;
+mod write;
+
 use std::collections::BTreeMap;
 
 use foehn_weights::Gguf;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokenizers::AddedToken;
 
 use crate::{Error, Result};
 
 use super::bpe::{self, bad};
+use super::extras::Extras;
 use super::sentencepiece::{self, Kind, Piece};
 use super::vocab::Strips;
 use super::{Specials, Tokenizer};
-
-/// The patterns that split text before merging, for pre-tokenizers with another pattern than GPT-2's.
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) use write::metadata;
 
 /// Loads the tokenizer.
 pub(crate) fn load(gguf: &Gguf) -> Result<Tokenizer> {
@@ -37,7 +37,7 @@ pub(crate) fn load(gguf: &Gguf) -> Result<Tokenizer> {
 /// `gpt2`: byte-level BPE.
 fn byte_level(gguf: &Gguf) -> Result<Tokenizer> {
     let name = gguf.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
-    let (pre_tokenizer, is_tiktoken) = pre_tokenizer(name).ok_or_else(|| {
+    let (pre_tokenizer, is_tiktoken) = pre::pre_tokenizer(name).ok_or_else(|| {
         let supported = "gpt-2, smollm, starcoder, tekken, llama-bpe, llama3, qwen2";
         unsupported(gguf, "tokenizer.ggml.pre", name, supported)
     })?;
@@ -61,7 +61,11 @@ fn byte_level(gguf: &Gguf) -> Result<Tokenizer> {
     bpe::BpeFile {
         path: gguf.path().to_owned(),
         merges: merges.into_iter().enumerate().map(split).collect::<Result<_>>()?,
-        tokens: (0..).zip(&tokens).map(|(id, (text, _))| (id, (*text).to_owned())).collect(),
+        tokens: (0..)
+            .zip(&tokens)
+            .filter(|(id, (text, kind))| !is_filler(*id, text, *kind))
+            .map(|(id, (text, _))| (id, (*text).to_owned()))
+            .collect(),
         control,
         added,
         normalizer: Value::Null,
@@ -81,12 +85,16 @@ fn llama(gguf: &Gguf) -> Result<Tokenizer> {
             return Err(unsupported(gguf, key, "true", "false"));
         }
     }
-    let tokens = tokens(gguf)?;
-    let scores = gguf.get_f32s("tokenizer.ggml.scores")?.ok_or_else(|| missing(gguf, "tokenizer.ggml.scores"))?;
+    let mut tokens = tokens(gguf)?;
+    let mut scores = gguf.get_f32s("tokenizer.ggml.scores")?.ok_or_else(|| missing(gguf, "tokenizer.ggml.scores"))?;
     if scores.len() != tokens.len() {
         let reason = format!("{} scores for {} tokens", scores.len(), tokens.len());
         return Err(bad(gguf.path(), "tokenizer.ggml.scores", reason));
     }
+    let used = (0..).zip(&tokens).filter(|(id, (text, kind))| !is_filler(*id, text, *kind)).last();
+    let used = used.map_or(0, |(id, _)| id as usize + 1);
+    tokens.truncate(used);
+    scores.truncate(used);
     let piece = |((text, kind), score): ((&str, Kind), f32)| Piece { text: text.to_owned(), score, kind };
     sentencepiece::SentencePieceFile {
         path: gguf.path().to_owned(),
@@ -112,39 +120,26 @@ fn tokens(gguf: &Gguf) -> Result<Vec<(&str, Kind)>> {
     tokens.into_iter().zip(kinds).map(known).collect()
 }
 
+/// Whether an entry only stands for a row of the embedding that has no token.
+fn is_filler(id: u32, text: &str, kind: Kind) -> bool {
+    kind == Kind::Unused && text == filler(id)
+}
+
+/// The text of such an entry.
+fn filler(id: u32) -> String {
+    format!("[PAD{id}]")
+}
+
 fn specials(gguf: &Gguf, adds_bos_by_default: bool) -> Result<Specials> {
     let count = gguf.get_strings("tokenizer.ggml.tokens")?.map_or(0, |tokens| tokens.len());
     let id = |key: &str| match gguf.get_u32(key)? {
         Some(id) if id as usize >= count => Err(bad(gguf.path(), key, format!("there is no token {id}"))),
         id => Ok(id),
     };
-    let eos = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"].map(id);
+    let eos = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"].map(id);
     let eos = eos.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos_by_default);
-    Ok(Specials { bos: id("tokenizer.ggml.bos_token_id")?, eos, add_bos })
-}
-
-/// The pre-tokenizer with this name, and whether the vocabulary comes from tiktoken. With such a vocabulary, merges are
-/// skipped for whole words, and a bos is added by default.
-fn pre_tokenizer(name: &str) -> Option<(Value, bool)> {
-    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-    let split = |pattern: &str| {
-        json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
-            bytes(false),
-        ]})
-    };
-    Some(match name {
-        "gpt-2" => (bytes(true), false),
-        "smollm" | "starcoder" => {
-            let digits = json!({"type": "Digits", "individual_digits": true});
-            (json!({"type": "Sequence", "pretokenizers": [digits, bytes(true)]}), false)
-        }
-        "tekken" => (split(TEKKEN), true),
-        "llama-bpe" | "llama3" | "llama-v3" => (split(LLAMA3), true),
-        "qwen2" => (split(QWEN2), false),
-        _ => return None,
-    })
+    Ok(Specials { bos: id("tokenizer.ggml.bos_token_id")?, eos, add_bos, extras: Extras::of_gguf(gguf)? })
 }
 
 fn unsupported(gguf: &Gguf, place: &str, found: &str, supported: &'static str) -> Error {

@@ -12,6 +12,7 @@ use tokenizers::AddedToken;
 use crate::{Error, Result};
 
 use super::bpe::{BpeFile, bad, contains};
+use super::extras::Extras;
 use super::files::{parse_json, read_json, read_to_string};
 use super::rules::{check_decoder, check_post_processor};
 use super::vocab::Strips;
@@ -100,6 +101,7 @@ enum Merge {
 struct TokenizerConfig {
     bos_token: Option<TokenName>,
     eos_token: Option<TokenName>,
+    pad_token: Option<TokenName>,
     add_bos_token: Option<bool>,
 }
 
@@ -115,6 +117,8 @@ enum TokenName {
 struct ModelConfig {
     bos_token_id: Option<u32>,
     eos_token_id: Option<OneOrMore>,
+    /// Some files have -1 for none.
+    pad_token_id: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -249,7 +253,12 @@ fn specials(path: &Path, file: &File, ids: &BTreeMap<String, u32>) -> Result<Spe
         return Err(bad(path, "eos_token_id", format!("the model's token {id} is not in the vocabulary")));
     }
     let add_bos = config.add_bos_token.unwrap_or(template_bos.is_some() && template_bos == bos);
-    Ok(Specials { bos, eos, add_bos })
+    let padding = match config.pad_token {
+        Some(TokenName::Text(text) | TokenName::Token { content: text }) => ids.get(&text).copied(),
+        None => model.pad_token_id.and_then(|id| u32::try_from(id).ok()).filter(|id| known.contains(id)),
+    };
+    let unknown = file.model.unk_token.as_ref().and_then(|text| ids.get(text)).copied();
+    Ok(Specials { bos, eos, add_bos, extras: Extras { unknown, padding, ..Extras::default() } })
 }
 
 /// The control token that a `TemplateProcessing` adds before a text.

@@ -8,14 +8,17 @@ use std::path::Path;
 use crate::{Error, Result};
 
 use super::bpe::bad;
+use super::extras::Extras;
 use super::sentencepiece::{Kind, Piece, SentencePieceFile};
 use super::{Specials, Tokenizer};
 
 /// The settings of the model besides its pieces, with the defaults of the `.proto` file.
 struct Spec {
     model_type: u64,
+    unknown: i32,
     bos: i32,
     eos: i32,
+    padding: i32,
     charsmap: bool,
     add_dummy_prefix: bool,
     remove_extra_whitespaces: bool,
@@ -30,8 +33,10 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
     let mut pieces = Vec::new();
     let mut spec = Spec {
         model_type: 1,
+        unknown: 0,
         bos: 1,
         eos: 2,
+        padding: -1,
         charsmap: false,
         add_dummy_prefix: true,
         remove_extra_whitespaces: true,
@@ -51,10 +56,12 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
     if pieces.is_empty() {
         return Err(bad(path, "pieces", "the model has none".to_owned()));
     }
+    let id = |number: i32| u32::try_from(number).ok().filter(|id| (*id as usize) < pieces.len());
     let specials = Specials {
         bos: u32::try_from(spec.bos).ok(),
         eos: u32::try_from(spec.eos).ok().into_iter().collect(),
         add_bos: true,
+        extras: Extras { unknown: id(spec.unknown), padding: id(spec.padding), ..Extras::default() },
     };
     SentencePieceFile { path: path.to_owned(), pieces, add_dummy_prefix: spec.add_dummy_prefix, specials }.build()
 }
@@ -104,8 +111,10 @@ fn trainer(mut message: Reader<'_>, spec: &mut Spec) -> Result<()> {
             3 => spec.model_type = number,
             24 => spec.whitespace_as_suffix = number != 0,
             // An absent token is -1, which is encoded as 64 bits in ten bytes.
+            40 => spec.unknown = number.cast_signed().try_into().unwrap_or(-1),
             41 => spec.bos = number.cast_signed().try_into().unwrap_or(-1),
             42 => spec.eos = number.cast_signed().try_into().unwrap_or(-1),
+            43 => spec.padding = number.cast_signed().try_into().unwrap_or(-1),
             _ => {}
         }
     }

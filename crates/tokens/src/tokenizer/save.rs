@@ -19,7 +19,7 @@ use super::{Encoder, Tokenizer, tekken};
 pub(super) fn save(tokenizer: &Tokenizer, template: &ChatTemplate, folder: &Path) -> Result<()> {
     let mut files = match &tokenizer.encoder {
         Encoder::Bpe(bpe) => merges(&bpe.parts, template)?,
-        Encoder::SentencePiece(model) => vec![sentencepiece(&model.path, template)?],
+        Encoder::SentencePiece(model) => vec![sentencepiece(&model.file.path, template)?],
         Encoder::Tekken(tekken) => vec![(tekken::FILE.to_owned(), tekken_json(&tekken.path, template)?)],
     };
     if template.mistral_version().is_none() {

@@ -85,8 +85,9 @@ impl SentencePieceFile {
             hash.update([piece.kind as u8]);
         }
         let vocab = self.vocab()?;
+        let specials = self.specials.clone();
         let encoder = self.encoder()?;
-        Ok(Tokenizer::assemble(Encoder::SentencePiece(encoder), vocab, self.specials, hash))
+        Ok(Tokenizer::assemble(Encoder::SentencePiece(encoder), vocab, specials, hash))
     }
 
     fn vocab(&self) -> Result<Vocab> {
@@ -101,7 +102,7 @@ impl SentencePieceFile {
         Vocab::new(&self.path, tokens, self.add_dummy_prefix)
     }
 
-    fn encoder(&self) -> Result<SentencePiece> {
+    fn encoder(self) -> Result<SentencePiece> {
         let mut pieces = Pieces::default();
         let mut bytes = vec![None; 256];
         for (id, piece) in (0..).zip(&self.pieces) {
@@ -135,7 +136,6 @@ impl SentencePieceFile {
         let mut user_defined: Vec<String> =
             self.pieces.iter().filter(is_user_defined).map(|piece| piece.text.clone()).collect();
         user_defined.sort_by_key(|text| Reverse(text.len()));
-        let path = self.path.clone();
-        Ok(SentencePiece { path, pieces, user_defined, bytes, add_dummy_prefix: self.add_dummy_prefix })
+        Ok(SentencePiece { file: self, pieces, user_defined, bytes })
     }
 }

@@ -1,8 +1,9 @@
 //! GGUF files made from the other fixtures, so that the same tokenizer can be read from two kinds of file.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use foehn_weights::GgufValue;
 use tempfile::TempDir;
 
 /// A value of the metadata.
@@ -20,10 +21,7 @@ pub type Piece = (String, f32, i32);
 
 /// Writes a GGUF file of version 3 that holds metadata and no tensors.
 pub fn write(pairs: &[(&str, Value)]) -> (TempDir, PathBuf) {
-    let mut bytes = b"GGUF".to_vec();
-    bytes.extend(3_u32.to_le_bytes());
-    bytes.extend(0_u64.to_le_bytes());
-    bytes.extend((pairs.len() as u64).to_le_bytes());
+    let mut bytes = head(pairs.len());
     for (key, value) in pairs {
         string(&mut bytes, key);
         match value {
@@ -58,6 +56,32 @@ pub fn write(pairs: &[(&str, Value)]) -> (TempDir, PathBuf) {
     let path = folder.path().join("model.gguf");
     std::fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
     (folder, path)
+}
+
+/// Writes a GGUF file that holds these keys and no tensors.
+pub fn write_keys(path: &Path, keys: &[(String, GgufValue)]) {
+    let mut bytes = head(keys.len());
+    for (key, value) in keys {
+        string(&mut bytes, key);
+        bytes.extend(raw(value));
+    }
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The bytes of a value. Nothing public gives them, but its `Debug` output has them.
+fn raw(value: &GgufValue) -> Vec<u8> {
+    let shown = format!("{value:?}");
+    let numbers = shown.strip_prefix("GgufValue([").unwrap().strip_suffix("])").unwrap();
+    numbers.split(", ").map(|number| number.parse().unwrap()).collect()
+}
+
+fn head(keys: usize) -> Vec<u8> {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend((keys as u64).to_le_bytes());
+    bytes
 }
 
 /// The pieces of a SentencePiece model, read by separate code.

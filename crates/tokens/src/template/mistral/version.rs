@@ -22,6 +22,8 @@ pub enum MistralVersion {
 }
 
 impl MistralVersion {
+    pub(super) const ALL: [Self; 6] = [Self::V1, Self::V2, Self::V3, Self::V7, Self::V11, Self::V13];
+
     /// The template of a version of `tokenizer.model.vN`.
     pub(crate) fn of_number(number: u32) -> Option<Self> {
         match number {
@@ -32,6 +34,18 @@ impl MistralVersion {
             11 => Some(Self::V11),
             13 => Some(Self::V13),
             _ => None,
+        }
+    }
+
+    /// The number that [`Self::of_number`] takes.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+            Self::V3 => 3,
+            Self::V7 => 7,
+            Self::V11 => 11,
+            Self::V13 => 13,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Splits text into pieces, which are then merged.
 
-use std::path::PathBuf;
-
+use super::SentencePieceFile;
 use crate::tokenizer::Position;
 use crate::tokenizer::merge::{Merger, Pieces, Symbols};
 
@@ -11,14 +10,13 @@ const SPACE: char = '▁';
 /// The encoder.
 #[derive(Debug)]
 pub(crate) struct SentencePiece {
-    /// The path of the file.
-    pub(crate) path: PathBuf,
+    /// The contents of the file, for writing it again.
+    pub(crate) file: SentencePieceFile,
     pub(super) pieces: Pieces,
     /// Pieces that are matched as a whole, the longest first.
     pub(super) user_defined: Vec<String>,
     /// The ids of `<0x00>` to `<0xFF>`.
     pub(super) bytes: Vec<u32>,
-    pub(super) add_dummy_prefix: bool,
 }
 
 impl SentencePiece {
@@ -26,7 +24,7 @@ impl SentencePiece {
         if text.is_empty() {
             return Vec::new();
         }
-        let (text, mut symbols) = self.normalize(text, position != Position::Within && self.add_dummy_prefix);
+        let (text, mut symbols) = self.normalize(text, position != Position::Within && self.file.add_dummy_prefix);
         let mut ids = Vec::with_capacity(text.len() / 3);
         Merger::new(&self.pieces, &self.bytes, text.as_bytes()).run(&mut symbols, &mut ids);
         ids

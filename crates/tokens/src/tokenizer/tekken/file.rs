@@ -18,6 +18,7 @@ use crate::{Error, Result};
 
 use super::Tekken;
 use crate::tokenizer::bpe::bad;
+use crate::tokenizer::extras::Extras;
 use crate::tokenizer::files::read_json;
 use crate::tokenizer::merge::{Entry, Pieces};
 use crate::tokenizer::rules::{Pattern, PatternText};
@@ -127,7 +128,8 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
 
     let id = |name: &str| (0..).zip(&specials).find(|(_, special)| *special == name).map(|(id, _)| id);
     let needed = |name| id(name).ok_or_else(|| bad(path, "special_tokens", format!("there is no {name}")));
-    let roles = Specials { bos: Some(needed("<s>")?), eos: vec![needed("</s>")?], add_bos: true };
+    let extras = Extras { unknown: id("<unk>"), padding: id("<pad>"), ..Extras::default() };
+    let roles = Specials { bos: Some(needed("<s>")?), eos: vec![needed("</s>")?], add_bos: true, extras };
     let pieces = pieces(path, first, &ranked)?;
     let mut hash = Sha256::new();
     hash.update("tekken");
