@@ -7,12 +7,14 @@
 mod common;
 
 use std::io::{BufRead, stdin};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use common::terminal::{show_json, tell};
+use foehn::generate::{Limits, SamplingConfig, continue_ids};
 use foehn::mistral::{KvCache, Mistral};
 use foehn::score::passes;
 use foehn::tokens::Sample;
@@ -31,6 +33,10 @@ struct Arguments {
     /// Compute each row token by token, as generation does: on a quantised base, inputs are rounded to eight bits
     #[arg(long)]
     decode: bool,
+    /// Print the greedy continuation of each row instead, exactly computed: the ids of at most this number of tokens, up to a
+    /// stop token, which is the last of them
+    #[arg(long, value_name = "TOKENS")]
+    greedy: Option<usize>,
     /// Says on stderr how long the computing took, and how much memory the process held at most
     #[arg(long)]
     time: bool,
@@ -50,6 +56,9 @@ fn main() -> ExitCode {
         let (mut seconds, mut rows, mut computed) = (0.0, 0, 0);
         let mut score = |waiting: &mut Vec<Sample>| -> Result<()> {
             let start = Instant::now();
+            if let Some(most) = arguments.greedy {
+                return greedy(&network.model, waiting, most);
+            }
             let (log_probs, size) = match arguments.decode {
                 true => decoded(&network.model, waiting)?,
                 false => encoded(&network.model, waiting)?,
@@ -97,6 +106,20 @@ fn encoded(model: &Mistral, rows: &[Sample]) -> Result<(Vec<Vec<f32>>, usize)> {
         computed += pass.rows;
     }
     Ok((found, computed))
+}
+
+/// Prints each row's greedy continuation, and forgets the rows.
+fn greedy(model: &Mistral, rows: &mut Vec<Sample>, most: usize) -> Result<()> {
+    let prompts: Vec<Vec<u32>> = rows.drain(..).map(|row| row.input_ids().to_vec()).collect();
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let mut cache = KvCache::new(model.config(), prompts.len(), longest + most, &model.device());
+    cache.set_exact(true);
+    let limits = Limits { max_new_tokens: most, eos_ids: &model.config().eos_token_id };
+    let sampling = SamplingConfig::default();
+    for found in continue_ids(model, &mut cache, &prompts, limits, &sampling, &mut |_, _| ControlFlow::Continue(()))? {
+        show_json(&found.output_ids, false)?;
+    }
+    Ok(())
 }
 
 /// As [`encoded`], token by token with a cache that is not exact.

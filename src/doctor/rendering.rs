@@ -4,9 +4,10 @@ use foehn_corpus::Record;
 use foehn_files::printable;
 use foehn_tokens::{Error, Sample};
 
-use super::case::{Case, Measured, Probes, Records, spread};
+use super::case::{Case, Measured, Probes, spread};
 use super::{Check, Finding, Severity, chain};
 use crate::Pretrained;
+use crate::run_data::Records;
 
 /// The largest number of records that are rendered.
 const RENDERED: usize = 1000;

@@ -12,6 +12,7 @@ use crate::huggingface::Listing;
 
 /// SHA-256 of "abc" (FIPS 180-2, appendix B.1).
 const MODEL: Known = Known {
+    origin: "org/model",
     name: "tiny",
     file: "tiny.gguf",
     size: 3,
