@@ -29,6 +29,7 @@
 mod blocks;
 mod dequant;
 mod dtype;
+mod encode;
 mod error;
 mod gguf;
 mod index;
@@ -42,6 +43,7 @@ mod weights;
 
 pub use blocks::{IQ4_LEVELS, Planes, unpack};
 pub use dtype::DType;
+pub use encode::EncodeError;
 pub use error::{Error, Result};
 pub use gguf::{Gguf, GgufValue};
 pub use quantize::Quantization;
