@@ -43,8 +43,8 @@ mod weights;
 
 pub use blocks::{IQ4_LEVELS, Planes, unpack};
 pub use dtype::DType;
-pub use error::{Error, Result};
 pub use encode::EncodeError;
+pub use error::{Error, Result};
 pub use gguf::{Gguf, GgufValue, save_gguf, save_gguf_with};
 pub use quantize::Quantization;
 pub use save::{Tensor, TensorData, TensorSpec, save_safetensors, save_safetensors_with, save_sharded};

@@ -53,18 +53,20 @@ impl Quantization {
     }
 }
 
-fn half(value: f32) -> (u16, f32) {
+/// The nearest half-precision number: its bits and its value.
+pub(crate) fn half(value: f32) -> (u16, f32) {
     let half = f16::from_f32(value);
     (half.to_bits(), half.to_f32())
 }
 
-fn largest(values: &[f32]) -> f32 {
+pub(crate) fn largest(values: &[f32]) -> f32 {
     values
         .iter()
         .fold(0.0, |largest, value| if value.abs() > largest || value.is_nan() { value.abs() } else { largest })
 }
 
-fn inverse(value: f32) -> f32 {
+/// The inverse, and zero for zero: a scale of zero makes every number zero.
+pub(crate) fn inverse(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }
 }
 
@@ -89,7 +91,7 @@ fn q4_k(values: &[f32], to: &mut Planes<'_>) {
     let blocks = values.as_chunks::<256>().0.iter().zip(to.numbers.as_chunks_mut::<256>().0);
     for (i, (values, numbers)) in blocks.enumerate() {
         let groups = values.as_chunks::<32>().0;
-        let fits: Vec<(f32, f32)> = groups.iter().map(fit).collect();
+        let fits: Vec<(f32, f32)> = groups.iter().map(|group| fit(group, &importance(group), &STEPS, 15.0)).collect();
         let most = |part: fn(&(f32, f32)) -> f32| fits.iter().map(part).fold(0.0, f32::max);
         let (scale, d) = half(most(|fit| fit.0) / 63.0);
         let (minimum, dmin) = half(most(|fit| fit.1) / 63.0);
@@ -108,8 +110,16 @@ fn q4_k(values: &[f32], to: &mut Planes<'_>) {
     }
 }
 
-/// The best-fitting scale and (non-negative) minimum of a group; the minimum is subtracted.
-fn fit(values: &[f32; 32]) -> (f32, f32) {
+/// Larger weights have more influence.
+fn importance(values: &[f32; 32]) -> [f32; 32] {
+    let root_mean_square = (sums(values, values, |a, b| [a * b])[0] / 32.0).sqrt();
+    values.map(|value| root_mean_square + value.abs())
+}
+
+/// The best-fitting scale and (non-negative) minimum of a group, for numbers from 0 to `most`; the minimum is subtracted.
+/// `steps` are the candidates for the number of steps into which the group's range is divided.
+#[inline(always)]
+pub(crate) fn fit(values: &[f32; 32], importance: &[f32; 32], steps: &[f32], most: f32) -> (f32, f32) {
     let (mut low, mut high) = (0.0f32, 0.0f32);
     for &value in values {
         (low, high) = (low.min(value), high.max(value));
@@ -117,15 +127,13 @@ fn fit(values: &[f32; 32]) -> (f32, f32) {
     if low == high {
         return (0.0, 0.0);
     }
-    let root_mean_square = (sums(values, values, |a, b| [a * b])[0] / 32.0).sqrt();
-    let importance = values.map(|value| root_mean_square + value.abs());
-    let [w, x] = sums(values, &importance, |value, importance| [importance, importance * value]);
-    let mut best = (f32::INFINITY, ((high - low) / 15.0, -low));
-    for steps in STEPS {
+    let [w, x] = sums(values, importance, |value, importance| [importance, importance * value]);
+    let mut best = (f32::INFINITY, ((high - low) / most, -low));
+    for steps in steps {
         let factor = steps / (high - low);
-        let number = |value: f32| at_most(nearest((value - low) * factor), 15.0);
+        let number = |value: f32| at_most(nearest((value - low) * factor), most);
         // Weighted least squares of `scale · number − minimum`.
-        let [n, nn, nx] = sums(values, &importance, |value, importance| {
+        let [n, nn, nx] = sums(values, importance, |value, importance| {
             let number = number(value);
             let weighted = importance * number;
             [weighted, weighted * number, weighted * value]
@@ -138,7 +146,7 @@ fn fit(values: &[f32; 32]) -> (f32, f32) {
         if minimum < 0.0 {
             (scale, minimum) = (nx / nn, 0.0);
         }
-        let [error] = sums(values, &importance, |value, importance| {
+        let [error] = sums(values, importance, |value, importance| {
             let far = scale * number(value) - minimum - value;
             [importance * far * far]
         });
@@ -151,7 +159,11 @@ fn fit(values: &[f32; 32]) -> (f32, f32) {
 
 /// Sums of terms over a group, in four lanes, which every vector unit supports.
 #[inline(always)]
-fn sums<const N: usize>(a: &[f32; 32], b: &[f32; 32], terms: impl Fn(f32, f32) -> [f32; N]) -> [f32; N] {
+pub(crate) fn sums<const L: usize, const N: usize>(
+    a: &[f32; L],
+    b: &[f32; L],
+    terms: impl Fn(f32, f32) -> [f32; N],
+) -> [f32; N] {
     let mut lanes = [[0.0f32; 4]; N];
     for (a, b) in a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0) {
         let terms: [[f32; N]; 4] = std::array::from_fn(|i| terms(a[i], b[i]));
@@ -165,13 +177,13 @@ fn sums<const N: usize>(a: &[f32; 32], b: &[f32; 32], terms: impl Fn(f32, f32) -
 }
 
 /// Like `f32::min`, but one instruction.
-fn at_most(value: f32, most: f32) -> f32 {
+pub(crate) fn at_most(value: f32, most: f32) -> f32 {
     if value < most { value } else { most }
 }
 
 /// The nearest integer, ties to even, for values below 2²² in magnitude. `f32::round` is a function call when the code
 /// is compiled for any x86-64 processor.
-fn nearest(value: f32) -> f32 {
+pub(crate) fn nearest(value: f32) -> f32 {
     const WHOLE: f32 = 12_582_912.0; // From 2²³ to 2²⁴, floats are the whole numbers.
     value + WHOLE - WHOLE
 }
