@@ -2,7 +2,8 @@
 //!
 //! [`Weights::open`] takes a safetensors file, a folder with a (sharded) safetensors model, or a GGUF file. It maps the
 //! file into memory and checks all headers: after that, no tensor lies outside its file. [`Weights::load_f32`] then
-//! reads one tensor, and dequantises it if necessary. [`save_safetensors`] writes a file.
+//! reads one tensor, and dequantises it if necessary. [`save_safetensors`] and [`save_gguf`] write a file; block types are
+//! quantised on the way.
 //!
 //! The crate handles names, shapes and bytes. It does not depend on layers, models or a tensor library.
 //!

@@ -174,7 +174,7 @@ pub(crate) fn write_tensor<E: From<Error>>(
                 let (path, name, dtype) = (path.to_owned(), spec.name.clone(), spec.dtype.name());
                 Error::Unsaveable { path, name, index: piece * (WRITTEN / row).max(1) * row + index, value, dtype }
             }
-            EncodeError::Type | EncodeError::Row => spec.not_in_format(path),
+            _ => spec.not_in_format(path),
         })?;
         writer.write_all(&bytes).map_err(io)?;
     }
