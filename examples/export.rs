@@ -109,7 +109,10 @@ impl Arguments {
 
     fn check(&self) -> Result<()> {
         let needs_adapter = [("--gguf", &self.gguf), ("--peft", &self.peft), ("--native", &self.native)];
-        ensure!(self.outputs().next().is_some(), "say what to write: --out, --merged-gguf, --gguf, --peft, --native or --ollama");
+        ensure!(
+            self.outputs().next().is_some(),
+            "say what to write: --out, --merged-gguf, --gguf, --peft, --native or --ollama"
+        );
         if self.adapter.is_empty() {
             let asked = needs_adapter.iter().find(|(_, path)| path.is_some()).map(|(name, _)| *name);
             let asked = asked.or((self.ollama.is_some() && self.from_base).then_some("--from-base"));
@@ -167,8 +170,7 @@ impl Arguments {
                     dtype: self.dtype,
                     shard_bytes: self.shard_size.0,
                     config_json: source.config_json(),
-                    tokenizer: source.tokenizer(),
-                    template: source.template(),
+                    text: Some((source.tokenizer(), source.template())),
                     generation: source.generation_keys()?,
                     card: source.card(&title, false),
                 };
@@ -202,8 +204,8 @@ impl Arguments {
 
     fn merged_gguf(&self, source: &Source, adapters: &[(PathBuf, f64)], path: &Path, title: &str) -> Result<()> {
         let (merged, notes) = (source.merged()?, source.notes(title));
-        let (tokenizer, template) = (source.tokenizer(), source.template());
-        save_gguf(path, &merged, self.mix, tokenizer, template, &notes, &mut show_tensors("merging"))?;
+        let text = Some((source.tokenizer(), source.template()));
+        save_gguf(path, &merged, self.mix, text, &notes, &mut show_tensors("merging"))?;
         match source.adapter() {
             Some(adapter) if self.mix.is_quantised() => self.measure(source, adapter, adapters, path),
             _ => Ok(()),

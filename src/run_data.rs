@@ -45,5 +45,8 @@ pub(crate) fn records_of(run: &Path, manifest: Option<&Manifest>) -> foehn_corpu
     let seed = recipe.map_or(0, |recipe| recipe.training.seed);
     let (training, held_out) = crate::job::split_off(all.list, fraction, seed)?;
     let held_out = Records { origin: format!("the share of {} that the run held out", all.origin), list: held_out };
-    Ok([Some(Records { origin: all.origin, list: training }), Some(held_out).filter(|held_out| !held_out.list.is_empty())])
+    Ok([
+        Some(Records { origin: all.origin, list: training }),
+        Some(held_out).filter(|held_out| !held_out.list.is_empty()),
+    ])
 }

@@ -264,8 +264,7 @@ fn a_tensor_that_the_network_has_no_place_for_is_named() {
     ];
     for name in names {
         let folder = tempfile::tempdir().unwrap();
-        let weights =
-            save_with(&model, folder.path(), vec![Tensor32::f32(name, vec![2], vec![0.5, 0.5])], DType::F32);
+        let weights = save_with(&model, folder.path(), vec![Tensor32::f32(name, vec![2], vec![0.5, 0.5])], DType::F32);
         let error = load_as(&model, &weights, Base::Stored).err().unwrap_or_else(|| panic!("{name}: it was loaded"));
         assert!(error.to_string().contains(name), "{name}: {error}");
     }

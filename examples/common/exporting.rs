@@ -89,8 +89,18 @@ pub fn replace_file(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Res
 
 /// The beginnings and ends of the names of files that an export writes. A folder with others is not replaced.
 const OURS: [&str; 12] = [
-    "model", "config.json", "generation_config.json", "tokenizer", "special_tokens_map.json", "added_tokens.json",
-    "chat_template.jinja", "README.md", "adapter", "foehn.json", "Modelfile", "tekken.json",
+    "model",
+    "config.json",
+    "generation_config.json",
+    "tokenizer",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "README.md",
+    "adapter",
+    "foehn.json",
+    "Modelfile",
+    "tekken.json",
 ];
 const NATIVE: [&str; 2] = ["lora.safetensors", "params.json"];
 

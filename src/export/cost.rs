@@ -108,12 +108,17 @@ impl Cost {
             sum / f64::max(count, 1.0)
         };
         let difference = Clusters::new(&names).bootstrap_difference(&attached, &found, RESAMPLES, 0);
-        let asked_of: Vec<&str> =
-            names.iter().zip(records).filter(|(_, record)| is_question(record)).map(|(name, _)| *name).take(ANSWERED).collect();
+        let asked_of: Vec<&str> = names
+            .iter()
+            .zip(records)
+            .filter(|(_, record)| is_question(record))
+            .map(|(name, _)| *name)
+            .take(ANSWERED)
+            .collect();
         let flipped: Vec<Part> = asked.iter().zip(&given).map(|(a, b)| (f64::from(u8::from(a != b)), 1.0)).collect();
         let count = flipped.iter().filter(|part| part.0 > 0.0).count();
-        let flips = (!flipped.is_empty())
-            .then(|| (count, Clusters::new(&asked_of).bootstrap_ratio(&flipped, RESAMPLES, 0)));
+        let flips =
+            (!flipped.is_empty()).then(|| (count, Clusters::new(&asked_of).bootstrap_ratio(&flipped, RESAMPLES, 0)));
         let tokens = attached.iter().map(|part| part.1 as usize).sum();
         let likelihood = [&without, &attached, &found].map(|parts| mean(parts));
         Ok(Self { counts: [records.len(), tokens], likelihood, difference, flips })

@@ -186,4 +186,3 @@ impl Source {
         Ok(None)
     }
 }
-

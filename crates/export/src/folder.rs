@@ -22,10 +22,8 @@ pub struct Folder<'a> {
     pub shard_bytes: u64,
     /// The text of the base's `config.json`, if it has one.
     pub config_json: Option<&'a str>,
-    /// The tokenizer.
-    pub tokenizer: &'a Tokenizer,
-    /// The chat template.
-    pub template: &'a ChatTemplate,
+    /// The tokenizer and the chat template, if the folder is to have them.
+    pub text: Option<(&'a Tokenizer, &'a ChatTemplate)>,
     /// How answers are decoded: keys that replace those of the base's `generation_config.json`.
     pub generation: Map<String, Value>,
     /// What the model is made of: `README.md`.
@@ -65,12 +63,16 @@ pub fn save_folder(
         }
     })?;
     write(folder, CONFIG, &config(merged, content)?)?;
-    content.tokenizer.save(content.template, folder)?;
-    let generation = folder.join(GENERATION_CONFIG);
+    if let Some((tokenizer, template)) = content.text {
+        tokenizer.save(template, folder)?;
+    }
     if !content.generation.is_empty() {
-        let text = foehn_files::read_to_string(&generation, foehn_files::MAX_TEXT)
-            .map_err(|source| Error::File { path: generation.clone(), source })?;
-        let mut keys = object(&text)?;
+        let path = folder.join(GENERATION_CONFIG);
+        let mut keys = match foehn_files::read_to_string(&path, foehn_files::MAX_TEXT) {
+            Ok(text) => object(&text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+            Err(source) => return Err(Error::File { path, source }),
+        };
         keys.extend(content.generation.clone());
         write(folder, GENERATION_CONFIG, &Value::Object(keys))?;
     }

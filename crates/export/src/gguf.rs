@@ -12,17 +12,12 @@ use crate::{Error, Merged, Mix, Result};
 const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// Keys under `general.` that the file gets anew.
-const OWN: [&str; 5] = [
-    "general.architecture",
-    "general.type",
-    "general.file_type",
-    "general.quantization_version",
-    "general.alignment",
-];
+const OWN: [&str; 5] =
+    ["general.architecture", "general.type", "general.file_type", "general.quantization_version", "general.alignment"];
 
 /// Writes a merged model as a GGUF file, atomically, tensor by tensor. `notes` are further keys of the metadata, such as
 /// `general.name`; they replace keys of a base that is a GGUF itself, whose other keys under `general.` are kept.
-/// `progress` gets the numbers of tensors that are written and of all.
+/// Without `text`, the file has no tokenizer. `progress` gets the numbers of tensors that are written and of all.
 ///
 /// # Errors
 /// [`Error`]; an old file is then still there.
@@ -30,13 +25,12 @@ pub fn save_gguf(
     path: &Path,
     merged: &Merged<'_>,
     mix: Mix,
-    tokenizer: &Tokenizer,
-    template: &ChatTemplate,
+    text: Option<(&Tokenizer, &ChatTemplate)>,
     notes: &[(String, GgufValue)],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<()> {
     let config = merged.config();
-    let metadata = metadata(merged, mix, tokenizer, template, notes)?;
+    let metadata = metadata(merged, mix, text, notes)?;
     let order = if config.is_interleaved_in_gguf() { RowOrder::Interleaved } else { RowOrder::HalfSplit };
     let (mut specs, mut names) = (Vec::new(), Vec::new());
     let divisors = config.gguf_divisors();
@@ -66,8 +60,7 @@ pub fn save_gguf(
 fn metadata(
     merged: &Merged<'_>,
     mix: Mix,
-    tokenizer: &Tokenizer,
-    template: &ChatTemplate,
+    text: Option<(&Tokenizer, &ChatTemplate)>,
     notes: &[(String, GgufValue)],
 ) -> Result<Vec<(String, GgufValue)>> {
     let mut keys = merged.config().gguf_metadata()?;
@@ -83,6 +76,9 @@ fn metadata(
     if mix.is_quantised() {
         keys.push(("general.quantization_version".to_owned(), 2u32.into()));
     }
-    keys.extend(tokenizer.gguf_metadata(template, merged.config().vocab_size)?);
+    match text {
+        Some((tokenizer, template)) => keys.extend(tokenizer.gguf_metadata(template, merged.config().vocab_size)?),
+        None => keys.push(("tokenizer.ggml.model".to_owned(), "none".into())),
+    }
     Ok(keys)
 }

@@ -18,7 +18,7 @@
 //! let tokenizer = Tokenizer::open("base.gguf")?;
 //! let template = ChatTemplate::open("base.gguf".as_ref(), &tokenizer)?;
 //! let mix: Mix = "q4_k_m".parse()?;
-//! save_gguf("tuned.gguf".as_ref(), &merged, mix, &tokenizer, &template, &[], &mut |_, _| ())?;
+//! save_gguf("tuned.gguf".as_ref(), &merged, mix, Some((&tokenizer, &template)), &[], &mut |_, _| ())?;
 //! # Ok(())
 //! # }
 //! ```

@@ -44,7 +44,8 @@ impl<'a> Merged<'a> {
     /// [`Error::Model`](crate::Error::Model) if it cannot be read, [`Error::Adapter`](crate::Error::Adapter) if the matrices
     /// do not fit.
     pub fn tensor(&self, name: &str, shape: &[usize], dtype: DType, order: RowOrder) -> Result<TensorData<'static>> {
-        let change = self.adapter.zip(self.module(name)).filter(|(adapter, module)| adapter.modules.contains_key(module));
+        let change =
+            self.adapter.zip(self.module(name)).filter(|(adapter, module)| adapter.modules.contains_key(module));
         let Some((adapter, module)) = change else {
             // Floats are read and written as floats, exactly: so one that is not finite is found.
             if dtype.block_elements() != 1 && self.checkpoint.dtype(name)? == dtype {

@@ -104,10 +104,10 @@ impl FromStr for Mix {
     /// [`Error::UnknownMix`], with a list of the known types.
     fn from_str(text: &str) -> Result<Self> {
         let lower = text.to_lowercase();
-        MIXES.into_iter().find(|mix| mix.name == lower).ok_or_else(|| Error::UnknownMix {
-            found: text.to_owned(),
-            known: MIXES.map(|mix| mix.name).join(", "),
-        })
+        MIXES
+            .into_iter()
+            .find(|mix| mix.name == lower)
+            .ok_or_else(|| Error::UnknownMix { found: text.to_owned(), known: MIXES.map(|mix| mix.name).join(", ") })
     }
 }
 

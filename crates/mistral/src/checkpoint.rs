@@ -90,7 +90,9 @@ impl<'a> Checkpoint<'a> {
         let stored = self.stored_name(name);
         match self.weights.info(&stored) {
             Some(info) => Ok(info.dtype),
-            None => Err(foehn_weights::Error::NoSuchTensor { path: self.weights.path().to_owned(), name: stored }.into()),
+            None => {
+                Err(foehn_weights::Error::NoSuchTensor { path: self.weights.path().to_owned(), name: stored }.into())
+            }
         }
     }
 

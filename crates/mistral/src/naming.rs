@@ -161,7 +161,9 @@ impl MistralConfig {
             norms.extend([("self_attn.q_norm", self.head_dim), ("self_attn.k_norm", self.head_dim)]);
         }
         for layer in 0..self.num_hidden_layers {
-            tensors.extend(norms.iter().map(|(norm, width)| (format!("model.layers.{layer}.{norm}.weight"), vec![*width])));
+            tensors.extend(
+                norms.iter().map(|(norm, width)| (format!("model.layers.{layer}.{norm}.weight"), vec![*width])),
+            );
         }
         tensors
     }

@@ -37,10 +37,12 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
 
 /// Writes an index, with the number of bytes and of elements of all tensors.
 pub(crate) fn write(path: &Path, bytes: u64, elements: u64, weight_map: &BTreeMap<String, String>) -> Result<()> {
-    let index =
-        json!({"metadata": {"total_parameters": elements, "total_size": bytes}, "weight_map": weight_map});
-    foehn_files::write(path, format!("{index:#}\n").as_bytes())
-        .map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })
+    let index = json!({"metadata": {"total_parameters": elements, "total_size": bytes}, "weight_map": weight_map});
+    foehn_files::write(path, format!("{index:#}\n").as_bytes()).map_err(|source| Error::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn is_plain(shard: &str) -> bool {

@@ -82,7 +82,9 @@ pub fn save_safetensors_with<'a, E: From<Error>>(
     let mut specs: Vec<&TensorSpec> = specs.iter().collect();
     // Wide types first, so that every tensor is aligned without padding.
     let width = |spec: &TensorSpec| spec.dtype.block_bytes();
-    specs.sort_by(|a, b| width(b).cmp(&width(a)).then_with(|| a.dtype.name().cmp(b.dtype.name())).then_with(|| a.name.cmp(&b.name)));
+    specs.sort_by(|a, b| {
+        width(b).cmp(&width(a)).then_with(|| a.dtype.name().cmp(b.dtype.name())).then_with(|| a.name.cmp(&b.name))
+    });
     let header = header(path, &specs, metadata)?;
     atomically(path, |writer| {
         writer.write_all(&header).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source })?;
@@ -138,7 +140,10 @@ pub fn save_sharded<'a, E: From<Error>>(
 }
 
 /// Writes a file atomically.
-pub(crate) fn atomically<E: From<Error>>(path: &Path, write: impl FnOnce(&mut Draft) -> Result<(), E>) -> Result<(), E> {
+pub(crate) fn atomically<E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut Draft) -> Result<(), E>,
+) -> Result<(), E> {
     let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
     let mut draft = Draft::new(path).map_err(io("create"))?;
     write(&mut draft)?;

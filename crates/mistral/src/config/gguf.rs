@@ -17,10 +17,19 @@ impl MistralConfig {
         // llama.cpp's name for Mistral and Llama is the same.
         let name = family.gguf.or((self.model_type == ModelType::Llama).then_some("llama"));
         let Some(name) = name else {
-            return Err(field("model_type", family.model_type, "a family that GGUF has; windows by layer have no key there"));
+            return Err(field(
+                "model_type",
+                family.model_type,
+                "a family that GGUF has; windows by layer have no key there",
+            ));
         };
         if let (Some(window), true) = (self.sliding_window, name != "llama" || !self.layers_without_window.is_empty()) {
             return Err(field("sliding_window", window, "null: no key of a GGUF says which layers have it"));
+        }
+        // llama.cpp reads biases of these two architectures alone.
+        let is_biased = self.mlp_bias || self.o_bias || self.qkv_bias && name != "qwen2";
+        if is_biased && name != "llama" {
+            return Err(field("attention_bias", true, format!("false: llama.cpp reads no such biases of {name}")));
         }
         let unrotated = if family.unrotated { every(4, self.num_hidden_layers) } else { Vec::new() };
         if self.layers_without_rope != unrotated {
@@ -61,7 +70,9 @@ impl MistralConfig {
                 ("rope.scaling.type", GgufValue::from("linear")),
                 ("rope.scaling.factor", GgufValue::from(factor as f32)),
             ]),
-            Some(ref yarn @ RopeScaling::Yarn { factor, beta_fast, beta_slow, original_max_position_embeddings, .. }) => {
+            Some(
+                ref yarn @ RopeScaling::Yarn { factor, beta_fast, beta_slow, original_max_position_embeddings, .. },
+            ) => {
                 original = Some(original_max_position_embeddings);
                 keys.extend([
                     ("rope.scaling.type", GgufValue::from("yarn")),
@@ -70,7 +81,9 @@ impl MistralConfig {
                     ("rope.scaling.yarn_beta_slow", GgufValue::from(beta_slow as f32)),
                 ]);
                 let multiplier = yarn.log_multiplier()?;
-                keys.extend(multiplier.map(|value| ("rope.scaling.yarn_log_multiplier", GgufValue::from(value as f32))));
+                keys.extend(
+                    multiplier.map(|value| ("rope.scaling.yarn_log_multiplier", GgufValue::from(value as f32))),
+                );
             }
         }
         if let Some(scale) = self.query_scale {
@@ -94,7 +107,14 @@ impl MistralConfig {
             Some(scaling @ RopeScaling::Llama3 { .. }) => {
                 let rope = |scaling| RopeScaling::rope(scaling, self.head_dim, self.rope_theta);
                 let (plain, scaled) = (rope(None), rope(Some(scaling)));
-                Some(plain.frequencies().iter().zip(scaled.frequencies()).map(|(plain, scaled)| plain / scaled).collect())
+                Some(
+                    plain
+                        .frequencies()
+                        .iter()
+                        .zip(scaled.frequencies())
+                        .map(|(plain, scaled)| plain / scaled)
+                        .collect(),
+                )
             }
             _ => None,
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
+use super::GgufValue;
 use super::parse::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS};
 use super::value::string;
-use super::GgufValue;
 use crate::save::{atomically, write_tensor};
 use crate::{Error, Result, Tensor, TensorData, TensorSpec};
 
