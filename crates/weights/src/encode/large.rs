@@ -5,7 +5,7 @@ use half::f16;
 use super::scale;
 use super::small::{shifted_error, within};
 use crate::blocks::Planes;
-use crate::quantize::{fit, half, inverse, nearest, sums};
+use crate::quantize::{fit, half, inverse, nearest, range, sums};
 
 /// A type with six-bit scales and minima.
 pub(super) struct Form {
@@ -56,7 +56,8 @@ pub(super) fn quantize(values: &[f32; 256], form: &Form, to: &mut Planes<'_>) {
 fn search(values: &[f32; 256], form: &Form) -> Found {
     let mut wanted = [[0.0; 2]; 8];
     for (wanted, values) in wanted.iter_mut().zip(values.as_chunks::<32>().0) {
-        *wanted = fit(values, &[1.0; 32], form.steps, form.most).into();
+        let (low, high) = range(values);
+        *wanted = fit(values, &[1.0; 32], (low.min(0.0), high), form.steps, form.most).into();
     }
     let [most_scale, most_minimum] =
         wanted.iter().fold([0.0f32; 2], |most, wanted| [most[0].max(wanted[0]), most[1].max(wanted[1])]);

@@ -7,6 +7,11 @@ use crate::quantize::{inverse, nearest, sums};
 
 /// Numbers are from −32 to 31.
 const LOWEST: f32 = -32.0;
+const HIGHEST: f32 = 31.0;
+
+/// Candidates for how far a factor is above the one with which the largest value is the last number. A scale that is a
+/// little too small costs only that value, a larger one makes the error of all values larger.
+const STEPS: [f32; 6] = [0.0, -1.0, 1.0, 2.0, 3.0, 4.0];
 
 /// Candidates for the factor of the largest scale. `quantize_row_q6_K_ref` has 128.
 const TOPS: [f32; 4] = [128.0, 126.5, 123.0, 118.0];
@@ -56,19 +61,20 @@ fn search(values: &[f32; 256]) -> Found {
 
 #[inline(always)]
 fn number(value: f32, inverse: f32) -> f32 {
-    within(nearest(value * inverse), LOWEST, 31.0)
+    within(nearest(value * inverse), LOWEST, HIGHEST)
 }
 
-/// The factors with the least error near to those that make the value of largest magnitude, `end`, the lowest number.
+/// The factors with the least error near to those that make the value of largest magnitude, `end`, the lowest or the
+/// highest number.
 fn choose(values: &[f32; 256], ends: &[f32; 16], unit: (u16, f32)) -> Found {
     let mut found = Found { error: 0.0, unit, factors: [0.0; 16] };
-    let to_factor = inverse(unit.1 * LOWEST);
     for (group, values) in values.as_chunks::<16>().0.iter().enumerate() {
-        let near = nearest(within(ends[group] * to_factor, -128.0, 127.0));
         let mut best = (f32::INFINITY, 0.0);
-        for sign in [1.0, -1.0] {
-            for step in [0.0, 1.0, -1.0, 2.0, -2.0] {
-                let factor = within(sign * (near + step), -128.0, 127.0);
+        for end in [LOWEST, HIGHEST] {
+            let factor = ends[group] * inverse(unit.1 * end);
+            let away = if factor < 0.0 { -1.0 } else { 1.0 };
+            for step in STEPS {
+                let factor = nearest(within(factor + away * step, -128.0, 127.0));
                 let error = error(values, unit.1 * factor);
                 if error < best.0 {
                     best = (error, factor);

@@ -4,11 +4,13 @@ use half::f16;
 
 use super::scale;
 use crate::blocks::Planes;
-use crate::quantize::{at_most, half, inverse, nearest, sums};
+use crate::quantize::{at_most, half, inverse, nearest, range, sums};
 
 /// A type without minima.
 pub(super) struct Scaled {
-    /// The smallest and the largest number, with zero at 0.
+    /// The number that is stored for zero.
+    zero: f32,
+    /// The smallest and the largest number, counted from zero.
     lowest: f32,
     highest: f32,
     /// Candidates for the number, not rounded, that stands for the value of largest magnitude.
@@ -17,6 +19,7 @@ pub(super) struct Scaled {
 
 /// The first candidate is that of `quantize_row_q4_0_ref`. On the side of the positive numbers there is one less.
 pub(super) const FOUR: Scaled = Scaled {
+    zero: 8.0,
     lowest: -8.0,
     highest: 7.0,
     ends: &[
@@ -26,6 +29,7 @@ pub(super) const FOUR: Scaled = Scaled {
 
 /// The first candidate is that of `quantize_row_q5_0_ref`.
 pub(super) const FIVE: Scaled = Scaled {
+    zero: 16.0,
     lowest: -16.0,
     highest: 15.0,
     ends: &[
@@ -37,6 +41,7 @@ pub(super) const FIVE: Scaled = Scaled {
 /// The first candidate is that of `quantize_row_q8_0_ref`, which does not use −128 either. The others are as far apart as
 /// half-precision scales are.
 pub(super) const EIGHT: Scaled = Scaled {
+    zero: 128.0,
     lowest: -127.0,
     highest: 127.0,
     ends: &[
@@ -95,7 +100,7 @@ pub(super) fn scaled(values: &[f32; 32], form: &Scaled, to: &mut Planes<'_>) {
     to.scales[0] = best.1;
     let inverse = inverse(found);
     for (number, &value) in to.numbers.iter_mut().zip(values) {
-        *number = (form.number(value, inverse) - form.lowest) as u8;
+        *number = (form.number(value, inverse) + form.zero) as u8;
     }
 }
 
@@ -177,10 +182,7 @@ pub(super) fn shifted_error(values: &[f32; 32], scale: f32, minimum: f32, most: 
 
 /// Quantises a block to `scale · number + minimum`, with numbers up to `most`.
 pub(super) fn shifted(values: &[f32; 32], most: f32, to: &mut Planes<'_>) {
-    let (mut low, mut high) = (values[0], values[0]);
-    for &value in values {
-        (low, high) = (low.min(value), high.max(value));
-    }
+    let (low, high) = range(values);
     let mut best = Shifted { values, most, error: f32::INFINITY, bits: (0, 0), scale: 0.0, minimum: 0.0 };
     // The reference (`quantize_row_q4_1_ref`); the next half below, for values that are close to each other; and zero,
     // because half-precision minima end earlier than values.
