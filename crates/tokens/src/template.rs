@@ -174,7 +174,7 @@ impl ChatTemplate {
     /// may be JSON in a text, which Jinja can't read. As any template that is text, it can't tell a control token from a
     /// message that spells one.
     ///
-    /// `None` for V1 with a tokenizer that adds no spaces.
+    /// `None` for V1 with a tokenizer that adds no spaces, or to which `[INST]` is a control token.
     pub fn jinja_source(&self) -> Option<&str> {
         match &self.kind {
             Kind::Jinja(jinja) => Some(jinja.source()),

@@ -101,7 +101,8 @@ fn keys_are_read_back() {
     check("tekken-v3", None, Same::Ids);
     check("tekken-v13", None, Same::Ids);
     let (legacy, first) = (with_merges("tokenizer.model.v3", true), with_merges("tokenizer.model.v3", false));
-    check_at(legacy.path(), Some(MistralVersion::V1), Same::Ids);
+    let oldest = with_merges("tokenizer.model.v1", true);
+    check_at(oldest.path(), Some(MistralVersion::V1), Same::Ids);
     check_at(legacy.path(), Some(MistralVersion::V3), Same::Ids);
     check_at(first.path(), Some(MistralVersion::V3), Same::IdsWithoutSpace);
     check_at(first.path(), None, Same::Conversations);

@@ -129,25 +129,10 @@ fn what_cannot_be_said_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let nothing_written = || fs::read_dir(folder.path()).unwrap().next().is_none();
 
-    // A SentencePiece tokenizer from a GGUF has no file that could be copied.
-    let pieces = pieces(&fs::read(fixture("tokenizer.model.v3")).unwrap());
-    let (_gguf, path) = write(&[
-        ("tokenizer.ggml.model", Value::Str("llama".to_owned())),
-        ("tokenizer.ggml.tokens", Value::Strings(pieces.iter().map(|piece| piece.0.clone()).collect())),
-        ("tokenizer.ggml.scores", Value::F32s(pieces.iter().map(|piece| piece.1).collect())),
-        ("tokenizer.ggml.token_type", Value::I32s(pieces.iter().map(|piece| piece.2).collect())),
-        ("tokenizer.ggml.bos_token_id", Value::U32(1)),
-        ("tokenizer.ggml.eos_token_id", Value::U32(2)),
-    ]);
-    let tokenizer = Tokenizer::open(path).unwrap();
-    let template = ChatTemplate::mistral(MistralVersion::V3, &tokenizer).unwrap();
-    let error = tokenizer.save(&template, folder.path()).unwrap_err();
-    assert!(matches!(error, Error::Unsaveable { .. }) && error.to_string().contains("model.gguf"), "{error}");
-    assert!(nothing_written());
-
-    // Mistral's own templates have no source that could be saved with a tokenizer.json.
+    // V1's [INST] is text, which these tokenizers would take for their control token.
     let mini = &pair("mini-first").tokenizer;
     let template = ChatTemplate::mistral(MistralVersion::V1, mini).unwrap();
+    assert_eq!(template.jinja_source(), None);
     let error = mini.save(&template, folder.path()).unwrap_err();
     assert!(matches!(error, Error::Unsaveable { .. }) && error.to_string().contains("mistral-v1"), "{error}");
     assert!(nothing_written());
@@ -180,4 +165,118 @@ fn the_name_of_a_model_tells_its_template() {
     check(&pair("v3").template, "tokenizer.model.v3");
     check(&ChatTemplate::mistral(MistralVersion::V1, v3).unwrap(), "tokenizer.model.v1");
     check(&ChatTemplate::jinja(source, v3).unwrap(), "tokenizer.model");
+}
+
+/// The pieces of a SentencePiece model in a GGUF file, whose model has so many positions.
+fn sentencepiece_gguf(more: &[(&str, Value)]) -> (tempfile::TempDir, PathBuf) {
+    let pieces = pieces(&fs::read(fixture("tokenizer.model.v3")).unwrap());
+    let mut keys = vec![
+        ("general.architecture", Value::Str("llama".to_owned())),
+        ("llama.context_length", Value::U32(4096)),
+        ("tokenizer.ggml.model", Value::Str("llama".to_owned())),
+        ("tokenizer.ggml.tokens", Value::Strings(pieces.iter().map(|piece| piece.0.clone()).collect())),
+        ("tokenizer.ggml.scores", Value::F32s(pieces.iter().map(|piece| piece.1).collect())),
+        ("tokenizer.ggml.token_type", Value::I32s(pieces.iter().map(|piece| piece.2).collect())),
+        ("tokenizer.ggml.bos_token_id", Value::U32(1)),
+        ("tokenizer.ggml.eos_token_id", Value::U32(2)),
+    ];
+    keys.extend(more.iter().cloned());
+    write(&keys)
+}
+
+/// It becomes a `tokenizer.model`, with what the GGUF says besides.
+#[test]
+fn a_sentencepiece_gguf_becomes_a_tokenizer_model() {
+    let check = |more: &[(&str, Value)], source: Option<&str>| {
+        let (_gguf, path) = sentencepiece_gguf(more);
+        let tokenizer = Tokenizer::open(path).unwrap();
+        let template = match source {
+            None => ChatTemplate::mistral(MistralVersion::V3, &tokenizer).unwrap(),
+            Some(source) => ChatTemplate::jinja(source, &tokenizer).unwrap(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        tokenizer.save(&template, folder.path()).unwrap();
+        let (saved, saved_template) = open(folder.path());
+        assert_eq!(saved.fingerprint(), tokenizer.fingerprint());
+        assert_eq!(saved_template.fingerprint(), template.fingerprint());
+        let original = pieces(&fs::read(fixture("tokenizer.model.v3")).unwrap());
+        assert!(pieces(&fs::read(folder.path().join("tokenizer.model")).unwrap()) == original);
+        let config = json(folder.path().join("tokenizer_config.json"));
+        assert_eq!((&config["tokenizer_class"], &config["model_max_length"]), (&"LlamaTokenizer".into(), &4096.into()));
+        (config, json(folder.path().join("generation_config.json")))
+    };
+    let (config, generation) = check(&[], None);
+    assert_eq!((&config["eos_token"], &config["pad_token"]), (&"</s>".into(), &Json::Null));
+    assert_eq!(generation, serde_json::json!({"bos_token_id": 1, "eos_token_id": 2}));
+    let more = [
+        ("tokenizer.ggml.padding_token_id", Value::U32(10)),
+        ("tokenizer.ggml.eot_token_id", Value::U32(9)),
+        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+    ];
+    let source = "{% for m in messages %}{{ m.content }}{{ '</s>' if m.role == 'assistant' }}{% endfor %}";
+    let (config, generation) = check(&more, Some(source));
+    assert_eq!(config["add_bos_token"], false);
+    assert_eq!(config["pad_token"], pair("v3").tokenizer.token_text(10).unwrap());
+    let expected = serde_json::json!({"bos_token_id": 1, "pad_token_id": 10, "eos_token_id": [2, 9]});
+    assert_eq!(generation, expected);
+}
+
+/// What other programs read of a folder is still there, and only another template replaces the old one.
+#[test]
+fn a_folder_keeps_its_settings() {
+    let source = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "chat_template.jinja"] {
+        fs::copy(fixture("smollm2").join(name), source.path().join(name)).unwrap();
+    }
+    let own = fs::read_to_string(source.path().join("chat_template.jinja")).unwrap();
+    let config = serde_json::json!({
+        "chat_template": own, "pad_token": "<|endoftext|>", "model_max_length": 8192, "padding_side": "left",
+        "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": null, "extra_special_tokens": {"image": "<img>"},
+        "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "special": true}}, "tokenizer_class": "GPT2Tokenizer",
+    });
+    let put = |name: &str, value: &Json| fs::write(source.path().join(name), value.to_string()).unwrap();
+    put("tokenizer_config.json", &config);
+    put("special_tokens_map.json", &serde_json::json!({"pad_token": "<|endoftext|>"}));
+    put("added_tokens.json", &serde_json::json!({"<|im_end|>": 2}));
+    put("generation_config.json", &serde_json::json!({"temperature": 0.2, "top_p": 0.9, "eos_token_id": 0}));
+    let (tokenizer, template) = open(source.path());
+    assert_eq!((tokenizer.padding_id(), tokenizer.eos_ids()), (Some(0), [0, 2].as_slice()));
+
+    let folder = tempfile::tempdir().unwrap();
+    tokenizer.save(&template, folder.path()).unwrap();
+    let saved = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    for name in ["tokenizer.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json"] {
+        assert!(saved(name) == fs::read(source.path().join(name)).unwrap(), "{name}");
+    }
+    assert_eq!(json(folder.path().join("tokenizer_config.json")), config);
+    let generation = json(folder.path().join("generation_config.json"));
+    assert_eq!(generation, serde_json::json!({"temperature": 0.2, "top_p": 0.9, "eos_token_id": [0, 2]}));
+
+    let other = "{% for m in messages %}{{ m.content }}{{ '<|im_end|>' if m.role == 'assistant' }}{% endfor %}";
+    let other = ChatTemplate::jinja(other, &tokenizer).unwrap();
+    tokenizer.save(&other, folder.path()).unwrap();
+    let mut expected = config;
+    expected.as_object_mut().unwrap().remove("chat_template");
+    assert_eq!(json(folder.path().join("tokenizer_config.json")), expected);
+    assert_eq!(open(folder.path()).1.source(), other.source());
+}
+
+/// A folder with one of Mistral's own templates opens as it, and transformers finds its Jinja source.
+#[test]
+fn mistrals_templates_are_saved_as_jinja() {
+    let check = |name: &str, version: MistralVersion| {
+        let tokenizer = Tokenizer::open(fixture(name)).unwrap();
+        let template = ChatTemplate::mistral(version, &tokenizer).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        tokenizer.save(&template, folder.path()).unwrap();
+        assert_eq!(open(folder.path()).1.fingerprint(), template.fingerprint(), "{name}");
+        let jinja = fs::read_to_string(folder.path().join("chat_template.jinja")).unwrap();
+        assert_eq!(Some(jinja.as_str()), template.jinja_source(), "{name}");
+    };
+    check("mini-first", MistralVersion::V3);
+    check("mini-legacy", MistralVersion::V3);
+    check("mini-tekken", MistralVersion::V7);
+    check("mini-tekken", MistralVersion::V13);
+    check("tekken-v13", MistralVersion::V13);
+    check("tokenizer.model.v7", MistralVersion::V7);
 }

@@ -66,7 +66,7 @@ impl Mistral {
             inst: from(MistralVersion::V2, "[INST]", "[/INST]")?,
             system: from(MistralVersion::V7, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")?,
             marking: tokenizer.marking(),
-            jinja: jinja(version, tokenizer.marking(), tokenizer.marking() == Marking::StartOnly),
+            jinja: jinja(version, tokenizer, tokenizer.marking() == Marking::StartOnly),
         })
     }
 
@@ -76,7 +76,7 @@ impl Mistral {
         let spaced = [false, true].into_iter().filter(|spaced| !spaced || marking == Marking::StartOnly);
         let same = |version: &MistralVersion| {
             source.contains(version.name())
-                && spaced.clone().any(|spaced| jinja(*version, marking, spaced).is_some_and(|made| made == source))
+                && spaced.clone().any(|spaced| jinja(*version, tokenizer, spaced).is_some_and(|made| made == source))
         };
         let version = MistralVersion::ALL.into_iter().find(same)?;
         Self::new(version, tokenizer).ok()
@@ -88,7 +88,8 @@ impl Mistral {
 
     /// The source for llama.cpp, where the tokenizer adds a space after each control token or never does.
     pub fn gguf_source(&self, adds_prefix: bool) -> Option<String> {
-        jinja(self.version, self.marking, self.marking == Marking::StartOnly && !adds_prefix)
+        let spaced = self.marking == Marking::StartOnly && !adds_prefix;
+        self.jinja.as_ref().map(|_| jinja::source(self.version, spaced))
     }
 
     pub fn name(&self) -> &'static str {
@@ -155,9 +156,11 @@ impl Mistral {
     }
 }
 
-/// The Jinja source of a version. In V1, an answer stands beside other text, where the text alone can't say that a
-/// tokenizer without spaces of its own takes the two apart.
-fn jinja(version: MistralVersion, marking: Marking, spaced: bool) -> Option<String> {
-    let beside = version == MistralVersion::V1 && marking == Marking::Never;
-    (!beside).then(|| jinja::source(version, spaced))
+/// The Jinja source of a version. V1 has none for two kinds of tokenizers: where `[INST]` is a control token, which it is not
+/// in V1; and without spaces of the tokenizer's own, where the text alone can't say that a question and its answer are taken
+/// apart.
+fn jinja(version: MistralVersion, tokenizer: &Tokenizer, spaced: bool) -> Option<String> {
+    let is_control = ["[INST]", "[/INST]"].into_iter().any(|text| tokenizer.control(text).is_some());
+    let has_none = version == MistralVersion::V1 && (is_control || tokenizer.marking() == Marking::Never);
+    (!has_none).then(|| jinja::source(version, spaced))
 }

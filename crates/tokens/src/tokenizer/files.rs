@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
@@ -114,4 +115,27 @@ pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, text: &str) -> Result
         column: source.column(),
         source,
     })
+}
+
+/// Reads a JSON file beside this one, if it exists.
+pub(crate) fn sibling<T: DeserializeOwned>(path: &Path, name: &str) -> Result<Option<T>> {
+    let file = path.with_file_name(name);
+    if file.is_file() { read_json(&file).map(Some) } else { Ok(None) }
+}
+
+/// The stop tokens of a model's configuration.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum OneOrMore {
+    One(u32),
+    More(Vec<u32>),
+}
+
+impl OneOrMore {
+    pub fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::More(ids) => ids,
+        }
+    }
 }

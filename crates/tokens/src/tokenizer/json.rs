@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 use super::bpe::{BpeFile, bad, contains};
 use super::extras::Extras;
-use super::files::{parse_json, read_json, read_to_string};
+use super::files::{OneOrMore, parse_json, read_to_string, sibling};
 use super::rules::{check_decoder, check_post_processor};
 use super::vocab::Strips;
 use super::{Specials, Tokenizer};
@@ -119,13 +119,6 @@ struct ModelConfig {
     eos_token_id: Option<OneOrMore>,
     /// Some files have -1 for none.
     pad_token_id: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(u32),
-    More(Vec<u32>),
 }
 
 /// Loads a `tokenizer.json`.
@@ -243,11 +236,7 @@ fn specials(path: &Path, file: &File, ids: &BTreeMap<String, u32>) -> Result<Spe
     if let Some(name) = config.eos_token {
         eos.push(find("eos_token", name)?);
     }
-    match model.eos_token_id {
-        Some(OneOrMore::One(id)) => eos.push(id),
-        Some(OneOrMore::More(ids)) => eos.extend(ids),
-        None => {}
-    }
+    eos.extend(model.eos_token_id.map(OneOrMore::into_vec).unwrap_or_default());
     let known: BTreeSet<u32> = ids.values().copied().collect();
     if let Some(id) = bos.iter().chain(&eos).find(|id| !known.contains(id)) {
         return Err(bad(path, "eos_token_id", format!("the model's token {id} is not in the vocabulary")));
@@ -281,12 +270,6 @@ fn drops_first_space(decoder: &Value) -> bool {
             _ => false,
         }
     })
-}
-
-/// Reads a file beside this one, if it exists.
-fn sibling<T: serde::de::DeserializeOwned>(path: &Path, name: &str) -> Result<Option<T>> {
-    let file = path.with_file_name(name);
-    if file.is_file() { read_json(&file).map(Some) } else { Ok(None) }
 }
 
 fn unsupported(path: &Path, place: &str, found: &str, supported: &'static str) -> Error {

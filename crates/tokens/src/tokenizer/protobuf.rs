@@ -5,10 +5,13 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
+
 use crate::{Error, Result};
 
 use super::bpe::bad;
 use super::extras::Extras;
+use super::files::{OneOrMore, sibling};
 use super::sentencepiece::{Kind, Piece, SentencePieceFile};
 use super::{Specials, Tokenizer};
 
@@ -26,7 +29,19 @@ struct Spec {
     whitespace_as_suffix: bool,
 }
 
-/// Loads a `tokenizer.model`.
+/// The settings of `tokenizer_config.json` that are used.
+#[derive(Default, Deserialize)]
+struct Config {
+    add_bos_token: Option<bool>,
+}
+
+/// The stop tokens in `generation_config.json`.
+#[derive(Default, Deserialize)]
+struct Stops {
+    eos_token_id: Option<OneOrMore>,
+}
+
+/// Loads a `tokenizer.model`. Whether a bos is added, and further stop tokens, are in the files beside it.
 pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
     let bytes = foehn_files::read(path, foehn_files::MAX_TEXT)
         .map_err(|source| Error::Read { path: path.to_owned(), source })?;
@@ -56,11 +71,14 @@ pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
     if pieces.is_empty() {
         return Err(bad(path, "pieces", "the model has none".to_owned()));
     }
+    let config: Config = sibling(path, "tokenizer_config.json")?.unwrap_or_default();
+    let stops: Stops = sibling(path, "generation_config.json")?.unwrap_or_default();
+    let more = stops.eos_token_id.map(OneOrMore::into_vec).unwrap_or_default();
     let id = |number: i32| u32::try_from(number).ok().filter(|id| (*id as usize) < pieces.len());
     let specials = Specials {
         bos: u32::try_from(spec.bos).ok(),
-        eos: u32::try_from(spec.eos).ok().into_iter().collect(),
-        add_bos: true,
+        eos: u32::try_from(spec.eos).ok().into_iter().chain(more).collect(),
+        add_bos: config.add_bos_token.unwrap_or(true),
         extras: Extras { unknown: id(spec.unknown), padding: id(spec.padding), ..Extras::default() },
     };
     SentencePieceFile { path: path.to_owned(), pieces, add_dummy_prefix: spec.add_dummy_prefix, specials }.build()

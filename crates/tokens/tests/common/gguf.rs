@@ -7,6 +7,7 @@ use foehn_weights::GgufValue;
 use tempfile::TempDir;
 
 /// A value of the metadata.
+#[derive(Clone)]
 pub enum Value {
     U32(u32),
     Bool(bool),
