@@ -133,6 +133,12 @@ pub enum Error {
         /// The folder or file.
         path: PathBuf,
     },
+    /// A chat template can't be written in the language of Go.
+    #[error("the chat template has no form that Ollama reads: {reason}")]
+    NoGoTemplate {
+        /// The reason.
+        reason: &'static str,
+    },
     /// A template needs a control token that the tokenizer does not have.
     #[error("the {template} template needs the control token {name}, which this tokenizer does not have")]
     MissingControl {

@@ -10,6 +10,7 @@ mod json;
 mod marked;
 mod marks;
 mod mistral;
+mod ollama;
 mod program;
 mod source;
 mod whole;
@@ -182,6 +183,29 @@ impl ChatTemplate {
         }
     }
 
+    /// The template in the language of Go, as a Modelfile of Ollama has it in `TEMPLATE`; [`Tokenizer::stop_texts`] are its
+    /// `PARAMETER stop`. It is derived from the texts that this template puts around the parts of short conversations, and
+    /// checked with longer ones. It is for a GGUF file with [`Tokenizer::gguf_metadata`]: a bos that the tokenizer adds is
+    /// left out.
+    ///
+    /// It has no tools and no reasoning. Ollama joins consecutive messages of one role before it renders them, and where
+    /// this template trims a message, Go's template language does not.
+    ///
+    /// # Errors
+    /// [`Error::NoGoTemplate`] if this template is not made of a text before and after each message, with the system prompt in a
+    /// turn of its own or in the first or last question. [`Error::WrongTokenizer`] for another tokenizer.
+    pub fn ollama(&self, tokenizer: &Tokenizer) -> Result<String> {
+        self.check_tokenizer(tokenizer)?;
+        match &self.kind {
+            Kind::Jinja(jinja) => ollama::template(jinja, tokenizer),
+            Kind::Mistral(mistral) => {
+                let none = || Error::NoGoTemplate { reason: "it has no Jinja source for this tokenizer" };
+                let source = mistral.gguf_source(tokenizer, mistral.marks()).ok_or_else(none)?;
+                ollama::template(&Jinja::new(&source, tokenizer)?, tokenizer)
+            }
+        }
+    }
+
     /// SHA-256, in hexadecimal, of [`ChatTemplate::source`].
     pub fn fingerprint(&self) -> String {
         Sha256::digest(self.source()).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -196,10 +220,10 @@ impl ChatTemplate {
     }
 
     /// The Jinja source for a GGUF whose tokenizer adds a space at the start and after each control token, or never does.
-    pub(crate) fn gguf_source(&self, adds_prefix: bool) -> Option<String> {
+    pub(crate) fn gguf_source(&self, tokenizer: &Tokenizer, adds_prefix: bool) -> Option<String> {
         match &self.kind {
             Kind::Jinja(jinja) => Some(jinja.source().to_owned()),
-            Kind::Mistral(mistral) => mistral.gguf_source(adds_prefix),
+            Kind::Mistral(mistral) => mistral.gguf_source(tokenizer, adds_prefix),
         }
     }
 

@@ -70,7 +70,7 @@ pub(crate) enum Position {
 #[derive(Debug)]
 enum Encoder {
     Bpe(Box<Bpe>),
-    SentencePiece(SentencePiece),
+    SentencePiece(Box<SentencePiece>),
     Tekken(Box<Tekken>),
 }
 
@@ -120,9 +120,14 @@ impl Tokenizer {
     /// in transformers, the folder gives the same pair again (here, with the same fingerprints). Each file is replaced
     /// atomically.
     ///
-    /// BPE by merges is written as `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, whichever kind
-    /// of file it was read from. The `tokenizer.model` of a SentencePiece model is copied; if the template is Mistral's
-    /// own, its version is added to the file's name. `generation_config.json` has the bos and stop tokens.
+    /// The tokenizer's own file is copied, and so are `special_tokens_map.json` and `added_tokens.json` beside it. Every field of
+    /// its `tokenizer_config.json` and `generation_config.json` is kept; the latter gets the stop tokens that it lacks. What
+    /// came from a GGUF file is written as `tokenizer.json` (byte-level BPE) or `tokenizer.model` (SentencePiece), with the bos,
+    /// stop and padding tokens and the context length in `tokenizer_config.json`.
+    ///
+    /// The template is `chat_template.jinja`; another one in `tokenizer_config.json` is taken out. For one of Mistral's own
+    /// templates it is [`ChatTemplate::jinja_source`], and a SentencePiece model is there a second time, with the template's
+    /// version in the name, for mistral-common.
     ///
     /// # Errors
     /// Before anything is written, [`Error::Unsaveable`] for content that these files cannot express. [`Error::Read`]

@@ -220,6 +220,17 @@ fn what_a_gguf_cannot_say_is_refused() {
         "stand apart",
     );
 
+    // Qwen's normal form is left out, as by llama.cpp's converter.
+    let qwen2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let (_folder, tokenizer, template) = changed(&fixture("smollm2"), &|file| {
+        file["normalizer"] = json!({"type": "NFC"});
+        let steps = &mut file["pre_tokenizer"]["pretokenizers"];
+        steps[0] = json!({"type": "Split", "pattern": {"Regex": qwen2}, "behavior": "Isolated", "invert": false});
+        steps[1]["use_regex"] = json!(false);
+    });
+    let (_gguf, weights) = written(&tokenizer, &template, 49152);
+    assert_eq!(weights.gguf().unwrap().get_str("tokenizer.ggml.pre").unwrap(), Some("qwen2"));
+
     // Rows without text tokens, and text tokens without rows.
     let (tokenizer, template) = open(fixture("smollm2"));
     refused(&tokenizer, &template, 49151, "is behind the last of 49151 rows of the embedding");

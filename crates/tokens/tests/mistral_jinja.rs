@@ -51,6 +51,8 @@ fn jinja_renders_the_ids_of_the_built_in_template() {
             // In this engine, texts have marks: a source can't see that one is empty, or that a result is JSON.
             let is_json = |text: &str| text == "NaN" || serde_json::from_str::<Value>(text).is_ok();
             let unseen = |message: &Message| match message.role {
+                // A `Metaspace` adds no space before a text that begins with one; the source has one.
+                _ if name == "mini-first" && message.content.starts_with([' ', '▁']) => true,
                 Role::Assistant => false,
                 Role::Tool => message.content.is_empty() || (version < MistralVersion::V7 && is_json(&message.content)),
                 _ => message.content.trim().is_empty(),

@@ -49,7 +49,7 @@ struct Piece {
 impl Jinja {
     pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let program = Program::new(source)
-            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source: shown(source) })?;
+            .map_err(|source| Error::TemplateSyntax { line: source.line().unwrap_or(0), source: escaped(source) })?;
         let mut controls: Vec<Vec<Control>> = (0..256).map(|_| Vec::new()).collect();
         for (text, id, strips) in tokenizer.controls() {
             // White space next to a message may belong to the message, so a control token with white space at its ends
@@ -93,6 +93,23 @@ impl Jinja {
     pub fn prompt(&self, tokenizer: &Tokenizer, conversation: Conversation<'_>) -> Result<Vec<u32>> {
         let unmarked = self.text(tokenizer, conversation, true)?;
         Ok(tokenize(tokenizer, &unmarked.text, &self.pieces(&unmarked))?.0)
+    }
+
+    /// The text of plain messages, as other programs render it.
+    pub fn plain(&self, messages: &[(Role, &str)], prompt: bool) -> Result<String> {
+        let bytes = messages.iter().map(|(_, text)| text.len()).sum();
+        let shown = messages.iter().map(|(role, content)| context! { role => role.name(), content => *content });
+        let nothing = minijinja::Value::from(());
+        let variables = context! {
+            messages => shown.collect::<Vec<_>>(),
+            add_generation_prompt => prompt,
+            tools => &nothing,
+            documents => &nothing,
+            ..self.token_names()
+        };
+        self.program
+            .render(variables, messages.len(), bytes)
+            .map_err(|source| Error::TemplateRender { line: source.line().unwrap_or(0), source: escaped(source) })
     }
 
     /// Whether a space at the start and after each control token gives the ids of this template, rather than none. Both are
@@ -161,7 +178,7 @@ impl Jinja {
     fn run(&self, marked: &Marked, messages: usize, tools: bool, prompt: bool) -> Result<String> {
         let failed = |source: minijinja::Error| Error::TemplateRender {
             line: source.line().unwrap_or(0),
-            source: shown(source),
+            source: escaped(source),
         };
         let nothing = minijinja::Value::from(());
         let variables = context! {
@@ -327,15 +344,15 @@ fn as_in_llama(tokenizer: &Tokenizer, text: &str, pieces: &[Piece], adds_space: 
 
 /// An engine's error can quote the template and what it was given. Where that could steer a terminal, the error is made
 /// anew with its text escaped and its causes in it.
-fn shown(error: minijinja::Error) -> minijinja::Error {
+fn escaped(error: minijinja::Error) -> minijinja::Error {
     let mut said = error.detail().unwrap_or_default().to_owned();
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
         said += &format!(": {inner}");
         cause = inner.source();
     }
-    let escaped = printable_text(&said).to_string();
-    if escaped == said { error } else { minijinja::Error::new(error.kind(), escaped) }
+    let printable = printable_text(&said).to_string();
+    if printable == said { error } else { minijinja::Error::new(error.kind(), printable) }
 }
 
 #[cfg(test)]

@@ -87,9 +87,8 @@ impl Mistral {
     }
 
     /// The source for llama.cpp, where the tokenizer adds a space after each control token or never does.
-    pub fn gguf_source(&self, adds_prefix: bool) -> Option<String> {
-        let spaced = self.marking == Marking::StartOnly && !adds_prefix;
-        self.jinja.as_ref().map(|_| jinja::source(self.version, spaced))
+    pub fn gguf_source(&self, tokenizer: &Tokenizer, adds_prefix: bool) -> Option<String> {
+        jinja(self.version, tokenizer, self.marking == Marking::StartOnly && !adds_prefix)
     }
 
     pub fn name(&self) -> &'static str {
@@ -162,5 +161,5 @@ impl Mistral {
 fn jinja(version: MistralVersion, tokenizer: &Tokenizer, spaced: bool) -> Option<String> {
     let is_control = ["[INST]", "[/INST]"].into_iter().any(|text| tokenizer.control(text).is_some());
     let has_none = version == MistralVersion::V1 && (is_control || tokenizer.marking() == Marking::Never);
-    (!has_none).then(|| jinja::source(version, spaced))
+    (!has_none).then(|| jinja::source(version, tokenizer, spaced))
 }

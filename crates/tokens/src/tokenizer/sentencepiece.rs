@@ -87,7 +87,7 @@ impl SentencePieceFile {
         let vocab = self.vocab()?;
         let specials = self.specials.clone();
         let encoder = self.encoder()?;
-        Ok(Tokenizer::assemble(Encoder::SentencePiece(encoder), vocab, specials, hash))
+        Ok(Tokenizer::assemble(Encoder::SentencePiece(Box::new(encoder)), vocab, specials, hash))
     }
 
     fn vocab(&self) -> Result<Vocab> {

@@ -66,7 +66,7 @@ pub(in crate::tokenizer) fn metadata(
     };
     fit(tokenizer, &mut form.entries, rows)?;
     let source = template
-        .gguf_source(form.add_space_prefix == Some(true))
+        .gguf_source(tokenizer, form.add_space_prefix == Some(true))
         .ok_or_else(|| refused(tokenizer, format!("the template {} has no Jinja source for it", template.source())))?;
     let mut keys = form.keys();
     let mut add = |key: &str, value: GgufValue| keys.push((format!("tokenizer.{key}"), value));
@@ -120,7 +120,8 @@ fn byte_level(tokenizer: &Tokenizer, bpe: &Bpe) -> Result<Form> {
     })?;
     // llama.cpp's own converter leaves this normal form of Qwen's tokenizers out.
     let is_nfc = parts.normalizer.get("type").is_some_and(|kind| kind == "NFC");
-    if !parts.normalizer.is_null() && !(is_nfc && pre == "qwen2") {
+    let is_left_out = is_nfc && pre == "qwen2";
+    if !parts.normalizer.is_null() && !is_left_out {
         return Err(refused(tokenizer, format!("a GGUF has no place for its normalizer {}", parts.normalizer)));
     }
     if skips_merges != parts.ignore_merges
