@@ -1,5 +1,5 @@
-//! Converting rows of single precision to the formats of `--base`, and unpacking the blocks of files, on one core. An element
-//! is a weight.
+//! Converting rows of single precision to the formats of `--base`, and unpacking the blocks of files, on one core; encoding a
+//! matrix as the types of files, on all cores. An element is a weight.
 
 mod common;
 
@@ -25,6 +25,21 @@ const BLOCKS: [DType; 12] = [
     DType::Iq4Xs,
 ];
 
+/// The types that [`DType::encode`] makes.
+const ENCODED: [DType; 11] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q4K,
+    DType::Q5K,
+    DType::Q6K,
+];
+
 /// Room for the parts of a row in any format.
 struct Parts {
     numbers: Vec<u8>,
@@ -45,7 +60,10 @@ impl Parts {
 }
 
 fn main() {
-    common::run(quantize);
+    common::run(|criterion| {
+        quantize(criterion);
+        encode(criterion);
+    });
 }
 
 fn quantize(criterion: &mut Criterion) {
@@ -64,6 +82,19 @@ fn quantize(criterion: &mut Criterion) {
         let mut parts = Parts::new();
         group.bench_function(format!("unpack_{dtype}").to_lowercase(), |bencher| {
             bencher.iter(|| unpack(dtype, &bytes, &mut parts.planes()));
+        });
+    }
+}
+
+/// A matrix of 1,536 rows. Their length, 576, is not a whole number of super-blocks, so that K types get rows of 256.
+fn encode(criterion: &mut Criterion) {
+    let values = noise(2, 1536 * 576);
+    let mut group = criterion.benchmark_group("encode");
+    group.throughput(Throughput::Elements(values.len() as u64));
+    for dtype in ENCODED {
+        let row = if dtype.block_elements() == 256 { 256 } else { 576 };
+        group.bench_function(format!("{dtype}").to_lowercase(), |bencher| {
+            bencher.iter(|| dtype.encode(&values, row));
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Quantises rows of `f32` to the bytes of GGML's types.
 //!
-//! The scales are those with the least squared error among several candidates, the ones of GGML's reference
-//! (`ggml-quants.c`) or near to them included. The error is that of the numbers which
+//! The scales are those with the least squared error among several candidates, those of GGML's reference
+//! (`ggml-quants.c`) or near ones included. The error is that of the numbers that
 //! [`Weights::load_f32`](crate::Weights::load_f32) gives back: scales are rounded before they are compared.
 
 mod large;
@@ -52,7 +52,7 @@ pub enum EncodeError {
 impl DType {
     /// Whether [`encode`](Self::encode) makes this type.
     pub fn is_encodable(self) -> bool {
-        range(self).is_some()
+        limits(self).is_some()
     }
 
     /// The bytes of `values` in this type; rows have `row` values each.
@@ -88,7 +88,7 @@ const NOTHING: f32 = 1.0 / (1 << 25) as f32;
 
 /// The smallest and the largest value that surely has a finite form: for quantised types, that which makes the scale, or
 /// the minimum, the largest half-precision number. `None` for a type that cannot be made.
-fn range(dtype: DType) -> Option<(f32, f32)> {
+fn limits(dtype: DType) -> Option<(f32, f32)> {
     let (below, above) = match dtype {
         DType::F32 => (f32::MAX, f32::MAX),
         // From the middle between the largest finite number and the next power of two, numbers become infinite.
@@ -109,7 +109,7 @@ fn range(dtype: DType) -> Option<(f32, f32)> {
 }
 
 fn encode_with(dtype: DType, values: &[f32], row: usize, threads: usize) -> Result<Vec<u8>, EncodeError> {
-    let (low, high) = range(dtype).ok_or(EncodeError::Type { dtype })?;
+    let (low, high) = limits(dtype).ok_or(EncodeError::Type { dtype })?;
     let block = dtype.block();
     if !row.is_multiple_of(block.elements) || !values.len().is_multiple_of(row) {
         return Err(EncodeError::Row { values: values.len(), row, block: block.elements });
@@ -215,4 +215,27 @@ fn quantize(dtype: DType, values: &[f32], to: &mut Planes<'_>) {
 /// The half-precision number nearest to a positive value, but never zero: a scale of zero loses the whole block.
 fn scale(value: f32) -> (u16, f32) {
     crate::quantize::half(value.max(2.0 * NOTHING))
+}
+
+/// The smallest and the largest value.
+fn range(values: &[f32; 32]) -> (f32, f32) {
+    values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| {
+        (if value < low { value } else { low }, if value > high { value } else { high })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_does_not_show() {
+        // More than a share for each of three threads, in blocks that do not divide by three.
+        let values: Vec<f32> =
+            (0..(4 * SHARE + 256)).map(|i| (i as f32 * 0.7).sin() * (i as f32 * 0.01).cos()).collect();
+        for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_1, DType::Q4K, DType::Q6K] {
+            let [one, two, three] = [1, 2, 3].map(|threads| encode_with(dtype, &values, values.len(), threads));
+            assert!(one.is_ok() && one == two && one == three, "{dtype}");
+        }
+    }
 }

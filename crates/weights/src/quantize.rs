@@ -91,13 +91,7 @@ fn q4_k(values: &[f32], to: &mut Planes<'_>) {
     let blocks = values.as_chunks::<256>().0.iter().zip(to.numbers.as_chunks_mut::<256>().0);
     for (i, (values, numbers)) in blocks.enumerate() {
         let groups = values.as_chunks::<32>().0;
-        let fits: Vec<(f32, f32)> = groups
-            .iter()
-            .map(|group| {
-                let (low, high) = range(group);
-                fit(group, &importance(group), (low.min(0.0), high.max(0.0)), &STEPS, 15.0)
-            })
-            .collect();
+        let fits: Vec<(f32, f32)> = groups.iter().map(fit).collect();
         let most = |part: fn(&(f32, f32)) -> f32| fits.iter().map(part).fold(0.0, f32::max);
         let (scale, d) = half(most(|fit| fit.0) / 63.0);
         let (minimum, dmin) = half(most(|fit| fit.1) / 63.0);
@@ -116,38 +110,29 @@ fn q4_k(values: &[f32], to: &mut Planes<'_>) {
     }
 }
 
-/// Larger weights have more influence.
-fn importance(values: &[f32; 32]) -> [f32; 32] {
+/// Larger weights have more influence, as in `quantize_row_q4_K_ref`.
+pub(crate) fn importance(values: &[f32; 32]) -> [f32; 32] {
     let root_mean_square = (sums(values, values, |a, b| [a * b])[0] / 32.0).sqrt();
     values.map(|value| root_mean_square + value.abs())
 }
 
-/// The smallest and the largest value.
-pub(crate) fn range(values: &[f32; 32]) -> (f32, f32) {
-    values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)))
-}
-
-/// The best-fitting scale and (non-negative) minimum of a group, for numbers from 0 to `most`; the minimum is subtracted.
-/// `steps` are the candidates for the number of steps into which the range, from `low` (not positive) to `high`, is
-/// divided.
-#[inline(always)]
-pub(crate) fn fit(
-    values: &[f32; 32],
-    importance: &[f32; 32],
-    (low, high): (f32, f32),
-    steps: &[f32],
-    most: f32,
-) -> (f32, f32) {
-    if low == high {
-        return (0.0, 0.0 - low);
+/// The best-fitting scale and (non-negative) minimum of a group; the minimum is subtracted.
+fn fit(values: &[f32; 32]) -> (f32, f32) {
+    let (mut low, mut high) = (0.0f32, 0.0f32);
+    for &value in values {
+        (low, high) = (low.min(value), high.max(value));
     }
-    let [w, x] = sums(values, importance, |value, importance| [importance, importance * value]);
-    let mut best = (f32::INFINITY, ((high - low) / most, -low));
-    for steps in steps {
+    if low == high {
+        return (0.0, 0.0);
+    }
+    let importance = importance(values);
+    let [w, x] = sums(values, &importance, |value, importance| [importance, importance * value]);
+    let mut best = (f32::INFINITY, ((high - low) / 15.0, -low));
+    for steps in STEPS {
         let factor = steps / (high - low);
-        let number = |value: f32| at_most(nearest((value - low) * factor), most);
+        let number = |value: f32| at_most(nearest((value - low) * factor), 15.0);
         // Weighted least squares of `scale · number − minimum`.
-        let [n, nn, nx] = sums(values, importance, |value, importance| {
+        let [n, nn, nx] = sums(values, &importance, |value, importance| {
             let number = number(value);
             let weighted = importance * number;
             [weighted, weighted * number, weighted * value]
@@ -160,7 +145,7 @@ pub(crate) fn fit(
         if minimum < 0.0 {
             (scale, minimum) = (nx / nn, 0.0);
         }
-        let [error] = sums(values, importance, |value, importance| {
+        let [error] = sums(values, &importance, |value, importance| {
             let far = scale * number(value) - minimum - value;
             [importance * far * far]
         });

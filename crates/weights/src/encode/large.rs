@@ -2,30 +2,49 @@
 
 use half::f16;
 
-use super::scale;
 use super::small::{shifted_error, within};
+use super::{range, scale};
 use crate::blocks::Planes;
-use crate::quantize::{fit, half, inverse, nearest, range, sums};
+use crate::quantize::{half, importance, inverse, nearest, sums};
 
 /// A type with six-bit scales and minima.
 pub(super) struct Form {
     /// The largest number.
     most: f32,
-    /// Candidates for the number of steps into which a group's range is divided.
+    /// Candidates for the number of steps into which a group's range is divided: for the least squared error, and those
+    /// of the reference, which gives larger values more influence (`make_qkx2_quants` as `quantize_row_q4_K_ref` and
+    /// `quantize_row_q5_K_ref` call it).
     steps: &'static [f32],
+    reference: &'static [f32],
 }
 
-pub(super) const FOUR: Form =
-    Form { most: 15.0, steps: &[13.6, 14.0, 14.2, 14.4, 14.6, 14.8, 15.0, 15.2, 15.4, 15.7, 16.0, 16.4, 16.9, 17.5] };
+pub(super) const FOUR: Form = Form {
+    most: 15.0,
+    steps: &[14.1, 14.5, 14.9, 15.3, 15.7, 16.2, 17.0, 18.2],
+    reference: &[
+        14.0, 14.1, 14.2, 14.3, 14.4, 14.5, 14.6, 14.7, 14.8, 14.9, 15.0, 15.1, 15.2, 15.3, 15.4, 15.5, 15.6, 15.7,
+        15.8, 15.9, 16.0,
+    ],
+};
 
-pub(super) const FIVE: Form =
-    Form { most: 31.0, steps: &[30.0, 30.2, 30.4, 30.6, 30.8, 31.0, 31.2, 31.4, 31.6, 31.8, 32.0, 32.4, 33.0] };
+pub(super) const FIVE: Form = Form {
+    most: 31.0,
+    steps: &[30.1, 30.5, 30.9, 31.3, 31.6, 32.0, 32.6, 33.3],
+    reference: &[30.5, 30.6, 30.7, 30.8, 30.9, 31.0, 31.1, 31.2, 31.3, 31.4, 31.5, 31.6, 31.7, 31.8, 31.9, 32.0],
+};
 
 /// The largest six-bit number.
 const TOP: f32 = 63.0;
 
 /// Candidates for the factors of the largest scale and the largest minimum.
-const TOPS: [(f32, f32); 4] = [(63.0, 63.0), (62.0, 62.0), (60.5, 61.0), (58.5, 60.0)];
+const TOPS: [(f32, f32); 2] = [(63.0, 63.0), (60.5, 61.5)];
+
+/// Candidates for how far a group's factors are from the nearest to its scale and minimum: for groups with a minimum, and
+/// for those without.
+const NEAR: [[f32; 2]; 9] =
+    [[0.0, 0.0], [0.0, -1.0], [0.0, 1.0], [-1.0, 0.0], [-1.0, -1.0], [-1.0, 1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0]];
+const NEAR_ALONE: [[f32; 2]; 9] =
+    [[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [2.0, 0.0], [-2.0, 0.0], [3.0, 0.0], [-3.0, 0.0], [4.0, 0.0], [0.0, 1.0]];
 
 /// A candidate: the units of scales and minima, each group's factors of them, and the squared error.
 #[derive(Clone, Copy)]
@@ -54,36 +73,77 @@ pub(super) fn quantize(values: &[f32; 256], form: &Form, to: &mut Planes<'_>) {
 }
 
 fn search(values: &[f32; 256], form: &Form) -> Found {
-    let mut wanted = [[0.0; 2]; 8];
-    for (wanted, values) in wanted.iter_mut().zip(values.as_chunks::<32>().0) {
-        let (low, high) = range(values);
-        *wanted = fit(values, &[1.0; 32], (low.min(0.0), high), form.steps, form.most).into();
+    let (mut plain, mut weighted) = ([[0.0; 2]; 8], [[0.0; 2]; 8]);
+    for (group, values) in values.as_chunks::<32>().0.iter().enumerate() {
+        plain[group] = fit(values, &[1.0; 32], form.steps, form.most);
+        weighted[group] = fit(values, &importance(values), form.reference, form.most);
     }
-    let [most_scale, most_minimum] =
-        wanted.iter().fold([0.0f32; 2], |most, wanted| [most[0].max(wanted[0]), most[1].max(wanted[1])]);
-    let mut best = None;
-    for (top_scale, top_minimum) in TOPS {
-        let minimum = if most_minimum > 0.0 { scale(most_minimum / top_minimum) } else { (0, 0.0) };
-        keep(&mut best, choose(values, form, &wanted, [scale(most_scale / top_scale), minimum]));
+    let mut best = choose(values, form, &weighted, units(&weighted, TOPS[0]));
+    for tops in TOPS {
+        best = better(best, choose(values, form, &plain, units(&plain, tops)));
     }
-    // `TOPS` is not empty.
-    let mut best = best.unwrap_or(Found { error: 0.0, units: [(0, 0.0); 2], factors: [[0.0; 2]; 8] });
     for _ in 0..2 {
-        let Some(units) = refit(values, form, &best) else { break };
         let wanted = best.factors.map(|[scale, minimum]| [best.units[0].1 * scale, best.units[1].1 * minimum]);
-        let next = choose(values, form, &wanted, units);
-        if next.error >= best.error {
-            break;
-        }
-        best = next;
+        let Some(units) = refit(values, form, &best) else { break };
+        best = better(best, choose(values, form, &wanted, units));
     }
     best
 }
 
-fn keep(best: &mut Option<Found>, found: Found) {
-    if found.units.iter().all(|unit| unit.1.is_finite()) && best.is_none_or(|best| found.error < best.error) {
-        *best = Some(found);
+/// The best-fitting scale and (non-negative) minimum of a group; the minimum is subtracted. As in `make_qkx2_quants`, each
+/// candidate's range starts at the best minimum yet.
+#[inline(always)]
+fn fit(values: &[f32; 32], importance: &[f32; 32], steps: &[f32], most: f32) -> [f32; 2] {
+    let (low, high) = range(values);
+    let mut low = low.min(0.0);
+    if high <= low {
+        return [0.0, -low];
     }
+    let error = |scale: f32, low: f32, from: f32, factor: f32| {
+        let [error] = sums(values, importance, |value, importance| {
+            let far = scale * within(nearest((value - from) * factor), 0.0, most) + low - value;
+            [importance * far * far]
+        });
+        error
+    };
+    let [w, x] = sums(values, importance, |value, importance| [importance, importance * value]);
+    let mut scale = (high - low) / most;
+    let mut least = error(scale, low, low, most / (high - low));
+    for steps in steps {
+        let factor = steps / (high - low);
+        // Weighted least squares of `scale · number + minimum`.
+        let [n, nn, nx] = sums(values, importance, |value, importance| {
+            let number = within(nearest((value - low) * factor), 0.0, most);
+            let weighted = importance * number;
+            [weighted, weighted * number, weighted * value]
+        });
+        let determinant = w * nn - n * n;
+        if determinant <= 0.0 {
+            continue;
+        }
+        let (mut next, mut minimum) = ((w * nx - n * x) / determinant, (nn * x - n * nx) / determinant);
+        if minimum > 0.0 {
+            (next, minimum) = (nx / nn, 0.0);
+        }
+        let error = error(next, minimum, low, factor);
+        if next > 0.0 && error < least {
+            (least, scale, low) = (error, next, minimum);
+        }
+    }
+    [scale, -low]
+}
+
+fn better(a: Found, b: Found) -> Found {
+    if b.error < a.error { b } else { a }
+}
+
+/// The units with which the largest scale and the largest minimum have the factors `tops`.
+fn units(wanted: &[[f32; 2]; 8], tops: (f32, f32)) -> [(u16, f32); 2] {
+    let most = |part: usize| wanted.iter().fold(0.0f32, |most, wanted| most.max(wanted[part]));
+    let minimum = most(1);
+    // The range of the type keeps fits finite but for rounding.
+    let unit = |value: f32| scale(value.min(super::HALF));
+    [unit(most(0) / tops.0), if minimum > 0.0 { unit(minimum / tops.1) } else { (0, 0.0) }]
 }
 
 /// The factors with the least error near to the wanted scales and minima.
@@ -94,15 +154,14 @@ fn choose(values: &[f32; 256], form: &Form, wanted: &[[f32; 2]; 8], units: [(u16
     for (group, values) in values.as_chunks::<32>().0.iter().enumerate() {
         let [scale, minimum] = [0, 1].map(|part| nearest(within(wanted[group][part] * inverses[part], 0.0, TOP)));
         let mut best = (f32::INFINITY, [0.0; 2]);
-        for scale in [scale, scale - 1.0, scale + 1.0] {
-            for minimum in [minimum, minimum - 1.0, minimum + 1.0] {
-                if scale.min(minimum) < 0.0 || scale.max(minimum) > TOP {
-                    continue;
-                }
-                let error = shifted_error(values, unit * scale, -minimum_unit * minimum, form.most);
-                if error < best.0 {
-                    best = (error, [scale, minimum]);
-                }
+        for [more_scale, more_minimum] in if minimum > 0.0 { NEAR } else { NEAR_ALONE } {
+            let (scale, minimum) = (scale + more_scale, minimum + more_minimum);
+            if scale.min(minimum) < 0.0 || scale.max(minimum) > TOP {
+                continue;
+            }
+            let error = shifted_error(values, unit * scale, -minimum_unit * minimum, form.most);
+            if error < best.0 {
+                best = (error, [scale, minimum]);
             }
         }
         found.error += best.0;

@@ -2,9 +2,9 @@
 
 use half::f16;
 
-use super::scale;
+use super::{range, scale};
 use crate::blocks::Planes;
-use crate::quantize::{at_most, half, inverse, nearest, range, sums};
+use crate::quantize::{at_most, half, inverse, nearest, sums};
 
 /// A type without minima.
 pub(super) struct Scaled {
