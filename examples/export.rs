@@ -83,6 +83,9 @@ struct Arguments {
     overwrite: bool,
 }
 
+/// The folders of adapters, and their weights.
+type Adapters = Vec<(PathBuf, f64)>;
+
 fn float(text: &str) -> Result<DType, String> {
     match text {
         "f32" => Ok(DType::F32),
@@ -99,7 +102,7 @@ impl Arguments {
     }
 
     /// The adapters of each export, and what {name} stands for.
-    fn exports(&self) -> Vec<(Vec<(PathBuf, f64)>, Option<String>)> {
+    fn exports(&self) -> Vec<(Adapters, Option<String>)> {
         let all = || self.adapter.iter().map(|Weighted(path, weight)| (path.clone(), *weight));
         match self.outputs().any(|path| path.to_string_lossy().contains("{name}")) {
             true => all().map(|one| (vec![one.clone()], Some(common::exporting::name_of(&one.0)))).collect(),
@@ -155,7 +158,7 @@ impl Arguments {
                 if let Some(base) = &self.base_name {
                     (card.base, card.is_repository) = (base.clone(), true);
                 }
-                Ok(foehn::files::write(&draft.join("README.md"), card.to_string().as_bytes())?)
+                Ok(foehn::files::write(draft.join("README.md"), card.to_string().as_bytes())?)
             })?;
         }
         if let Some(folder) = place(&self.native) {
@@ -259,7 +262,7 @@ impl Arguments {
             self.merged_gguf(source, adapters, &draft.join("model.gguf"), title)?;
             source.modelfile("./model.gguf", None)?
         };
-        Ok(foehn::files::write(&draft.join("Modelfile"), file.to_string().as_bytes())?)
+        Ok(foehn::files::write(draft.join("Modelfile"), file.to_string().as_bytes())?)
     }
 }
 

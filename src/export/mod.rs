@@ -165,7 +165,7 @@ impl Source {
         Ok(Modelfile {
             from: from.to_owned(),
             adapter: adapter.map(str::to_owned),
-            template: None,
+            template: self.side.template.ollama(&self.side.tokenizer).ok(),
             stop: self.side.tokenizer.stop_texts().into_iter().map(str::to_owned).collect(),
             parameters,
         })

@@ -32,21 +32,21 @@ impl Adapter {
         let mut tensors = Vec::new();
         for (module, pair) in &self.modules {
             let name = gguf_name(&format!("{}.weight", config.language_module(module)));
-            let (a, b) = self.for_llama_cpp(module, pair, config, alpha)?;
-            tensors.push(Tensor::f32(format!("{name}.lora_a"), vec![pair.r, pair.a.len() / pair.r], a));
+            let b = self.b_for_llama_cpp(module, pair, config, alpha)?;
+            tensors.push(Tensor::f32(format!("{name}.lora_a"), vec![pair.r, pair.a.len() / pair.r], &pair.a));
             tensors.push(Tensor::f32(format!("{name}.lora_b"), vec![pair.b.len() / pair.r, pair.r], b));
         }
         Ok(save_gguf(path, &metadata, &tensors)?)
     }
 
-    /// A and B, with what llama.cpp's scale `alpha / r` lacks in B.
-    fn for_llama_cpp<'a>(
+    /// B, with what llama.cpp's scale `alpha / r` lacks.
+    fn b_for_llama_cpp<'a>(
         &self,
         module: &str,
         pair: &'a Matrices,
         config: &MistralConfig,
         alpha: f64,
-    ) -> Result<(Cow<'a, [f32]>, Cow<'a, [f32]>), Error> {
+    ) -> Result<Cow<'a, [f32]>, Error> {
         let missing = self.config.scale(module)? * pair.r as f64 / alpha;
         let mut b = Cow::from(&pair.b);
         if missing != 1.0 {
@@ -55,7 +55,7 @@ impl Adapter {
         if config.is_interleaved_in_gguf() && (module.ends_with(".q_proj") || module.ends_with(".k_proj")) {
             b = rows(&b, pair.r, |row| half_split_row(row, config.head_dim)).into();
         }
-        Ok((Cow::from(&pair.a), b))
+        Ok(b)
     }
 }
 

@@ -371,7 +371,7 @@ pub enum Error {
     /// A tensor to be saved has a type that the file's format does not have, that cannot be made, or whose blocks do not fit
     /// its rows.
     #[error(
-        "tensor {name:?} of shape {shape:?} cannot be stored as {dtype} in {}: choose another type",
+        "tensor {name:?}, with rows of {row}, cannot be stored as {dtype} in {}: choose another type",
         path.display()
     )]
     NotInFormat {
@@ -379,10 +379,10 @@ pub enum Error {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// Its shape.
-        shape: Vec<usize>,
+        /// The length of its rows.
+        row: usize,
         /// The type.
-        dtype: crate::DType,
+        dtype: &'static str,
     },
     /// A tensor to be saved has the name that safetensors reserves for metadata.
     #[error("no tensor of {} can be named {name:?}: safetensors keeps that name for metadata", path.display())]

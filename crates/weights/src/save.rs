@@ -240,8 +240,8 @@ impl TensorSpec {
     }
 
     pub(crate) fn not_in_format(&self, path: &Path) -> Error {
-        let (name, shape, dtype) = (self.name.clone(), self.shape.clone(), self.dtype);
-        Error::NotInFormat { path: path.to_owned(), name, shape, dtype }
+        let row = self.shape.last().copied().unwrap_or(1);
+        Error::NotInFormat { path: path.to_owned(), name: self.name.clone(), row, dtype: self.dtype.name() }
     }
 }
 
