@@ -107,7 +107,7 @@ impl Adapter {
     /// Writes the adapter in the format of mistral-finetune: `lora.safetensors` and `params.json`, which mistral-inference
     /// loads beside a base of Mistral's own format.
     ///
-    /// That format has one rank and one scale, [2](SCALING). So B takes what differs from the scale, and matrices of a lower
+    /// That format has one rank and one scale, 2. So B takes what differs from the scale, and matrices of a lower
     /// rank get rows and columns of zeros. Each file is replaced atomically.
     ///
     /// # Errors
