@@ -8,12 +8,13 @@
 matrix, which the wheel xllamacpp exports. Rows have 256 values; blocks do not depend on their row.
 
 For the table, ENCODE is the crate's example of that name (`cargo build --release -p foehn-weights --example encode`). Both
-sides dequantise the file, whose weights of 32 numbers a block lie on a lattice of their own if it is quantised itself.
+sides dequantise the file, whose weights lie on a lattice for each block if it is quantised itself.
 FILE may also be an array, `.npy`, of weights that never were quantised.
 """
 
 import ctypes
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -114,22 +115,25 @@ def weights(path):
 
 
 def table(path, encode):
-    """Mean squared errors, and the seconds of ours and of llama.cpp's."""
+    """Mean squared errors, and the seconds: ours on all cores, those of all our cores together (with reading the values), and
+    llama.cpp's on one core."""
     by_llama_cpp = llama_cpp()
     values = weights(path)
     values = values[: len(values) // ROW * ROW]
-    print(f"{path.name}: {len(values):,} weights; errors are mean squared, seconds are ours on all cores, llama.cpp's on one")
-    print("type  bits    ours        gguf        llama.cpp   of gguf  of llama.cpp  seconds  llama.cpp's")
+    print(f"{path.name}: {len(values):,} weights; errors are mean squared")
+    print("type  bits    ours        gguf        llama.cpp   of gguf  of llama.cpp  wall s  core s  llama.cpp's")
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "values"
         values.tofile(raw)
         for kind in TYPES:
             made = Path(folder) / "made"
+            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             seconds = float(subprocess.run([encode, raw, kind.name, made], check=True, capture_output=True, text=True).stdout)
+            of_cores = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
             ours = error_in_parts(values, np.fromfile(made, np.uint8), kind)
-            start = time.perf_counter()
+            start = time.process_time()
             data = by_llama_cpp(values, kind)
-            their_seconds = time.perf_counter() - start
+            their_seconds = time.process_time() - start
             theirs = error_in_parts(values, data, kind)
             package = error_by_package(values, kind)
             elements, size = gguf.GGML_QUANT_SIZES[kind]
@@ -137,7 +141,7 @@ def table(path, encode):
             number = lambda error: "-" if error is None else f"{error / len(values):.4e}"
             print(
                 f"{kind.name:5} {8 * size / elements:5.4g}   {number(ours):11} {number(package):11} {number(theirs):11} "
-                f"{of(package):8} {of(theirs):13} {seconds:7.2f}  {their_seconds:7.2f}",
+                f"{of(package):8} {of(theirs):13} {seconds:6.2f}  {of_cores:6.2f}  {their_seconds:6.2f}",
                 flush=True,
             )
 
