@@ -75,6 +75,9 @@ struct Arguments {
     /// Records to measure what quantising the merged weights costs; by default those that the adapter's run held out
     #[arg(long)]
     data: Option<PathBuf>,
+    /// The device on which it is measured: flex, ndarray, wgpu or cuda, if the build has it
+    #[arg(long, default_value = "flex")]
+    device: String,
     /// Write a quantised model even if it is significantly worse than the adapter beside its base
     #[arg(long)]
     accept_loss: bool,
@@ -111,6 +114,7 @@ impl Arguments {
     }
 
     fn check(&self) -> Result<()> {
+        foehn::device(&self.device)?;
         let needs_adapter = [("--gguf", &self.gguf), ("--peft", &self.peft), ("--native", &self.native)];
         ensure!(
             self.outputs().next().is_some(),
@@ -236,7 +240,7 @@ impl Arguments {
         };
         tell!("asking both models: {}", printable(&questions.origin));
         let template = common::template(self.template.as_ref(), adapters.first().map(|(path, _)| path.as_path()))?;
-        let device = foehn::device("flex")?;
+        let device = foehn::device(&self.device)?;
         let mut show = common::show_loading();
         let base = foehn::mistral::Base::Stored;
         let mut base = foehn::Pretrained::load_for_text(&self.model, base, template.as_ref(), &device, &mut show)?;

@@ -2,7 +2,7 @@
 
     python tests/interop/gguf_tokenizers.py
 
-For each tokenizer, `crates/tokens/examples/export.rs` writes a GGUF file with the vocabulary alone and a Hugging Face folder. Then
+For each tokenizer, `crates/tokens/examples/tokenizer_files.rs` writes a GGUF file with the vocabulary alone and a Hugging Face folder. Then
 
 - llama.cpp's own tokenizer (`llama_tokenize` of the package xllamacpp) gives Foehn's ids for the 2,000 lines of
   tests/golden/lines.json.gz, and for the prompts that its chat template renders (by jinja2, which transformers and vLLM use);
@@ -199,7 +199,7 @@ def check(name, model, folder, records, lines, *template, llama_rule=None, spm_r
     import transformers
 
     out = folder / name
-    example("export", model, out, *template, lines=records)
+    example("tokenizer_files", model, out, *template, lines=records)
     print(f"{name}:", flush=True)
     ids = [json.loads(line) for line in example("ids", model, lines=lines).splitlines()]
     expected = json.loads((out / "prompts.json").read_text())

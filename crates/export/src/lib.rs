@@ -16,7 +16,7 @@
 //! let adapter = foehn_lora::Adapter::load("runs/vakog/adapter".as_ref())?;
 //! let merged = Merged::new(checkpoint, Some(&adapter))?;
 //! let tokenizer = Tokenizer::open("base.gguf")?;
-//! let template = ChatTemplate::open("base.gguf".as_ref(), &tokenizer)?;
+//! let template = ChatTemplate::open("base.gguf", &tokenizer)?;
 //! let mix: Mix = "q4_k_m".parse()?;
 //! save_gguf("tuned.gguf".as_ref(), &merged, mix, Some((&tokenizer, &template)), &[], &mut |_, _| ())?;
 //! # Ok(())

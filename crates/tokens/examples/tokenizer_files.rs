@@ -1,6 +1,6 @@
 //! Writes a model's tokenizer and template as other programs read them, for comparison with these programs.
 //!
-//!     cargo run --release -p foehn-tokens --example export -- MODEL OUT [TEMPLATE] < conversations.jsonl
+//!     cargo run --release -p foehn-tokens --example tokenizer_files -- MODEL OUT [TEMPLATE] < conversations.jsonl
 //!
 //! OUT gets `model.gguf` (the vocabulary without a model), the folder `hf`, and `prompts.json`: the ids of each prompt,
 //! null where the template refuses the conversation. MODEL is what `Tokenizer::open` takes, TEMPLATE the name of a
