@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use crate::safetensors::{MAX_HEADER, METADATA};
-use crate::{DType, EncodeError, Error, Result, index};
+use crate::{DType, EncodeError, Error, Result, blocks, dequant, index};
 
 /// The number of values that are converted and written at once, or one row.
 const WRITTEN: usize = 1 << 20;
@@ -93,11 +93,12 @@ pub fn save_safetensors_with<'a, E: From<Error>>(
 }
 
 /// As [`save_safetensors_with`], into a folder and in files of at most `most` bytes of tensors: `model.safetensors` if one is
-/// enough, or else `model-00001-of-00002.safetensors` and so on, with `model.safetensors.index.json`. A tensor larger than that has
-/// a file of its own. Tensors are placed in the order of `specs`, as `split_torch_state_dict_into_shards` of huggingface_hub
-/// does it.
+/// enough, or else `model-00001-of-00002.safetensors` and so on, with `model.safetensors.index.json`. Tensors are placed as
+/// `split_torch_state_dict_into_shards` of huggingface_hub places them: in the order of `specs`, but one that is larger than that
+/// has a file of its own.
 ///
-/// The folder should be a new one: shards of an earlier model stay, and an index that is not needed is removed.
+/// The folder should be a new one: shards of an earlier model stay. Its index and its `model.safetensors` are removed first, so
+/// that no reader takes a mix of two models.
 ///
 /// # Errors
 /// As [`save_safetensors_with`].
@@ -108,35 +109,50 @@ pub fn save_sharded<'a, E: From<Error>>(
     most: u64,
     mut values: impl FnMut(&TensorSpec) -> Result<TensorData<'a>, E>,
 ) -> Result<(), E> {
-    let mut shards: Vec<(&[TensorSpec], u64)> = Vec::new();
-    let (mut start, mut bytes, mut total, mut parameters) = (0, 0, 0, 0u64);
-    for (at, spec) in specs.iter().enumerate() {
+    let (mut shards, mut open): (Vec<Vec<TensorSpec>>, Vec<TensorSpec>) = (Vec::new(), Vec::new());
+    let (mut bytes, mut total, mut parameters) = (0, 0, 0u64);
+    for spec in specs {
         let size = spec.bytes(&folder.join(index::SINGLE))? as u64;
-        if at > start && bytes + size > most {
-            shards.push((&specs[start..at], bytes));
-            (start, bytes) = (at, 0);
-        }
-        (bytes, total) = (bytes + size, total + size);
+        total += size;
         parameters += spec.elements().unwrap_or(0) as u64;
+        if size > most {
+            shards.push(vec![spec.clone()]);
+            continue;
+        }
+        if bytes + size > most {
+            shards.push(std::mem::take(&mut open));
+            bytes = 0;
+        }
+        open.push(spec.clone());
+        bytes += size;
     }
-    shards.push((&specs[start..], bytes));
+    if !open.is_empty() || shards.is_empty() {
+        shards.push(open);
+    }
+    // Without them, a reader of a folder that was left half written finds no model, and not a mix of two.
     let index_path = folder.join(index::INDEX);
-    if let [(specs, _)] = shards[..] {
-        save_safetensors_with(&folder.join(index::SINGLE), specs, metadata, values)?;
-        return match std::fs::remove_file(&index_path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::Io { action: "remove", path: index_path, source }.into())
-            }
-            _ => Ok(()),
-        };
+    remove(&index_path)?;
+    if let [specs] = shards.as_slice() {
+        return save_safetensors_with(&folder.join(index::SINGLE), specs, metadata, values);
     }
+    remove(&folder.join(index::SINGLE))?;
     let mut weight_map = BTreeMap::new();
-    for (at, (specs, _)) in shards.iter().enumerate() {
+    for (at, specs) in shards.iter().enumerate() {
         let name = format!("model-{:05}-of-{:05}.safetensors", at + 1, shards.len());
         save_safetensors_with(&folder.join(&name), specs, metadata, &mut values)?;
         weight_map.extend(specs.iter().map(|spec| (spec.name.clone(), name.clone())));
     }
     Ok(index::write(&index_path, total, parameters, &weight_map)?)
+}
+
+/// Removes a file if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Io { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file atomically.
@@ -168,7 +184,10 @@ pub(crate) fn write_tensor<E: From<Error>>(
         return Err(Error::ShapeMismatch { path: path.to_owned(), name, shape, found }.into());
     }
     let values = match data {
-        TensorData::Stored(bytes) => return Ok(writer.write_all(&bytes).map_err(io)?),
+        TensorData::Stored(bytes) => {
+            check_stored(path, spec, &bytes)?;
+            return Ok(writer.write_all(&bytes).map_err(io)?);
+        }
         TensorData::Values(values) => values,
     };
     // Whole rows, so that no block is divided.
@@ -182,6 +201,28 @@ pub(crate) fn write_tensor<E: From<Error>>(
             _ => spec.not_in_format(path),
         })?;
         writer.write_all(&bytes).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Refuses stored bytes whose floats, or whose blocks' scales, are not finite.
+fn check_stored(path: &Path, spec: &TensorSpec, bytes: &[u8]) -> Result<()> {
+    let (name, dtype) = (spec.name.clone(), spec.dtype);
+    if let Some(block) = blocks::broken(dtype, bytes) {
+        return Err(Error::BrokenBlock { path: path.to_owned(), name, dtype, block });
+    }
+    let width = dtype.block_bytes();
+    if dtype.block_elements() != 1 {
+        return Ok(());
+    }
+    let mut values = Vec::new();
+    for (piece, bytes) in bytes.chunks(WRITTEN * width).enumerate() {
+        values.resize(bytes.len() / width, 0.0);
+        dequant::dequantize(dtype, bytes, &mut values);
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let (path, index, value) = (path.to_owned(), piece * WRITTEN + at, values[at]);
+            return Err(Error::NotFinite { path, name, index, value });
+        }
     }
     Ok(())
 }

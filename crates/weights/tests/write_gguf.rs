@@ -63,6 +63,7 @@ fn what_a_gguf_cannot_hold_is_refused_and_leaves_nothing() {
     let of = |shape: &[usize], dtype, values: Vec<f32>| Tensor { spec: spec("t", shape, dtype), data: values.into() };
     check(&[("a".into(), 1u32.into()), ("a".into(), 2u32.into())], &[], |e| matches!(e, Error::Duplicate { .. }));
     check(&[], &[one(), one()], |e| matches!(e, Error::Duplicate { .. }));
+    check(&[("general.alignment".into(), 64u32.into())], &[one()], |e| matches!(e, Error::MetadataType { .. }));
     check(&[], &[Tensor::f32("t", vec![3], vec![1.0])], |e| matches!(e, Error::ShapeMismatch { .. }));
     check(&[], &[of(&[2, 16], DType::Q8_0, vec![0.0; 32])], |e| matches!(e, Error::NotInFormat { .. }));
     check(&[], &[of(&[1, 256], DType::Q2K, vec![0.0; 256])], |e| matches!(e, Error::NotInFormat { .. }));
@@ -90,9 +91,21 @@ fn stored_bytes_are_written_unchanged() {
     assert_eq!(fs::read(&path).unwrap(), fs::read(&again).unwrap());
     let short = save_gguf_with::<Error>(&again, &[], &specs, |_| Ok(TensorData::Stored(bytes[1..].to_vec().into())));
     assert!(matches!(short, Err(Error::ShapeMismatch { .. })));
+    // The first block's scale is infinite, or a float is.
+    let stored = |dtype: DType, bytes: &[u8]| {
+        let specs = [spec("a", &[bytes.len() / dtype.block_bytes() * dtype.block_elements()], dtype)];
+        save_gguf_with::<Error>(&again, &[], &specs, |_| Ok(TensorData::Stored(bytes.to_vec().into())))
+    };
+    let mut broken = bytes[..144].to_vec();
+    broken[..2].copy_from_slice(&0x7c00u16.to_le_bytes());
+    assert!(matches!(stored(DType::Q4K, &broken), Err(Error::BrokenBlock { block: 0, .. })));
+    let halves = [0x3c00u16, 0x7e00].map(u16::to_le_bytes).concat();
+    assert!(matches!(stored(DType::F16, &halves), Err(Error::NotFinite { index: 1, .. })));
+    assert!(matches!(stored(DType::BF16, &[0x80, 0x7f]), Err(Error::NotFinite { index: 0, .. })));
 }
 
-/// A file for each tensor that does not fit beside the ones before it, in their order, and an index.
+/// As `split_torch_state_dict_into_shards` of huggingface_hub 2.4 places tensors of 10, 20, 60 and 5 elements: the one that is larger
+/// than a file first, by itself, and the others together.
 #[test]
 fn shards_hold_what_fits() {
     let folder = tempfile::tempdir().unwrap();
@@ -106,7 +119,7 @@ fn shards_hold_what_fits() {
         serde_json::from_slice(&fs::read(folder.path().join("model.safetensors.index.json")).unwrap()).unwrap();
     let file = |name: &str| index["weight_map"][name].as_str().unwrap().to_owned();
     let shard = |at: usize| format!("model-0000{at}-of-00003.safetensors");
-    assert_eq!(["c", "a", "d", "b"].map(file), [shard(1), shard(1), shard(2), shard(3)]);
+    assert_eq!(["c", "a", "d", "b"].map(file), [shard(2), shard(2), shard(1), shard(3)]);
     assert_eq!((&index["metadata"]["total_size"], &index["metadata"]["total_parameters"]), (&190.into(), &95.into()));
     let weights = Weights::open(folder.path()).unwrap();
     assert_eq!(weights.load_f32("d").unwrap().0, [60.0; 60]);

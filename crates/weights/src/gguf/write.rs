@@ -10,6 +10,8 @@ use super::value::string;
 use crate::save::{atomically, write_tensor};
 use crate::{Error, Result, Tensor, TensorData, TensorSpec};
 
+/// The key for another alignment of tensors than 32 bytes.
+const ALIGNMENT: &str = "general.alignment";
 /// The version of the format that is written.
 const VERSION: u32 = 3;
 
@@ -18,7 +20,8 @@ const VERSION: u32 = 3;
 /// the next. Block types are quantised here.
 ///
 /// # Errors
-/// [`Error::Io`] (for example a full disk; no partial file is left), [`Error::Duplicate`], [`Error::ShapeMismatch`],
+/// [`Error::Io`] (for example a full disk; no partial file is left), [`Error::Duplicate`], [`Error::MetadataType`] for an
+/// alignment other than 32 bytes, [`Error::ShapeMismatch`],
 /// [`Error::NotInFormat`] for a type that GGUF does not have, that cannot be made, or whose blocks do not fit the rows;
 /// [`Error::Unsaveable`] for a value that is not finite, or not finite in the stored type; and the errors of `values`.
 pub fn save_gguf_with<'a, E: From<Error>>(
@@ -54,10 +57,17 @@ pub fn save_gguf(path: &Path, metadata: &[(String, GgufValue)], tensors: &[Tenso
 
 /// All before the data, and the length of each tensor.
 fn header(path: &Path, metadata: &[(String, GgufValue)], specs: &[TensorSpec]) -> Result<(Vec<u8>, Vec<usize>)> {
-    let mut known = BTreeSet::new();
-    let names = metadata.iter().map(|(key, _)| key).chain(specs.iter().map(|spec| &spec.name));
-    if let Some(name) = names.into_iter().find(|name| !known.insert(*name)) {
+    fn repeated<'a>(mut names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+        let mut known = BTreeSet::new();
+        names.find(|name| !known.insert(*name))
+    }
+    let twice = repeated(metadata.iter().map(|(key, _)| key)).or_else(|| repeated(specs.iter().map(|spec| &spec.name)));
+    if let Some(name) = twice {
         return Err(Error::Duplicate { path: path.to_owned(), name: name.clone() });
+    }
+    if metadata.iter().any(|(key, value)| key == ALIGNMENT && *value != GgufValue::from(DEFAULT_ALIGNMENT)) {
+        let (key, expected) = (ALIGNMENT.to_owned(), "32, as tensors are aligned here");
+        return Err(Error::MetadataType { path: path.to_owned(), key, expected, found: "another value".to_owned() });
     }
     let mut header = [MAGIC, &VERSION.to_le_bytes()].concat();
     header.extend((specs.len() as u64).to_le_bytes());
