@@ -13,7 +13,7 @@ package xllamacpp, answers the 100 VAKOG questions, greedily, from Foehn's ids. 
 - the log-probabilities of the tokens that llama.cpp chose;
 - for the plain adapter, the answer by the chat template and the tokenizer inside the file: it has to be the same text.
 
-With --quick, there are 20 questions, and the base as it is stands for the plain adapter alone.
+With --quick, there are eight steps and 10 questions, and the base as it is stands for the plain adapter alone.
 
 If this Python lacks the packages, they are installed into a fresh environment, for at most ten minutes. Where that can't be done,
 the script says so and passes.
@@ -182,9 +182,9 @@ def main():
         foehn = Foehn(arguments.examples.resolve(), scratch)
         adapter = arguments.adapter
         if adapter is None:
-            foehn.run("finetune", "--max-steps", 30, "--no-evaluation", "--out", scratch / "run")
+            foehn.run("finetune", "--max-steps", 8 if arguments.quick else 30, "--no-evaluation", "--out", scratch / "run")
             adapter = scratch / "run/adapter"
-        asked = questions()[: 20 if arguments.quick else 100]
+        asked = questions()[: 10 if arguments.quick else 100]
         prompts = foehn.prompts(asked)
         single = scratch / "single.gguf"
         foehn.run("export", "--merged-gguf", single, "--type", "f32")
