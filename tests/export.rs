@@ -128,8 +128,9 @@ fn merged_ggufs_equal_transformers() {
 fn adapters_in_other_formats_equal_peft() {
     for (name, mut family) in families() {
         // Scales that the other formats don't have: of rsLoRA, and an alpha by pattern.
-        for is_changed in [false, true] {
+        for (is_changed, alpha) in [(false, None), (true, None), (true, Some(0.0))] {
             if is_changed {
+                family.adapter.config.lora_alpha = alpha.unwrap_or(family.adapter.config.lora_alpha);
                 family.adapter.config.use_rslora = true;
                 family.adapter.config.alpha_pattern =
                     [("q_proj".to_owned(), 3.0), ("down_proj".to_owned(), 0.5)].into_iter().collect();

@@ -194,3 +194,26 @@ fn answers(base: &Pretrained, model: &Mistral, records: &[Record]) -> Result<Vec
     let answers = generate(model, &base.tokenizer, &prompts, &config)?;
     Ok(answers.into_iter().map(|answer| answer.text).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A loss has to be sure, and more than a fiftieth of what the adapter gained.
+    #[test]
+    fn a_small_loss_or_an_unsure_one_is_none() {
+        let cost = |low: f64, high: f64| Cost {
+            counts: [1, 1],
+            likelihood: [-4.0, -3.0, -3.0],
+            difference: Interval { estimate: (low + high) / 2.0, low, high },
+            flips: None,
+        };
+        assert_eq!(cost(-0.3, -0.1).gain(), 1.0);
+        assert!(cost(-0.3, -0.1).is_significant());
+        assert!(!cost(-0.3, 0.1).is_significant());
+        assert!(!cost(-0.015, -0.01).is_significant());
+        assert!(!cost(0.1, 0.2).is_significant());
+        // An adapter that gained nothing has nothing to lose but what is below the base.
+        assert!(Cost { likelihood: [-3.0, -4.0, -4.1], ..cost(-0.2, -0.01) }.is_significant());
+    }
+}

@@ -87,7 +87,7 @@ impl Adapter {
         let scale = self.config.scale(module)? as f32;
         let out = weight.len() / input.max(1);
         for (which, values, expected) in [("A", &pair.a, [pair.r, input]), ("B", &pair.b, [out, pair.r])] {
-            if values.len() != expected[0] * expected[1] {
+            if values.is_empty() || values.len() != expected[0] * expected[1] {
                 let name = crate::adapter::tensor_name(module, which);
                 return Err(Error::Shape { name, found: vec![values.len()], expected: expected.to_vec() });
             }

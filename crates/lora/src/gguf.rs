@@ -21,18 +21,19 @@ impl Adapter {
     pub fn save_gguf(&self, path: &Path, config: &MistralConfig, notes: &[(String, GgufValue)]) -> Result<(), Error> {
         self.check_config(config)?;
         let architecture = config.gguf_architecture().map_err(|source| Error::Model { source: Box::new(source) })?;
-        let alpha = self.config.lora_alpha;
+        // To llama.cpp, 0 means that there is no alpha, and the scale 1. A scale of 0 goes into B as any other.
+        let alpha = if self.config.lora_alpha == 0.0 { 1.0 } else { self.config.lora_alpha as f32 };
         let mut metadata = vec![
             ("general.architecture".to_owned(), GgufValue::from(architecture)),
             ("general.type".to_owned(), GgufValue::from("adapter")),
             ("adapter.type".to_owned(), GgufValue::from("lora")),
-            ("adapter.lora.alpha".to_owned(), GgufValue::from(alpha as f32)),
+            ("adapter.lora.alpha".to_owned(), GgufValue::from(alpha)),
         ];
         metadata.extend_from_slice(notes);
         let mut tensors = Vec::new();
         for (module, pair) in &self.modules {
             let name = gguf_name(&format!("{}.weight", config.language_module(module)));
-            let b = self.b_for_llama_cpp(module, pair, config, alpha)?;
+            let b = self.b_for_llama_cpp(module, pair, config, alpha.into())?;
             tensors.push(Tensor::f32(format!("{name}.lora_a"), vec![pair.r, pair.a.len() / pair.r], &pair.a));
             tensors.push(Tensor::f32(format!("{name}.lora_b"), vec![pair.b.len() / pair.r, pair.r], b));
         }

@@ -29,7 +29,7 @@ pub(super) struct Extras {
     pub padding: Option<u32>,
     /// The longest sequence of the model; only from a GGUF file, which has the model's config too.
     pub context_length: Option<u32>,
-    /// The other keys `tokenizer.*` of a GGUF file that have one value.
+    /// The other keys `tokenizer.*` of a GGUF file.
     pub gguf: Vec<(String, GgufValue)>,
 }
 
@@ -39,9 +39,7 @@ impl Extras {
         let mut kept = Vec::new();
         let others = gguf.keys().filter(|key| key.starts_with("tokenizer.") && !MADE.contains(key));
         for key in others {
-            if let Some(value) = single(gguf, key) {
-                kept.push((key.to_owned(), value));
-            }
+            kept.extend(gguf.value(key)?.map(|value| (key.to_owned(), value)));
         }
         let context_length = match gguf.get_str("general.architecture")? {
             Some(architecture) => gguf.get_u32(&format!("{architecture}.context_length"))?,
@@ -54,18 +52,4 @@ impl Extras {
             gguf: kept,
         })
     }
-}
-
-/// The value of a key, if it is a number, a truth value or a text.
-fn single(gguf: &Gguf, key: &str) -> Option<GgufValue> {
-    if let Ok(Some(number)) = gguf.get_u32(key) {
-        return Some(number.into());
-    }
-    if let Ok(Some(truth)) = gguf.get_bool(key) {
-        return Some(truth.into());
-    }
-    if let Ok(Some(number)) = gguf.get_f32(key) {
-        return Some(number.into());
-    }
-    gguf.get_str(key).ok().flatten().map(GgufValue::from)
 }

@@ -61,20 +61,7 @@ pub fn write(pairs: &[(&str, Value)]) -> (TempDir, PathBuf) {
 
 /// Writes a GGUF file that holds these keys and no tensors.
 pub fn write_keys(path: &Path, keys: &[(String, GgufValue)]) {
-    let mut bytes = head(keys.len());
-    for (key, value) in keys {
-        string(&mut bytes, key);
-        bytes.extend(raw(value));
-    }
-    bytes.resize(bytes.len().next_multiple_of(32), 0);
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// The bytes of a value. Nothing public gives them, but its `Debug` output has them.
-fn raw(value: &GgufValue) -> Vec<u8> {
-    let shown = format!("{value:?}");
-    let numbers = shown.strip_prefix("GgufValue([").unwrap().strip_suffix("])").unwrap();
-    numbers.split(", ").map(|number| number.parse().unwrap()).collect()
+    foehn_weights::save_gguf(path, keys, &[]).unwrap();
 }
 
 fn head(keys: usize) -> Vec<u8> {
