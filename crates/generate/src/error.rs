@@ -75,6 +75,24 @@ pub enum Error {
         /// Its logit.
         value: f32,
     },
+    /// A request asks for a model that the engine does not have.
+    #[error("there is no model named {}", foehn_files::printable(name))]
+    UnknownModel {
+        /// The name.
+        name: String,
+    },
+    /// As many requests are waiting as an engine lets wait.
+    #[error("{waiting} requests are waiting already, try again later")]
+    QueueFull {
+        /// The number of waiting requests.
+        waiting: usize,
+    },
+    /// A request's constraint allows no token.
+    #[error("the constraint on the output cannot be met: {}", foehn_files::printable(why))]
+    Constraint {
+        /// The reason.
+        why: String,
+    },
     /// A conversation could not be rendered.
     #[error("the conversation could not be made a prompt")]
     Template {
