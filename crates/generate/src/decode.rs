@@ -124,7 +124,7 @@ impl Sequence {
 impl Limits<'_> {
     /// The limit that is reached by an output of the given length, if any. `room` is the number of tokens that still
     /// fit.
-    fn reached(&self, output: usize, room: usize) -> Option<StopReason> {
+    pub(crate) fn reached(&self, output: usize, room: usize) -> Option<StopReason> {
         if output >= self.max_new_tokens {
             return Some(StopReason::MaxTokens);
         }
@@ -197,15 +197,7 @@ fn share_common(decoder: &Decoder<'_>, cache: &mut KvCache, prompts: &[Vec<u32>]
 fn check_prompts(model: &Mistral, cache: &KvCache, prompts: &[Vec<u32>], context: usize) -> Result<()> {
     let vocab_size = model.config().vocab_size;
     for (sequence, prompt) in prompts.iter().enumerate() {
-        if prompt.is_empty() {
-            return Err(Error::EmptyPrompt { sequence });
-        }
-        if prompt.len() > context {
-            return Err(Error::PromptTooLong { sequence, tokens: prompt.len(), context });
-        }
-        if let Some(&id) = prompt.iter().find(|id| **id as usize >= vocab_size) {
-            return Err(Error::UnknownToken { sequence, id, vocab_size });
-        }
+        check_prompt(prompt, sequence, context, vocab_size)?;
     }
     let fits = prompts.len() == cache.lengths().len()
         && prompts.iter().zip(cache.lengths()).all(|(prompt, &held)| prompt.len() > held);
@@ -219,7 +211,20 @@ fn check_prompts(model: &Mistral, cache: &KvCache, prompts: &[Vec<u32>], context
     Ok(())
 }
 
-fn check_finite(logits: &[f32], sequence: usize, length: usize) -> Result<()> {
+pub(crate) fn check_prompt(prompt: &[u32], sequence: usize, context: usize, vocab_size: usize) -> Result<()> {
+    if prompt.is_empty() {
+        return Err(Error::EmptyPrompt { sequence });
+    }
+    if prompt.len() > context {
+        return Err(Error::PromptTooLong { sequence, tokens: prompt.len(), context });
+    }
+    match prompt.iter().find(|id| **id as usize >= vocab_size) {
+        None => Ok(()),
+        Some(&id) => Err(Error::UnknownToken { sequence, id, vocab_size }),
+    }
+}
+
+pub(crate) fn check_finite(logits: &[f32], sequence: usize, length: usize) -> Result<()> {
     match (0..).zip(logits).find(|(_, logit)| !logit.is_finite()) {
         None => Ok(()),
         Some((id, &value)) => Err(Error::NonFiniteLogit { sequence, length, id, value }),

@@ -81,6 +81,21 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// There is a model of this name already.
+    #[error("there is a model named {} already", foehn_files::printable(name))]
+    ModelName {
+        /// The name.
+        name: String,
+    },
+    /// A model cannot join an engine, because its weights are others than the engine's.
+    #[error(
+        "the model {} has weights of its own: an engine serves clones of one model, with or without an adapter",
+        foehn_files::printable(name)
+    )]
+    AnotherBase {
+        /// The model's name.
+        name: String,
+    },
     /// As many requests are waiting as an engine lets wait.
     #[error("{waiting} requests are waiting already, try again later")]
     QueueFull {

@@ -69,67 +69,83 @@ pub(crate) fn stream_cached(
 ) -> Result<Vec<Generation>> {
     config.check()?;
     cache.set_exact(config.exact);
-    let mut eos_ids = [tokenizer.eos_ids(), &model.config().eos_token_id].concat();
-    eos_ids.sort_unstable();
-    eos_ids.dedup();
+    let eos_ids = eos_ids(model, tokenizer);
     let limits = Limits { max_new_tokens: config.max_new_tokens, eos_ids: &eos_ids };
-    let mut writers: Vec<Writer> = prompts.iter().map(|_| Writer::new(&config.stop)).collect();
+    let mut writers: Vec<(Writer, String)> =
+        prompts.iter().map(|_| (Writer::new(&config.stop), String::new())).collect();
     let mut on_token = |sequence: usize, id: u32| {
-        let Some(writer) = writers.get_mut(sequence) else {
+        let Some((writer, all)) = writers.get_mut(sequence) else {
             return ControlFlow::Break(StopReason::Cancelled);
         };
-        let piece = writer.stream.push(tokenizer, id);
-        writer.write(sequence, &piece, on_text)
+        let (text, stopped) = writer.push(tokenizer, id);
+        show(&text, all, sequence, on_text)?;
+        if stopped { ControlFlow::Break(StopReason::StopString) } else { ControlFlow::Continue(()) }
     };
     let continuations = continue_ids(model, cache, prompts, limits, &config.sampling, &mut on_token)?;
     let mut generations = Vec::with_capacity(prompts.len());
-    for (sequence, (continuation, mut writer)) in continuations.into_iter().zip(writers).enumerate() {
-        let mut stop = continuation.stop;
-        let is_broken_off = matches!(stop, StopReason::StopString | StopReason::Cancelled);
-        if !is_broken_off && let ControlFlow::Break(reason) = writer.finish(sequence, on_text) {
+    for (sequence, (continuation, (mut writer, mut text))) in continuations.into_iter().zip(writers).enumerate() {
+        let (rest, mut stop) = writer.end(continuation.stop);
+        if let ControlFlow::Break(reason) = show(&rest, &mut text, sequence, on_text) {
             stop = reason;
         }
         let input_ids = prompts.get(sequence).cloned().unwrap_or_default();
-        generations.push(Generation { input_ids, output_ids: continuation.output_ids, text: writer.text, stop });
+        generations.push(Generation { input_ids, output_ids: continuation.output_ids, text, stop });
     }
     Ok(generations)
 }
 
-type OnText<'a> = &'a mut dyn FnMut(usize, &str) -> ControlFlow<()>;
+/// Adds the text to all of a sequence, and sends it.
+fn show(
+    text: &str,
+    all: &mut String,
+    sequence: usize,
+    on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
+) -> ControlFlow<StopReason> {
+    if text.is_empty() {
+        return ControlFlow::Continue(());
+    }
+    all.push_str(text);
+    on_text(sequence, text).map_break(|()| StopReason::Cancelled)
+}
+
+/// Every token that ends an answer: the tokenizer's, and those of the model's config.
+pub(crate) fn eos_ids(model: &Mistral, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut eos_ids = [tokenizer.eos_ids(), &model.config().eos_token_id].concat();
+    eos_ids.sort_unstable();
+    eos_ids.dedup();
+    eos_ids
+}
 
 /// Turns the tokens of one sequence into text.
-struct Writer {
+#[derive(Debug)]
+pub(crate) struct Writer {
     stream: TextStream,
     matcher: StopMatcher,
-    /// All text sent so far.
-    text: String,
 }
 
 impl Writer {
-    fn new(stops: &[String]) -> Self {
-        Self { stream: TextStream::new(true), matcher: StopMatcher::new(stops), text: String::new() }
+    pub fn new(stops: &[String]) -> Self {
+        Self { stream: TextStream::new(true), matcher: StopMatcher::new(stops) }
     }
 
-    /// Sends the text that has become certain with this piece. Breaks at a stop string, or if the callback cancels.
-    fn write(&mut self, sequence: usize, piece: &str, on_text: OnText<'_>) -> ControlFlow<StopReason> {
-        let (certain, stopped) = self.matcher.push(piece);
-        self.show(sequence, &certain, on_text)?;
-        if stopped { ControlFlow::Break(StopReason::StopString) } else { ControlFlow::Continue(()) }
+    /// The text that has become certain with this token, and whether a stop string follows it.
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> (String, bool) {
+        let piece = self.stream.push(tokenizer, id);
+        self.matcher.push(&piece)
     }
 
-    /// Sends the rest of the text. An unfinished character at the end can still complete a stop string.
-    fn finish(&mut self, sequence: usize, on_text: OnText<'_>) -> ControlFlow<StopReason> {
-        let rest = self.stream.finish();
-        self.write(sequence, &rest, on_text)?;
-        let held = self.matcher.finish();
-        self.show(sequence, &held, on_text)
-    }
-
-    fn show(&mut self, sequence: usize, text: &str, on_text: OnText<'_>) -> ControlFlow<StopReason> {
-        if text.is_empty() {
-            return ControlFlow::Continue(());
+    /// The rest of the text of a sequence that ended for this reason. An unfinished character at the end can still complete
+    /// a stop string, which then is the reason.
+    pub fn end(&mut self, stop: StopReason) -> (String, StopReason) {
+        if matches!(stop, StopReason::StopString | StopReason::Cancelled) {
+            return (String::new(), stop);
         }
-        self.text.push_str(text);
-        on_text(sequence, text).map_break(|()| StopReason::Cancelled)
+        let rest = self.stream.finish();
+        let (mut text, stopped) = self.matcher.push(&rest);
+        if stopped {
+            return (text, StopReason::StopString);
+        }
+        text += &self.matcher.finish();
+        (text, stop)
     }
 }

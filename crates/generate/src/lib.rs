@@ -38,7 +38,7 @@ mod stop;
 
 pub use config::{GenerateConfig, SamplingConfig};
 pub use decode::{Continuation, Limits, StopReason, continue_ids};
-pub use engine::{Constraint, Event, Request, RequestId, TokenLogprob};
+pub use engine::{Constraint, Engine, EngineConfig, EngineStats, Event, Request, RequestId, TokenLogprob};
 pub use error::{Error, Result};
 pub use generate::{Generation, generate, stream};
 pub use generation_config::FILE as GENERATION_CONFIG;

@@ -24,6 +24,8 @@ pub struct KvShape {
 pub struct KvStore {
     pub(crate) store: Kind,
     pub(crate) lengths: Vec<usize>,
+    /// The index of the model of each sequence.
+    pub(crate) models: Vec<usize>,
     capacity: usize,
     pub(crate) shape: KvShape,
 }
@@ -47,11 +49,11 @@ impl KvStore {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(&device) {
             let store = Kind::Native(Box::new(Store::new(layers, kv_heads, head_dim, batch, false)));
-            return Self { store, lengths: vec![0; batch], capacity, shape };
+            return Self { store, lengths: vec![0; batch], models: vec![0; batch], capacity, shape };
         }
         let empty = || Tensor::zeros([batch, kv_heads, STEP, head_dim], &device);
         let store = Kind::Tensors((0..layers).map(|_| (empty(), empty())).collect());
-        Self { store, lengths: vec![0; batch], capacity, shape }
+        Self { store, lengths: vec![0; batch], models: vec![0; batch], capacity, shape }
     }
 
     /// Whether keys and values are rounded to half precision: half the memory, and half of what attention reads. A new
@@ -80,6 +82,20 @@ impl KvStore {
         self.capacity
     }
 
+    /// Empties a sequence and frees its memory. Its tokens to come belong to the decoder's model with this index; those of a
+    /// new cache belong to model 0.
+    ///
+    /// # Panics
+    /// When there is no such sequence.
+    pub fn begin(&mut self, sequence: usize, model: usize) {
+        self.lengths[sequence] = 0;
+        self.models[sequence] = model;
+        #[cfg(feature = "flex")]
+        if let Kind::Native(store) = &mut self.store {
+            store.free(sequence);
+        }
+    }
+
     /// Removes the last tokens of each sequence, so that sequence `b` has `lengths[b]` tokens.
     ///
     /// # Panics
@@ -90,13 +106,14 @@ impl KvStore {
         self.lengths.copy_from_slice(lengths);
     }
 
-    /// Replaces a sequence by the first `rows` tokens of another one.
+    /// Replaces a sequence by the first `rows` tokens of another one, of whose model it then is.
     ///
     /// # Panics
     /// When there is no such sequence, or `from` has fewer tokens.
     pub fn copy(&mut self, from: usize, to: usize, rows: usize) {
         assert!(rows <= self.lengths[from] && to < self.lengths.len(), "copy: sequence {from} holds fewer tokens");
         self.lengths[to] = rows;
+        self.models[to] = self.models[from];
         if rows == 0 || from == to {
             return;
         }

@@ -52,7 +52,7 @@ pub use cached::{KvShape, KvStore};
 #[cfg(feature = "flex")]
 pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs, token_losses};
-pub use decoder::{DecoderKernel, DecoderLayerParts, Ends};
+pub use decoder::{DecoderKernel, DecoderLayerParts, DecoderModel, Ends};
 pub use encoding::{Encoding, HalfKind, IQ4_LEVELS, NF4_LEVELS, Row, Storage};
 pub use memory::{heap_in_use, keep_freed_memory};
 pub use noise::EmbeddingNoise;

@@ -108,6 +108,15 @@ impl Weight {
         Self(Layout::Dense(tensor.without_autodiff()))
     }
 
+    /// Whether the two are one matrix, where matrices are packed; elsewhere, whether they have the same shape.
+    pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            #[cfg(feature = "flex")]
+            (Layout::PackedMatrix(one, _), Layout::PackedMatrix(other, _)) => Arc::ptr_eq(one, other),
+            _ => self.dims() == other.dims(),
+        }
+    }
+
     /// `[out, in]`
     pub fn dims(&self) -> [usize; 2] {
         match &self.0 {

@@ -49,6 +49,15 @@ impl KvCache {
         self.inner.capacity()
     }
 
+    /// Empties a sequence and frees its memory. Its tokens to come belong to the decoder's model with this index; those of a
+    /// new cache belong to model 0.
+    ///
+    /// # Panics
+    /// When there is no such sequence.
+    pub fn begin(&mut self, sequence: usize, model: usize) {
+        self.inner.begin(sequence, model);
+    }
+
     /// Removes the last tokens of each sequence, so that sequence `b` has `lengths[b]` tokens.
     ///
     /// # Panics
@@ -57,7 +66,7 @@ impl KvCache {
         self.inner.truncate(lengths);
     }
 
-    /// Replaces a sequence by the first `rows` tokens of another one.
+    /// Replaces a sequence by the first `rows` tokens of another one, of whose model it then is.
     ///
     /// # Panics
     /// When there is no such sequence, or `from` has fewer tokens.

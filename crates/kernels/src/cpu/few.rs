@@ -4,8 +4,8 @@ mod low;
 
 use super::buffer::Buffer;
 use super::integer::{self, Rounded};
-use super::linear::LinearView;
-use super::matrix::{BLOCK, Blocks, Left, Matrix};
+use super::linear::{BaseView, Projections};
+use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
 use super::pool::{DisjointParts, parallel_streams};
 use super::product::{EMPTY, Term, Tile, sum_tile};
 use super::simd::Level;
@@ -40,32 +40,33 @@ pub struct Scratch {
 pub fn project_few<const N: usize>(
     level: Level,
     x: &[f32],
-    linears: [LinearView<'_>; N],
+    projections: Projections<'_, N>,
     outs: [&mut [f32]; N],
     add: bool,
     integers: bool,
     scratch: &mut Scratch,
 ) {
+    let Projections { bases, spans } = projections;
     let Scratch { rounded, low: room } = scratch;
-    let rows = Rows::new(level, x, &linears, integers, rounded);
-    let low = Low::new(x, rows.count, &linears);
+    let rows = Rows::new(level, x, &bases, integers, rounded);
+    let low = Low::new(x, rows.count, spans);
     let places = low.places(level, room);
     let mut outs = outs;
-    let (mut panels, mut first_low, mut places_of) = (0, 0, outs.iter_mut());
-    let jobs = linears.each_ref().map(|linear| {
+    let (mut panels, mut index, mut places_of) = (0, 0, outs.iter_mut());
+    let jobs = bases.each_ref().map(|base| {
         let out = &mut **places_of.next().expect("as many outputs as projections");
-        assert_eq!(out.len(), rows.count * linear.weight.out(), "projection: output is not [rows, out]");
+        assert_eq!(out.len(), rows.count * base.weight.out(), "projection: output is not [rows, out]");
         let job = Share {
-            linear,
+            base,
+            index,
             first: panels,
-            input: rows.meet(linear),
-            first_low,
+            input: rows.meet(base),
             rows: &rows,
             out: DisjointParts::new(out),
             add,
         };
-        panels += linear.weight.out().div_ceil(BLOCK);
-        first_low += linear.adapter.map_or(0, |adapter| rows.count * adapter.r);
+        panels += base.weight.out().div_ceil(BLOCK);
+        index += 1;
         job
     });
     let opens = jobs.iter().any(Share::opens);
@@ -81,7 +82,7 @@ pub fn project_few<const N: usize>(
             job.panel(level, panel - job.first, &low, lane);
         }
     });
-    linears.iter().zip(outs).for_each(|(linear, out)| linear.add_bias(level, out));
+    bases.iter().zip(outs).for_each(|(base, out)| base.add_bias(level, out));
 }
 
 /// The input rows in the forms that the weights need, in tiles.
@@ -102,29 +103,29 @@ enum Input<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(level: Level, x: &[f32], linears: &[LinearView<'_>], integers: bool, rounded: &'a mut Rounded) -> Self {
-        let width = linears[0].weight.input();
+    fn new(level: Level, x: &[f32], bases: &[BaseView<'_>], integers: bool, rounded: &'a mut Rounded) -> Self {
+        let width = bases[0].weight.input();
         let count = x.len().checked_div(width).unwrap_or(0);
         assert_eq!(x.len(), count * width, "projection: input is not [rows, in]");
-        let is_rounded = |linear: &LinearView<'_>| as_integers(linear, integers).is_some();
-        let any_rounded = linears.iter().any(is_rounded);
+        let is_rounded = |base: &BaseView<'_>| as_integers(base, integers).is_some();
+        let any_rounded = bases.iter().any(is_rounded);
         if any_rounded {
             rounded.set(level, x, count);
         }
         // A tile covers whole runs of the rows that are multiplied as integers.
         let most = if any_rounded { integer::ROWS } else { level.tile_rows() };
         let tile_rows = most.min(count.max(1));
-        let exact = (!linears.iter().all(is_rounded))
+        let exact = (!bases.iter().all(is_rounded))
             .then(|| Left::with_tile_rows(tile_rows, count, width, |row| &x[row * width..][..width]));
         Self { count, tile_rows, rounded, exact, integers }
     }
 
-    fn meet<'b>(&'b self, linear: &LinearView<'b>) -> Input<'b> {
-        if let Some(blocks) = as_integers(linear, self.integers) {
+    fn meet<'b>(&'b self, base: &BaseView<'b>) -> Input<'b> {
+        if let Some(blocks) = as_integers(base, self.integers) {
             return Input::Rounded(self.rounded, blocks);
         }
         let exact = self.exact.as_ref().expect("rows are packed where a weight is not multiplied as integers");
-        match linear.weight {
+        match base.weight {
             Matrix::Blocks(blocks) if self.count == 1 => Input::Row(&exact.tiles_from(0)[..exact.depth()], blocks),
             _ => Input::Exact(exact),
         }
@@ -132,8 +133,8 @@ impl<'a> Rows<'a> {
 }
 
 /// The weight's blocks, if it is multiplied as integers.
-fn as_integers<'a>(linear: &LinearView<'a>, integers: bool) -> Option<&'a Blocks> {
-    match linear.weight {
+fn as_integers<'a>(base: &BaseView<'a>, integers: bool) -> Option<&'a Blocks> {
+    match base.weight {
         Matrix::Blocks(blocks) if integers && integer::is_integer(blocks) => Some(blocks),
         _ => None,
     }
@@ -141,12 +142,12 @@ fn as_integers<'a>(linear: &LinearView<'a>, integers: bool) -> Option<&'a Blocks
 
 /// The work for one projection.
 struct Share<'a> {
-    linear: &'a LinearView<'a>,
+    base: &'a BaseView<'a>,
+    /// Its index among the projections.
+    index: usize,
     /// The index of its first panel among the panels of all projections.
     first: usize,
     input: Input<'a>,
-    /// Where the low-rank values of its adapter begin among those of all adapters.
-    first_low: usize,
     rows: &'a Rows<'a>,
     out: DisjointParts<'a>,
     add: bool,
@@ -164,23 +165,27 @@ struct Lane<'a> {
 impl Share<'_> {
     /// Whether the weight is expanded before it is multiplied.
     fn opens(&self) -> bool {
-        matches!(self.input, Input::Exact(_)) && self.linear.weight.full().is_none()
+        matches!(self.input, Input::Exact(_)) && self.base.weight.full().is_none()
     }
 
     fn panel<const N: usize>(&self, level: Level, panel: usize, low: &Low<'_, N>, lane: &mut Lane<'_>) {
         let Lane { tile, opened, b, low: of_lane } = lane;
-        let (weight, column) = (self.linear.weight, panel * BLOCK);
+        let (weight, column) = (self.base.weight, panel * BLOCK);
         let columns = BLOCK.min(weight.out() - column);
-        let adapter = self.linear.adapter.as_ref();
-        if let Some(adapter) = adapter {
-            low::prepare(level, adapter, column, columns, b);
-        }
+        low.prefetch(self.index, column);
+        // The span whose panel of B is in `b`.
+        let mut packed = None;
         for (at, first) in (0..self.rows.count).step_by(self.rows.tile_rows).enumerate() {
             let count = self.rows.tile_rows.min(self.rows.count - first);
             self.sum(level, panel, at, &mut tile[..count], opened);
-            if let Some(adapter) = adapter {
-                let low = &of_lane.values(|to| low.compute(level, to))[self.first_low + first * adapter.r..];
-                low::add(level, adapter, column, b, low, &mut tile[..count]);
+            for (span, adapter, rows) in low.spans(self.index, first..first + count) {
+                if adapter.halves.is_none() && packed.replace(span) != Some(span) {
+                    pack_panel(level, &adapter.b[column * adapter.r..], columns, adapter.r, adapter.r, b);
+                }
+                let values = of_lane.values(|to| low.compute(level, to));
+                for row in rows {
+                    low::add(level, adapter, column, b, low.of_row(values, self.index, row), &mut tile[row - first]);
+                }
             }
             for (row, sums) in tile[..count].iter().enumerate() {
                 // SAFETY: this is row `first + row` of the output, columns `column..column + columns`. `column` and
@@ -204,7 +209,7 @@ impl Share<'_> {
                 blocks.add_row(level, panel, x, OPEN, &mut tile[0]);
             }
             Input::Exact(x) => {
-                let weight = self.linear.weight;
+                let weight = self.base.weight;
                 tile.fill([0.0; BLOCK]);
                 // The sums are split into the same runs for every storage of the weight, so the results are the same.
                 for start in (0..x.depth()).step_by(OPEN) {

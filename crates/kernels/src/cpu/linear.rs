@@ -17,6 +17,30 @@ pub struct LinearView<'a> {
     pub adapter: Option<AdapterView<'a>>,
 }
 
+/// A frozen projection without its adapter, `y = x·Wᵀ + bias`.
+#[derive(Clone, Copy)]
+pub struct BaseView<'a> {
+    pub weight: &'a Matrix,
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+}
+
+/// Consecutive rows that have the same adapters, one for each of some projections.
+#[derive(Clone, Copy)]
+pub struct Span<'a, const N: usize> {
+    /// The number of rows.
+    pub rows: usize,
+    pub adapters: [Option<AdapterView<'a>>; N],
+}
+
+/// Projections of one input whose rows may have different adapters.
+#[derive(Clone, Copy)]
+pub struct Projections<'a, const N: usize> {
+    pub bases: [BaseView<'a>; N],
+    /// All rows, in order.
+    pub spans: &'a [Span<'a, N>],
+}
+
 /// The two matrices of a low-rank adapter.
 #[derive(Clone, Copy)]
 pub struct AdapterView<'a> {
@@ -65,7 +89,7 @@ pub fn project<const N: usize>(
             }
             _ => forward(level, &[base], out, add),
         }
-        linear.add_bias(level, out);
+        linear.base().add_bias(level, out);
     }
     lows
 }
@@ -79,35 +103,63 @@ pub fn project_many<const N: usize>(
     level: Level,
     x: &[f32],
     rows: usize,
-    linears: [LinearView<'_>; N],
+    projections: Projections<'_, N>,
     outs: [&mut [f32]; N],
     add: bool,
 ) {
-    let width = linears[0].weight.input();
+    let Projections { bases, spans } = projections;
+    let width = bases[0].weight.input();
     let left = rows_of(level, x, rows, width);
-    for (linear, out) in linears.iter().zip(outs) {
+    for (at, (base, out)) in bases.iter().zip(outs).enumerate() {
         // With `add`, the whole sum is computed first and then added to `out`, as `project_few` does.
         let mut room = Buffer::new(if add { out.len() } else { 0 });
         let sum = if add { &mut room[..] } else { &mut out[..] };
-        forward_in_runs(level, &[Forward { x: &left, weight: linear.weight }], sum, false, OPEN);
-        if let Some(adapter) = linear.adapter {
-            let mut low = Buffer::new(rows * adapter.r);
-            parallel_chunks(&mut low, adapter.r, |row, low| {
-                dots(level, &x[row * width..][..width], adapter.a, low);
-                low.iter_mut().for_each(|low| *low *= adapter.scale);
-            });
-            let low = rows_of(level, &low, rows, adapter.r);
-            let b = matrix(level, adapter.b, linear.weight.out(), adapter.r);
-            forward_in_runs(level, &[Forward { x: &low, weight: &b }], sum, true, adapter.r.max(1));
+        forward_in_runs(level, &[Forward { x: &left, weight: base.weight }], sum, false, OPEN);
+        let (mut x, mut sum) = (x, sum);
+        for span in spans {
+            let (of_span, sum_of_span);
+            (of_span, x) = x.split_at(span.rows * width);
+            (sum_of_span, sum) = sum.split_at_mut(span.rows * base.weight.out());
+            if let Some(adapter) = &span.adapters[at] {
+                add_adapter(level, of_span, span.rows, adapter, sum_of_span);
+            }
         }
         if add {
             add_scaled(level, out, &room, 1.0);
         }
-        linear.add_bias(level, out);
+        base.add_bias(level, out);
     }
 }
 
-impl LinearView<'_> {
+/// Adds the adapter's part to `sum`, `[rows, out]`.
+fn add_adapter(level: Level, x: &[f32], rows: usize, adapter: &AdapterView<'_>, sum: &mut [f32]) {
+    if rows == 0 {
+        return;
+    }
+    let (width, out) = (x.len() / rows, sum.len() / rows);
+    let mut low = Buffer::new(rows * adapter.r);
+    parallel_chunks(&mut low, adapter.r, |row, low| {
+        dots(level, &x[row * width..][..width], adapter.a, low);
+        low.iter_mut().for_each(|low| *low *= adapter.scale);
+    });
+    let low = rows_of(level, &low, rows, adapter.r);
+    let b = matrix(level, adapter.b, out, adapter.r);
+    forward_in_runs(level, &[Forward { x: &low, weight: &b }], sum, true, adapter.r.max(1));
+}
+
+impl<'a> LinearView<'a> {
+    pub fn base(&self) -> BaseView<'a> {
+        BaseView { weight: self.weight, bias: self.bias }
+    }
+
+    /// Some projections, and the one span of all rows of their input.
+    pub fn split<const N: usize>(linears: [Self; N], rows: usize) -> ([BaseView<'a>; N], [Span<'a, N>; 1]) {
+        let adapters = linears.map(|linear| linear.adapter);
+        (linears.map(|linear| linear.base()), [Span { rows, adapters }])
+    }
+}
+
+impl BaseView<'_> {
     /// Adds the bias to each row of `out`, `[rows, out]`.
     pub fn add_bias(&self, level: Level, out: &mut [f32]) {
         if let Some(bias) = self.bias {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::cross_entropy::log_probs;
 use super::few::{Halves, Scratch, project_few};
-use super::linear::{AdapterView, LinearView};
+use super::linear::{AdapterView, BaseView, Projections, Span};
 use super::matrix::{Left, Matrix, PackedMatrix};
 use super::pool::scoped::with_threads;
 use super::product::{Backward, Forward, backward, forward, forward_packed, over_rows};
@@ -344,7 +344,10 @@ fn results_do_not_depend_on_the_threads() {
         project_few(
             level,
             &x[..3 * input],
-            [LinearView { weight: &weight, bias: None, adapter }],
+            Projections {
+                bases: [BaseView { weight: &weight, bias: None }],
+                spans: &[Span { rows: 3, adapters: [adapter] }],
+            },
             [&mut few],
             false,
             false,

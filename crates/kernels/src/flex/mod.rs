@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor};
 use crate::attention::Visibility;
 use crate::cpu::{attention::Heads, block, cross_entropy, few, linear, matrix::Matrix, rows, simd::Level};
 use crate::{AttentionHalf, FeedForward, Linear, LowRank, Rotary, Targets, Weight};
-pub use cached::Held;
+pub use cached::{Held, HeldAdapters};
 use record::{Operand, Values, record};
 
 /// Whether a device, with autodiff or without, is `flex`.
@@ -53,7 +53,9 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
     let mut low = None;
     if rows <= few::FEW && !is_tracked && pair.is_without_dropout() {
         let scratch = &mut few::Scratch::default();
-        few::project_few(level, &values, [pair.borrow(&weight)], [&mut y], false, false, scratch);
+        let (bases, spans) = linear::LinearView::split([pair.borrow(&weight)], rows);
+        let projections = linear::Projections { bases, spans: &spans };
+        few::project_few(level, &values, projections, [&mut y], false, false, scratch);
     } else {
         [low] = linear::project(level, &values, rows, [pair.borrow(&weight)], [&mut y], false);
     }
@@ -286,20 +288,26 @@ struct PairValues {
     mask: Option<Box<Mask>>,
 }
 
+impl PairValues {
+    fn borrow(&self) -> linear::AdapterView<'_> {
+        linear::AdapterView {
+            a: &self.a,
+            b: &self.b,
+            halves: None,
+            r: self.r,
+            scale: self.scale,
+            mask: self.mask.as_deref().map(|mask| mask as _),
+        }
+    }
+}
+
 impl Pair {
     fn is_without_dropout(&self) -> bool {
         self.adapter.as_ref().is_none_or(|pair| pair.mask.is_none())
     }
 
     fn borrow<'a>(&'a self, weight: &'a Matrix) -> linear::LinearView<'a> {
-        let adapter = self.adapter.as_ref().map(|pair| linear::AdapterView {
-            a: &pair.a,
-            b: &pair.b,
-            halves: None,
-            r: pair.r,
-            scale: pair.scale,
-            mask: pair.mask.as_deref().map(|mask| mask as _),
-        });
+        let adapter = self.adapter.as_ref().map(PairValues::borrow);
         linear::LinearView { weight, bias: self.bias.as_deref(), adapter }
     }
 }

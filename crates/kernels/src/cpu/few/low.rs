@@ -1,7 +1,9 @@
 //! Low-rank adapters for few rows.
 
+use std::ops::Range;
+
 use crate::cpu::buffer::Buffer;
-use crate::cpu::linear::{AdapterView, LinearView};
+use crate::cpu::linear::{AdapterView, Span};
 use crate::cpu::matrix::{BLOCK, pack_panel};
 use crate::cpu::number::{F16, Number, halve};
 use crate::cpu::pool::{DisjointParts, MOST_LANES, parallel};
@@ -37,11 +39,16 @@ impl Halves {
     }
 }
 
-/// The low-rank values of all adapters, `scale·x·Aᵀ`, `[rows, r]` each, one after the other.
+/// The low-rank values of all adapters, `scale·x·Aᵀ`. For each row, those of the first projection's adapter, then those
+/// of the second one's, and so on.
 pub struct Low<'a, const N: usize> {
     x: &'a [f32],
     rows: usize,
-    adapters: [Option<&'a AdapterView<'a>>; N],
+    spans: &'a [Span<'a, N>],
+    /// Where the values of each projection begin among those of a row.
+    firsts: [usize; N],
+    /// The room for the values of a row: that of the largest rank of each projection.
+    width: usize,
 }
 
 /// Where the low-rank values are stored.
@@ -61,20 +68,58 @@ pub enum LaneLow<'a> {
 
 impl<'a, const N: usize> Low<'a, N> {
     /// # Panics
-    /// When an adapter has a dropout mask.
-    pub fn new(x: &'a [f32], rows: usize, linears: &'a [LinearView<'a>; N]) -> Self {
-        let adapters = linears.each_ref().map(|linear| linear.adapter.as_ref());
-        let masked = adapters.iter().flatten().any(|adapter| adapter.mask.is_some());
+    /// When an adapter has a dropout mask, or the spans do not cover the rows.
+    pub fn new(x: &'a [f32], rows: usize, spans: &'a [Span<'a, N>]) -> Self {
+        assert_eq!(spans.iter().map(|span| span.rows).sum::<usize>(), rows, "projection: spans are not the rows");
+        let mut width = 0;
+        let firsts = std::array::from_fn(|index| {
+            let ranks = spans.iter().filter_map(|span| span.adapters[index].as_ref()).map(|adapter| adapter.r);
+            let first = width;
+            width += ranks.max().unwrap_or(0);
+            first
+        });
+        let low = Self { x, rows, spans, firsts, width };
+        let masked = low.adapters().any(|adapter| adapter.mask.is_some());
         assert!(!masked, "projection: dropout where nothing is trained");
-        Self { x, rows, adapters }
+        low
     }
 
     fn adapters(&self) -> impl Iterator<Item = &'a AdapterView<'a>> {
-        self.adapters.into_iter().flatten()
+        self.spans.iter().flat_map(|span| span.adapters.iter().flatten())
+    }
+
+    /// The spans with an adapter for projection `index` among the given rows: each with its index, the adapter, and its
+    /// rows among those given.
+    pub fn spans(
+        &self,
+        index: usize,
+        rows: Range<usize>,
+    ) -> impl Iterator<Item = (usize, &'a AdapterView<'a>, Range<usize>)> {
+        let mut end = 0;
+        self.spans.iter().enumerate().filter_map(move |(at, span)| {
+            let first = end;
+            end += span.rows;
+            let rows = first.max(rows.start)..end.min(rows.end);
+            span.adapters[index].as_ref().filter(|_| !rows.is_empty()).map(|adapter| (at, adapter, rows))
+        })
+    }
+
+    /// Prefetches the adapters' B in half precision, from `column` on, for projection `index`.
+    pub fn prefetch(&self, index: usize, column: usize) {
+        for adapter in self.spans.iter().filter_map(|span| span.adapters[index].as_ref()) {
+            if let Some(halves) = adapter.halves {
+                prefetch(&halves.b[column * adapter.r..][..BLOCK * adapter.r]);
+            }
+        }
+    }
+
+    /// The values of a row for projection `index`, with what follows.
+    pub fn of_row<'b>(&self, low: &'b [f32], index: usize, row: usize) -> &'b [f32] {
+        &low[row * self.width + self.firsts[index]..]
     }
 
     fn len(&self) -> usize {
-        self.rows * self.adapters().map(|adapter| adapter.r).sum::<usize>()
+        self.rows * self.width
     }
 
     /// Makes room for one copy per thread. Where there are more than [`ALONE`] rows, computes the values now, on all
@@ -118,17 +163,17 @@ impl<'a, const N: usize> Low<'a, N> {
     fn row(&self, level: Level, row: usize, low: &DisjointParts<'_>) {
         let width = self.x.len() / self.rows;
         let x = &self.x[row * width..][..width];
-        let mut first = 0;
-        for adapter in self.adapters() {
-            // SAFETY: the values of this adapter occupy `first..first + rows * r`, and row `row` has the elements from
-            // `first + row * r` on. No two pairs of adapter and row overlap, and one thread computes each row, once.
-            let low = unsafe { low.part(first + row * adapter.r, adapter.r) };
+        for (index, first) in self.firsts.into_iter().enumerate() {
+            let Some((_, adapter, _)) = self.spans(index, row..row + 1).next() else { continue };
+            // SAFETY: row `row` has the elements `row * width..(row + 1) * width`, and projection `index` those of them
+            // from `first` on, at least `r`, up to the next projection's `first`. So no two pairs of row and projection
+            // overlap, and one thread computes each row, once.
+            let low = unsafe { low.part(row * self.width + first, adapter.r) };
             match adapter.halves {
                 Some(halves) => dots_half(level, x, &halves.a, low),
                 None => dots(level, x, adapter.a, low),
             }
             low.iter_mut().for_each(|low| *low *= adapter.scale);
-            first += self.rows * adapter.r;
         }
     }
 
@@ -154,23 +199,13 @@ impl LaneLow<'_> {
     }
 }
 
-/// Prepares the panel of an adapter's B that begins at `column`. In single precision it is packed into `b`; in half
-/// precision it is prefetched.
-pub fn prepare(level: Level, adapter: &AdapterView<'_>, column: usize, columns: usize, b: &mut [f32]) {
-    let r = adapter.r;
+/// Adds to a row the product of `low`, at least `[r]`, with the panel of the adapter's B that begins at `column`. In
+/// single precision, this panel is packed in `b`.
+pub fn add(level: Level, adapter: &AdapterView<'_>, column: usize, b: &[f32], low: &[f32], row: &mut [f32; BLOCK]) {
+    let low = &low[..adapter.r];
     match adapter.halves {
-        Some(halves) => prefetch(&halves.b[column * r..][..BLOCK * r]),
-        None => pack_panel(level, &adapter.b[column * r..], columns, r, r, b),
-    }
-}
-
-/// Adds to the rows the product of `low` (`[rows, r]`) with the prepared panel.
-pub fn add(level: Level, adapter: &AdapterView<'_>, column: usize, b: &[f32], low: &[f32], rows: &mut [[f32; BLOCK]]) {
-    for (low, sums) in low.chunks_exact(adapter.r).zip(rows) {
-        match adapter.halves {
-            Some(halves) => add_low_half(level, low, &halves.b[column * adapter.r..], sums),
-            None => add_low(level, low, b, sums),
-        }
+        Some(halves) => add_low_half(level, low, &halves.b[column * adapter.r..], row),
+        None => add_low(level, low, b, row),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::*;
 use crate::cpu::attention::Heads;
 use crate::cpu::block::{AttentionBlock, FeedForwardBlock};
-use crate::cpu::cached::{Layer, LayerScratch, NewRows, Pass, Store};
+use crate::cpu::cached::{Layer, LayerScratch, NewRows, Pass, PassSpan, Store};
 use crate::cpu::integer::{self, Rounded};
-use crate::cpu::linear::project_many;
+use crate::cpu::linear::{LinearView, Projections, Span, project_many};
 use crate::cpu::matrix::{BLOCK, Blocks, Half};
 use crate::encoding::{Encoding, HalfKind, IQ4_LEVELS, NF4_LEVELS};
 use crate::rotary::Tables;
@@ -163,7 +163,8 @@ proptest! {
                         let mut y = before.to_vec();
                         let adapter = Some(AdapterView { a: &a, b: &b, halves, r, scale: 0.5, mask: None });
                         let linear = LinearView { weight: &matrix, bias, adapter };
-                        project_few(level, x, [linear], [&mut y], add, integers, scratch);
+                        let (bases, spans) = LinearView::split([linear], x.len() / input);
+                        project_few(level, x, Projections { bases, spans: &spans }, [&mut y], add, integers, scratch);
                         y
                     };
                     let found = run(&x, &before, None);
@@ -180,11 +181,55 @@ proptest! {
                         prop_assert!(error(&found, &expected) < 2.0 * TOLERANCE, "{level:?}: {}", error(&found, &expected));
                         let mut many = before.clone();
                         let adapter = Some(AdapterView { a: &a, b: &b, halves: None, r, scale: 0.5, mask: None });
-                        project_many(level, &x, rows, [LinearView { weight: &matrix, bias, adapter }], [&mut many], add);
+                        let (bases, spans) = LinearView::split([LinearView { weight: &matrix, bias, adapter }], rows);
+                        project_many(level, &x, rows, Projections { bases, spans: &spans }, [&mut many], add);
                         prop_assert!(bits(&many) == bits(&found), "{level:?}: as many rows are computed");
                     }
                     let last = run(&x[(rows - 1) * input..], &before[(rows - 1) * out..], None);
                     prop_assert!(bits(&last) == bits(&found[(rows - 1) * out..]), "{level:?}: a row alone is the same");
+                }
+            }
+        }
+    }
+
+    /// Rows with adapters of their own, or none, give the same bits as those of each adapter alone, in every mode.
+    #[test]
+    fn rows_with_different_adapters_are_as_if_they_were_alone(
+        seed in any::<u64>(), out in up_to(80), lengths in prop::collection::vec((0usize..5, prop::option::of(1usize..9)), 1..5), add in any::<bool>(),
+    ) {
+        let (matrix, _) = quantised(Encoding::Q4_0, seed, out, 64);
+        let rows: usize = lengths.iter().map(|(rows, _)| rows).sum();
+        prop_assume!(rows > 0);
+        let [x, before] = [(1, rows * 64), (2, rows * out)].map(|(i, count)| noise(seed ^ i, count));
+        let adapters: Vec<_> = (3..).step_by(2).zip(&lengths).map(|(i, &(_, r))| {
+            r.map(|r| (noise(seed ^ i, r * 64), noise(seed ^ (i + 1), out * r), r))
+        }).collect();
+        for level in Level::all() {
+            let halves: Vec<_> = adapters.iter().map(|pair| pair.as_ref().map(|(a, b, r)| Halves::new(level, a, b, *r))).collect();
+            for (integers, halved) in [(false, false), (false, true), (true, true)] {
+                let spans: Vec<Span<'_, 1>> = lengths.iter().zip(&adapters).zip(&halves).map(|((&(rows, _), pair), halves)| {
+                    let halves = halves.as_ref().filter(|_| halved);
+                    Span { rows, adapters: [pair.as_ref().map(|(a, b, r)| AdapterView { a, b, halves, r: *r, scale: 0.5, mask: None })] }
+                }).collect();
+                let bases = [BaseView { weight: &matrix, bias: None }];
+                let run = |rows: std::ops::Range<usize>, spans: &[Span<'_, 1>], few: bool| {
+                    let (x, mut y) = (&x[rows.start * 64..rows.end * 64], before[rows.start * out..rows.end * out].to_vec());
+                    let projections = Projections { bases, spans };
+                    match few {
+                        true => project_few(level, x, projections, [&mut y], add, integers, &mut Scratch::default()),
+                        false => project_many(level, x, rows.len(), projections, [&mut y], add),
+                    }
+                    y
+                };
+                let together = run(0..rows, &spans, true);
+                let mut first = 0;
+                for span in spans.iter().filter(|span| span.rows > 0) {
+                    let alone = run(first..first + span.rows, std::slice::from_ref(span), true);
+                    prop_assert!(bits(&alone) == bits(&together[first * out..][..alone.len()]), "{level:?} {integers} {halved}: from row {first}");
+                    first += span.rows;
+                }
+                if !halved {
+                    prop_assert!(bits(&run(0..rows, &spans, false)) == bits(&together), "{level:?}: as many rows are computed");
                 }
             }
         }
@@ -222,7 +267,9 @@ proptest! {
         let norms = [noise(seed ^ 20, d_model), noise(seed ^ 21, d_model)];
         let eps = 1e-5;
         let layer = Layer {
-            norms: [&norms[0], &norms[1]], eps, input: [q, k, v], output: o, gates: [gate, up], down, head_norms, is_rotated, is_windowed,
+            norms: [&norms[0], &norms[1]], eps, input: [q, k, v].map(|linear| linear.base()), output: o.base(),
+            gates: [gate, up].map(|linear| linear.base()), down: down.base(), head_norms, is_rotated, is_windowed,
+            adapters: |_: &PassSpan| [None; 7],
         };
         let scale = is_scaled.then_some(QueryScale { beta: 0.4, original: 16 });
         let rope = Rope::new(head_dim, 1e4).map(|pair, _| 1.0 / (pair + 1) as f32).with_query_scale(scale);
@@ -256,7 +303,8 @@ proptest! {
             let runs: Vec<NewRows> = runs.into_iter().filter(|run| run.new > 0).collect();
             let mut rows: Vec<f32> = [1, 0].into_iter().flat_map(|which| &x[which][part(which).start * d_model..part(which).end * d_model]).copied().collect();
             let rotary = tables(&[part(1), part(0)]);
-            let pass = Pass { heads, runs: &runs, rotary: &rotary, window, integers: false };
+            let spans = [PassSpan { model: 0, rows: rows.len() / d_model }];
+            let pass = Pass { heads, runs: &runs, spans: &spans, rotary: &rotary, window, integers: false };
             pass.forward(level, [layer].into_iter(), &mut store, &mut rows, &mut LayerScratch::default());
             let (of_second, of_first) = rows.split_at(part(1).len() * d_model);
             found[0].extend_from_slice(of_first);
@@ -276,7 +324,7 @@ proptest! {
             let mut row = noise(seed ^ 40, d_model);
             let rotary = tables(std::slice::from_ref(&(past..past + 1)));
             let runs = [NewRows { sequence, past, new: 1 }];
-            Pass { heads, runs: &runs, rotary: &rotary, window, integers: false }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
+            Pass { heads, runs: &runs, spans: &[PassSpan { model: 0, rows: 1 }], rotary: &rotary, window, integers: false }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
             bits(&row)
         });
         prop_assert!(one == two, "a copied sequence continues alike");
@@ -321,7 +369,9 @@ fn what_is_not_finite_stays_so_through_eight_bits() {
             x[96 + at] = bad;
             for level in Level::all() {
                 let mut y = vec![0.0; 2 * 40];
-                project_few(level, &x, [linear], [&mut y], false, true, &mut Scratch::default());
+                let (bases, spans) = LinearView::split([linear], 2);
+                let projections = Projections { bases, spans: &spans };
+                project_few(level, &x, projections, [&mut y], false, true, &mut Scratch::default());
                 assert!(y[..40].iter().all(|y| y.is_finite()), "{level:?}: the other row is as it was");
                 assert!(y[40..].iter().all(|y| !y.is_finite()), "{level:?}: {bad} at {at}");
             }
@@ -347,7 +397,9 @@ fn a_scale_that_is_not_finite_stays_seen() {
             }) {
                 let (x, mut y) = (vec![1.0; rows * input], vec![0.0; rows * 3]);
                 let linear = LinearView { weight: &weight, bias: None, adapter: None };
-                project_few(level, &x, [linear], [&mut y], false, integers, &mut Scratch::default());
+                let (bases, spans) = LinearView::split([linear], rows);
+                let projections = Projections { bases, spans: &spans };
+                project_few(level, &x, projections, [&mut y], false, integers, &mut Scratch::default());
                 assert!(y.iter().all(|y| !y.is_finite()), "{encoding:?} {level:?} {scale:#x}, {rows} rows: {y:?}");
             }
         }
