@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release --example speed
 //!     cargo run --release --example speed -- --adapter runs/vakog/adapter --batch 8
+//!     cargo run --release --example speed -- --adapters 8 --batch 8
 
 mod common;
 
@@ -9,10 +10,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Parser;
 use common::terminal::say;
 use foehn::generate::argmax;
+use foehn::lora::{Adapter, LoraConfig, TargetModules, attach};
 use foehn::mistral::KvCache;
 use serde_json::json;
 
@@ -33,6 +35,9 @@ struct Arguments {
     /// The number of sequences generated at once
     #[arg(long, default_value_t = 1)]
     batch: usize,
+    /// Give each sequence a fresh adapter of its own, of this rank, on all projections
+    #[arg(long, value_name = "R", conflicts_with = "adapter")]
+    adapters: Option<usize>,
     /// The number of timed repetitions, after one that is not timed; the medians are printed
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -47,13 +52,22 @@ const BEGINNING: usize = 16;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
-        let Arguments { prefill, decode, batch, rounds, exact, .. } = arguments;
+        let Arguments { prefill, decode, batch, rounds, exact, adapters, .. } = arguments;
         ensure!(
             prefill >= BEGINNING && decode > 0 && batch > 0 && rounds > 0,
             "nothing to time; --prefill is 16 at least"
         );
         let model = common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
-        let decoder = model.decoder();
+        let mut decoder = model.decoder();
+        let mut owners = vec![0; batch];
+        if let Some(r) = adapters {
+            let config = LoraConfig { r, target_modules: TargetModules::AllLinear, ..LoraConfig::default() };
+            for (seed, owner) in owners.iter_mut().enumerate() {
+                let mut adapted = model.clone();
+                attach(&mut adapted, &Adapter::new(&config, &model, seed as u64)?)?;
+                *owner = decoder.add(adapted).context("a clone of the model has its weights")?;
+            }
+        }
         let mut id = common::random_ids(model.config().vocab_size);
         let prompt: Vec<u32> = (0..prefill).map(|_| id()).collect();
         let (mut read, mut written, mut logits) = (Vec::new(), Vec::new(), Vec::new());
@@ -64,6 +78,7 @@ fn main() -> ExitCode {
             read.push(prefill as f64 / start.elapsed().as_secs_f64());
             let mut cache = KvCache::new(model.config(), batch, BEGINNING + decode, &model.device());
             cache.set_exact(exact);
+            owners.iter().enumerate().for_each(|(sequence, &owner)| cache.begin(sequence, owner));
             let beginnings = prompt[..BEGINNING].repeat(batch);
             decoder.prompt_logits(&beginnings, &vec![BEGINNING; batch], &mut cache, &mut logits);
             let (mut ids, one) = (vec![0; batch], vec![1; batch]);

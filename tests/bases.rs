@@ -8,7 +8,7 @@ mod files;
 use burn::tensor::{Device, Tensor};
 use common::devices;
 use foehn::finetune::{LossMean, Noise, gradients};
-use foehn::lora::{Adapter, LoraConfig, attach_trainable};
+use foehn::lora::{Adapter, LoraConfig, attach, attach_trainable};
 use foehn::tokens::Sample;
 use foehn_kernels::{IQ4_LEVELS, NF4_LEVELS, Storage};
 use foehn_mistral::{Base, KvCache, Mistral, MistralConfig, Packed};
@@ -339,6 +339,53 @@ fn every_device_and_every_way_of_decoding_give_the_same() {
                 }
                 assert!(worst < if exact { 1e-4 } else { ROUNDED }, "{name} {base}, exact: {exact}: {worst}");
             }
+        }
+    }
+}
+
+#[test]
+fn sequences_of_several_adapters_are_each_as_alone_on_every_device() {
+    for (name, device) in devices() {
+        for base in [Base::F32, Base::Q8_0] {
+            let model = synthetic(base, &device);
+            let adapted = [2, 5].map(|r| {
+                let config = LoraConfig { r, ..LoraConfig::default() };
+                let mut adapter = Adapter::new(&config, &model, r as u64).unwrap();
+                // B is zero in a new adapter.
+                for (at, matrices) in adapter.modules.values_mut().enumerate() {
+                    let values = (0..matrices.b.len()).map(|i| ((i * 31 + at) % 23) as f32 / 80.0 - 0.13);
+                    matrices.b = values.collect();
+                }
+                let mut model = model.clone();
+                attach(&mut model, &adapter).unwrap();
+                model
+            });
+            let mut decoder = model.decoder();
+            let owners = adapted.each_ref().map(|model| decoder.add(model.clone()).unwrap());
+            let ids = ids(20);
+            let mut cache = KvCache::new(model.config(), 4, 32, &device);
+            let models = [&adapted[1], &model, &adapted[0], &adapted[1]];
+            for (sequence, owner) in [owners[1], 0, owners[0], owners[1]].into_iter().enumerate() {
+                cache.begin(sequence, owner);
+            }
+            // The last sequence gets nothing at first.
+            let (mut rows, vocab) = (Vec::new(), model.config().vocab_size);
+            decoder.append(&[&ids[..5], &ids[..9], &ids[..7]].concat(), &[5, 9, 7, 0], &mut cache);
+            decoder.next_logits(&[&ids[5..6], &ids[9..11], &ids[..3]].concat(), &[1, 2, 0, 3], &mut cache, &mut rows);
+            let lasts = [(0, 5), (1, 10), (3, 2)];
+            assert_eq!(rows.len(), lasts.len() * vocab);
+            for ((sequence, last), row) in lasts.into_iter().zip(rows.chunks_exact(vocab)) {
+                let expected = logits(models[sequence], &ids[..=last]);
+                let far = difference(row, &expected[last * vocab..]);
+                assert!(far < 1e-4, "{name} {base}, sequence {sequence}: {far}");
+            }
+            decoder.each_logits(&[&ids[6..9], &ids[7..9]].concat(), &[3, 0, 2, 0], &mut cache, &mut rows);
+            for (sequence, places, first) in [(0, 6..9, 0), (2, 7..9, 3)] {
+                let expected = logits(models[sequence], &ids[..places.end]);
+                let far = difference(&rows[first * vocab..][..places.len() * vocab], &expected[places.start * vocab..]);
+                assert!(far < 1e-4, "{name} {base}, sequence {sequence}: {far}");
+            }
+            assert!(difference(&logits(&model, &ids), &logits(&adapted[0], &ids)) > 1e-2, "the adapters do something");
         }
     }
 }
