@@ -24,12 +24,16 @@ pub mod plan;
 mod pretrained;
 mod recipe;
 mod run_data;
+#[cfg(feature = "serve")]
+mod serving;
 
 pub use device::{DeviceError, available, device};
 pub use job::{Job, JobError, TrainingData};
 pub use loading::{AdapterNote, LoadError, Loading};
 pub use plan::{Plan, PlanError};
 pub use pretrained::{Network, Pretrained, load_text, load_text_for_text, sha256_of_file, template_of_adapter};
+#[cfg(feature = "serve")]
+pub use serving::{ServeError, Serving, lexicon_of};
 pub use recipe::{DataFile, DataFiles, EvaluationRecipe, Recipe, RecipeError};
 
 pub use burn;
@@ -44,5 +48,7 @@ pub use foehn_lora as lora;
 pub use foehn_mistral as mistral;
 pub use foehn_record as record;
 pub use foehn_score as score;
+#[cfg(feature = "serve")]
+pub use foehn_serve as serve;
 pub use foehn_tokens as tokens;
 pub use foehn_weights as weights;

@@ -214,10 +214,28 @@ impl Pretrained {
         allow_mismatch: bool,
         progress: &mut dyn FnMut(Loading<'_>),
     ) -> Result<Adapter, LoadError> {
+        let (model, adapter) = self.adapted(folder, allow_mismatch, progress)?;
+        self.model = model;
+        Ok(adapter)
+    }
+
+    /// The model with an adapter, beside this one, with which it shares its weights; and the adapter. With `allow_mismatch`, an
+    /// adapter from another base, tokenizer or template is accepted.
+    ///
+    /// # Errors
+    /// [`LoadError::Adapter`].
+    pub fn adapted(
+        &self,
+        folder: &Path,
+        allow_mismatch: bool,
+        progress: &mut dyn FnMut(Loading<'_>),
+    ) -> Result<(Mistral, Adapter), LoadError> {
         let template = self.template.fingerprint();
         let hashes = [self.tokenizer.fingerprint(), &template];
         self.notes_on_text(folder).into_iter().for_each(|note| progress(Loading::Adapter(note)));
-        attach(&mut self.model, folder, allow_mismatch, &self.checkpoint, hashes, progress)
+        let mut model = self.model.clone();
+        let adapter = attach(&mut model, folder, allow_mismatch, &self.checkpoint, hashes, progress)?;
+        Ok((model, adapter))
     }
 
     /// Whether an adapter's folder has a different tokenizer or template. One that cannot be read counts as different.

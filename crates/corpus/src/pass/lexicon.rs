@@ -65,6 +65,14 @@ impl Lexicon {
         &self.classes
     }
 
+    /// Each class with its words, case-folded; both sorted.
+    pub fn lists(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.classes.iter().enumerate().map(|(number, class)| {
+            let words = self.class_of.iter().filter(|(_, of)| **of == number).map(|(word, _)| word.as_str());
+            (class.as_str(), words.collect())
+        })
+    }
+
     /// The words of a text that are in the lexicon, case-folded and in order, each with its class.
     pub fn classified(&self, text: &str) -> Vec<(String, &str)> {
         let class = |word: &String| {
