@@ -89,7 +89,7 @@ fn load(app: &App, name: &str, path: &str) -> ApiResult<(Box<dyn Any + Send>, Mo
 /// A path inside the folder, with every link resolved. What lies outside and what does not exist is not told apart.
 fn inside(folder: &FilePath, path: &str) -> ApiResult<PathBuf> {
     let resolved = folder.join(path).canonicalize().ok();
-    resolved.filter(|resolved| resolved.starts_with(folder)).ok_or_else(|| {
-        ApiError::invalid("path", format!("there is no `{path}` in the folder of adapters"))
-    })
+    resolved
+        .filter(|resolved| resolved.starts_with(folder))
+        .ok_or_else(|| ApiError::invalid("path", format!("there is no `{path}` in the folder of adapters")))
 }

@@ -34,12 +34,7 @@ impl Fields {
         self.map.remove(name).filter(|value| !value.is_null())
     }
 
-    fn typed<T>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> ApiResult<Option<T>> {
+    fn typed<T>(&mut self, name: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> ApiResult<Option<T>> {
         let Some(value) = self.take(name) else { return Ok(None) };
         read(&value).map(Some).ok_or_else(|| wrong(&self.path(name), &value, expected))
     }
@@ -100,8 +95,7 @@ impl Fields {
 
     /// Refuses what was not taken, but for fields without effect.
     pub fn finish(self, without_effect: &[&str]) -> ApiResult<()> {
-        let left =
-            self.map.iter().find(|(name, value)| !value.is_null() && !without_effect.contains(&name.as_str()));
+        let left = self.map.iter().find(|(name, value)| !value.is_null() && !without_effect.contains(&name.as_str()));
         match left {
             Some((name, _)) => Err(self.unsupported(name)),
             None => Ok(()),

@@ -56,7 +56,8 @@ fn metrics(folder: &FilePath) -> Vec<Value> {
         let _ = file.take(MAX_METRICS).read_to_end(&mut bytes);
     }
     let lines = bytes.split(|byte| *byte == b'\n');
-    let points: Vec<Value> = lines.filter_map(|line| serde_json::from_slice(line).ok()).filter(Value::is_object).collect();
+    let points: Vec<Value> =
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).filter(Value::is_object).collect();
     // Evenly spread, with the first and the last one.
     let last = points.len().saturating_sub(1);
     if points.len() <= MAX_POINTS {

@@ -101,6 +101,11 @@ impl Server {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn app_is_draining(&self) -> bool {
+        self.app.is_draining()
+    }
+
     /// Takes no new requests, and returns when the running ones have ended or the time of grace is over.
     async fn drain(&self) {
         self.app.draining.store(true, Ordering::Release);

@@ -157,7 +157,13 @@ mod tests {
 
     #[test]
     fn what_is_no_call_stays_text() {
-        for text in ["<tool_call>{\"name\": 3}</tool_call>", "[TOOL_CALLS] [1]", "[TOOL_CALLS]", "x<tool_call>{", "<tool_call>[]"] {
+        for text in [
+            "<tool_call>{\"name\": 3}</tool_call>",
+            "[TOOL_CALLS] [1]",
+            "[TOOL_CALLS]",
+            "x<tool_call>{",
+            "<tool_call>[]",
+        ] {
             check(text, text, &[]);
         }
     }

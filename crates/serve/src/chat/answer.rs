@@ -98,13 +98,7 @@ impl Answer {
         }
     }
 
-    fn chunk(
-        &self,
-        index: usize,
-        delta: Value,
-        logprobs: Option<Value>,
-        finish: Option<&'static str>,
-    ) -> Value {
+    fn chunk(&self, index: usize, delta: Value, logprobs: Option<Value>, finish: Option<&'static str>) -> Value {
         let choice = json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
         self.head.answer(vec![choice], self.include_usage.then_some(Value::Null))
     }

@@ -74,9 +74,7 @@ impl Choice {
 
 /// A token as `logprobs.content` has it.
 fn entry(token: &TokenLogprob, vocabulary: &Vocabulary) -> Value {
-    let shown = |id: u32, value: f32| {
-        json!({"token": vocabulary.text(id), "logprob": logprob(value), "bytes": vocabulary.bytes(id)})
-    };
+    let shown = |id: u32, value: f32| json!({"token": vocabulary.text(id), "logprob": logprob(value), "bytes": vocabulary.bytes(id)});
     let mut entry = shown(token.id, token.logprob);
     let top: Vec<Value> = token.top.iter().map(|(id, value)| shown(*id, *value)).collect();
     if let Some(entry) = entry.as_object_mut() {

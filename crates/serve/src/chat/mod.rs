@@ -18,8 +18,8 @@ use crate::usage::{Head, Usage, seconds};
 use crate::{random, sse};
 
 pub(crate) use messages::{conversation, render};
-pub(crate) use request::MAX_TOKENS;
 use request::ChatRequest;
+pub(crate) use request::MAX_TOKENS;
 
 /// Answers a conversation.
 pub(crate) async fn chat(State(app): State<Arc<App>>, request: Request<Body>) -> ApiResult<Response<Body>> {

@@ -32,7 +32,8 @@ enum Format {
 impl ChatRequest {
     pub fn take(app: &App, mut fields: Fields) -> ApiResult<Self> {
         let mut settings = Settings::take(app, &mut fields)?;
-        let limits = [fields.within("max_completion_tokens", 1, MAX_TOKENS)?, fields.within("max_tokens", 1, MAX_TOKENS)?];
+        let limits =
+            [fields.within("max_completion_tokens", 1, MAX_TOKENS)?, fields.within("max_tokens", 1, MAX_TOKENS)?];
         settings.max_tokens = limits.into_iter().flatten().min();
         let (messages, mut tools) = conversation(&mut fields)?;
         if !uses_tools(&mut fields, tools.is_empty())? {
@@ -57,8 +58,7 @@ impl ChatRequest {
             Format::Schema(schema) => Some(app.grammars().json_schema(schema.clone())?),
         };
         let length = prompt.len();
-        let requests =
-            self.settings.requests(app.context, vec![prompt], self.logprobs, false, constraint.as_ref())?;
+        let requests = self.settings.requests(app.context, vec![prompt], self.logprobs, false, constraint.as_ref())?;
         Ok((self, requests, length))
     }
 }

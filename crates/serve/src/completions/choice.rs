@@ -59,7 +59,8 @@ impl Choice {
             }
             Event::Finished { text, stop } => {
                 // Who reads log-probabilities counts on one entry for each new token, the stop token included.
-                let stop_token = tokenizer.eos_ids().first().filter(|_| stop == StopReason::Eos && !self.ended_by_token);
+                let stop_token =
+                    tokenizer.eos_ids().first().filter(|_| stop == StopReason::Eos && !self.ended_by_token);
                 let entries = stop_token.and_then(|id| self.entry(*id, None, tokenizer)).into_iter().collect();
                 Delta { text, entries, finish: Some(finish_reason(stop)), ..Delta::default() }
             }
