@@ -1,0 +1,269 @@
+//! A deterministic stand-in for an engine: for the unit tests, and for `examples/fake_server.rs`, which includes this
+//! file.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use foehn_generate::{Error, Event, GenerateConfig, Request, StopMatcher, StopReason, TokenLogprob};
+use foehn_tokens::{TextStream, Tokenizer};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{Batch, Stats};
+
+/// What it answers.
+pub enum Output {
+    /// A text, made from the prompt's text, and a stop token.
+    Says(Box<dyn Fn(&str) -> String + Send>),
+    /// These tokens, and a stop token.
+    Ids(Vec<u32>),
+    /// What random logits give. So does every output with a constraint.
+    Random,
+    /// The request fails after its first token.
+    Fails,
+    /// The first step panics.
+    Panics,
+}
+
+/// How it behaves.
+pub struct Plan {
+    pub output: Output,
+    pub context: usize,
+    /// The number of sequences that run at once.
+    pub places: usize,
+    pub max_queue: usize,
+    /// Each step waits for a permit, as long as the sender lives.
+    pub permits: Option<Receiver<()>>,
+    /// Is told what the engine is asked.
+    pub seen: Option<UnboundedSender<Seen>>,
+}
+
+impl Plan {
+    pub fn new(output: Output) -> Self {
+        Self { output, context: 2048, places: 8, max_queue: 64, permits: None, seen: None }
+    }
+
+    pub fn says(text: &str) -> Self {
+        let text = text.to_owned();
+        Self::new(Output::Says(Box::new(move |_| text.clone())))
+    }
+}
+
+/// What the engine was asked.
+#[derive(Debug)]
+pub enum Seen {
+    Added { id: u64, model: String, prompt: Vec<u32>, config: GenerateConfig },
+    Cancelled(u64),
+}
+
+pub struct Fake {
+    tokenizer: Arc<Tokenizer>,
+    plan: Plan,
+    models: Vec<String>,
+    sequences: Vec<Sequence>,
+    /// The last prompt, whose tokens are not computed again.
+    cached: Vec<u32>,
+    next: u64,
+}
+
+struct Sequence {
+    id: u64,
+    request: Request,
+    script: Option<Vec<u32>>,
+    written: usize,
+    text: TextStream,
+    stops: StopMatcher,
+}
+
+impl Fake {
+    pub fn new(tokenizer: Arc<Tokenizer>, models: &[&str], plan: Plan) -> Self {
+        let models = models.iter().map(|name| (*name).to_owned()).collect();
+        Self { tokenizer, plan, models, sequences: Vec::new(), cached: Vec::new(), next: 0 }
+    }
+
+    fn see(&self, seen: Seen) {
+        if let Some(sender) = &self.plan.seen {
+            let _ = sender.send(seen);
+        }
+    }
+
+    fn script(&self, request: &Request) -> Option<Vec<u32>> {
+        match &self.plan.output {
+            _ if request.constraint.is_some() => None,
+            Output::Says(says) => {
+                let text = says(&self.tokenizer.decode(&request.prompt, false));
+                self.tokenizer.encode_text(&text).ok()
+            }
+            Output::Ids(ids) => Some(ids.clone()),
+            Output::Random | Output::Fails | Output::Panics => None,
+        }
+    }
+}
+
+impl Batch for Fake {
+    /// Its name is all there is to a model.
+    type Model = ();
+    type Id = u64;
+
+    fn add(&mut self, request: Request) -> Result<u64, Error> {
+        if !self.models.contains(&request.model) {
+            return Err(Error::UnknownModel { name: request.model });
+        }
+        request.config.check()?;
+        let (tokens, context) = (request.prompt.len(), self.plan.context);
+        if tokens == 0 {
+            return Err(Error::EmptyPrompt { sequence: 0 });
+        }
+        if tokens >= context {
+            return Err(Error::PromptTooLong { sequence: 0, tokens, context });
+        }
+        let vocab_size = self.tokenizer.vocab_size();
+        if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocab_size) {
+            return Err(Error::UnknownToken { sequence: 0, id: *id, vocab_size });
+        }
+        let waiting = self.stats().waiting;
+        if self.sequences.len() >= self.plan.places && waiting >= self.plan.max_queue {
+            return Err(Error::QueueFull { waiting });
+        }
+        let id = self.next;
+        self.next += 1;
+        let (model, prompt, config) = (request.model.clone(), request.prompt.clone(), request.config.clone());
+        let (script, stops) = (self.script(&request), StopMatcher::new(&config.stop));
+        self.see(Seen::Added { id, model, prompt, config });
+        self.sequences.push(Sequence { id, request, script, written: 0, text: TextStream::new(true), stops });
+        Ok(id)
+    }
+
+    fn step(&mut self, on_event: &mut dyn FnMut(u64, Event)) {
+        if let Some(permits) = &self.plan.permits {
+            let _ = permits.recv();
+        }
+        assert!(!matches!(self.plan.output, Output::Panics), "the plan says so");
+        let mut ended = Vec::new();
+        for sequence in self.sequences.iter_mut().take(self.plan.places) {
+            if sequence.written == 0 {
+                let prompt = &sequence.request.prompt;
+                let same = self.cached.iter().zip(prompt).take_while(|(old, new)| old == new).count();
+                let reused = same.min(prompt.len() - 1);
+                self.cached.clone_from(prompt);
+                on_event(sequence.id, Event::Started { reused, logprobs: sequence.prompt_logprobs() });
+            } else if matches!(self.plan.output, Output::Fails) {
+                on_event(sequence.id, Event::Failed(Error::Constraint { why: "the plan says so".to_owned() }));
+                ended.push(sequence.id);
+                continue;
+            }
+            if sequence.write(&self.tokenizer, self.plan.context, on_event) {
+                ended.push(sequence.id);
+            }
+        }
+        self.sequences.retain(|sequence| !ended.contains(&sequence.id));
+    }
+
+    fn cancel(&mut self, id: u64) {
+        self.sequences.retain(|sequence| sequence.id != id);
+        self.see(Seen::Cancelled(id));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    fn context(&self) -> usize {
+        self.plan.context
+    }
+
+    fn stats(&self) -> Stats {
+        let running = self.sequences.len().min(self.plan.places);
+        Stats { running, waiting: self.sequences.len() - running, cached_tokens: self.cached.len() }
+    }
+
+    fn add_model(&mut self, name: String, (): ()) -> Result<(), Error> {
+        self.models.push(name);
+        Ok(())
+    }
+
+    fn remove_model(&mut self, name: &str) -> bool {
+        let before = self.models.len();
+        self.models.retain(|model| model != name);
+        self.models.len() < before
+    }
+}
+
+impl Sequence {
+    /// Writes a token; whether it was the last one.
+    fn write(&mut self, tokenizer: &Tokenizer, context: usize, on_event: &mut dyn FnMut(u64, Event)) -> bool {
+        let eos = tokenizer.eos_ids().first().copied().unwrap_or_default();
+        let id = match &self.script {
+            Some(script) => script.get(self.written).copied().unwrap_or(eos),
+            None => match self.random(tokenizer) {
+                Ok(id) => id,
+                Err(why) => {
+                    on_event(self.id, Event::Failed(Error::Constraint { why }));
+                    return true;
+                }
+            },
+        };
+        self.written += 1;
+        let (mut text, found) = self.stops.push(&self.text.push(tokenizer, id));
+        let logprob = self.request.logprobs.map(|top| logprob(id, top));
+        let stop = if tokenizer.eos_ids().contains(&id) {
+            Some(StopReason::Eos)
+        } else if found {
+            Some(StopReason::StopString)
+        } else if self.written >= self.request.config.max_new_tokens {
+            Some(StopReason::MaxTokens)
+        } else {
+            (self.request.prompt.len() + self.written >= context).then_some(StopReason::ContextFull)
+        };
+        on_event(self.id, Event::Token { id, text: std::mem::take(&mut text), logprob });
+        let Some(stop) = stop else { return false };
+        if !found {
+            text = self.stops.push(&self.text.finish()).0 + &self.stops.finish();
+        }
+        on_event(self.id, Event::Finished { text, stop });
+        true
+    }
+
+    /// The best of random logits. What closes JSON becomes likelier from token to token, so that it ends.
+    fn random(&mut self, tokenizer: &Tokenizer) -> Result<u32, String> {
+        let sampling = &self.request.config.sampling;
+        let mut state = sampling.seed ^ sampling.stream.wrapping_mul(0x9e37_79b9) ^ ((self.written as u64) << 40);
+        let size = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+        let mut logits: Vec<f32> = (0..size).map(|_| noise(&mut state)).collect();
+        let hurry = self.written as f32 / 16.0;
+        for (id, logit) in (0..).zip(&mut logits) {
+            let closes = matches!(tokenizer.token_text(id), Some("\"" | "}" | "]" | "\"}" | "\"]"));
+            if closes || tokenizer.eos_ids().contains(&id) {
+                *logit += hurry;
+            }
+        }
+        if let Some(constraint) = &mut self.request.constraint {
+            constraint.mask(&mut logits)?;
+        }
+        let best = (0..size).zip(logits).max_by(|(_, one), (_, other)| one.total_cmp(other));
+        let id = best.map(|(id, _)| id).unwrap_or_default();
+        if let Some(constraint) = &mut self.request.constraint {
+            constraint.accept(id)?;
+        }
+        Ok(id)
+    }
+
+    fn prompt_logprobs(&self) -> Vec<TokenLogprob> {
+        let ids = self.request.prompt.iter().skip(1).filter(|_| self.request.prompt_logprobs);
+        ids.map(|id| logprob(*id, self.request.logprobs.unwrap_or(0))).collect()
+    }
+}
+
+/// A token is always the most probable one, with a probability that depends on it.
+fn logprob(id: u32, top: usize) -> TokenLogprob {
+    let logprob = -0.125 - (id % 8) as f32 / 64.0;
+    let others = (1..).map(|rank: u32| (id.saturating_sub(rank), logprob - rank as f32));
+    TokenLogprob { id, logprob, top: std::iter::once((id, logprob)).chain(others).take(top).collect() }
+}
+
+/// SplitMix64, as a number from 0 to 1.
+fn noise(state: &mut u64) -> f32 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) >> 40) as f32 / (1 << 24) as f32
+}
