@@ -27,6 +27,7 @@ mod chat;
 mod completions;
 mod config;
 mod driver;
+mod engine;
 mod error;
 #[cfg(test)]
 mod fake;
