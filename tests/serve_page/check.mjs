@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const { values: options } = parseArgs({
@@ -15,7 +16,7 @@ const { values: options } = parseArgs({
     only: { type: "string" },
   },
 });
-const here = import.meta.dirname;
+const here = path.dirname(fileURLToPath(import.meta.url));
 const { Mock, gate, pieces, INFO } = createRequire(import.meta.url)("./mock.js");
 const peers = createRequire(path.join(path.resolve(options.peers), "package.json"));
 const { chromium } = peers("playwright-core");
@@ -634,14 +635,14 @@ const PLANTED = [
   ["no key", "key", "Authorization: `Bearer ${key}`", "Authorization: `Basic ${key}`"],
   ["no next try", "reconnect", "server.timer = setTimeout(look, server.pause);", ""],
   ["a cut that is not said", "reconnect", "cut: answer.note || \"Cut off: the connection broke here.\"", "cut: \"\""],
-  ["no memory", "reload", "addEventListener(\"pagehide\", keep);", ""],
+  ["no memory", "reload", "function keep() {", "function keep() {\n  return;"],
   ["every token read aloud", "chat", "      soon(answer);", "      soon(answer);\n      say(text);"],
   ["no visible focus", "keyboard", ":focus-visible { outline: 3px", ":focus-visible { outline: 0px none; --x: 3px"],
   ["a focus that is lost", "keyboard", "at(\"settings\").showModal();", "at(\"settings\").show();"],
   ["faint letters", "looks", "--soft: light-dark(#5d554b", "--soft: light-dark(#b5ada3"],
   ["faint letters in the dark", "looks", "#2a251f); --good", "#8a857f); --good"],
   ["too wide", "looks", ".box { display: flex;", ".box { min-width: 500px; display: flex;"],
-  ["no label", "looks", '<label class="quiet" for="question">Your question</label>', ""],
+  ["no label", "looks", '<label class="quiet" for="question">Your question</label>', "", "needs axe"],
   ["motion", "motion", "@media (prefers-reduced-motion: reduce)", "@media (prefers-reduced-motion: never)"],
   ["a page that jumps", "follow", "addEventListener(\"scroll\", () => (follow", "addEventListener(\"scrolled\", () => (follow"],
 ];
@@ -654,7 +655,8 @@ async function looks(s, name) {
   const faults = found.faults.filter((fault) => !FINE.some((fine) => fine.test(fault)));
   seen.looks += 1;
   seen.least = Math.min(seen.least, found.least);
-  if (axe) {
+  // What axe finds seldom depends on the width, and it takes a second.
+  if (axe && !/400-light|400$/.test(name)) {
     await s.page.evaluate(axe);
     const { violations } = await s.page.evaluate(() => axe.run());
     faults.push(...violations.map(({ id, nodes }) => `axe, ${id}: ${nodes[0].html.slice(0, 160)} ${nodes[0].failureSummary.slice(0, 200)}`));
@@ -721,15 +723,16 @@ try {
   if (!options.url && (!options.only || options.only === "planted")) {
     const { page: whole } = new Mock();
     let found = 0;
-    for (const [name, scene, from, to] of PLANTED) {
+    const planted = PLANTED.filter(([, , , , needs]) => axe || !needs);
+    for (const [name, scene, from, to] of planted) {
       assert(whole.split(from).length >= 2, `${name}: ${from} is not in the page`);
       const fault = await play(browser, SCENES[scene], { page: whole.replace(from, () => to), patience: 3000, planted: true }).catch((error) => error);
       if (fault) found += 1;
       else console.log(`planted, and not found: ${name}`);
       if (options.only && fault) console.log(`${name}: ${fault.message.slice(0, 300).replaceAll("\n", " ")}`);
     }
-    console.log(`${found} of ${PLANTED.length} planted faults found`);
-    failed += PLANTED.length - found;
+    console.log(`${found} of ${planted.length} planted faults found`);
+    failed += planted.length - found;
   }
 } finally {
   await browser.close();

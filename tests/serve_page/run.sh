@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Uses the page of `foehn serve` in headless Chromium: see check.mjs.
 #
-#     tests/serve_page/run.sh [--pictures DIR] [URL]
+#     tests/serve_page/run.sh [--pictures DIR] [--only SCENE,SCENE] [URL]
 #
 # Without a URL, a mock answers; with one, the scenes that a real server can play are played there (its API key, if it has
 # one, is read from FOEHN_API_KEY). Screenshots are written to DIR. playwright-core and axe-core come from npm into a cache
@@ -28,7 +28,7 @@ if [ -z "$browser" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; the
 fi
 [ -n "$browser" ] || leave "no Chromium here, and it cannot be installed"
 command -v node >/dev/null || leave "no Node here"
-node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' || leave "Node is older than 20"
+node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)' || leave "Node is older than 18"
 if [ ! -d "$peers/node_modules/playwright-core" ] || [ ! -d "$peers/node_modules/axe-core" ]; then
     mkdir -p "$peers"
     [ -f "$peers/package.json" ] || echo '{ "private": true }' >"$peers/package.json"
