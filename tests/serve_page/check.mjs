@@ -534,6 +534,10 @@ const SCENES = {
     await s.button("Use this key").click();
     await s.text("#status", "Not reached");
     await all("gone");
+    await s.page.evaluate(() => scrollTo(0, 0));
+    await s.page.setViewportSize(NARROW);
+    await looks(s, "gone-top-400");
+    await s.page.setViewportSize(WIDE);
     await s.mock.start();
     await s.ready();
   },
