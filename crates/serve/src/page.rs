@@ -35,8 +35,8 @@ fn policy(html: &str) -> String {
         if hashes.is_empty() { "'none'".to_owned() } else { hashes.join(" ") }
     };
     format!(
-        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data: 'self'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
         sources("script"),
         sources("style"),
     )
@@ -65,6 +65,8 @@ pub(crate) async fn page(State(app): State<Arc<App>>) -> ApiResult<Response<Body
     let policy = policy.ok_or_else(|| ApiError::refused(StatusCode::NOT_FOUND, "not_found", "there is no page"))?;
     let mut response = sse::with_type("text/html; charset=utf-8", Body::from(HTML));
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    // Another version of the program has another page at the same address.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
 }
 
