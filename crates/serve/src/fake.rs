@@ -18,6 +18,8 @@ pub enum Output {
     Ids(Vec<u32>),
     /// What random logits give. So does every output with a constraint.
     Random,
+    /// The same token for ever.
+    Endless,
     /// The request fails after its first token.
     Fails,
     /// The first step panics.
@@ -51,8 +53,8 @@ impl Plan {
 /// What the engine was asked.
 #[derive(Debug)]
 pub enum Seen {
-    Added { id: u64, model: String, prompt: Vec<u32>, config: GenerateConfig },
-    Cancelled(u64),
+    Added { prompt: Vec<u32>, config: GenerateConfig },
+    Cancelled,
 }
 
 pub struct Fake {
@@ -69,6 +71,8 @@ struct Sequence {
     id: u64,
     request: Request,
     script: Option<Vec<u32>>,
+    /// What follows the script, if not a stop token.
+    endless: Option<u32>,
     written: usize,
     text: TextStream,
     stops: StopMatcher,
@@ -94,6 +98,7 @@ impl Fake {
                 self.tokenizer.encode_text(&text).ok()
             }
             Output::Ids(ids) => Some(ids.clone()),
+            Output::Endless => Some(Vec::new()),
             Output::Random | Output::Fails | Output::Panics => None,
         }
     }
@@ -126,10 +131,12 @@ impl Batch for Fake {
         }
         let id = self.next;
         self.next += 1;
-        let (model, prompt, config) = (request.model.clone(), request.prompt.clone(), request.config.clone());
+        let (prompt, config) = (request.prompt.clone(), request.config.clone());
         let (script, stops) = (self.script(&request), StopMatcher::new(&config.stop));
-        self.see(Seen::Added { id, model, prompt, config });
-        self.sequences.push(Sequence { id, request, script, written: 0, text: TextStream::new(true), stops });
+        self.see(Seen::Added { prompt, config });
+        let endless = matches!(self.plan.output, Output::Endless).then_some(500);
+        let text = TextStream::new(true);
+        self.sequences.push(Sequence { id, request, script, endless, written: 0, text, stops });
         Ok(id)
     }
 
@@ -160,7 +167,7 @@ impl Batch for Fake {
 
     fn cancel(&mut self, id: u64) {
         self.sequences.retain(|sequence| sequence.id != id);
-        self.see(Seen::Cancelled(id));
+        self.see(Seen::Cancelled);
     }
 
     fn is_idle(&self) -> bool {
@@ -193,7 +200,7 @@ impl Sequence {
     fn write(&mut self, tokenizer: &Tokenizer, context: usize, on_event: &mut dyn FnMut(u64, Event)) -> bool {
         let eos = tokenizer.eos_ids().first().copied().unwrap_or_default();
         let id = match &self.script {
-            Some(script) => script.get(self.written).copied().unwrap_or(eos),
+            Some(script) => script.get(self.written).copied().or(self.endless).unwrap_or(eos),
             None => match self.random(tokenizer) {
                 Ok(id) => id,
                 Err(why) => {
@@ -229,7 +236,7 @@ impl Sequence {
         let mut state = sampling.seed ^ sampling.stream.wrapping_mul(0x9e37_79b9) ^ ((self.written as u64) << 40);
         let size = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
         let mut logits: Vec<f32> = (0..size).map(|_| noise(&mut state)).collect();
-        let hurry = self.written as f32 / 16.0;
+        let hurry = if self.request.constraint.is_some() { self.written as f32 / 16.0 } else { 0.0 };
         for (id, logit) in (0..).zip(&mut logits) {
             let closes = matches!(tokenizer.token_text(id), Some("\"" | "}" | "]" | "\"}" | "\"]"));
             if closes || tokenizer.eos_ids().contains(&id) {

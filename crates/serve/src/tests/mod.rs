@@ -157,7 +157,7 @@ impl Running {
     async fn cancelled(&mut self) {
         loop {
             match self.seen.recv().await {
-                Some(Seen::Cancelled(_)) => return,
+                Some(Seen::Cancelled) => return,
                 Some(Seen::Added { .. }) => {}
                 None => panic!("the engine has gone"),
             }
