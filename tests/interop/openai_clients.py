@@ -97,7 +97,11 @@ def main():
         return checks(given, given.server.rstrip("/"))
     address = next((word for word in given.serve if ":" in word and word.rpartition(":")[2].isdigit()), None)
     url = given.url or f"http://{address or '127.0.0.1:8000'}"
-    process = subprocess.Popen(given.serve)
+    try:
+        urllib.request.urlopen(url + "/health", timeout=5)
+        sys.exit(f"something answers at {url} already: choose another address")
+    except (urllib.error.URLError, OSError):
+        process = subprocess.Popen(given.serve)
     try:
         until_ready(url, process)
         checks(given, url)
