@@ -94,7 +94,11 @@ async def run(server, arguments):
     quarter = len(load.memory) // 4
     early, late = max(load.memory[quarter : 2 * quarter + 1]), max(load.memory[-quarter - 1 :])
     print(f"{arguments.clients} clients, {arguments.seconds} s: {load.counts}; memory {early:.0f} MiB, at the end {late:.0f}")
-    assert late < 1.05 * early + 8, f"the memory grows: {load.memory}"
+    # In the first minute, longer and longer conversations fill the cache, which may have this much (SmolLM2: 23 KiB a token
+    # in half precision; a sequence's memory grows by a half).
+    assert late < load.memory[0] + 1.5 * 8 * 1024 * 23 / 1024 + 64, f"more memory than the cache may have: {load.memory}"
+    if arguments.seconds >= 120:
+        assert late < 1.05 * early + 8, f"the memory grows: {load.memory}"
     # Whoever hung up has freed its place: one more client is served at once.
     stream = await Stream().run(server, chat(models[0], QUESTIONS[0], 8))
     assert stream.is_done
