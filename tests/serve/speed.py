@@ -116,7 +116,7 @@ path, threads, parallel, template = sys.argv[1], int(sys.argv[2]), int(sys.argv[
 p = x.CommonParams()
 p.model.path, p.n_ctx, p.n_parallel, p.n_batch, p.warmup = path, 1024 * parallel, parallel, 512, True
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads
-p.hostname, p.port, p.use_jinja = "127.0.0.1", 0, True
+p.hostnames, p.port, p.use_jinja, p.fit_params = ["127.0.0.1"], 0, True, False
 p.cont_batching = True
 server = x.Server(p)
 print("listening on", server.listening_address, flush=True)

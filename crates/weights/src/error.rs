@@ -332,6 +332,16 @@ pub enum Error {
         /// The decoder's error.
         source: std::str::Utf8Error,
     },
+    /// A tensor's name is too long for llama.cpp, which reads GGUF files.
+    #[error("cannot write {}: the tensor name {name:?} is longer than {limit} bytes", path.display())]
+    LongName {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// The most bytes of a name.
+        limit: usize,
+    },
     /// A metadata value does not have the requested type.
     #[error(
         "the metadata {key:?} of {} is {found} where {expected} is needed",

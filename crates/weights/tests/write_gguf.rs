@@ -63,6 +63,8 @@ fn what_a_gguf_cannot_hold_is_refused_and_leaves_nothing() {
     let of = |shape: &[usize], dtype, values: Vec<f32>| Tensor { spec: spec("t", shape, dtype), data: values.into() };
     check(&[("a".into(), 1u32.into()), ("a".into(), 2u32.into())], &[], |e| matches!(e, Error::Duplicate { .. }));
     check(&[], &[one(), one()], |e| matches!(e, Error::Duplicate { .. }));
+    let long = Tensor::f32("n".repeat(64), vec![32], vec![0.5; 32]);
+    check(&[], &[long], |e| matches!(e, Error::LongName { limit: 63, .. }));
     check(&[("general.alignment".into(), 64u32.into())], &[one()], |e| matches!(e, Error::MetadataType { .. }));
     check(&[], &[Tensor::f32("t", vec![3], vec![1.0])], |e| matches!(e, Error::ShapeMismatch { .. }));
     check(&[], &[of(&[2, 16], DType::Q8_0, vec![0.0; 32])], |e| matches!(e, Error::NotInFormat { .. }));

@@ -12,6 +12,8 @@ use crate::{Error, Result, Tensor, TensorData, TensorSpec};
 
 /// The key for another alignment of tensors than 32 bytes.
 const ALIGNMENT: &str = "general.alignment";
+/// The longest name that llama.cpp reads, in bytes (`GGML_MAX_NAME`, less the zero at its end).
+const MAX_NAME: usize = 63;
 /// The version of the format that is written.
 const VERSION: u32 = 3;
 
@@ -20,7 +22,8 @@ const VERSION: u32 = 3;
 /// the next. Block types are quantised here.
 ///
 /// # Errors
-/// [`Error::Io`] (for example a full disk; no partial file is left), [`Error::Duplicate`], [`Error::MetadataType`] for an
+/// [`Error::Io`] (for example a full disk; no partial file is left), [`Error::Duplicate`], [`Error::LongName`],
+/// [`Error::MetadataType`] for an
 /// alignment other than 32 bytes, [`Error::ShapeMismatch`],
 /// [`Error::NotInFormat`] for a type that GGUF does not have, that cannot be made, or whose blocks do not fit the rows;
 /// [`Error::Unsaveable`] for a value that is not finite, or not finite in the stored type; and the errors of `values`.
@@ -78,6 +81,9 @@ fn header(path: &Path, metadata: &[(String, GgufValue)], specs: &[TensorSpec]) -
     }
     let (mut offset, mut lengths) = (0u64, Vec::with_capacity(specs.len()));
     for spec in specs {
+        if spec.name.len() > MAX_NAME {
+            return Err(Error::LongName { path: path.to_owned(), name: spec.name.clone(), limit: MAX_NAME });
+        }
         let not_in_format = || spec.not_in_format(path);
         let id = spec.dtype.to_ggml().ok_or_else(not_in_format)?;
         let dims = u32::try_from(spec.shape.len()).ok().filter(|dims| (1..=MAX_DIMS).contains(dims));
