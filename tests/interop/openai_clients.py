@@ -128,7 +128,7 @@ def checks(given, url):
     if given.lm_eval:
         lm_eval(url, given.key, model)
     if given.fuzz:
-        fuzz(url, given.key)
+        fuzz(url, given.key, model)
     return 0
 
 
@@ -327,11 +327,20 @@ def lm_eval(url, key, model):
         print(f"lm-evaluation-harness: {form}", flush=True)
 
 
-def fuzz(url, key):
-    """No answer but those that are described, and none of 500."""
-    command = ["schemathesis", "run", url + "/openapi.json", "--header", f"Authorization: Bearer {key}", "--max-examples", "50",
-               "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]
-    subprocess.run(command, check=True)
+def fuzz(url, key, model):
+    """No answer but those that are described, and none of 500. Requests name a model that there is."""
+    with urllib.request.urlopen(url + "/openapi.json", timeout=60) as answer:
+        document = json.load(answer)
+    for name in ("ChatRequest", "CompletionRequest"):
+        fields = document["components"]["schemas"][name]["properties"]
+        fields["model"] = {"const": model}
+        fields["max_tokens"] = {"type": "integer", "minimum": 1, "maximum": 8}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "openapi.json"
+        file.write_text(json.dumps(document))
+        checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+        subprocess.run(["schemathesis", "run", file, "--url", url, "--header", f"Authorization: Bearer {key}", "--checks", checks,
+                        "--max-examples", "50"], check=True)
     print("schemathesis", flush=True)
 
 

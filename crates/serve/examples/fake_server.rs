@@ -13,7 +13,7 @@ use foehn_serve::{Batch, Config, ModelInfo, Server, Stats, terminated};
 use foehn_tokens::{ChatTemplate, Tokenizer};
 
 #[allow(dead_code, missing_docs)]
-#[path = "../src/fake.rs"]
+#[path = "../src/fake/mod.rs"]
 mod fake;
 
 const SENTENCE: &str = "The bell is heard, so it is auditory.\nNothing is seen.";
