@@ -3,13 +3,13 @@
     cargo build -p foehn-serve --example fake_server
     python tests/interop/openai_clients.py --serve target/debug/examples/fake_server 127.0.0.1:8123
     python tests/interop/openai_clients.py --server http://127.0.0.1:8000 --key SECRET --model NAME
-    python tests/interop/openai_clients.py --server http://127.0.0.1:8000 --lm-eval --fuzz
+    python tests/interop/openai_clients.py --server http://127.0.0.1:8000 --lm-eval TOKENIZER_FOLDER --fuzz
 
 With --serve, everything after it is the command that starts a server; the address is the argument that looks like one (or the
 value of --url), and the server is ended with SIGTERM, after which it has to exit with 0. Checked are, with the package `openai`
 and, where there is `node`, with npm's `openai`: models, chat, streams with usage, stop strings, seeds, choices, log-probabilities,
 plain completions with echo, tools, JSON by a schema, and errors. With --lm-eval, lm-evaluation-harness scores a small task through
-`local-completions`; with --fuzz, schemathesis sends what /openapi.json describes. Both are large and not in CI.
+`local-completions` (with the model's tokenizer in the given folder: `export --out` writes it); with --fuzz, schemathesis sends what /openapi.json describes. Both are large and not in CI.
 
 A server without tools in its template passes if it says so. If this Python lacks the packages, they are installed into a fresh
 environment, for at most ten minutes. Where that can't be done, the script says so and passes.
@@ -62,7 +62,7 @@ def arguments():
     parser.add_argument("--url", help="where the started server answers")
     parser.add_argument("--key", default="none", help="its API key")
     parser.add_argument("--model", help="the model; the first one if not given")
-    parser.add_argument("--lm-eval", action="store_true")
+    parser.add_argument("--lm-eval", metavar="FOLDER", help="runs lm-evaluation-harness, with the tokenizer of this folder")
     parser.add_argument("--fuzz", action="store_true")
     given = parser.parse_args()
     if not given.server and not given.serve:
@@ -84,7 +84,7 @@ def until_ready(url, process):
 
 def main():
     given = arguments()
-    extra = ["lm-eval[api]"] * given.lm_eval + ["schemathesis>=4"] * given.fuzz
+    extra = ["lm-eval[api]", "transformers"] * bool(given.lm_eval) + ["schemathesis>=4"] * given.fuzz
     try:
         import openai  # noqa: F401
     except ImportError as error:
@@ -126,7 +126,7 @@ def checks(given, url):
     interface(url, given.key)
     node(url, given.key, model)
     if given.lm_eval:
-        lm_eval(url, given.key, model)
+        lm_eval(url, given.key, model, given.lm_eval)
     if given.fuzz:
         fuzz(url, given.key, model)
     return 0
@@ -315,16 +315,46 @@ def node(url, key, model):
     print("openai (Node): chat, stream, models, completions, errors", flush=True)
 
 
-def lm_eval(url, key, model):
-    """A task of the harness, through ids (its own tokenizer's) and through texts."""
-    tokenizer = os.environ.get("FOEHN_TOKENIZER", "HuggingFaceTB/SmolLM2-135M-Instruct")
-    base = f"model={model},base_url={url}/v1/completions,num_concurrent=2,max_retries=1,tokenizer_backend=huggingface,tokenizer={tokenizer}"
-    environment = dict(os.environ, OPENAI_API_KEY=key)
-    for form in ("tokenized_requests=True", "tokenized_requests=False"):
-        command = ["lm_eval", "--model", "local-completions", "--model_args", f"{base},{form}", "--tasks", "arc_easy",
-                   "--limit", "10", "--batch_size", "4"]
-        subprocess.run(command, check=True, env=environment)
-        print(f"lm-evaluation-harness: {form}", flush=True)
+TASK = """
+task: foehn_senses
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {data}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}\\nAnswer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: answer
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+"""
+SENTENCES = [("A bell rang in the yard.", 1), ("The paint was a bright red.", 0), ("The soup tasted of salt.", 4), ("Her hands were cold.", 2),
+             ("The bread smelled sweet.", 3), ("A dog barked all night.", 1), ("The sky turned grey.", 0), ("The wool felt rough.", 2)]
+
+
+def lm_eval(url, key, model, tokenizer):
+    """A small task of the harness, with ids of its own tokenizer and with texts: the same log-likelihoods."""
+    senses = ["Visual", "Auditory", "Kinesthetic", "Olfactory", "Gustatory"]
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        records = [{"question": f"What modality is: '{text}'?", "choices": senses, "answer": answer} for text, answer in SENTENCES]
+        (folder / "data.json").write_text(json.dumps(records))
+        (folder / "foehn_senses.yaml").write_text(TASK.format(data=folder / "data.json"))
+        base = f"model={model},base_url={url}/v1/completions,num_concurrent=2,max_retries=1,tokenizer_backend=huggingface,tokenizer={tokenizer}"
+        for form in ("tokenized_requests=True", "tokenized_requests=False"):
+            command = ["lm_eval", "--model", "local-completions", "--model_args", f"{base},{form}", "--tasks", "foehn_senses",
+                       "--include_path", name, "--batch_size", "4", "--log_samples", "--output_path", str(folder / form)]
+            subprocess.run(command, check=True, env=dict(os.environ, OPENAI_API_KEY=key, HF_DATASETS_OFFLINE="1"))
+            samples = next((folder / form).rglob("samples_*.jsonl")).read_text().splitlines()
+            responses = sorted((sample["doc_id"], sample["filtered_resps"]) for sample in map(json.loads, samples))
+            found.append([float(value) for _, choices in responses for value, _ in choices])
+            print(f"lm-evaluation-harness: {form}", flush=True)
+    assert len(found[0]) == len(senses) * len(SENTENCES), found[0]
+    worst = max(abs(one - other) for one, other in zip(*found))
+    assert worst < 1e-4, f"ids and texts differ by {worst}"
 
 
 def fuzz(url, key, model):

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use foehn_generate::GenerateConfig;
-use foehn_serve::{Batch, Config, ModelInfo, Server, Stats, terminated};
+use foehn_serve::{Batch, Config, ModelInfo, Server, terminated};
 use foehn_tokens::{ChatTemplate, Tokenizer};
 
 #[allow(dead_code, missing_docs)]

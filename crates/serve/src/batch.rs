@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use foehn_generate::{Error, Event, Request};
+use foehn_generate::{EngineStats, Error, Event, Request};
 
 /// An engine that continues many prompts in one batch: `foehn_generate`'s, or a stand-in for tests.
 ///
@@ -36,7 +36,7 @@ pub trait Batch: Send + 'static {
     fn context(&self) -> usize;
 
     /// What it is busy with.
-    fn stats(&self) -> Stats;
+    fn stats(&self) -> EngineStats;
 
     /// Adds a model under a name that is free.
     ///
@@ -46,15 +46,4 @@ pub trait Batch: Send + 'static {
 
     /// Removes a model; `false` if there is none of this name.
     fn remove_model(&mut self, name: &str) -> bool;
-}
-
-/// What an engine is busy with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// The requests in the batch.
-    pub running: usize,
-    /// The requests that wait for a place.
-    pub waiting: usize,
-    /// The tokens whose keys and values are kept.
-    pub cached_tokens: usize,
 }

@@ -3,7 +3,7 @@
 use foehn_generate::{Engine, EngineStats, Error, Event, Request, RequestId};
 use foehn_mistral::Mistral;
 
-use crate::{Batch, Stats};
+use crate::Batch;
 
 impl Batch for Engine {
     type Model = Mistral;
@@ -29,9 +29,8 @@ impl Batch for Engine {
         self.context()
     }
 
-    fn stats(&self) -> Stats {
-        let EngineStats { running, waiting, cached_tokens } = self.stats();
-        Stats { running, waiting, cached_tokens }
+    fn stats(&self) -> EngineStats {
+        self.stats()
     }
 
     fn add_model(&mut self, name: String, model: Mistral) -> Result<(), Error> {

@@ -51,7 +51,7 @@ mod tools;
 mod usage;
 mod vocabulary;
 
-pub use batch::{Batch, Stats};
+pub use batch::Batch;
 pub use config::{Config, Lexicon, Loader, ModelInfo};
 pub use error::{Error, Result};
 pub use server::{Server, terminated};

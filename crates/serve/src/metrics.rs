@@ -3,15 +3,13 @@
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use foehn_generate::Event;
+use foehn_generate::{EngineStats, Event};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-
-use crate::Stats;
 
 type Labels = [(&'static str, String); 2];
 
@@ -82,7 +80,7 @@ impl Metrics {
     }
 
     /// Takes over what the engine says of itself.
-    pub fn busy(&self, stats: Stats) {
+    pub fn busy(&self, stats: EngineStats) {
         self.running.set(i64::try_from(stats.running).unwrap_or(i64::MAX));
         self.waiting.set(i64::try_from(stats.waiting).unwrap_or(i64::MAX));
         self.cached.set(stats.cached_tokens as u64);

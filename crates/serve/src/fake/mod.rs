@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use foehn_generate::{Error, Event, GenerateConfig, Request, StopMatcher};
+use foehn_generate::{EngineStats, Error, Event, GenerateConfig, Request, StopMatcher};
 use foehn_tokens::{TextStream, Tokenizer};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{Batch, Stats};
+use crate::Batch;
 
 mod sequence;
 
@@ -171,9 +171,9 @@ impl Batch for Fake {
         self.plan.context
     }
 
-    fn stats(&self) -> Stats {
+    fn stats(&self) -> EngineStats {
         let running = self.sequences.len().min(self.plan.places);
-        Stats { running, waiting: self.sequences.len() - running, cached_tokens: self.cached.len() }
+        EngineStats { running, waiting: self.sequences.len() - running, cached_tokens: self.cached.len() }
     }
 
     fn add_model(&mut self, name: String, (): ()) -> Result<(), Error> {
