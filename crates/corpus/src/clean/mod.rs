@@ -4,6 +4,7 @@ mod examine;
 mod facts;
 mod mark;
 mod order;
+mod parts;
 mod places;
 mod rejects;
 mod spool;
@@ -24,6 +25,7 @@ use store::Temporary;
 use sweep::{Sources, Sweep};
 
 pub use mark::{is_clean, mark_path};
+pub use parts::{JudgeConfig, MapConfig, Mapped, PartFault, judge_parts, map_part, write_part_rejects, write_parts};
 pub use rejects::write_rejects;
 
 /// The output and the exceptions of [`clean_with`].

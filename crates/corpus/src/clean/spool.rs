@@ -78,6 +78,12 @@ impl Ends {
         self.0.push(self.0.last().copied().unwrap_or_default() + length);
     }
 
+    /// Where the record with this index begins.
+    fn start(&self, index: usize) -> Option<u64> {
+        self.0.get(index)?;
+        Some(index.checked_sub(1).map_or(0, |before| self.0[before]))
+    }
+
     /// The bytes of all records.
     pub fn total(&self) -> u64 {
         self.0.last().copied().unwrap_or_default()
@@ -97,12 +103,11 @@ impl Ends {
         let mut reader = BufReader::with_capacity(1 << 16, file);
         let (mut at, mut spooled) = (0u64, Spooled { near: near.to_owned(), ..Spooled::default() });
         for index in indices {
-            let Some(&end) = self.0.get(index) else { continue };
-            let start = index.checked_sub(1).map_or(0, |before| self.0[before]);
+            let Some(start) = self.start(index) else { continue };
             // Within the buffer, this seek only skips bytes.
             reader.seek_relative(start as i64 - at as i64).map_err(failed)?;
-            spooled.read(&mut reader, end - start).map_err(failed)?;
-            at = end;
+            spooled.read(&mut reader).map_err(failed)?;
+            at = start + spooled.length();
             show(index, &spooled)?;
         }
         Ok(())
@@ -121,26 +126,28 @@ impl Spooled {
         Ok(HEAD + id_length + json_length)
     }
 
+    /// The number of bytes in the file.
+    fn length(&self) -> u64 {
+        HEAD + (self.id.len() + self.json.len()) as u64
+    }
+
     pub fn record(&self) -> Result<Record> {
         serde_json::from_slice(&self.json).map_err(|error| write_error(&self.near, error.into()))
     }
 
-    /// Reads a record of the given number of bytes.
-    pub fn read(&mut self, from: &mut impl Read, length: u64) -> io::Result<()> {
+    /// Reads the next record. A wrong length asks for no more memory than the file has bytes.
+    pub fn read(&mut self, from: &mut impl Read) -> io::Result<()> {
         let mut head = [[0; 8]; 3];
         for number in &mut head {
             from.read_exact(number)?;
         }
         let [id, json, check] = head.map(u64::from_le_bytes);
-        if HEAD.checked_add(id).and_then(|sum| sum.checked_add(json)) != Some(length) {
-            return Err(broken());
-        }
         let mut name = std::mem::take(&mut self.id).into_bytes();
-        name.resize(id as usize, 0);
-        from.read_exact(&mut name)?;
-        self.json.resize(json as usize, 0);
-        from.read_exact(&mut self.json)?;
-        if checksum(&name, &self.json) != check {
+        for (bytes, length) in [(&mut name, id), (&mut self.json, json)] {
+            bytes.clear();
+            from.take(length).read_to_end(bytes)?;
+        }
+        if name.len() as u64 != id || self.json.len() as u64 != json || checksum(&name, &self.json) != check {
             return Err(broken());
         }
         self.id = String::from_utf8(name).map_err(io::Error::other)?;
@@ -191,10 +198,10 @@ mod tests {
         let mut bytes = Vec::new();
         let length = Spooled::write(&mut bytes, "id", b"{\"a\": 1}").expect("memory does not fail");
         assert_eq!(length, bytes.len() as u64);
-        Spooled::default().read(&mut bytes.as_slice(), length).expect("as it was written");
+        Spooled::default().read(&mut bytes.as_slice()).expect("as it was written");
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
-            Spooled::default().read(&mut bytes.as_slice(), length).expect_err("another record");
+            Spooled::default().read(&mut bytes.as_slice()).expect_err("another record");
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }

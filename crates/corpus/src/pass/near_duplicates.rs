@@ -7,7 +7,7 @@ use serde::Deserialize;
 pub use against::NearOthers;
 
 use super::settings::{few, positive, share};
-use super::{Finding, SetPass, Sketch};
+use super::{Finding, Key, SetPass, Sketch};
 use crate::meaning::{label, pivots};
 use crate::said::{calls_form, tools_form};
 use crate::similar::{Part, Unit, combined, hash_bytes, jaccard, minima, record_shingles};
@@ -147,6 +147,10 @@ impl SetPass for NearDuplicates {
         minima.chunks_exact(rows).map(|band| combined(band.iter().map(|value| u64::from(*value)))).collect()
     }
 
+    fn keys(&self, words: &[u64]) -> Option<Vec<Key>> {
+        Some(band_keys(words).map(|hash| Key { hash, seeks: true }).collect())
+    }
+
     fn suspects(&self, sketches: &[Sketch<'_>]) -> Vec<usize> {
         let buckets = Buckets::new(sketches);
         let suspects = sketches.iter().enumerate().filter(|(at, _)| buckets.of(*at).next().is_some());
@@ -168,6 +172,11 @@ impl SetPass for NearDuplicates {
             })
             .collect()
     }
+}
+
+/// The hash of each band with its number.
+fn band_keys(words: &[u64]) -> impl Iterator<Item = u64> {
+    words.iter().zip(0..).map(|(word, band)| combined([band, *word]))
 }
 
 /// The records to compare with, in order of their index: all, or those that share the most bands.
