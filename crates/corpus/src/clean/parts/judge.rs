@@ -41,7 +41,7 @@ pub struct JudgeConfig {
 /// written after the others, so a verdict counts whole or not at all. The same parts give the same bytes.
 ///
 /// Sketches are read from the parts, pass by pass, and a pass that has [keys](SetPass::keys) gets only the records that
-/// share one. The keys are sorted in temporary files beside the first part, in 64 MiB of memory. The records themselves are read
+/// share one. The keys are sorted in temporary files beside the first part, in 32 MiB of memory. The records themselves are read
 /// only if a pass needs [evidence](SetPass::evidence), for the report, and if there are audits. Memory holds 40 bytes for
 /// each record that the passes over single records keep, the sketches that share keys, and the rejections.
 ///

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The pairs that are sorted in memory: 64 MiB.
-const IN_MEMORY: usize = 4 << 20;
+/// The pairs that are sorted in memory: 32 MiB.
+const IN_MEMORY: usize = 2 << 20;
 
 /// A run is read in pieces of this number of bytes. So 1,000 runs, 64 GB of pairs, are merged in 64 MB.
 const READ: usize = 64 << 10;
