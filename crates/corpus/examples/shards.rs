@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use foehn_corpus::{
-    JudgeConfig, MapConfig, Pipeline, Result, CleanConfig, clean_with, judge_parts, map_part, write_parts,
+    CleanConfig, JudgeConfig, MapConfig, Pipeline, Result, clean_with, judge_parts, map_part, write_parts,
 };
 
 fn main() -> std::process::ExitCode {
@@ -27,9 +27,8 @@ fn main() -> std::process::ExitCode {
             let config = MapConfig { threads: threads(), ..MapConfig::default() };
             map_part(&paths(files), part.as_ref(), &pipeline, &config).map(drop)
         }),
-        ["judge", list, report, parts @ ..] => pipeline(list).and_then(|pipeline| {
-            judge_parts(&paths(parts), &pipeline, &JudgeConfig::default())?.save(report.as_ref())
-        }),
+        ["judge", list, report, parts @ ..] => pipeline(list)
+            .and_then(|pipeline| judge_parts(&paths(parts), &pipeline, &JudgeConfig::default())?.save(report.as_ref())),
         ["write", out, parts @ ..] => write_parts(&paths(parts), out.as_ref()).map(drop),
         _ => {
             eprintln!("usage: shards clean|map|judge|write …");

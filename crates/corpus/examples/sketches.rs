@@ -110,7 +110,11 @@ fn duplicates(drawing: Drawing) -> Vec<u64> {
 
 /// A question with a long answer has no sketch.
 fn conflicts(drawing: Drawing) -> Vec<u64> {
-    if drawing.number.is_multiple_of(4) { vec![random(drawing.same()), 0, random(drawing.number % 3)] } else { Vec::new() }
+    if drawing.number.is_multiple_of(4) {
+        vec![random(drawing.same()), 0, random(drawing.number % 3)]
+    } else {
+        Vec::new()
+    }
 }
 
 /// Seventeen bands, of which a near-duplicate has all but two.

@@ -45,7 +45,14 @@ pub(super) enum Fate {
     /// It could not be read as a record.
     Unreadable { id: String, reason: String, shown: Shown },
     /// A pass rejects it.
-    Rejected { id: String, changed: Vec<bool>, repairs: Vec<(usize, Change)>, pass: usize, reason: String, shown: Shown },
+    Rejected {
+        id: String,
+        changed: Vec<bool>,
+        repairs: Vec<(usize, Change)>,
+        pass: usize,
+        reason: String,
+        shown: Shown,
+    },
     /// It goes on to the passes over the set.
     Passed {
         changed: Vec<bool>,

@@ -73,9 +73,7 @@ pub(super) fn get(mut from: &[u8], bounds: &Bounds<'_>) -> Option<Entry> {
     let left_out = Vec::get(from)?;
     let is_known = |pass: usize| pass < bounds.passes;
     let fate = match u8::get(from)? {
-        UNREADABLE => {
-            Fate::Unreadable { id: String::get(from)?, reason: String::get(from)?, shown: Shown::get(from)? }
-        }
+        UNREADABLE => Fate::Unreadable { id: String::get(from)?, reason: String::get(from)?, shown: Shown::get(from)? },
         REJECTED => {
             let (changed, repairs) = get_changes(from, &place, bounds)?;
             let id = String::get(from)?;

@@ -86,7 +86,9 @@ pub enum PartFault {
     #[error("it was judged with other parts than those before it: judge all parts again, together")]
     Apart,
     /// Parts are missing, or in another order than when they were judged.
-    #[error("it is part {found} of {of}, where part {expected} comes next: give the parts in the order of their judging")]
+    #[error(
+        "it is part {found} of {of}, where part {expected} comes next: give the parts in the order of their judging"
+    )]
     Order {
         /// The number of the part, from 1.
         found: usize,

@@ -29,7 +29,8 @@ pub struct JudgeConfig {
     /// [`MapConfig::keep`](crate::MapConfig::keep).
     pub keep: BTreeSet<String>,
     /// All files of the cleaning, in order. If they are given, the parts have to be made of exactly these, in this order.
-    /// So a part that is missing, or that a pattern such as `part-*` puts in another place, is an error.
+    /// So a part that is missing, or that a pattern such as `part-*` puts in another place, is an error. The files
+    /// are read, and one that has changed since its part was mapped is an error too.
     pub inputs: Option<Vec<PathBuf>>,
 }
 
@@ -47,7 +48,7 @@ pub struct JudgeConfig {
 ///
 /// # Errors
 /// [`Error::Part`] for a part that is missing, unfinished, damaged, given twice, or made by another pipeline, with other
-/// ids to keep or of other files. [`Error::Keep`], and [`Error::Write`].
+/// ids to keep or of other files. [`Error::Open`], [`Error::Keep`], and [`Error::Write`].
 ///
 /// # Examples
 /// As for [`map_part`](crate::map_part).
@@ -256,6 +257,7 @@ fn check_inputs(parts: &[Judged], inputs: &[PathBuf]) -> Result<()> {
             if found != expected {
                 return Err(part.error(PartFault::Inputs { found, expected }));
             }
+            source.check(part)?;
         }
     }
     match (expected.next(), parts.last()) {

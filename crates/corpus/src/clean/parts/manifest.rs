@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fault::PartFault;
-use super::sealed::{Seal, Unsealing};
+use super::sealed::{Seal, Unsealing, read_stamped};
 use crate::error::{Error, Result};
 use crate::read::ReadAs;
 use crate::text::sha256_hex;
@@ -65,6 +65,15 @@ pub(super) struct Source {
     pub seal: Seal,
 }
 
+impl Source {
+    /// Checks that the file is as it was when the part was made of it.
+    pub fn check(&self, part: &Part) -> Result<()> {
+        let path = Path::new(&self.path);
+        let seal = Seal::of(path).map_err(|source| Error::Open { path: path.into(), source })?;
+        if seal == self.seal { Ok(()) } else { Err(part.error(PartFault::Changed { input: self.path.clone() })) }
+    }
+}
+
 /// A part that has been mapped.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -105,9 +114,9 @@ impl Part {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(failed(PartFault::Unfinished)),
             text => text.map_err(|source| failed(PartFault::File { file: MANIFEST.to_owned(), source }))?,
         };
-        let id = sha256_hex(text.as_bytes());
-        let manifest: Manifest =
-            serde_json::from_str(&text).map_err(|source| failed(PartFault::Manifest { source }))?;
+        let read = read_stamped(&text).map_err(|source| failed(PartFault::Manifest { source }))?;
+        let damaged = || failed(PartFault::Damaged { file: MANIFEST.to_owned() });
+        let (manifest, id): (Manifest, String) = read.ok_or_else(damaged)?;
         if manifest.format != FORMAT {
             return Err(failed(PartFault::Format { found: manifest.format, expected: FORMAT }));
         }

@@ -12,11 +12,11 @@ use super::columns::ColumnsWriter;
 use super::entry;
 use super::fault::PartFault;
 use super::manifest::{self, MANIFEST, Manifest, Source};
-use super::sealed::{Seal, Sealing};
+use super::sealed::{Seal, Sealing, write_stamped};
 use crate::clean::examine::{Entry, Examined, Examiner, Fate, Stored};
 use crate::clean::spool::Spooled;
 use crate::error::{Error, Result};
-use crate::file::{write_error, write_json};
+use crate::file::write_error;
 use crate::pipeline::Pipeline;
 use crate::read::check_file;
 use crate::report::Needed;
@@ -97,7 +97,7 @@ pub fn map_part(inputs: &[PathBuf], part: &Path, pipeline: &Pipeline, config: &M
     manifest.read_as = crate::clean::read(inputs, &examiner, config.threads, |examined| writer.push(examined))?;
     (manifest.read, manifest.stored) = (writer.read, writer.stored);
     manifest.files = writer.finish()?;
-    write_json(&draft.path().join(MANIFEST), &manifest)?;
+    write_stamped(&draft.path().join(MANIFEST), &manifest)?;
     draft.finish().map_err(|source| write_error(part, source))?;
     Ok(Mapped { read: manifest.read, left: manifest.stored })
 }

@@ -5,12 +5,14 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use foehn_files::Draft;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::code::Code;
 use crate::error::Result;
-use crate::file::write_error;
+use crate::file::{write_error, write_json};
+use crate::text::sha256_hex;
 
 /// The size of a file, and the hash of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,30 @@ impl Seal {
             }
         }
     }
+}
+
+/// A value with the hash of its JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stamped<T> {
+    contents: T,
+    sha256: String,
+}
+
+/// Writes a value as JSON, with its hash.
+pub(super) fn write_stamped(path: &Path, contents: &impl Serialize) -> Result<()> {
+    let sha256 = stamp(contents).map_err(|error| write_error(path, error.into()))?;
+    write_json(path, &Stamped { contents, sha256 })
+}
+
+/// Reads a value with its hash. The value is `None` if it has another hash.
+pub(super) fn read_stamped<T: Serialize + DeserializeOwned>(text: &str) -> serde_json::Result<Option<(T, String)>> {
+    let Stamped { contents, sha256 } = serde_json::from_str(text)?;
+    Ok((stamp(&contents)? == sha256).then_some((contents, sha256)))
+}
+
+fn stamp(contents: &impl Serialize) -> serde_json::Result<String> {
+    Ok(sha256_hex(serde_json::to_string(contents)?.as_bytes()))
 }
 
 /// A file or a draft, and the hash of what went through it.

@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::PartFault;
 use super::manifest::{self, Part, REJECTIONS, REMOVED, VERDICT};
-use super::sealed::{Seal, Sealing, Unsealing};
+use super::sealed::{Seal, Sealing, Unsealing, read_stamped, write_stamped};
 use crate::error::Result;
-use crate::file::write_json;
 use crate::output::Columns;
 use crate::report::Rejection;
 
@@ -63,7 +62,7 @@ pub(super) fn write_rejections(part: &Part, rejections: &[Rejection]) -> Result<
 
 impl Verdict {
     pub fn write(&self, part: &Part) -> Result<()> {
-        write_json(&part.folder.join(VERDICT), self)
+        write_stamped(&part.folder.join(VERDICT), self)
     }
 
     /// Reads the verdict on a part.
@@ -72,7 +71,8 @@ impl Verdict {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(part.error(PartFault::NotJudged)),
             text => text.map_err(|source| part.unreadable(VERDICT, source))?,
         };
-        let mut verdict: Self = serde_json::from_str(&text).map_err(|_| part.damaged(VERDICT))?;
+        let read = read_stamped(&text).ok().flatten();
+        let (mut verdict, _): (Self, String) = read.ok_or_else(|| part.damaged(VERDICT))?;
         if verdict.part != part.id {
             return Err(part.error(PartFault::Stale));
         }

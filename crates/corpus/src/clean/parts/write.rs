@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::fault::PartFault;
 use super::manifest::{Part, RECORDS};
-use super::sealed::Seal;
 use super::verdict::Verdict;
 use crate::clean::rejects::{Found, write_file};
 use crate::clean::spool::Spooled;
 use crate::clean::{mark, mark_path};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::file::write_error;
 use crate::output::{Columns, Format, Output};
 use crate::pipeline::Pipeline;
@@ -27,7 +26,8 @@ use crate::pipeline::Pipeline;
 /// group of rows of a table.
 ///
 /// # Errors
-/// [`Error::OutputFormat`], [`Error::Outputs`], [`Error::Write`], and [`Error::Part`] for a part that is missing or damaged,
+/// [`Error::OutputFormat`](crate::Error::OutputFormat), [`Error::Outputs`](crate::Error::Outputs),
+/// [`Error::Write`](crate::Error::Write), and [`Error::Part`](crate::Error::Part) for a part that is missing or damaged,
 /// that has no verdict or a stale one, or that does not follow the part before it.
 ///
 /// # Examples
@@ -59,8 +59,8 @@ pub fn write_parts(parts: &[PathBuf], out: &Path) -> Result<u64> {
 /// `write_rejects`.
 ///
 /// # Errors
-/// Those of [`read_with`](crate::read_with), [`Error::Outputs`], [`Error::Write`], and [`Error::Part`]: as
-/// [`write_parts`], and for a file that has changed since it was mapped.
+/// Those of [`read_with`](crate::read_with), [`Error::Outputs`](crate::Error::Outputs),
+/// [`Error::Write`](crate::Error::Write), and [`Error::Part`](crate::Error::Part): as [`write_parts`], and for a file that has changed since it was mapped.
 pub fn write_part_rejects(parts: &[PathBuf], pipeline: &Pipeline, out: &Path) -> Result<()> {
     let (parts, hash) = (open(parts)?, pipeline.hash());
     let inputs = |part: &Part| part.manifest.inputs.iter().map(|input| PathBuf::from(&input.path)).collect::<Vec<_>>();
@@ -69,10 +69,7 @@ pub fn write_part_rejects(parts: &[PathBuf], pipeline: &Pipeline, out: &Path) ->
     for (part, _) in &parts {
         part.check(&hash, &part.manifest.keep)?;
         for input in &part.manifest.inputs {
-            let open = |source| Error::Open { path: PathBuf::from(&input.path), source };
-            if Seal::of(input.path.as_ref()).map_err(open)? != input.seal {
-                return Err(part.error(PartFault::Changed { input: input.path.clone() }));
-            }
+            input.check(part)?;
         }
     }
     let failed = |source| write_error(out, source);
