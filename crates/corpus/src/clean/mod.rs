@@ -1,5 +1,6 @@
 //! Cleaning: reads dataset files, and writes one clean file and a report.
 
+mod bits;
 mod examine;
 mod facts;
 mod mark;
@@ -91,12 +92,13 @@ pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig)
     };
     let read_as = read(inputs, &examiner, config.threads, take)?;
     let cases = sweep.judge(&mut store)?;
+    let removed = sweep::removed(&cases);
     let sources = Sources { inputs: inputs.iter().map(|input| input.display().to_string()).collect(), read_as };
     let out = config.out.as_deref().zip(format);
     let is_table = out.is_some_and(|(_, format)| format == Format::Parquet);
-    let columns = if is_table { sweep::columns(&mut store, &cases)? } else { Columns::default() };
+    let columns = if is_table { sweep::columns(&mut store, cases.len(), &removed)? } else { Columns::default() };
     let output = out.map(|(path, format)| Output::new(path, format, columns)).transpose()?;
-    let report = sweep.settle(&mut store, &cases, sources, output)?;
+    let report = sweep.settle(&mut store, cases, &removed, sources, output)?;
     if let Some(out) = &config.out {
         mark::set(out, &report.pipeline, report.kept)?;
     }

@@ -21,6 +21,10 @@ impl Places {
         self.lines.push(line);
     }
 
+    pub fn reserve(&mut self, count: usize) {
+        self.lines.reserve_exact(count);
+    }
+
     pub fn len(&self) -> usize {
         self.lines.len()
     }

@@ -7,11 +7,12 @@ pub(super) use settle::{Sources, columns};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
+use super::bits::Bits;
 use super::examine::{Entry, Examiner, Fate};
 use super::facts::FactTally;
 use super::places::Places;
 use super::spool::Spooled;
-use super::store::Store;
+use super::store::{Sketches, Store};
 use crate::error::{Error, Result};
 use crate::pass::{Finding, SetPass, Sketch, Verdict};
 use crate::pipeline::Pipeline;
@@ -33,8 +34,8 @@ pub(super) struct Sweep<'a> {
     flags: BTreeMap<usize, Vec<Case>>,
     facts: FactTally,
     read: usize,
-    /// For each stored record, the number of records read before it.
-    order: Vec<usize>,
+    /// For each record that is not stored, the number of stored records before it.
+    skipped: Vec<usize>,
     /// The parts of records that were left out, each with the number of records.
     left_out: BTreeMap<String, u64>,
     /// The stored records that the caller asked to keep, with their ids.
@@ -72,10 +73,15 @@ impl<'a> Sweep<'a> {
             flags: BTreeMap::new(),
             facts: FactTally::default(),
             read: 0,
-            order: Vec::new(),
+            skipped: Vec::new(),
             left_out: BTreeMap::new(),
             keep: BTreeMap::new(),
         }
+    }
+
+    /// Makes room for this number of stored records.
+    pub fn reserve(&mut self, stored: usize) {
+        self.places.reserve(stored);
     }
 
     /// Counts an examined record. One that is passed on has the next index among the stored ones.
@@ -104,7 +110,6 @@ impl<'a> Sweep<'a> {
                 }
                 self.facts.add(facts);
                 self.places.push(place);
-                self.order.push(self.read);
             }
         }
     }
@@ -126,8 +131,11 @@ impl<'a> Sweep<'a> {
                 .map(|(index, words)| Sketch { index, words, evidence: &[] })
                 .collect();
             let evidence = evidence(store, pass.as_ref(), &left)?;
+            let mut found = evidence.iter().peekable();
             for sketch in &mut left {
-                sketch.evidence = evidence.get(&sketch.index).map_or(&[], Vec::as_slice);
+                // A pass may call what is not left a suspect.
+                while found.next_if(|(index, _)| *index < sketch.index).is_some() {}
+                sketch.evidence = found.next_if(|(index, _)| *index == sketch.index).map_or(&[], |(_, words)| words);
             }
             let (sure, doubts) = findings(pass.as_ref(), self.pipeline.set_verdicts()[at], &left);
             for Finding { index, others, reason } in doubts {
@@ -137,7 +145,7 @@ impl<'a> Sweep<'a> {
                 if let Some((id, place)) = self.keep.get(&index).zip(self.places.get(index)) {
                     let (pass, others) = (pass.name().to_owned(), self.places.of(&others));
                     let rejection = Rejection { id: id.clone(), place, pass, reason, others };
-                    self.put_back.push((self.order[index], rejection));
+                    self.put_back.push((order(&self.skipped, index), rejection));
                 } else if let Some(none @ None) = cases.get_mut(index) {
                     *none = Some(Box::new(Case { pass: first + at, reason, others }));
                     self.counts[first + at].rejected += 1;
@@ -185,6 +193,7 @@ impl<'a> Sweep<'a> {
     }
 
     fn reject(&mut self, id: String, place: Place, count: usize, reason: String, shown: Shown) {
+        self.skipped.push(self.places.len());
         self.counts[count].rejected += 1;
         let pass = self.counts[count].pass.clone();
         self.samples.rejected(self.read, &pass, &reason, || shown, None);
@@ -197,12 +206,24 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// The evidence that a pass over the set needs for its suspects, by record index.
-fn evidence(store: &mut impl Store, pass: &dyn SetPass, left: &[Sketch<'_>]) -> Result<BTreeMap<usize, Vec<u64>>> {
-    let suspects: BTreeSet<usize> = pass.suspects(left).into_iter().collect();
-    let mut found = BTreeMap::new();
+/// The stored records that have a case.
+pub(super) fn removed(cases: &Cases) -> Bits {
+    (0..cases.len()).filter(|index| cases[*index].is_some()).collect()
+}
+
+/// The number of records read up to the stored one with this index.
+fn order(skipped: &[usize], index: usize) -> usize {
+    1 + index + skipped.partition_point(|stored| *stored <= index)
+}
+
+/// The evidence that a pass over the set needs for its suspects, in their order.
+fn evidence(store: &mut impl Store, pass: &dyn SetPass, left: &[Sketch<'_>]) -> Result<Sketches> {
+    let mut suspects = pass.suspects(left);
+    suspects.sort_unstable();
+    suspects.dedup();
+    let mut found = Sketches::default();
     store.each(&mut suspects.into_iter(), &mut |index, spooled: &Spooled| {
-        found.insert(index, pass.evidence(&spooled.record()?));
+        found.push_of(index, &pass.evidence(&spooled.record()?));
         Ok(())
     })?;
     Ok(found)

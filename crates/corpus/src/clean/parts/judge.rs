@@ -10,10 +10,11 @@ use super::manifest::{self, ENTRIES, Part, RECORDS};
 use super::sort::Sorter;
 use super::verdict::{self, Verdict};
 use super::{columns, entry};
+use crate::clean::bits::Bits;
 use crate::clean::examine::{Entry, Examiner, Fate};
 use crate::clean::spool::{Ends, Spooled};
 use crate::clean::store::{Sketches, Store};
-use crate::clean::sweep::{Cases, Sources, Sweep};
+use crate::clean::sweep::{self, Sources, Sweep};
 use crate::error::{Error, Result};
 use crate::file::write_error;
 use crate::output::Columns;
@@ -43,7 +44,7 @@ pub struct JudgeConfig {
 ///
 /// Sketches are read from the parts, pass by pass, and a pass that has [keys](SetPass::keys) gets only the records that
 /// share one. The keys are sorted in temporary files beside the first part, in 32 MiB of memory. The records themselves are read
-/// only if a pass needs [evidence](SetPass::evidence), for the report, and if there are audits. Memory holds 40 bytes for
+/// only if a pass needs [evidence](SetPass::evidence), for the report, and if there are audits. Memory holds 24 bytes for
 /// each record that the passes over single records keep, the sketches that share keys, and the rejections.
 ///
 /// # Errors
@@ -56,6 +57,7 @@ pub fn judge_parts(parts: &[PathBuf], pipeline: &Pipeline, config: &JudgeConfig)
     let mut store = Parts::open(parts, pipeline, config)?;
     let examiner = Examiner::new(pipeline, &config.keep);
     let mut sweep = Sweep::new(&examiner);
+    sweep.reserve(store.stored());
     for part in &mut store.parts {
         let passes = pipeline.passes().len();
         part.ends = replay(&part.part, passes, |entry| sweep.take(entry))?;
@@ -63,8 +65,9 @@ pub fn judge_parts(parts: &[PathBuf], pipeline: &Pipeline, config: &JudgeConfig)
     store.count();
     let cases = sweep.judge(&mut store)?;
     let sources = store.sources();
-    let report = sweep.settle(&mut store, &cases, sources, None)?;
-    store.write(&cases, &report)?;
+    let removed = sweep::removed(&cases);
+    let report = sweep.settle(&mut store, cases, &removed, sources, None)?;
+    store.write(&removed, &report)?;
     Ok(report)
 }
 
@@ -101,6 +104,11 @@ impl Parts {
         }
         let scratch = folders.first().map_or_else(std::env::temp_dir, |part| foehn_files::folder_of(part).to_owned());
         Ok(Self { parts, scratch })
+    }
+
+    /// The number of records that the passes over single records keep.
+    fn stored(&self) -> usize {
+        self.parts.iter().map(|part| part.part.manifest.stored as usize).sum()
     }
 
     /// Numbers the records of all parts.
@@ -155,18 +163,17 @@ impl Parts {
     }
 
     /// Writes the verdicts.
-    fn write(&self, cases: &Cases, report: &CleanReport) -> Result<()> {
+    fn write(&self, all_removed: &Bits, report: &CleanReport) -> Result<()> {
         let ids: Vec<&str> = self.parts.iter().map(|part| part.part.id.as_str()).collect();
         let judgement = sha256_hex(ids.join("\n").as_bytes());
         let mut all = Columns::default();
         for Judged { part, first, .. } in &self.parts {
-            columns::add(part, |index| cases.get(first + index).is_some_and(Option::is_none), &mut all)?;
+            columns::add(part, |index| !all_removed.has(first + index), &mut all)?;
         }
         let mut rejections = report.rejections.as_slice();
         for (at, Judged { part, first, .. }) in self.parts.iter().enumerate() {
             let stored = part.manifest.stored as usize;
-            let own = &cases[*first..first + stored];
-            let removed = || (0..stored).filter(|index| own[*index].is_some());
+            let removed = || (0..stored).filter(|index| all_removed.has(first + index));
             let kept = (stored - removed().count()) as u64;
             // Every record that was read is either kept or rejected, and rejections have the order of the records.
             let (rejected, rest) = rejections.split_at((part.manifest.read - kept) as usize);
@@ -264,23 +271,6 @@ fn check_inputs(parts: &[Judged], inputs: &[PathBuf]) -> Result<()> {
         (None, _) => Ok(()),
         (expected, Some(last)) => Err(last.part.error(PartFault::Inputs { found: None, expected })),
         (Some(first), None) => Err(Error::Part { path: first.into(), source: PartFault::Missing }),
-    }
-}
-
-/// A set of indices, as bits.
-#[derive(Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn insert(&mut self, index: usize) {
-        if self.0.len() <= index / 64 {
-            self.0.resize(index / 64 + 1, 0);
-        }
-        self.0[index / 64] |= 1 << (index % 64);
-    }
-
-    fn has(&self, index: usize) -> bool {
-        self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 }
 

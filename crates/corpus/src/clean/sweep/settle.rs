@@ -1,10 +1,11 @@
 //! Writes the kept records to the output, and everything else to the report.
 
+use super::super::bits::Bits;
 use super::super::facts::Facts;
 use super::super::places::Places;
 use super::super::spool::Spooled;
 use super::super::store::Store;
-use super::{Case, Cases, Sweep};
+use super::{Case, Cases, Sweep, order};
 use crate::audit::Tally;
 use crate::error::Result;
 use crate::output::{Columns, Output};
@@ -33,7 +34,8 @@ impl Sweep<'_> {
     pub fn settle(
         mut self,
         store: &mut impl Store,
-        cases: &Cases,
+        mut cases: Cases,
+        removed: &Bits,
         sources: Sources,
         mut output: Option<Output<'_>>,
     ) -> Result<CleanReport> {
@@ -42,13 +44,13 @@ impl Sweep<'_> {
         let (mut rejected, mut flagged, mut flag_samples) = (Vec::new(), Vec::new(), Samples::default());
         let (flags, pipeline, mut flagged_records) = (std::mem::take(&mut self.flags), self.pipeline, 0);
         let (samples, facts) = (&mut self.samples, &mut self.facts);
-        let (counts, places, order) = (&mut self.counts, &self.places, &self.order);
+        let stored = cases.len();
+        let (counts, places, skipped) = (&mut self.counts, &self.places, &self.skipped);
         let needs_all = output.is_some() || !audits.is_empty();
-        let mut needed =
-            (0..cases.len()).filter(|index| needs_all || cases[*index].is_some() || flags.contains_key(index));
+        let mut needed = (0..stored).filter(|index| needs_all || removed.has(*index) || flags.contains_key(index));
         store.each(&mut needed, &mut |index, spooled| {
             let Some(place) = places.get(index) else { return Ok(()) };
-            let Some(case) = &cases[index] else {
+            let Some(case) = cases[index].take() else {
                 let doubts = flags.get(&index).map_or(&[][..], Vec::as_slice);
                 let needs_record = is_table || !audits.is_empty() || !doubts.is_empty();
                 let record = needs_record.then(|| spooled.record()).transpose()?;
@@ -64,19 +66,19 @@ impl Sweep<'_> {
                 audits.iter_mut().zip(record.iter().cycle()).for_each(|(audit, record)| audit.add(record));
                 return output.as_mut().map_or(Ok(()), |output| output.write(&spooled.json, record));
             };
-            let Case { pass, reason, others } = case.as_ref();
-            let (record, pass) = (spooled.record()?, counts[*pass].pass.clone());
+            let Case { pass, reason, others } = *case;
+            let (record, pass, order) = (spooled.record()?, counts[pass].pass.clone(), order(skipped, index));
             facts.remove(&Facts::of(&record, place.line));
             let shown = || Shown::record(&record.messages, pipeline);
-            samples.rejected(order[index], &pass, reason, shown, others.first().copied());
-            let (id, reason, others) = (spooled.id.clone(), reason.clone(), places.of(others));
-            rejected.push((order[index], Rejection { id, place, pass, reason, others }));
+            samples.rejected(order, &pass, &reason, shown, others.first().copied());
+            let (id, others) = (spooled.id.clone(), places.of(&others));
+            rejected.push((order, Rejection { id, place, pass, reason, others }));
             Ok(())
         })?;
         output.map_or(Ok(()), Output::finish)?;
         self.rejections.append(&mut rejected);
         self.show_others(store, &mut flag_samples)?;
-        let kept = kept_of(&sources.inputs, &self.places, cases);
+        let kept = kept_of(&sources.inputs, &self.places, removed);
         let flagged = Flagged { records: flagged_records, flags: flagged, samples: flag_samples };
         Ok(self.account(sources, kept, audits, flagged))
     }
@@ -133,10 +135,10 @@ impl Sweep<'_> {
     }
 }
 
-/// The columns of a table with the stored records that have no case.
-pub(in crate::clean) fn columns(store: &mut impl Store, cases: &Cases) -> Result<Columns> {
+/// The columns of a table with the stored records that are not removed.
+pub(in crate::clean) fn columns(store: &mut impl Store, stored: usize, removed: &Bits) -> Result<Columns> {
     let mut columns = Columns::default();
-    let mut kept = (0..cases.len()).filter(|index| cases[*index].is_none());
+    let mut kept = (0..stored).filter(|index| !removed.has(*index));
     store.each(&mut kept, &mut |_, spooled: &Spooled| {
         columns.add(&spooled.record()?);
         Ok(())
@@ -145,12 +147,12 @@ pub(in crate::clean) fn columns(store: &mut impl Store, cases: &Cases) -> Result
 }
 
 /// The number of records kept of each file. The places have the order of the files.
-fn kept_of(inputs: &[String], places: &Places, cases: &Cases) -> Vec<u64> {
+fn kept_of(inputs: &[String], places: &Places, removed: &Bits) -> Vec<u64> {
     let (mut kept, mut at) = (vec![0; inputs.len()], 0);
     for (file, records) in places.runs() {
         let file = file.display().to_string();
         at += inputs[at..].iter().position(|input| *input == file).unwrap_or(0);
-        kept[at] += cases[records].iter().filter(|case| case.is_none()).count() as u64;
+        kept[at] += records.filter(|index| !removed.has(*index)).count() as u64;
     }
     kept
 }
