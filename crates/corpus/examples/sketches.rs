@@ -148,7 +148,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     write_parts(&parts, &folder.join("clean.jsonl"))?;
     let written = start.elapsed();
-    let bytes: u64 = parts.iter().map(|part| size(part)).sum::<std::io::Result<_>>()?;
+    let bytes: u64 = parts.iter().map(size).sum::<std::io::Result<_>>()?;
     println!(
         "{count} records, {} kept: map {:.1} s, {:.0} bytes a record on disk; judge {:.1} s, {:.2} us a record; write \
          {:.1} s; peak {:.0} MB before judging and {:.0} MB after, {:.0} bytes a record",

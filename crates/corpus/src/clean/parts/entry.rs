@@ -95,6 +95,9 @@ pub(super) fn get(mut from: &[u8], bounds: &Bounds<'_>) -> Option<Entry> {
     from.is_empty().then_some(Entry { place, left_out, fate })
 }
 
+/// For each pass, whether it changed the record; and the samples of the changes, each with the index of its pass.
+type Changes = (Vec<bool>, Vec<(usize, Change)>);
+
 /// The passes that changed the record, by their index, and the samples of their changes.
 fn put_changes(changed: &[bool], repairs: &[(usize, Change)], to: &mut Vec<u8>) {
     let passes: Vec<usize> = (0..changed.len()).filter(|pass| changed[*pass]).collect();
@@ -106,7 +109,7 @@ fn put_changes(changed: &[bool], repairs: &[(usize, Change)], to: &mut Vec<u8>) 
     repairs.iter().map(repair).collect::<Vec<_>>().put(to);
 }
 
-fn get_changes(from: &mut &[u8], place: &Place, bounds: &Bounds<'_>) -> Option<(Vec<bool>, Vec<(usize, Change)>)> {
+fn get_changes(from: &mut &[u8], place: &Place, bounds: &Bounds<'_>) -> Option<Changes> {
     let mut changed = vec![false; bounds.passes];
     for pass in Vec::<usize>::get(from)? {
         *changed.get_mut(pass)? = true;

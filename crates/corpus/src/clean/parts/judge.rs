@@ -43,8 +43,8 @@ pub struct JudgeConfig {
 /// written after the others, so a verdict counts whole or not at all. The same parts give the same bytes.
 ///
 /// Sketches are read from the parts, pass by pass, and a pass that has [keys](SetPass::keys) gets only the records that
-/// share one. The keys are sorted in temporary files beside the first part, in 32 MiB of memory. The records themselves are read
-/// only if a pass needs [evidence](SetPass::evidence), for the report, and if there are audits. Memory holds 24 bytes for
+/// share one. The keys are sorted in temporary files beside the first part, with a byte of memory a record, but at
+/// least 16 MiB. The records themselves are read only if a pass needs [evidence](SetPass::evidence), for the report, and if there are audits. Memory holds 24 bytes for
 /// each record that the passes over single records keep, the sketches that share keys, and the rejections.
 ///
 /// # Errors
@@ -143,7 +143,7 @@ impl Parts {
     /// The records that a pass has to compare: those that share keys, and those without keys.
     fn compared(&self, at: usize, pass: &dyn SetPass, wanted: &dyn Fn(usize) -> bool) -> Result<Bits> {
         let failed = |source| write_error(&self.scratch, source);
-        let (mut found, mut keys) = (Bits::default(), Sorter::new(&self.scratch));
+        let (mut found, mut keys) = (Bits::default(), Sorter::new(&self.scratch, self.stored()));
         self.each_sketch(at, |index, words| {
             if !wanted(index) {
                 return Ok(());

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The pairs that are sorted in memory: 32 MiB.
-const IN_MEMORY: usize = 2 << 20;
+/// The smallest number of pairs that are sorted in memory: 16 MiB.
+const LEAST: usize = 1 << 20;
 
-/// A run is read in pieces of this number of bytes. So 1,000 runs, 64 GB of pairs, are merged in 64 MB.
+/// A run is read in pieces of this number of bytes. So 300 runs are merged in 20 MB.
 const READ: usize = 64 << 10;
 
 /// Pairs that are to be sorted. Sorted runs lie in temporary files, which the system removes when the process ends.
@@ -21,9 +21,10 @@ pub(super) struct Sorter {
 }
 
 impl Sorter {
-    /// The temporary files are in the given folder.
-    pub fn new(folder: &Path) -> Self {
-        Self::with_room(folder, IN_MEMORY)
+    /// The temporary files are in the given folder. A pair for every sixteen records is held in memory: a byte a record, so
+    /// that 17 keys a record make 272 runs, whatever the number of records.
+    pub fn new(folder: &Path, records: usize) -> Self {
+        Self::with_room(folder, LEAST.max(records / 16))
     }
 
     fn with_room(folder: &Path, in_memory: usize) -> Self {
