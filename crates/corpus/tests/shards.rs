@@ -249,8 +249,10 @@ fn records_of_other_files_are_compared_with_in_parts_too() {
     let bench = Bench::new();
     let inputs = files(&bench, 900);
     let others = bench.write("others.jsonl", lines(records(90).iter().step_by(2)));
-    let pipeline =
-        || Pipeline::new().with_set(NearOthers::new(NearDuplicates::default(), &[others.clone()]).expect("readable"));
+    let pipeline = || {
+        Pipeline::new()
+            .with_set(NearOthers::new(NearDuplicates::default(), std::slice::from_ref(&others)).expect("readable"))
+    };
     let seven: Vec<&[PathBuf]> = inputs.chunks(1).chain([&[][..]]).collect();
     check(&bench, &seven, &pipeline(), &BTreeSet::new());
     let report = clean_with(&inputs, &pipeline(), &CleanConfig::default()).expect("readable");
@@ -318,7 +320,7 @@ fn the_same_files_give_the_same_bytes_on_any_number_of_threads() {
     for threads in [1, 2, 5, 1] {
         let config = MapConfig { threads: threads.try_into().ok(), ..MapConfig::default() };
         map_part(&inputs, &part, &pipeline, &config).expect("readable");
-        judge(&[part.clone()], &pipeline, &BTreeSet::new()).expect("a sound part");
+        judge(std::slice::from_ref(&part), &pipeline, &BTreeSet::new()).expect("a sound part");
         found.insert(contents(&part));
     }
     assert_eq!(found.len(), 1);
@@ -384,9 +386,9 @@ fn every_fault_of_the_parts_is_named() {
     std::fs::write(own.join("thesis.txt"), "my only copy").expect("writable");
     let taken = map(&inputs, &own, &pipeline);
     assert_fault(taken, &own, |fault| matches!(fault, PartFault::Taken { entry } if entry == "thesis.txt"));
-    assert_fault(judge_all(&[own.clone()]), &own, |fault| matches!(fault, PartFault::Unfinished));
+    assert_fault(judge_all(std::slice::from_ref(&own)), &own, |fault| matches!(fault, PartFault::Unfinished));
     std::fs::write(own.join("manifest.json"), "{\"version\": 2}").expect("writable");
-    assert_fault(judge_all(&[own.clone()]), &own, |fault| matches!(fault, PartFault::Manifest { .. }));
+    assert_fault(judge_all(std::slice::from_ref(&own)), &own, |fault| matches!(fault, PartFault::Manifest { .. }));
     std::fs::remove_file(first.join("manifest.json")).expect("it is there");
     assert_fault(judge_all(&parts), &first, |fault| matches!(fault, PartFault::Unfinished));
     map(&inputs[..2], &first, &pipeline).expect("replaced");

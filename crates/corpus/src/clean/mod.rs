@@ -72,9 +72,11 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
 /// the batches in progress: for each thread six batches of 256 KiB, or of one longer record.
 ///
 /// # Errors
-/// Any error of [`read`](crate::read()) and of its iterator, [`Error::Outputs`] if an output is an input or cannot be
-/// written, [`Error::OutputFormat`], [`Error::NoTokenCounter`], [`Error::Keep`] and [`Error::Write`]. If nothing is
-/// kept, this function succeeds; [`CleanReport::require_kept`] returns an error.
+/// Any error of [`read`](crate::read()) and of its iterator, [`Error::Outputs`](crate::Error::Outputs) if an output is an
+/// input or cannot be written, [`Error::OutputFormat`](crate::Error::OutputFormat),
+/// [`Error::NoTokenCounter`](crate::Error::NoTokenCounter), [`Error::Keep`](crate::Error::Keep) and
+/// [`Error::Write`](crate::Error::Write). If nothing is kept, this function succeeds; [`CleanReport::require_kept`] returns
+/// an error.
 pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig) -> Result<CleanReport> {
     let format = config.out.as_deref().map(Format::of).transpose()?;
     pipeline.check_ready()?;
