@@ -4,25 +4,28 @@
 //!
 //! To see the result without writing a clean file: `--dry-run --html clean.html`. To render the records with a model's
 //! chat template, and to fail if one cannot be trained on: `--check smollm2-135m-instruct`.
+//!
+//! On several machines, file to file, with the same bytes:
+//!
+//!     clean map shard-1.jsonl --part part-1        # one call a shard, anywhere
+//!     clean judge part-* --report report.json      # once
+//!     clean write part-1 --out clean-1.jsonl       # one call a part, anywhere
 
 mod common;
 
 use common::terminal::{say, show_json, tell};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use common::cleaning::{PipelineArgs, Stage};
 use common::gate::Gate;
 use foehn::corpus::{
-    CleanConfig, CleanReport, Delimiter, EarlierReport, Encoding, LeadingAssistant, Length, Lexicon, Limit,
-    NearDuplicates, NearOthers, OffTarget, Pipeline, Registry, SameSpeaker, Stage, Structure, SystemPrompt,
-    TrailingUser, clean_with, mark_path, read, write_rejects,
+    CleanConfig, CleanReport, EarlierReport, Limit, Registry, clean_with, mark_path, read, write_rejects,
 };
 use foehn::files::check_outputs;
 use foehn::tokens::TemplateChoice;
-use serde::de::{DeserializeOwned, IntoDeserializer};
 
 /// Reads JSONL, JSON, CSV, TSV or Parquet, optionally compressed with gzip or Zstandard, in chat, ShareGPT, Alpaca,
 /// prompt/completion, question/answer or text form; writes clean chat JSONL or Parquet.
@@ -31,8 +34,13 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 /// broken structure, control text, answers that continue with another turn, truncated answers, duplicates, and
 /// conflicting labels.
 /// examples/recipes/clean.toml describes each pass. Inputs are never changed, and the same inputs give the same bytes.
+///
+/// For a set that one machine is too slow for, the same work in three stages: see `clean map --help`.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    stage: Option<Stage>,
     /// The files to read
     #[arg(required_unless_present = "passes")]
     inputs: Vec<PathBuf>,
@@ -60,43 +68,11 @@ struct Arguments {
     /// Keep the record with this id (as in the report), whatever the passes find; may be given several times
     #[arg(long, value_name = "ID")]
     keep: Vec<String>,
-    /// The encoding of the text files, such as windows-1252, utf-16le or macintosh; found from each file by default
-    #[arg(long, value_name = "NAME")]
-    encoding: Option<Encoding>,
-    /// The character between the columns of tables, such as `;` or `tab`; found from each file by default
-    #[arg(long, value_name = "CHARACTER")]
-    delimiter: Option<Delimiter>,
-    /// Which columns become which fields: prompt=ticket,completion="{label}\n{reply}"; may be given several times
-    #[arg(long, value_name = "FIELD=COLUMN,…")]
-    map: Vec<String>,
-    /// The passes to run, as a TOML list; examples/recipes/clean.toml by default
-    #[arg(long, value_name = "FILE.toml")]
-    pipeline: Option<PathBuf>,
-    /// The model whose tokenizer counts tokens for the pass `length` of a pipeline file
-    #[arg(long, value_name = "MODEL", requires = "pipeline")]
-    tokenizer: Option<String>,
-    /// Two turns in a row of one speaker: `merge` (the default) or `reject`
-    #[arg(long, value_parser = setting::<SameSpeaker>, conflicts_with = "pipeline")]
-    same_speaker: Option<SameSpeaker>,
-    /// What the user says after the last answer: `drop` (the default) or `reject`
-    #[arg(long, value_parser = setting::<TrailingUser>, conflicts_with = "pipeline")]
-    trailing_user: Option<TrailingUser>,
-    /// What the assistant says before the first user's turn: `drop` (the default), `keep` or `reject`
-    #[arg(long, value_parser = setting::<LeadingAssistant>, conflicts_with = "pipeline")]
-    leading_assistant: Option<LeadingAssistant>,
-    /// The system's message: `keep` (the default), or `fold` it into the first user's turn
-    #[arg(long, value_parser = setting::<SystemPrompt>, conflicts_with = "pipeline")]
-    system: Option<SystemPrompt>,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
     /// List the passes that a pipeline file may use
     #[arg(long)]
     passes: bool,
-    /// A JSON file {class: [words]}: reject descriptions with words of another class than their modality
-    #[arg(long)]
-    lexicon: Option<PathBuf>,
-    /// Reject records that are nearly the same as a record of this file, or as another record; may be given several
-    /// times
-    #[arg(long, value_name = "FILE")]
-    against: Vec<PathBuf>,
     /// Render the clean records with this model's chat template; fail if one cannot be trained on
     #[arg(long, value_name = "MODEL")]
     check: Option<String>,
@@ -119,6 +95,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
         foehn::device(&arguments.device)?;
+        if let Some(stage) = &arguments.stage {
+            return stage.run();
+        }
         if arguments.passes {
             Registry::default().passes().for_each(|(name, what)| say!("{name:<20}{what}"));
             return Ok(());
@@ -133,7 +112,7 @@ fn main() -> ExitCode {
         let scratch = tempfile::tempdir()?;
         let out = files[0].1.clone().or_else(|| gate.as_ref().map(|_| scratch.path().join("clean.jsonl")));
         let config = CleanConfig { out: out.clone(), keep: arguments.keep.iter().cloned().collect(), threads: None };
-        let pipeline = arguments.pipeline()?;
+        let pipeline = arguments.pipeline.load()?;
         let report = clean_with(&arguments.inputs, &pipeline, &config)?;
         if let Some(rejects) = &arguments.rejects {
             write_rejects(&arguments.inputs, pipeline.reading(), &report, rejects)?;
@@ -150,59 +129,13 @@ fn main() -> ExitCode {
 }
 
 impl Arguments {
-    fn pipeline(&self) -> Result<Pipeline> {
-        let pipeline = match &self.pipeline {
-            Some(path) => self.registry()?.load(path)?,
-            None => Pipeline::with_structure(self.structure()),
-        };
-        let mut reading = pipeline.reading().clone();
-        reading.encoding = self.encoding.or(reading.encoding);
-        reading.delimiter = self.delimiter.or(reading.delimiter);
-        if !self.map.is_empty() {
-            reading.map = self.map.join(",").parse()?;
-        }
-        let pipeline = pipeline.reading_as(reading);
-        let pipeline = match &self.lexicon {
-            Some(path) => pipeline.with(OffTarget::new(Lexicon::load(path)?)),
-            None => pipeline,
-        };
-        Ok(match self.against.as_slice() {
-            [] => pipeline,
-            files => pipeline.with_set(NearOthers::new(NearDuplicates::default(), files)?),
-        })
-    }
-
-    /// The order of turns; in a pipeline file, settings of the pass `structure`.
-    fn structure(&self) -> Structure {
-        Structure {
-            same_speaker: self.same_speaker.unwrap_or_default(),
-            trailing_user: self.trailing_user.unwrap_or_default(),
-            leading_assistant: self.leading_assistant.unwrap_or_default(),
-            system: self.system.unwrap_or_default(),
-            ..Structure::default()
-        }
-    }
-
-    /// The passes that a pipeline file may use. The pass `length` counts with the tokenizer of the given model.
-    fn registry(&self) -> Result<Registry> {
-        let Some(model) = &self.tokenizer else { return Ok(Registry::default()) };
-        let (tokenizer, _) = foehn::load_text(model, None, &mut common::show_fetch())?;
-        let tokenizer = Arc::new(tokenizer);
-        Ok(Registry::default().with("length", "rejects what is too short or too long", move |settings| {
-            let tokenizer = Arc::clone(&tokenizer);
-            let length = settings.parse::<Length>()?.counting(move |text: &str| tokenizer.count(text));
-            Ok(Stage::Record(Box::new(length)))
-        }))
-    }
-
     /// The files to write, each with its kind: the clean records, the report, the page.
     fn files(&self) -> Result<[(&'static str, Option<PathBuf>); 3]> {
         let out = self.out.clone().filter(|_| !self.dry_run);
         let beside = out.as_ref().map(|out| out.with_extension("report.json"));
         let report = self.report.clone().or(beside);
         let files = [("clean records:", out), ("report:", report), ("page:", self.html.clone())];
-        let inputs: Vec<&PathBuf> =
-            self.inputs.iter().chain(&self.pipeline).chain(&self.lexicon).chain(&self.against).collect();
+        let inputs: Vec<&PathBuf> = self.inputs.iter().chain(self.pipeline.files()).collect();
         let mark = files[0].1.as_deref().map(mark_path);
         let outputs: Vec<&PathBuf> =
             files.iter().filter_map(|(_, path)| path.as_ref()).chain(&mark).chain(&self.rejects).collect();
@@ -236,11 +169,6 @@ impl Arguments {
         }
         Ok(())
     }
-}
-
-/// The setting with this name. For an unknown one, the error lists the known ones.
-fn setting<S: DeserializeOwned>(name: &str) -> Result<S, serde::de::value::Error> {
-    S::deserialize(name.into_deserializer())
 }
 
 /// Checks every clean record, and shows the first ones.

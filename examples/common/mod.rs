@@ -1,6 +1,7 @@
 //! The arguments and the progress output that all examples share.
 #![allow(dead_code)] // Each example uses its own part.
 
+pub mod cleaning;
 pub mod exporting;
 pub mod gate;
 pub mod planning;

@@ -361,6 +361,14 @@ pub enum Error {
         /// The parser's error.
         source: serde_json::Error,
     },
+    /// A folder cannot be used as a part of a cleaning.
+    #[error("{path} cannot be used as a part of a cleaning")]
+    Part {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: crate::clean::PartFault,
+    },
     /// The fraction of a split is out of range.
     #[error("the validation fraction is {found}: give one above 0 and below 1")]
     Fraction {

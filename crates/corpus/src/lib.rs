@@ -55,16 +55,19 @@ mod text;
 pub use audit::{
     Audit, ClassBalance, ClassBalanceReport, ClassCount, ClassWord, ClassWords, ClassWordsReport, Section, Tally,
 };
-pub use clean::{CleanConfig, clean, clean_with, is_clean, mark_path, write_rejects};
+pub use clean::{
+    CleanConfig, JudgeConfig, MapConfig, Mapped, PartFault, clean, clean_with, is_clean, judge_parts, map_part,
+    mark_path, write_part_rejects, write_parts, write_rejects,
+};
 pub use error::{Error, Result};
 pub use foehn_record::{Message, Record, Role};
 pub use folds::{Folds, folds};
 pub use output::write_clean;
 pub use pass::{
-    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Labels,
-    Language, LeadingAssistant, Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers, Normalise,
-    OffTarget, Pass, Pii, PiiAction, PiiKind, Refusals, Repetition, RunsOn, SameSpeaker, SetPass, Sketch, Structure,
-    SystemPrompt, TokenCounter, TrailingUser, Trim, Truncated, Verdict,
+    AsksAgain, Conflicts, Contamination, ContaminationSettings, ControlText, Controls, Duplicates, Finding, Key,
+    Labels, Language, LeadingAssistant, Length, Lexicon, Markup, MarkupAction, Mojibake, NearDuplicates, NearOthers,
+    Normalise, OffTarget, Pass, Pii, PiiAction, PiiKind, Refusals, Repetition, RunsOn, SameSpeaker, SetPass, Sketch,
+    Structure, SystemPrompt, TokenCounter, TrailingUser, Trim, Truncated, Verdict,
 };
 pub use pipeline::{Outcome, Pipeline};
 pub use read::{

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::facts::Facts;
+use crate::output::Columns;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::read::{Line, Place, Unreadable};
 use crate::report::{Change, Shown};
@@ -18,71 +19,103 @@ pub(super) struct Examiner<'a> {
     /// For each pass, whether enough of its repairs have been collected for the report. This only avoids unnecessary
     /// work.
     pub shown: Vec<AtomicBool>,
+    /// Whether the columns are needed that each record has in a table.
+    pub with_columns: bool,
 }
 
 /// A record, examined.
 pub(super) struct Examined {
+    pub entry: Entry,
+    /// For a record that goes on to the passes over the set.
+    pub stored: Option<Stored>,
+}
+
+/// What is counted and reported of a record.
+#[derive(Debug)]
+pub(super) struct Entry {
     pub place: Place,
-    /// The record's id, or the hash of its content as it was read.
-    pub id: String,
     /// The parts of the record that were left out.
     pub left_out: Vec<String>,
     pub fate: Fate,
 }
 
+/// The id of a record is its own, or the hash of its content as it was read.
+#[derive(Debug)]
 pub(super) enum Fate {
     /// It could not be read as a record.
-    Unreadable { reason: String, shown: Shown },
+    Unreadable { id: String, reason: String, shown: Shown },
     /// A pass rejects it.
-    Rejected { changed: Vec<bool>, repairs: Vec<(usize, Change)>, pass: usize, reason: String, shown: Shown },
-    /// It goes on to the passes over the set. `overruled` names the pass that would have rejected it, with the reason,
-    /// if the caller asked to keep it.
+    Rejected {
+        id: String,
+        changed: Vec<bool>,
+        repairs: Vec<(usize, Change)>,
+        pass: usize,
+        reason: String,
+        shown: Shown,
+    },
+    /// It goes on to the passes over the set.
     Passed {
         changed: Vec<bool>,
         repairs: Vec<(usize, Change)>,
+        /// The id, if the caller asked to keep the record.
+        keep: Option<String>,
+        /// The pass that would have rejected it, with the reason, if the caller had not asked to keep it.
         overruled: Option<(usize, String)>,
         /// The passes that flag it, with their reasons.
         flags: Vec<(usize, String)>,
-        json: serde_json::Result<Vec<u8>>,
-        /// The sketches of the passes over the set.
-        sketches: Vec<Vec<u64>>,
         facts: Facts,
     },
 }
 
-impl Examiner<'_> {
+/// What the passes over the set and the output need of a record.
+pub(super) struct Stored {
+    pub id: String,
+    pub json: serde_json::Result<Vec<u8>>,
+    /// The sketches of the passes over the set.
+    pub sketches: Vec<Vec<u64>>,
+    /// The columns that the record has in a table, if they are needed.
+    pub columns: Columns,
+}
+
+impl<'a> Examiner<'a> {
+    pub fn new(pipeline: &'a Pipeline, keep: &'a BTreeSet<String>) -> Self {
+        let shown = pipeline.passes().iter().map(|_| false.into()).collect();
+        Self { pipeline, keep, shown, with_columns: false }
+    }
+
     pub fn examine(&self, Line { place, record, left_out }: Line) -> Examined {
         let mut record = match record {
             Ok(record) => record,
             Err(Unreadable { id, fault, excerpt }) => {
-                let fate = Fate::Unreadable {
-                    reason: fault.to_string(),
-                    shown: Shown::raw(&self.pipeline.redacted(&excerpt)),
-                };
-                return Examined { place, id, left_out, fate };
+                let shown = Shown::raw(&self.pipeline.redacted(&excerpt));
+                let fate = Fate::Unreadable { id, reason: fault.to_string(), shown };
+                return Examined { entry: Entry { place, left_out, fate }, stored: None };
             }
         };
         let id = record.id.clone().unwrap_or_else(|| id_of(&record));
         let before = record.messages.clone();
         let Outcome { changed, rejected, flags } = self.pipeline.run(&mut record);
         let repairs = self.repairs(&place, &id, &before, &record, &changed);
-        let (overruled, rejected) = if self.keep.contains(&id) { (rejected, None) } else { (None, rejected) };
-        let fate = match rejected {
-            Some((pass, reason)) => {
-                let shown = Shown::record(&record.messages, self.pipeline);
-                Fate::Rejected { changed, repairs, pass, reason, shown }
-            }
-            None => Fate::Passed {
-                changed,
-                repairs,
-                overruled,
-                flags,
-                json: serde_json::to_vec(&record),
-                sketches: self.pipeline.set_passes().iter().map(|pass| pass.sketch(&record)).collect(),
-                facts: Facts::of(&record, place.line),
-            },
+        let keep = self.keep.contains(&id).then(|| id.clone());
+        let (overruled, rejected) = if keep.is_some() { (rejected, None) } else { (None, rejected) };
+        if let Some((pass, reason)) = rejected {
+            let shown = Shown::record(&record.messages, self.pipeline);
+            let fate = Fate::Rejected { id, changed, repairs, pass, reason, shown };
+            return Examined { entry: Entry { place, left_out, fate }, stored: None };
+        }
+        let facts = Facts::of(&record, place.line);
+        let mut columns = Columns::default();
+        if self.with_columns {
+            columns.add(&record);
+        }
+        let stored = Stored {
+            id,
+            json: serde_json::to_vec(&record),
+            sketches: self.pipeline.set_passes().iter().map(|pass| pass.sketch(&record)).collect(),
+            columns,
         };
-        Examined { place, id, left_out, fate }
+        let fate = Fate::Passed { changed, repairs, keep, overruled, flags, facts };
+        Examined { entry: Entry { place, left_out, fate }, stored: Some(stored) }
     }
 
     /// The changes that each pass makes to the record by itself. For a pass that only repairs what other passes leave,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::parts::code::{Code, coded};
 use crate::pass::Language;
 use crate::report::{Distributions, LabelCounts, Lengths, PairLengths};
 use crate::similar::Part;
@@ -35,6 +36,19 @@ pub(super) struct Facts {
     /// The detected language, if it can be detected. The outer `None` means that the record was not examined.
     language: Option<Option<&'static str>>,
     labels: Vec<(String, String)>,
+}
+
+coded!(Facts { prompt, answer, turns, pair, language, labels });
+
+/// A language, by its code.
+impl Code for &'static str {
+    fn put(&self, to: &mut Vec<u8>) {
+        (*self).to_owned().put(to);
+    }
+
+    fn get(from: &mut &[u8]) -> Option<Self> {
+        whatlang::Lang::from_code(String::get(from)?).map(|lang| lang.code())
+    }
 }
 
 /// The counts. If a record is rejected later, it is subtracted again.

@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::file::{write_error, write_json};
-use crate::report::CleanReport;
 
 /// The contents of the mark file.
 #[derive(Serialize, Deserialize)]
@@ -48,16 +47,16 @@ pub fn is_clean(path: &Path) -> Result<Option<String>> {
 }
 
 /// Writes the mark of a new clean file. If the file has no records, an old mark is removed.
-pub(super) fn set(out: &Path, report: &CleanReport) -> Result<()> {
+pub(super) fn set(out: &Path, pipeline: &str, records: u64) -> Result<()> {
     let path = mark_path(out);
-    if report.kept == 0 {
+    if records == 0 {
         return match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(&path, error)),
             _ => Ok(()),
         };
     }
     let sha256 = sha256_of(out).map_err(|source| Error::Open { path: out.into(), source })?;
-    let mark = Mark { pipeline: report.pipeline.clone(), sha256, records: report.kept };
+    let mark = Mark { pipeline: pipeline.to_owned(), sha256, records };
     write_json(&path, &mark)
 }
 

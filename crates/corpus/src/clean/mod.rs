@@ -1,26 +1,32 @@
 //! Cleaning: reads dataset files, and writes one clean file and a report.
 
+mod bits;
 mod examine;
 mod facts;
 mod mark;
 mod order;
+mod parts;
+mod places;
 mod rejects;
 mod spool;
+mod store;
 mod sweep;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
-use crate::output::Format;
+use crate::error::Result;
+use crate::output::{Columns, Format, Output};
 use crate::pipeline::Pipeline;
-use crate::read::{Encoding, check_file};
+use crate::read::{Encoding, ReadAs, check_file};
 use crate::report::CleanReport;
-use examine::Examiner;
-use sweep::Sweep;
+use examine::{Examined, Examiner};
+use store::Temporary;
+use sweep::{Sources, Sweep};
 
 pub use mark::{is_clean, mark_path};
+pub use parts::{JudgeConfig, MapConfig, Mapped, PartFault, judge_parts, map_part, write_part_rejects, write_parts};
 pub use rejects::write_rejects;
 
 /// The output and the exceptions of [`clean_with`].
@@ -66,9 +72,11 @@ pub fn clean(inputs: &[PathBuf], out: &Path, report: &Path, pipeline: &Pipeline)
 /// the batches in progress: for each thread six batches of 256 KiB, or of one longer record.
 ///
 /// # Errors
-/// Any error of [`read`](crate::read) and of its iterator, [`Error::Outputs`] if an output is an input or cannot be
-/// written, [`Error::OutputFormat`], [`Error::NoTokenCounter`], [`Error::Keep`] and [`Error::Write`]. If nothing is
-/// kept, this function succeeds; [`CleanReport::require_kept`] returns an error.
+/// Any error of [`read`](crate::read()) and of its iterator, [`Error::Outputs`](crate::Error::Outputs) if an output is an
+/// input or cannot be written, [`Error::OutputFormat`](crate::Error::OutputFormat),
+/// [`Error::NoTokenCounter`](crate::Error::NoTokenCounter), [`Error::Keep`](crate::Error::Keep) and
+/// [`Error::Write`](crate::Error::Write). If nothing is kept, this function succeeds; [`CleanReport::require_kept`] returns
+/// an error.
 pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig) -> Result<CleanReport> {
     let format = config.out.as_deref().map(Format::of).transpose()?;
     pipeline.check_ready()?;
@@ -77,21 +85,39 @@ pub fn clean_with(inputs: &[PathBuf], pipeline: &Pipeline, config: &CleanConfig)
     if let Some(out) = &config.out {
         foehn_files::check_outputs(inputs, &[out, &mark_path(out)])?;
     }
-    let threads = config.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let shown = pipeline.passes().iter().map(|_| false.into()).collect();
-    let examiner = Examiner { pipeline, keep: &config.keep, shown };
-    let mut sweep = Sweep::new(&examiner, config.out.as_deref())?;
-    let (examine, take) = (|line| examiner.examine(line), |examined| sweep.take(examined));
-    let mut read_as = order::in_order(inputs, pipeline.reading(), threads, examine, take)?;
-    read_as.retain(|file| file.delimiter.is_some() || file.encoding != Encoding::UTF_8);
-    sweep.read_as = read_as;
-    let cases = sweep.judge()?;
-    if let Some(id) = config.keep.iter().find(|id| !sweep.has_seen(id)) {
-        return Err(Error::Keep { id: id.clone() });
-    }
-    let report = sweep.write(inputs, cases, config.out.as_deref().zip(format))?;
+    let examiner = Examiner::new(pipeline, &config.keep);
+    let mut sweep = Sweep::new(&examiner);
+    let mut store = Temporary::new(config.out.as_deref(), pipeline.set_passes().len())?;
+    let take = |Examined { entry, stored }: Examined| {
+        sweep.take(entry);
+        stored.map_or(Ok(()), |stored| store.push(stored))
+    };
+    let read_as = read(inputs, &examiner, config.threads, take)?;
+    let cases = sweep.judge(&mut store)?;
+    let removed = sweep::removed(&cases);
+    let sources = Sources { inputs: inputs.iter().map(|input| input.display().to_string()).collect(), read_as };
+    let out = config.out.as_deref().zip(format);
+    let is_table = out.is_some_and(|(_, format)| format == Format::Parquet);
+    let columns = if is_table { sweep::columns(&mut store, cases.len(), &removed)? } else { Columns::default() };
+    let output = out.map(|(path, format)| Output::new(path, format, columns)).transpose()?;
+    let report = sweep.settle(&mut store, cases, &removed, sources, output)?;
     if let Some(out) = &config.out {
-        mark::set(out, &report)?;
+        mark::set(out, &report.pipeline, report.kept)?;
     }
     Ok(report)
+}
+
+/// Examines the records of the files on several threads, and passes them on in their order. Returns how the unusual
+/// files were read.
+fn read(
+    inputs: &[PathBuf],
+    examiner: &Examiner<'_>,
+    threads: Option<NonZeroUsize>,
+    take: impl FnMut(Examined) -> Result<()>,
+) -> Result<Vec<ReadAs>> {
+    let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let reading = examiner.pipeline.reading();
+    let mut read_as = order::in_order(inputs, reading, threads, |line| examiner.examine(line), take)?;
+    read_as.retain(|file| file.delimiter.is_some() || file.encoding != Encoding::UTF_8);
+    Ok(read_as)
 }

@@ -2,30 +2,29 @@
 
 mod settle;
 
+pub(super) use settle::{Sources, columns};
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::examine::{Examined, Examiner, Fate};
+use super::bits::Bits;
+use super::examine::{Entry, Examiner, Fate};
 use super::facts::FactTally;
-use super::spool::{Spool, Spooled};
-use crate::error::Result;
-use crate::file::write_error;
+use super::places::Places;
+use super::spool::Spooled;
+use super::store::{Sketches, Store};
+use crate::error::{Error, Result};
 use crate::pass::{Finding, SetPass, Sketch, Verdict};
 use crate::pipeline::Pipeline;
-use crate::read::{Place, ReadAs};
+use crate::read::Place;
 use crate::report::{Change, PassReport, Rejection, Samples, Shown};
 
 /// The results of the first pass over the records, for the second one.
 pub(super) struct Sweep<'a> {
     pipeline: &'a Pipeline,
     examiner: &'a Examiner<'a>,
-    /// The path near which the temporary file is, for errors.
-    near: PathBuf,
-    spool: Spool,
-    places: Vec<Place>,
-    /// The sketches of the stored records, one list for each pass over the set.
-    sketches: Vec<Sketches>,
+    /// The places of the stored records.
+    places: Places,
     /// The counts of reading, of the passes over single records, and of the passes over the set.
     counts: Vec<PassReport>,
     rejections: Vec<(usize, Rejection)>,
@@ -35,21 +34,12 @@ pub(super) struct Sweep<'a> {
     flags: BTreeMap<usize, Vec<Case>>,
     facts: FactTally,
     read: usize,
-    /// For each stored record, the number of records read before it.
-    order: Vec<usize>,
+    /// For each record that is not stored, the number of stored records before it.
+    skipped: Vec<usize>,
     /// The parts of records that were left out, each with the number of records.
     left_out: BTreeMap<String, u64>,
-    /// The ids to keep that a readable record has.
-    seen: BTreeSet<String>,
-    /// How the files were read.
-    pub read_as: Vec<ReadAs>,
-}
-
-/// Lists of numbers, stored one after the other.
-#[derive(Default)]
-struct Sketches {
-    words: Vec<u64>,
-    ends: Vec<usize>,
+    /// The stored records that the caller asked to keep, with their ids.
+    keep: BTreeMap<usize, String>,
 }
 
 /// Why a stored record is rejected or flagged: the index of the pass among the counts, its reason, and the other
@@ -67,20 +57,15 @@ pub(super) type Cases = Vec<Option<Box<Case>>>;
 const MAX_LEFT_OUT: usize = 64;
 
 impl<'a> Sweep<'a> {
-    pub fn new(examiner: &'a Examiner<'a>, out: Option<&Path>) -> Result<Self> {
+    pub fn new(examiner: &'a Examiner<'a>) -> Self {
         let pipeline = examiner.pipeline;
-        let near = out.map_or_else(std::env::temp_dir, |out| foehn_files::folder_of(out).to_owned());
-        let spool = Spool::new(&near).map_err(|source| write_error(out.unwrap_or(&near), source))?;
         let passes = pipeline.passes().iter().map(|pass| pass.name());
         let set_passes = pipeline.set_passes().iter().map(|pass| pass.name());
         let names = std::iter::once("read").chain(passes).chain(set_passes);
-        Ok(Self {
+        Self {
             pipeline,
             examiner,
-            near: out.map_or(near, Path::to_owned),
-            spool,
-            places: Vec::new(),
-            sketches: pipeline.set_passes().iter().map(|_| Sketches::default()).collect(),
+            places: Places::default(),
             counts: names.map(PassReport::new).collect(),
             rejections: Vec::new(),
             put_back: Vec::new(),
@@ -88,79 +73,79 @@ impl<'a> Sweep<'a> {
             flags: BTreeMap::new(),
             facts: FactTally::default(),
             read: 0,
-            order: Vec::new(),
+            skipped: Vec::new(),
             left_out: BTreeMap::new(),
-            seen: BTreeSet::new(),
-            read_as: Vec::new(),
-        })
+            keep: BTreeMap::new(),
+        }
     }
 
-    /// Whether a record with this id was read. Only ids to keep are tracked.
-    pub fn has_seen(&self, id: &str) -> bool {
-        self.seen.contains(id)
+    /// Makes room for this number of stored records.
+    pub fn reserve(&mut self, stored: usize) {
+        self.places.reserve(stored);
     }
 
-    /// Counts an examined record, and spools or rejects it.
-    pub fn take(&mut self, Examined { place, id, left_out, fate }: Examined) -> Result<()> {
+    /// Counts an examined record. One that is passed on has the next index among the stored ones.
+    pub fn take(&mut self, Entry { place, left_out, fate }: Entry) {
         self.read += 1;
         self.leave_out(left_out);
         match fate {
-            Fate::Unreadable { reason, shown } => self.reject(id, place, 0, reason, shown),
-            Fate::Rejected { changed, repairs, pass, reason, shown } => {
+            Fate::Unreadable { id, reason, shown } => self.reject(id, place, 0, reason, shown),
+            Fate::Rejected { id, changed, repairs, pass, reason, shown } => {
                 self.count(&changed, pass);
                 self.show_repairs(repairs);
                 self.reject(id, place, 1 + pass, reason, shown);
             }
-            Fate::Passed { changed, repairs, overruled, flags, json, sketches, facts } => {
+            Fate::Passed { changed, repairs, keep, overruled, flags, facts } => {
                 self.count(&changed, changed.len());
                 self.show_repairs(repairs);
-                if let Some((pass, reason)) = overruled {
-                    self.overrule(id.clone(), place.clone(), 1 + pass, reason, Vec::new());
-                }
-                for (all, sketch) in self.sketches.iter_mut().zip(sketches) {
-                    all.push(&sketch);
-                }
                 let index = self.places.len();
+                if let Some(id) = keep {
+                    if let Some((pass, reason)) = overruled {
+                        self.overrule(id.clone(), place.clone(), 1 + pass, reason);
+                    }
+                    self.keep.insert(index, id);
+                }
                 for (pass, reason) in flags {
                     self.flag(index, Case { pass: 1 + pass, reason, others: Vec::new() });
                 }
                 self.facts.add(facts);
                 self.places.push(place);
-                self.order.push(self.read);
-                let json = json.map_err(|error| write_error(&self.near, error.into()))?;
-                self.spool.push(&id, &json).map_err(|source| write_error(&self.near, source))?;
             }
         }
-        Ok(())
     }
 
     /// Runs the passes over the set on their sketches.
-    pub fn judge(&mut self) -> Result<Cases> {
-        let mut cases: Cases = self.places.iter().map(|_| None).collect();
-        let kept = self.named(self.examiner.keep)?;
-        let first = self.counts.len() - self.sketches.len();
+    ///
+    /// # Errors
+    /// Those of the store, and [`Error::Keep`].
+    pub fn judge(&mut self, store: &mut impl Store) -> Result<Cases> {
+        let mut cases: Cases = (0..self.places.len()).map(|_| None).collect();
+        let first = 1 + self.pipeline.passes().len();
         for (at, pass) in self.pipeline.set_passes().iter().enumerate() {
-            let sketches = std::mem::take(&mut self.sketches[at]);
-            let undecided = |index: &usize| cases[*index].is_none();
-            let mut left: Vec<Sketch<'_>> = (0..cases.len())
-                .filter(undecided)
-                .map(|index| Sketch { index, words: sketches.get(index), evidence: &[] })
+            let undecided = |index: usize| cases.get(index).is_some_and(Option::is_none);
+            let reached = cases.iter().filter(|case| case.is_none()).count() as u64;
+            let sketches = store.sketches(at, pass.as_ref(), &undecided)?;
+            let mut left: Vec<Sketch<'_>> = sketches
+                .iter()
+                .filter(|(index, _)| undecided(*index))
+                .map(|(index, words)| Sketch { index, words, evidence: &[] })
                 .collect();
-            let evidence = self.evidence(pass.as_ref(), &left)?;
+            let evidence = evidence(store, pass.as_ref(), &left)?;
+            let mut found = evidence.iter().peekable();
             for sketch in &mut left {
-                sketch.evidence = evidence.get(&sketch.index).map_or(&[], Vec::as_slice);
+                // A pass may call what is not left a suspect.
+                while found.next_if(|(index, _)| *index < sketch.index).is_some() {}
+                sketch.evidence = found.next_if(|(index, _)| *index == sketch.index).map_or(&[], |(_, words)| words);
             }
-            let reached = left.len() as u64;
             let (sure, doubts) = findings(pass.as_ref(), self.pipeline.set_verdicts()[at], &left);
             for Finding { index, others, reason } in doubts {
                 self.flag(index, Case { pass: first + at, reason, others });
             }
             for Finding { index, others, reason } in sure {
-                if let Some(id) = kept.get(&index) {
-                    let others = others.iter().filter_map(|other| self.places.get(*other)).cloned().collect();
-                    let (pass, place) = (pass.name().to_owned(), self.places[index].clone());
+                if let Some((id, place)) = self.keep.get(&index).zip(self.places.get(index)) {
+                    let (pass, others) = (pass.name().to_owned(), self.places.of(&others));
                     let rejection = Rejection { id: id.clone(), place, pass, reason, others };
-                    self.put_back.push((self.order[index], rejection));
+                    self.put_back.push((order(&self.skipped, index), rejection));
                 } else if let Some(none @ None) = cases.get_mut(index) {
                     *none = Some(Box::new(Case { pass: first + at, reason, others }));
                     self.counts[first + at].rejected += 1;
@@ -168,7 +153,11 @@ impl<'a> Sweep<'a> {
             }
             self.counts[first + at].kept = reached - self.counts[first + at].rejected;
         }
-        Ok(cases)
+        let found: BTreeSet<&String> = self.keep.values().collect();
+        match self.examiner.keep.iter().find(|id| !found.contains(id)) {
+            Some(id) => Err(Error::Keep { id: id.clone() }),
+            None => Ok(cases),
+        }
     }
 
     /// Counts a record that was stopped by the pass `reached`.
@@ -204,45 +193,40 @@ impl<'a> Sweep<'a> {
     }
 
     fn reject(&mut self, id: String, place: Place, count: usize, reason: String, shown: Shown) {
+        self.skipped.push(self.places.len());
         self.counts[count].rejected += 1;
         let pass = self.counts[count].pass.clone();
         self.samples.rejected(self.read, &pass, &reason, || shown, None);
         self.rejections.push((self.read, Rejection { id, place, pass, reason, others: Vec::new() }));
     }
 
-    fn overrule(&mut self, id: String, place: Place, count: usize, reason: String, others: Vec<Place>) {
+    fn overrule(&mut self, id: String, place: Place, count: usize, reason: String) {
         let pass = self.counts[count].pass.clone();
-        self.put_back.push((self.read, Rejection { id, place, pass, reason, others }));
+        self.put_back.push((self.read, Rejection { id, place, pass, reason, others: Vec::new() }));
     }
+}
 
-    /// The stored records with one of these ids.
-    fn named(&mut self, keep: &BTreeSet<String>) -> Result<BTreeMap<usize, String>> {
-        let mut found = BTreeMap::new();
-        if keep.is_empty() {
-            return Ok(found);
-        }
-        let note = |index, spooled: &Spooled| {
-            if keep.contains(&spooled.id) {
-                found.insert(index, spooled.id.clone());
-                self.seen.insert(spooled.id.clone());
-            }
-            Ok(())
-        };
-        self.spool.each(0..self.places.len(), note).map_err(|source| write_error(&self.near, source))?;
-        Ok(found)
-    }
+/// The stored records that have a case.
+pub(super) fn removed(cases: &Cases) -> Bits {
+    (0..cases.len()).filter(|index| cases[*index].is_some()).collect()
+}
 
-    /// The evidence that a pass over the set needs for its suspects, by record index.
-    fn evidence(&mut self, pass: &dyn SetPass, left: &[Sketch<'_>]) -> Result<BTreeMap<usize, Vec<u64>>> {
-        let suspects: BTreeSet<usize> = pass.suspects(left).into_iter().collect();
-        let mut found = BTreeMap::new();
-        let note = |index, spooled: &Spooled| {
-            found.insert(index, pass.evidence(&spooled.record()?));
-            Ok(())
-        };
-        self.spool.each(suspects, note).map_err(|source| write_error(&self.near, source))?;
-        Ok(found)
-    }
+/// The number of records read up to the stored one with this index.
+fn order(skipped: &[usize], index: usize) -> usize {
+    1 + index + skipped.partition_point(|stored| *stored <= index)
+}
+
+/// The evidence that a pass over the set needs for its suspects, in their order.
+fn evidence(store: &mut impl Store, pass: &dyn SetPass, left: &[Sketch<'_>]) -> Result<Sketches> {
+    let mut suspects = pass.suspects(left);
+    suspects.sort_unstable();
+    suspects.dedup();
+    let mut found = Sketches::default();
+    store.each(&mut suspects.into_iter(), &mut |index, spooled: &Spooled| {
+        found.push_of(index, &pass.evidence(&spooled.record()?));
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// The results of a pass over the set: the records to reject, and those to flag.
@@ -256,16 +240,4 @@ fn findings(pass: &dyn SetPass, set: Option<Verdict>, left: &[Sketch<'_>]) -> (V
         Some(Verdict::Flag) => doubts.append(&mut sure),
     }
     (sure, doubts)
-}
-
-impl Sketches {
-    fn push(&mut self, sketch: &[u64]) {
-        self.words.extend_from_slice(sketch);
-        self.ends.push(self.words.len());
-    }
-
-    fn get(&self, index: usize) -> &[u64] {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.words[start..self.ends[index]]
-    }
 }

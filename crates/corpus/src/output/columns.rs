@@ -16,6 +16,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use foehn_record::{Message, Record};
@@ -27,7 +28,8 @@ const GROUP_BYTES: usize = 16 << 20;
 const EXACT: u64 = 1 << 53;
 
 /// The columns that at least one record needs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Columns {
     has_id: bool,
     has_weight: bool,
@@ -37,6 +39,7 @@ pub(crate) struct Columns {
     has_rejected: bool,
     has_group: bool,
     metadata: Vec<(String, Option<Kind>)>,
+    #[serde(skip)]
     places: std::collections::HashMap<String, usize>,
 }
 
@@ -53,7 +56,7 @@ const EXTRAS: [Extra; 4] = [
     ("name", false, |message| message.name.clone()),
 ];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Bool,
     /// An integer that a double holds exactly.
@@ -76,15 +79,44 @@ impl Columns {
         self.has_tools |= !record.tools.is_empty();
         self.has_rejected |= record.rejected.is_some();
         for (key, value) in &record.metadata {
-            let at = self.places.get(key).copied().unwrap_or_else(|| {
-                self.metadata.push((key.clone(), None));
-                self.places.insert(key.clone(), self.metadata.len() - 1);
-                self.metadata.len() - 1
-            });
-            if let Some(kind) = Kind::of(value) {
-                let known = &mut self.metadata[at].1;
-                *known = Some(known.map_or(kind, |known| known.with(kind)));
-            }
+            self.add_key(key, Kind::of(value));
+        }
+    }
+
+    /// Adds the columns that other records need, which come after those that were added before.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { has_id, has_weight, has_extra, has_tools, has_rejected, has_group, metadata, places: _ } = other;
+        self.has_id |= has_id;
+        self.has_weight |= has_weight;
+        self.has_extra.iter_mut().zip(has_extra).for_each(|(has, other)| *has |= other);
+        self.has_tools |= has_tools;
+        self.has_rejected |= has_rejected;
+        self.has_group |= has_group;
+        metadata.iter().for_each(|(key, kind)| self.add_key(key, *kind));
+    }
+
+    /// The columns as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The columns that [`to_json`](Self::to_json) has written.
+    pub fn from_json(json: &[u8]) -> Option<Self> {
+        let written: Self = serde_json::from_slice(json).ok()?;
+        let mut columns = Self::default();
+        columns.merge(&written);
+        Some(columns)
+    }
+
+    fn add_key(&mut self, key: &str, kind: Option<Kind>) {
+        let at = self.places.get(key).copied().unwrap_or_else(|| {
+            self.metadata.push((key.to_owned(), None));
+            self.places.insert(key.to_owned(), self.metadata.len() - 1);
+            self.metadata.len() - 1
+        });
+        if let Some(kind) = kind {
+            let known = &mut self.metadata[at].1;
+            *known = Some(known.map_or(kind, |known| known.with(kind)));
         }
     }
 

@@ -109,6 +109,11 @@ impl<'a> Output<'a> {
         written.map_err(|source| write_error(self.path, source))
     }
 
+    /// Whether the records themselves are needed.
+    pub fn is_table(&self) -> bool {
+        matches!(self.sink, Sink::Parquet(_))
+    }
+
     /// Completes the file, syncs it, and moves it to its destination.
     pub fn finish(self) -> Result<()> {
         let draft = match self.sink {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::skeleton::{Skeleton, asks_for_turns, later_requests, leads_in, led_requests, requests};
-use super::{Finding, SetPass, Sketch};
+use super::{Finding, Key, SetPass, Sketch};
+use crate::similar::combined;
 use crate::text::mask_quotes;
 use foehn_record::{Record, Role};
 
@@ -70,6 +71,16 @@ impl SetPass for AsksAgain {
             }
         }
         sketch
+    }
+
+    /// Prompts are looked for, and sentences look for them.
+    fn keys(&self, words: &[u64]) -> Option<Vec<Key>> {
+        let key = |[tag, hash]: &[u64; 2]| {
+            let is_kind = [PROMPT_KIND, SENTENCE_KIND].contains(tag);
+            let seeks = ![PROMPT, PROMPT_KIND].contains(tag);
+            Key { hash: combined([u64::from(is_kind), *hash]), seeks }
+        };
+        Some(words.as_chunks::<2>().0.iter().map(key).collect())
     }
 
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {

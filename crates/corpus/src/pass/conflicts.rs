@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::duplicates::hash_prefixes;
-use super::{Finding, SetPass, Sketch};
+use super::{Finding, Key, SetPass, Sketch};
 use crate::meaning::{exact_form, label};
+use crate::similar::combined;
 use crate::text::{hash, quoted_span};
 use foehn_record::{Record, Role};
 
@@ -58,6 +59,11 @@ impl SetPass for Conflicts {
         }
         sketch.extend(preference(record).into_iter().flatten());
         sketch
+    }
+
+    fn keys(&self, words: &[u64]) -> Option<Vec<Key>> {
+        let key = |[high, low, _]: &[u64; 3]| Key { hash: combined([*high, *low]), seeks: true };
+        Some(words.as_chunks::<3>().0.iter().map(key).collect())
     }
 
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {

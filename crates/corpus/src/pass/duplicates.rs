@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, SetPass, Sketch};
+use super::{Finding, Key, SetPass, Sketch};
 use crate::meaning::{exact_form, folded_form, is_caseless};
 use crate::said::{calls_form, tools_form};
+use crate::similar::combined;
 use crate::text::hash;
 use foehn_record::Record;
 
@@ -30,6 +31,12 @@ impl SetPass for Duplicates {
         let folded = prefixes(record, folded_form).pop().unwrap_or_default();
         let is_caseless = record.messages.iter().any(|message| is_caseless(&message.content));
         vec![exact[0], exact[1], folded[0], folded[1], u64::from(is_caseless)]
+    }
+
+    fn keys(&self, words: &[u64]) -> Option<Vec<Key>> {
+        let [high, low, folded_high, folded_low, _] = *words else { return Some(Vec::new()) };
+        let hashes = [combined([0, high, low]), combined([1, folded_high, folded_low])];
+        Some(hashes.map(|hash| Key { hash, seeks: true }).to_vec())
     }
 
     fn judge(&self, sketches: &[Sketch<'_>]) -> Vec<Finding> {

@@ -103,6 +103,15 @@ pub trait SetPass: Debug + Send + Sync {
     /// The numbers, usually hashes, that the pass remembers of a record. They must depend only on the record.
     fn sketch(&self, record: &Record) -> Vec<u64>;
 
+    /// The keys by which a sketch is compared with others; `None` if the record has to be among those that are judged.
+    ///
+    /// A record is left out if for each of its keys there is no other entry with the same hash, or none that
+    /// [seeks](Key::seeks). The findings must not depend on records that are left out. So for a large set of which little is
+    /// compared, [`judge_parts`](crate::judge_parts) loads few sketches. Different keys with the same hash do no harm.
+    fn keys(&self, _words: &[u64]) -> Option<Vec<Key>> {
+        None
+    }
+
     /// The indices of the records that cannot be judged by their sketches alone, in any order. By default there are
     /// none.
     fn suspects(&self, _sketches: &[Sketch<'_>]) -> Vec<usize> {
@@ -147,6 +156,15 @@ pub struct Sketch<'a> {
     pub words: &'a [u64],
     /// The result of [`SetPass::evidence`] for a suspect; otherwise empty.
     pub evidence: &'a [u64],
+}
+
+/// A key of a sketch: records with the same key are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The hash of the key.
+    pub hash: u64,
+    /// Whether the record looks for others with this key, or only lets itself be found.
+    pub seeks: bool,
 }
 
 /// A record that a [`SetPass`] rejects or flags.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 pub use against::NearOthers;
 
 use super::settings::{few, positive, share};
-use super::{Finding, SetPass, Sketch};
+use super::{Finding, Key, SetPass, Sketch};
 use crate::meaning::{label, pivots};
 use crate::said::{calls_form, tools_form};
 use crate::similar::{Part, Unit, combined, hash_bytes, jaccard, minima, record_shingles};
@@ -98,17 +98,26 @@ impl NearDuplicates {
     /// they are always kept. A finding names the index of the similar sketch.
     fn near_pairs(&self, sketches: &[Sketch<'_>], fixed: usize) -> Vec<(usize, usize, f64)> {
         let buckets = Buckets::new(sketches);
-        let mut kept: Vec<Vec<u32>> = vec![Vec::new(); buckets.count];
+        // Each bucket has room for all its sketches, one bucket after the other.
+        let (mut kept, mut filled) = (vec![0u32; buckets.total()], vec![0u32; buckets.count()]);
         let mut pairs = Vec::new();
         for (at, sketch) in sketches.iter().enumerate() {
-            let near = (at >= fixed).then(|| candidates(buckets.of(at).map(|bucket| kept[bucket].as_slice())));
+            let near = (at >= fixed).then(|| {
+                candidates(buckets.of(at).map(|bucket| {
+                    let start = buckets.starts[bucket];
+                    &kept[start..start + filled[bucket] as usize]
+                }))
+            });
             let near = near.into_iter().flatten().find_map(|other| {
                 let index = self.index(sketch.evidence, sketches[other as usize].evidence)?;
                 Some((other as usize, index))
             });
             match near {
                 Some((other, index)) => pairs.push((at, other, index)),
-                None => buckets.of(at).for_each(|bucket| kept[bucket].push(at as u32)),
+                None => buckets.of(at).for_each(|bucket| {
+                    kept[buckets.starts[bucket] + filled[bucket] as usize] = at as u32;
+                    filled[bucket] += 1;
+                }),
             }
         }
         pairs
@@ -147,6 +156,10 @@ impl SetPass for NearDuplicates {
         minima.chunks_exact(rows).map(|band| combined(band.iter().map(|value| u64::from(*value)))).collect()
     }
 
+    fn keys(&self, words: &[u64]) -> Option<Vec<Key>> {
+        Some(band_keys(words).map(|hash| Key { hash, seeks: true }).collect())
+    }
+
     fn suspects(&self, sketches: &[Sketch<'_>]) -> Vec<usize> {
         let buckets = Buckets::new(sketches);
         let suspects = sketches.iter().enumerate().filter(|(at, _)| buckets.of(*at).next().is_some());
@@ -170,6 +183,11 @@ impl SetPass for NearDuplicates {
     }
 }
 
+/// The hash of each band with its number.
+fn band_keys(words: &[u64]) -> impl Iterator<Item = u64> {
+    words.iter().zip(0..).map(|(word, band)| combined([band, *word]))
+}
+
 /// The records to compare with, in order of their index: all, or those that share the most bands.
 fn candidates<'a>(buckets: impl Iterator<Item = &'a [u32]>) -> Vec<u32> {
     let mut all: Vec<u32> = buckets.flatten().copied().collect();
@@ -188,7 +206,8 @@ struct Buckets {
     bands: usize,
     /// `[sketch][band]`; [`ALONE`] if it shares none.
     buckets: Vec<u32>,
-    count: usize,
+    /// For each bucket, the number of sketches in those before it; then the number of all.
+    starts: Vec<usize>,
 }
 
 const ALONE: u32 = u32::MAX;
@@ -197,7 +216,8 @@ impl Buckets {
     fn new(sketches: &[Sketch<'_>]) -> Self {
         let bands = sketches.iter().map(|sketch| sketch.words.len()).max().unwrap_or(0);
         let mut buckets = vec![ALONE; bands * sketches.len()];
-        let mut count = 0;
+        let mut starts = vec![0];
+        let mut total = 0;
         let mut band_of: Vec<(u64, u32)> = Vec::with_capacity(sketches.len());
         for band in 0..bands {
             band_of.clear();
@@ -206,12 +226,22 @@ impl Buckets {
             band_of.sort_unstable();
             for bucket in band_of.chunk_by(|a, b| a.0 == b.0).filter(|bucket| bucket.len() > 1) {
                 for (_, at) in bucket {
-                    buckets[*at as usize * bands + band] = count as u32;
+                    buckets[*at as usize * bands + band] = starts.len() as u32 - 1;
                 }
-                count += 1;
+                total += bucket.len();
+                starts.push(total);
             }
         }
-        Self { bands, buckets, count }
+        Self { bands, buckets, starts }
+    }
+
+    fn count(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The number of sketches in all buckets.
+    fn total(&self) -> usize {
+        self.starts.last().copied().unwrap_or_default()
     }
 
     fn of(&self, at: usize) -> impl Iterator<Item = usize> + use<'_> {

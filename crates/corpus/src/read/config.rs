@@ -26,7 +26,7 @@ pub struct ReadConfig {
 pub struct Delimiter(u8);
 
 /// How one file was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ReadAs {
     /// The file, as the caller wrote it.
@@ -34,7 +34,7 @@ pub struct ReadAs {
     /// The encoding.
     pub encoding: Encoding,
     /// The character between the columns, for a table in a text file.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<Delimiter>,
 }
 

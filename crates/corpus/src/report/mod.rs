@@ -19,7 +19,7 @@ use crate::read::{Place, ReadAs};
 pub use earlier::{Difference, EarlierReport, Limit};
 pub use lengths::{Bin, Distributions, LabelCounts, Lengths, PairLengths};
 pub use samples::{Change, Reason, Repairs, Sample, Turn};
-pub(crate) use samples::{Samples, Shown};
+pub(crate) use samples::{Needed, Samples, Shown};
 
 /// The report of one [`clean`](crate::clean). Every record that was read is either kept or among the rejections.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -8,6 +8,7 @@ use super::PassReport;
 use crate::pipeline::Pipeline;
 use crate::read::{EXCERPT, Place};
 use crate::said::shown;
+use crate::similar::{HashedMap, hash_bytes};
 use foehn_record::{Message, Role};
 
 /// The number of samples per reason, and of repairs per pass.
@@ -78,8 +79,8 @@ pub struct Change {
 }
 
 /// The part of a record that is shown.
-#[derive(Clone, Debug)]
-pub(crate) struct Shown(Vec<Turn>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown(pub(crate) Vec<Turn>);
 
 impl Shown {
     /// The first messages and the last message of a conversation.
@@ -115,6 +116,35 @@ impl Change {
             format!("{}{shown}{}", if start > 0 { "[…] " } else { "" }, if is_cut { " […]" } else { "" })
         };
         Self { id, place, before: window(before), after: window(after) }
+    }
+}
+
+/// Which samples of a part of a set the report of the whole set may need: the first of each kind.
+#[derive(Debug, Default)]
+pub(crate) struct Needed {
+    /// The number of records for each kind of reason of a pass; the keys are hashes.
+    reasons: HashedMap<u8>,
+    /// The number of repairs of each pass.
+    repairs: BTreeMap<usize, usize>,
+}
+
+impl Needed {
+    /// Whether the report may show a record that is rejected for this reason.
+    ///
+    /// All records of one kind are counted together in [`Samples`], even where there are too many kinds. So after the
+    /// first of a kind, no other is shown.
+    pub fn rejected(&mut self, pass: &str, reason: &str) -> bool {
+        let kind = hash_bytes(kind_of(reason).as_bytes(), hash_bytes(pass.as_bytes(), 0));
+        let count = self.reasons.entry(kind).or_default();
+        *count = count.saturating_add(1);
+        usize::from(*count) <= SAMPLES
+    }
+
+    /// Whether the report may show a repair of the pass with this index, and whether it was the last one.
+    pub fn repaired(&mut self, pass: usize) -> (bool, bool) {
+        let count = self.repairs.entry(pass).or_default();
+        *count += 1;
+        (*count <= SAMPLES, *count >= SAMPLES)
     }
 }
 

@@ -1,15 +1,15 @@
 //! Writes the kept records to the output, and everything else to the report.
 
-use std::path::{Path, PathBuf};
-
+use super::super::bits::Bits;
 use super::super::facts::Facts;
+use super::super::places::Places;
 use super::super::spool::Spooled;
-use super::{Case, Cases, Sweep};
+use super::super::store::Store;
+use super::{Case, Cases, Sweep, order};
 use crate::audit::Tally;
 use crate::error::Result;
-use crate::file::write_error;
-use crate::output::{Columns, Format, Output};
-use crate::read::Place;
+use crate::output::{Columns, Output};
+use crate::read::ReadAs;
 use crate::report::{CleanReport, Rejection, Samples, Shown};
 
 /// A kept record that has been flagged.
@@ -19,95 +19,85 @@ struct Flagged {
     samples: Samples,
 }
 
+/// The files of a cleaning, as the report names them.
+pub(in crate::clean) struct Sources {
+    /// The files, as the caller wrote them.
+    pub inputs: Vec<String>,
+    /// How the unusual ones were read.
+    pub read_as: Vec<ReadAs>,
+}
+
 impl Sweep<'_> {
     /// Writes the stored records without a case to the output, if there is one, and completes the report.
-    pub fn write(mut self, inputs: &[PathBuf], cases: Cases, out: Option<(&Path, Format)>) -> Result<CleanReport> {
-        let is_parquet = out.is_some_and(|(_, format)| format == Format::Parquet);
-        let columns = if is_parquet { self.columns(&cases)? } else { Columns::default() };
-        let mut output = out.map(|(path, format)| Output::new(path, format, columns)).transpose()?;
+    ///
+    /// Records are read from the store only if they are written, audited or reported.
+    pub fn settle(
+        mut self,
+        store: &mut impl Store,
+        mut cases: Cases,
+        removed: &Bits,
+        sources: Sources,
+        mut output: Option<Output<'_>>,
+    ) -> Result<CleanReport> {
+        let is_table = output.as_ref().is_some_and(Output::is_table);
         let mut audits: Vec<Box<dyn Tally>> = self.pipeline.audits().iter().map(|audit| audit.tally()).collect();
         let (mut rejected, mut flagged, mut flag_samples) = (Vec::new(), Vec::new(), Samples::default());
         let (flags, pipeline, mut flagged_records) = (std::mem::take(&mut self.flags), self.pipeline, 0);
-        let (mut failure, samples, facts) = (None, &mut self.samples, &mut self.facts);
-        let (counts, places, order) = (&mut self.counts, &self.places, &self.order);
-        let swept = self.spool.each(0..cases.len(), |index, spooled| {
-            let Some(case) = &cases[index] else {
+        let (samples, facts) = (&mut self.samples, &mut self.facts);
+        let stored = cases.len();
+        let (counts, places, skipped) = (&mut self.counts, &self.places, &self.skipped);
+        let needs_all = output.is_some() || !audits.is_empty();
+        let mut needed = (0..stored).filter(|index| needs_all || removed.has(*index) || flags.contains_key(index));
+        store.each(&mut needed, &mut |index, spooled| {
+            let Some(place) = places.get(index) else { return Ok(()) };
+            let Some(case) = cases[index].take() else {
                 let doubts = flags.get(&index).map_or(&[][..], Vec::as_slice);
-                let needs_record = is_parquet || !audits.is_empty() || !doubts.is_empty();
+                let needs_record = is_table || !audits.is_empty() || !doubts.is_empty();
                 let record = needs_record.then(|| spooled.record()).transpose()?;
                 flagged_records += u64::from(!doubts.is_empty());
                 for (Case { pass, reason, others }, record) in doubts.iter().zip(record.iter().cycle()) {
                     counts[*pass].flagged += 1;
-                    let (id, place, pass) = (spooled.id.clone(), places[index].clone(), counts[*pass].pass.clone());
+                    let (id, place, pass) = (spooled.id.clone(), place.clone(), counts[*pass].pass.clone());
                     let shown = || Shown::record(&record.messages, pipeline);
                     flag_samples.rejected(flagged.len(), &pass, reason, shown, others.first().copied());
-                    let others = others.iter().filter_map(|other| places.get(*other)).cloned().collect();
-                    flagged.push(Rejection { id, place, pass, reason: reason.clone(), others });
+                    flagged.push(Rejection { id, place, pass, reason: reason.clone(), others: places.of(others) });
                 }
-                let record = record.filter(|_| is_parquet || !audits.is_empty());
+                let record = record.filter(|_| is_table || !audits.is_empty());
                 audits.iter_mut().zip(record.iter().cycle()).for_each(|(audit, record)| audit.add(record));
-                let written = output.as_mut().map_or(Ok(()), |output| output.write(&spooled.json, record));
-                return written.map_err(|error| {
-                    failure = Some(error);
-                    std::io::ErrorKind::Other.into()
-                });
+                return output.as_mut().map_or(Ok(()), |output| output.write(&spooled.json, record));
             };
-            let Case { pass, reason, others } = case.as_ref();
-            let (record, pass) = (spooled.record()?, counts[*pass].pass.clone());
-            facts.remove(&Facts::of(&record, places[index].line));
-            samples.rejected(
-                order[index],
-                &pass,
-                reason,
-                || Shown::record(&record.messages, pipeline),
-                others.first().copied(),
-            );
-            let others = others.iter().filter_map(|other| places.get(*other)).cloned().collect();
-            let (id, place, reason) = (spooled.id.clone(), places[index].clone(), reason.clone());
-            rejected.push((order[index], Rejection { id, place, pass, reason, others }));
+            let Case { pass, reason, others } = *case;
+            let (record, pass, order) = (spooled.record()?, counts[pass].pass.clone(), order(skipped, index));
+            facts.remove(&Facts::of(&record, place.line));
+            let shown = || Shown::record(&record.messages, pipeline);
+            samples.rejected(order, &pass, &reason, shown, others.first().copied());
+            let (id, others) = (spooled.id.clone(), places.of(&others));
+            rejected.push((order, Rejection { id, place, pass, reason, others }));
             Ok(())
-        });
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        swept.map_err(|source| write_error(&self.near, source))?;
+        })?;
         output.map_or(Ok(()), Output::finish)?;
         self.rejections.append(&mut rejected);
-        self.show_others(&mut flag_samples)?;
-        let places = self.places.iter().zip(&cases).filter(|(_, case)| case.is_none());
-        let kept = kept_of(inputs, places.map(|(place, _)| place));
+        self.show_others(store, &mut flag_samples)?;
+        let kept = kept_of(&sources.inputs, &self.places, removed);
         let flagged = Flagged { records: flagged_records, flags: flagged, samples: flag_samples };
-        Ok(self.account(inputs, kept, audits, flagged))
-    }
-
-    /// The columns of a table with the kept records.
-    fn columns(&mut self, cases: &Cases) -> Result<Columns> {
-        let mut columns = Columns::default();
-        let kept = (0..cases.len()).filter(|index| cases[*index].is_none());
-        let add = |_, spooled: &Spooled| {
-            columns.add(&spooled.record()?);
-            Ok(())
-        };
-        self.spool.each(kept, add).map_err(|source| write_error(&self.near, source))?;
-        Ok(columns)
+        Ok(self.account(sources, kept, audits, flagged))
     }
 
     /// Adds to the report the records because of which others were rejected or flagged.
-    fn show_others(&mut self, flag_samples: &mut Samples) -> Result<()> {
+    fn show_others(&mut self, store: &mut impl Store, flag_samples: &mut Samples) -> Result<()> {
         let mut wanted = self.samples.others();
         wanted.append(&mut flag_samples.others());
-        let show = |index, spooled: &Spooled| {
+        store.each(&mut wanted.into_iter(), &mut |index, spooled| {
             let shown = Shown::record(&spooled.record()?.messages, self.pipeline);
             self.samples.show_other(index, &shown);
             flag_samples.show_other(index, &shown);
             Ok(())
-        };
-        self.spool.each(wanted, show).map_err(|source| write_error(&self.near, source))
+        })
     }
 
     fn account(
         mut self,
-        inputs: &[PathBuf],
+        sources: Sources,
         kept: Vec<u64>,
         audits: Vec<Box<dyn Tally>>,
         flagged: Flagged,
@@ -134,8 +124,8 @@ impl Sweep<'_> {
             put_back: bare(in_order(self.put_back)),
             sections: audits.into_iter().map(|audit| audit.section()).collect(),
             left_out: self.left_out,
-            inputs: inputs.iter().map(|input| input.display().to_string()).collect(),
-            read_as: self.read_as,
+            inputs: sources.inputs,
+            read_as: sources.read_as,
             kept_of: kept,
             distributions: self.facts.finish(),
             reasons,
@@ -145,12 +135,24 @@ impl Sweep<'_> {
     }
 }
 
-/// The number of places in each file. The places have the order of the files.
-fn kept_of<'a>(inputs: &[PathBuf], places: impl Iterator<Item = &'a Place>) -> Vec<u64> {
+/// The columns of a table with the stored records that are not removed.
+pub(in crate::clean) fn columns(store: &mut impl Store, stored: usize, removed: &Bits) -> Result<Columns> {
+    let mut columns = Columns::default();
+    let mut kept = (0..stored).filter(|index| !removed.has(*index));
+    store.each(&mut kept, &mut |_, spooled: &Spooled| {
+        columns.add(&spooled.record()?);
+        Ok(())
+    })?;
+    Ok(columns)
+}
+
+/// The number of records kept of each file. The places have the order of the files.
+fn kept_of(inputs: &[String], places: &Places, removed: &Bits) -> Vec<u64> {
     let (mut kept, mut at) = (vec![0; inputs.len()], 0);
-    for place in places {
-        at += inputs[at..].iter().position(|input| **input == *place.file).unwrap_or(0);
-        kept[at] += 1;
+    for (file, records) in places.runs() {
+        let file = file.display().to_string();
+        at += inputs[at..].iter().position(|input| *input == file).unwrap_or(0);
+        kept[at] += records.filter(|index| !removed.has(*index)).count() as u64;
     }
     kept
 }

@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::NearDuplicates;
 use crate::error::Result;
-use crate::pass::{Finding, SetPass, Sketch};
+use crate::pass::{Finding, Key, SetPass, Sketch};
 use crate::read::read;
+use crate::similar::HashedMap;
 use foehn_record::Record;
 
 /// As [`NearDuplicates`], and also rejects a record that is nearly the same as a record of given other files, such as a
@@ -19,6 +20,8 @@ use foehn_record::Record;
 pub struct NearOthers {
     near: NearDuplicates,
     others: Vec<Other>,
+    /// The keys of their bands.
+    bands: HashedMap<()>,
     /// The hash of the other files' records; it stands for them in the pipeline's hash.
     sha256: String,
 }
@@ -49,7 +52,8 @@ impl NearOthers {
             }
         }
         let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { near, others, sha256 })
+        let bands = others.iter().flat_map(|other| super::band_keys(&other.sketch)).map(|hash| (hash, ())).collect();
+        Ok(Self { near, others, bands, sha256 })
     }
 
     /// The sketches of the other files' records, then those of the set.
@@ -76,6 +80,13 @@ impl SetPass for NearOthers {
 
     fn sketch(&self, record: &Record) -> Vec<u64> {
         self.near.sketch(record)
+    }
+
+    /// A band of a record of the other files counts as two entries, because those records are not among the sketches.
+    fn keys(&self, words: &[u64]) -> Option<Vec<Key>> {
+        let count = |hash: &u64| 1 + usize::from(self.bands.contains_key(hash));
+        let entries = super::band_keys(words).flat_map(|hash| std::iter::repeat_n(hash, count(&hash)));
+        Some(entries.map(|hash| Key { hash, seeks: true }).collect())
     }
 
     fn suspects(&self, sketches: &[Sketch<'_>]) -> Vec<usize> {
