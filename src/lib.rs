@@ -32,9 +32,9 @@ pub use job::{Job, JobError, TrainingData};
 pub use loading::{AdapterNote, LoadError, Loading};
 pub use plan::{Plan, PlanError};
 pub use pretrained::{Network, Pretrained, load_text, load_text_for_text, sha256_of_file, template_of_adapter};
+pub use recipe::{DataFile, DataFiles, EvaluationRecipe, Recipe, RecipeError};
 #[cfg(feature = "serve")]
 pub use serving::{ServeError, Serving, lexicon_of};
-pub use recipe::{DataFile, DataFiles, EvaluationRecipe, Recipe, RecipeError};
 
 pub use burn;
 pub use foehn_corpus as corpus;

@@ -104,6 +104,10 @@ const FIRST_PIECE: usize = 32;
 /// The most tokens of a piece, and the number below which pieces are slower than they need to be.
 const PIECES: [usize; 2] = [8, 512];
 
+/// The most tokens of a piece after each of which the logits are wanted: they take half a megabyte a token for a large
+/// vocabulary.
+const EACH: usize = 128;
+
 impl Engine {
     /// An engine of a model without an adapter, which is named `name`.
     ///
@@ -289,7 +293,8 @@ impl Engine {
             if unread.is_empty() || each.is_some() || (running.wants_prompt() && !input_ids.is_empty()) {
                 continue;
             }
-            let count = unread.len().min(budget);
+            let most = if running.wants_prompt() { EACH.min(budget) } else { budget };
+            let count = unread.len().min(most);
             input_ids.extend(&unread[..count]);
             (new[slot], budget) = (count, budget - count);
             if running.wants_prompt() {
