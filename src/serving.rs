@@ -16,7 +16,7 @@ use crate::{LoadError, Loading, Pretrained};
 pub enum ServeError {
     /// An adapter cannot be loaded.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(Box<LoadError>),
     /// The engine refuses a setting or a model.
     #[error(transparent)]
     Engine(#[from] foehn_generate::Error),
@@ -29,8 +29,14 @@ pub enum ServeError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: foehn_corpus::Error,
+        source: Box<foehn_corpus::Error>,
     },
+}
+
+impl From<LoadError> for ServeError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(Box::new(error))
+    }
 }
 
 /// A base and its adapters, about to be served.
@@ -118,7 +124,7 @@ impl Serving {
 /// # Errors
 /// [`ServeError::Lexicon`].
 pub fn lexicon_of(path: &Path) -> Result<Vec<Lexicon>, ServeError> {
-    let failed = |source| ServeError::Lexicon { path: path.to_owned(), source };
+    let failed = |source| ServeError::Lexicon { path: path.to_owned(), source: Box::new(source) };
     let lexicon = foehn_corpus::Lexicon::load(path).map_err(failed)?;
     let owned = |(name, words): (&str, Vec<&str>)| {
         let words = words.into_iter().map(str::to_owned).collect();
