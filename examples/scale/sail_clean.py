@@ -2,9 +2,7 @@
 
     pip install pysail pyspark-client pyarrow pandas
     python examples/scale/sail_clean.py target/release/examples/clean WORK out.jsonl raw/*.jsonl
-
-On a cluster, WORK is a folder that all machines share, and the session's address is that of the cluster.
-"""
+On a cluster, WORK is a folder that all machines share, and the session's address is that of the cluster."""
 import os, subprocess, sys
 from pathlib import Path
 
@@ -36,5 +34,7 @@ def main(clean, work, out, *shards):
     stage([(clean, "judge", *passes, "--report", work / "report.json", *parts)])
     stage((clean, "write", "--out", file, part) for part, file in zip(parts, files))
     Path(out).write_bytes(b"".join(file.read_bytes() for file in files))
+    spark.stop()
+    server.stop()
 
 main(*sys.argv[1:])

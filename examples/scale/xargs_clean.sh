@@ -13,6 +13,6 @@ for shard in "$@"; do
     number=$((number + 1))
     [ -e "$part/manifest.json" ] || printf '%s\0%s\0' "$part" "$shard"
 done | xargs -0 -r -n2 -P2 "$clean" map ${CLEAN_ARGS:-} --threads 1 --part
-"$clean" judge ${CLEAN_ARGS:-} --report "$work/report.json" "$work"/part-*
-printf '%s\0' "$work"/part-* | xargs -0 -P2 -I{} "$clean" write --out {}.jsonl {}
-cat "$work"/part-*.jsonl >"$out"
+"$clean" judge ${CLEAN_ARGS:-} --report "$work/report.json" "$work"/part-?????
+printf '%s\0' "$work"/part-????? | xargs -0 -P2 -I{} "$clean" write --out {}.jsonl {}
+cat "$work"/part-?????.jsonl >"$out"
