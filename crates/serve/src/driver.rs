@@ -46,15 +46,13 @@ pub(crate) fn start<B: Batch>(
     gone: Arc<AtomicBool>,
 ) -> std::io::Result<Sender<Command>> {
     let (sender, commands) = channel();
-    let driver = Driver { engine, commands, metrics, groups: HashMap::new(), owners: HashMap::new() };
-    std::thread::Builder::new().name("foehn-engine".to_owned()).spawn(move || {
-        // Dropped when the thread unwinds, too.
-        let _flag = Flag(gone);
-        driver.run();
-    })?;
+    let gone = Flag(gone);
+    let driver = Driver { _gone: gone, engine, commands, metrics, groups: HashMap::new(), owners: HashMap::new() };
+    std::thread::Builder::new().name("foehn-engine".to_owned()).spawn(move || driver.run())?;
     Ok(sender)
 }
 
+/// Is set when it is dropped, also when the thread unwinds.
 struct Flag(Arc<AtomicBool>);
 
 impl Drop for Flag {
@@ -64,6 +62,8 @@ impl Drop for Flag {
 }
 
 struct Driver<B: Batch> {
+    /// Dropped first: whoever finds that nothing follows can then see why.
+    _gone: Flag,
     engine: B,
     commands: Receiver<Command>,
     metrics: Arc<Metrics>,
