@@ -23,6 +23,8 @@ struct Slot {
     /// The tokens for which the sequence may need room.
     reserved: usize,
     running: Option<Running>,
+    /// The most tokens that the sequence has had since its memory was last freed.
+    peak: usize,
     /// The clock when a request last began here.
     used: u64,
 }
@@ -108,8 +110,9 @@ impl Slots {
             return None;
         }
         let takes_over = |(index, count): (usize, usize)| {
-            // A sequence of which little would be left is copied.
-            (self.slots[index].running.is_none() && 2 * count >= cache.lengths()[index]).then_some(index)
+            // A sequence of which little would be left is copied: it may be of use as it is, and its memory is for more.
+            let Slot { running, peak, .. } = &self.slots[index];
+            (running.is_none() && 2 * count >= *peak).then_some(index)
         };
         let slot = shared.and_then(takes_over).or_else(|| self.free(shared.map(|(index, _)| index)))?;
         Some(Plan { slot, shared })
@@ -143,6 +146,7 @@ impl Slots {
             if spared == Some(index) {
                 // Its beginning moves to the new place before it is given up.
                 spared = None;
+                self.free_memory(slot, model, cache);
                 cache.copy(index, slot, shared.map_or(0, |(_, count)| count));
             }
             self.empty(index, cache);
@@ -153,9 +157,12 @@ impl Slots {
                 let lengths: Vec<usize> = lengths.map(|(at, &held)| if at == slot { count } else { held }).collect();
                 cache.truncate(&lengths);
             }
-            (Some((from, count)), Some(_)) => cache.copy(from, slot, count),
+            (Some((from, count)), Some(_)) => {
+                self.free_memory(slot, model, cache);
+                cache.copy(from, slot, count);
+            }
             (Some(_), None) => {}
-            (None, _) => cache.begin(slot, model),
+            (None, _) => self.free_memory(slot, model, cache),
         }
         self.slots[slot].model = model;
         Place { slot, reused: shared.map_or(0, |(_, count)| count) }
@@ -181,6 +188,7 @@ impl Slots {
             let held = cache.lengths()[index];
             slot.ids = running.ids()[..held].to_vec();
             slot.reserved = held;
+            slot.peak = slot.peak.max(held);
         }
     }
 
@@ -201,6 +209,12 @@ impl Slots {
             self.empty(index, cache);
         }
         ended
+    }
+
+    /// Empties a sequence for a request of `model`, so that what it had takes no memory beside what is counted now.
+    fn free_memory(&mut self, index: usize, model: usize, cache: &mut KvCache) {
+        cache.begin(index, model);
+        self.slots[index].peak = 0;
     }
 
     fn empty(&mut self, index: usize, cache: &mut KvCache) {
