@@ -18,7 +18,6 @@ use crate::generation::Handle;
 use crate::grammar::Grammars;
 use crate::metrics::Metrics;
 use crate::page::Page;
-use crate::vocabulary::Vocabulary;
 use crate::{Config, ModelInfo};
 
 /// The state of a server.
@@ -27,7 +26,6 @@ pub(crate) struct App {
     /// [`Config::adapters_folder`], with every link resolved.
     pub adapters_folder: Option<PathBuf>,
     pub tokenizer: Arc<Tokenizer>,
-    pub vocabulary: Vocabulary,
     pub engine: Handle,
     pub context: usize,
     pub metrics: Arc<Metrics>,
@@ -59,7 +57,7 @@ impl App {
 
     /// The grammars over this tokenizer, which are prepared when the first one is asked for.
     pub fn grammars(&self) -> &Grammars {
-        self.grammars.get_or_init(|| Grammars::new(&self.tokenizer, &self.vocabulary))
+        self.grammars.get_or_init(|| Grammars::new(&self.tokenizer))
     }
 
     pub fn is_draining(&self) -> bool {

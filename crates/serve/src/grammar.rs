@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 
 use crate::api_error::{ApiError, ApiResult};
-use crate::vocabulary::Vocabulary;
 
 /// White space between the parts of JSON. Without a limit, a small model can go on with blanks for ever.
 const WHITE_SPACE: &str = r"[ \n\r\t]{1,40}";
@@ -25,8 +24,8 @@ pub(crate) struct Grammars {
 }
 
 impl Grammars {
-    pub fn new(tokenizer: &Tokenizer, vocabulary: &Vocabulary) -> Self {
-        Self { factory: factory(tokenizer, vocabulary) }
+    pub fn new(tokenizer: &Tokenizer) -> Self {
+        Self { factory: factory(tokenizer) }
     }
 
     /// Any JSON object.
@@ -54,14 +53,14 @@ impl Grammars {
     }
 }
 
-fn factory(tokenizer: &Tokenizer, vocabulary: &Vocabulary) -> Result<ParserFactory, String> {
+fn factory(tokenizer: &Tokenizer) -> Result<ParserFactory, String> {
     let &[eos, ..] = tokenizer.eos_ids() else { return Err("the tokenizer has no stop token".to_owned()) };
     // Control tokens are no text: a byte that no UTF-8 has stands before their names.
     let word = |id: u32| match tokenizer.is_control(id) {
-        true => [&[TokTrie::SPECIAL_TOKEN_MARKER], vocabulary.bytes(id)].concat(),
-        false => vocabulary.bytes(id).to_vec(),
+        true => [&[TokTrie::SPECIAL_TOKEN_MARKER], tokenizer.token_bytes(id)].concat(),
+        false => tokenizer.token_bytes(id).to_vec(),
     };
-    let size = u32::try_from(vocabulary.len()).map_err(|error| error.to_string())?;
+    let size = u32::try_from(tokenizer.vocab_size()).map_err(|error| error.to_string())?;
     let words: Vec<Vec<u8>> = (0..size).map(word).collect();
     let trie = TokTrie::from(&TokRxInfo::new(size, eos), &words).with_eos_tokens(tokenizer.eos_ids());
     let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));

@@ -15,7 +15,6 @@ use crate::app::App;
 use crate::generation::Handle;
 use crate::metrics::Metrics;
 use crate::page::Page;
-use crate::vocabulary::Vocabulary;
 use crate::{Batch, Config, Error, Loader, ModelInfo, Result, adapters, driver, routes};
 
 /// How long the last bytes of answers have to reach their clients after the requests have ended.
@@ -58,7 +57,6 @@ impl Server {
         let app = App {
             config,
             adapters_folder,
-            vocabulary: Vocabulary::new(&tokenizer),
             tokenizer,
             engine: Handle::new(commands, gone),
             context,

@@ -211,6 +211,12 @@ impl Tokenizer {
         self.vocab.text(id)
     }
 
+    /// The bytes that a token is decoded to, which may be a part of a character; those of its text if it is a control
+    /// token. Empty if there is no such id.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.vocab.bytes(id)
+    }
+
     /// The largest id plus one. A model's embedding may have more rows, but not fewer.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()

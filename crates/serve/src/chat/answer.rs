@@ -45,7 +45,7 @@ impl Answer {
     /// What an event adds, counted.
     fn take(&mut self, index: usize, event: Event) -> Delta {
         let Some(choice) = self.choices.get_mut(index) else { return Delta::default() };
-        let delta = choice.take(event, &self.app.tokenizer, &self.app.vocabulary);
+        let delta = choice.take(event, &self.app.tokenizer);
         self.usage.completion += delta.tokens;
         if index == 0 {
             self.usage.cached += delta.reused;

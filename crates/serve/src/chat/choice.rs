@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::tools::{Call, MARKERS, Scanner};
 use crate::usage::{finish_reason, logprob};
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary;
 
 /// What an event adds to a choice.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Choice {
         Self { scanner: has_tools.then(Scanner::new) }
     }
 
-    pub fn take(&mut self, event: Event, tokenizer: &Tokenizer, vocabulary: &Vocabulary) -> Delta {
+    pub fn take(&mut self, event: Event, tokenizer: &Tokenizer) -> Delta {
         match event {
             Event::Started { reused, .. } => Delta { reused, ..Delta::default() },
             Event::Token { id, text, logprob } => {
@@ -45,7 +45,7 @@ impl Choice {
                 }
                 // What is no text of the answer has no place among its tokens.
                 let shown = logprob.filter(|_| !tokenizer.is_control(id));
-                let logprobs = shown.iter().map(|token| entry(token, vocabulary)).collect();
+                let logprobs = shown.iter().map(|token| entry(token, tokenizer)).collect();
                 Delta { content, logprobs, tokens: 1, ..Delta::default() }
             }
             Event::Finished { text, stop } => {
@@ -73,8 +73,8 @@ impl Choice {
 }
 
 /// A token as `logprobs.content` has it.
-fn entry(token: &TokenLogprob, vocabulary: &Vocabulary) -> Value {
-    let shown = |id: u32, value: f32| json!({"token": vocabulary.text(id), "logprob": logprob(value), "bytes": vocabulary.bytes(id)});
+fn entry(token: &TokenLogprob, tokenizer: &Tokenizer) -> Value {
+    let shown = |id: u32, value: f32| json!({"token": vocabulary::text(tokenizer, id), "logprob": logprob(value), "bytes": tokenizer.token_bytes(id)});
     let mut entry = shown(token.id, token.logprob);
     let top: Vec<Value> = token.top.iter().map(|(id, value)| shown(*id, *value)).collect();
     if let Some(entry) = entry.as_object_mut() {

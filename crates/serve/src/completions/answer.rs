@@ -63,7 +63,7 @@ impl Answer {
     }
 
     fn choice(&self, index: usize, text: &str, entries: &[Entry], finish: Option<&'static str>) -> Value {
-        let logprobs = self.has_logprobs.then(|| legacy(entries, &self.app.vocabulary));
+        let logprobs = self.has_logprobs.then(|| legacy(entries, &self.app.tokenizer));
         json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})
     }
 }

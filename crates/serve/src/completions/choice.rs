@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::request::Prompt;
 use crate::usage::{finish_reason, logprob};
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary;
 
 /// What an event adds to a choice.
 #[derive(Debug, Default)]
@@ -87,20 +87,20 @@ impl Choice {
 }
 
 /// `logprobs` of a choice: four lists of the same length.
-pub(super) fn legacy(entries: &[Entry], vocabulary: &Vocabulary) -> Value {
-    let tokens: Vec<_> = entries.iter().map(|entry| vocabulary.legacy(entry.id)).collect();
+pub(super) fn legacy(entries: &[Entry], tokenizer: &Tokenizer) -> Value {
+    let tokens: Vec<_> = entries.iter().map(|entry| vocabulary::legacy(tokenizer, entry.id)).collect();
     let values: Vec<_> =
         entries.iter().map(|entry| entry.logprob.as_ref().map(|token| logprob(token.logprob))).collect();
-    let top: Vec<_> = entries.iter().map(|entry| entry.logprob.as_ref().map(|token| top(token, vocabulary))).collect();
+    let top: Vec<_> = entries.iter().map(|entry| entry.logprob.as_ref().map(|token| top(token, tokenizer))).collect();
     let offsets: Vec<_> = entries.iter().map(|entry| entry.offset).collect();
     json!({"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets})
 }
 
 /// The alternatives, and the token itself. Of two tokens with one text the more probable one is shown.
-fn top(token: &TokenLogprob, vocabulary: &Vocabulary) -> Value {
+fn top(token: &TokenLogprob, tokenizer: &Tokenizer) -> Value {
     let mut shown = Map::new();
     for (id, value) in token.top.iter().copied().chain([(token.id, token.logprob)]) {
-        shown.entry(vocabulary.legacy(id)).or_insert_with(|| json!(logprob(value)));
+        shown.entry(vocabulary::legacy(tokenizer, id)).or_insert_with(|| json!(logprob(value)));
     }
     Value::Object(shown)
 }

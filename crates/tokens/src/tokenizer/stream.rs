@@ -44,7 +44,7 @@ impl TextStream {
         if token.control && self.skip_control {
             return String::new();
         }
-        let mut bytes = if token.control { token.text.as_bytes() } else { token.bytes.as_slice() };
+        let mut bytes = tokenizer.vocab.bytes(id);
         if bytes.is_empty() {
             return String::new();
         }

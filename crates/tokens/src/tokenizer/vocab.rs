@@ -74,6 +74,15 @@ impl Vocab {
         self.get(id).map(|token| token.text.as_str())
     }
 
+    /// The bytes of a token, where control tokens are not left out.
+    pub fn bytes(&self, id: u32) -> &[u8] {
+        match self.get(id) {
+            Some(token) if token.control => token.text.as_bytes(),
+            Some(token) => &token.bytes,
+            None => &[],
+        }
+    }
+
     pub fn is_control(&self, id: u32) -> bool {
         self.get(id).is_some_and(|token| token.control)
     }
