@@ -384,7 +384,7 @@ fn pipeline(recipe: &Recipe) -> Result<Pipeline, JobError> {
     let mut pipeline = recipe.pipeline.as_deref().map_or_else(|| Ok(Pipeline::default()), Pipeline::load)?;
     if pipeline.needs_counter() {
         let (tokenizer, _) = load_text(&recipe.model, recipe.template.as_ref(), &mut |_| ()).map_err(Box::new)?;
-        pipeline = pipeline.counting(move |text: &str| tokenizer.count(text));
+        pipeline = pipeline.counting((tokenizer.fingerprint().to_owned(), move |text: &str| tokenizer.count(text)));
     }
     Ok(match &recipe.lexicon {
         Some(path) => pipeline.with(OffTarget::new(Lexicon::load(path)?)),

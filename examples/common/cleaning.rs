@@ -102,7 +102,8 @@ impl PipelineArgs {
         let tokenizer = Arc::new(tokenizer);
         Ok(Registry::default().with("length", "rejects what is too short or too long", move |settings| {
             let tokenizer = Arc::clone(&tokenizer);
-            let length = settings.parse::<Length>()?.counting(move |text: &str| tokenizer.count(text));
+            let counter = (tokenizer.fingerprint().to_owned(), move |text: &str| tokenizer.count(text));
+            let length = settings.parse::<Length>()?.counting(counter);
             Ok(Pass::Record(Box::new(length)))
         }))
     }

@@ -67,7 +67,10 @@ fn limits_on_tokens_need_a_counter() {
         other => panic!("expected an error that names the pass, found {other:?}"),
     }
     let words = |text: &str| text.split(' ').count();
-    let pipeline = pipeline.counting(words);
+    let other =
+        Pipeline::load(&file).expect("a sound pipeline").counting(("characters", |text: &str| text.chars().count()));
+    let pipeline = pipeline.counting(("words", words));
+    assert_ne!(pipeline.hash(), other.hash(), "another tokenizer keeps other records");
     assert!(!pipeline.needs_counter());
     let report = clean_with(&[raw], &pipeline, &Default::default()).expect("somebody counts");
     assert_eq!(report.rejections[0].reason, "the record has 9 tokens, expected at most 5");

@@ -166,7 +166,8 @@ fn a_call_is_no_short_answer_and_no_truncated_one() {
     assert!(pipeline.run(&mut record).rejected.is_some());
     // The arguments count as tokens.
     let counter = |text: &str| text.split_whitespace().count();
-    pipeline = Pipeline::new().with(Length { max_tokens: Some(11), ..Length::default() }).counting(counter);
+    pipeline =
+        Pipeline::new().with(Length { max_tokens: Some(11), ..Length::default() }).counting(("a counter", counter));
     assert_eq!(
         pipeline.run(&mut calling("Graz")).rejected.map(|(_, reason)| reason),
         Some("the record has 12 tokens, expected at most 11".to_owned())

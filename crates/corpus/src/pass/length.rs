@@ -9,15 +9,24 @@ use super::Pass;
 use crate::said::texts;
 use foehn_record::{Record, Role};
 
-/// Counts tokens. This crate has no tokenizer, so the caller provides a counter. A closure over a text is one.
+/// Counts tokens. This crate has no tokenizer, so the caller provides a counter: a fingerprint and a closure over a text
+/// are one.
 pub trait TokenCounter: Send + Sync {
     /// The number of tokens of a text.
     fn count(&self, text: &str) -> usize;
+
+    /// What tells this counter from others: its tokenizer's hash. It is a part of the pipeline's
+    /// [hash](crate::Pipeline::hash), since another tokenizer keeps other records.
+    fn fingerprint(&self) -> &str;
 }
 
-impl<F: Fn(&str) -> usize + Send + Sync> TokenCounter for F {
+impl<S: AsRef<str> + Send + Sync, F: Fn(&str) -> usize + Send + Sync> TokenCounter for (S, F) {
     fn count(&self, text: &str) -> usize {
-        self(text)
+        (self.1)(text)
+    }
+
+    fn fingerprint(&self) -> &str {
+        self.0.as_ref()
     }
 }
 
@@ -63,7 +72,7 @@ impl fmt::Debug for Length {
             .field("prompt", &(min_prompt, max_prompt))
             .field("answer", &(min_answer, max_answer))
             .field("tokens", &(min_tokens, max_tokens))
-            .field("counts", &counter.is_some())
+            .field("counter", &counter.as_ref().map(|counter| counter.fingerprint()))
             .finish()
     }
 }
@@ -162,7 +171,7 @@ mod tests {
             "b",
             Some("there is a limit on tokens, but no tokenizer to count them: give the pipeline a tokenizer"),
         );
-        let pass = limits.counting(|text: &str| text.split(' ').count());
+        let pass = limits.counting(("words", |text: &str| text.split(' ').count()));
         check(&pass, "a b", "c", None);
         check(&pass, "a b c", "d", Some("the record has 6 tokens, expected at most 5"));
     }
