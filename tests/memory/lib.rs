@@ -5,3 +5,7 @@
 mod cpu;
 #[path = "../../crates/kernels/src/encoding.rs"]
 mod encoding;
+#[path = "../../crates/kernels/src/rope.rs"]
+mod rope;
+
+pub use rope::{QueryScale, Rope};

@@ -12,7 +12,7 @@ use super::linear::{AdapterView, BaseView, Projections, Span, project_many};
 use super::matrix::Matrix;
 use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
-use crate::rotary::Tables;
+use crate::rope::Tables;
 use attend::AttentionPlan;
 
 /// The new rows of one sequence.

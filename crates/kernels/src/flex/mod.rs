@@ -319,7 +319,7 @@ struct AttentionParts {
     weights: [Arc<Matrix>; 4],
     pairs: [Pair; 4],
     head_norms: Option<[Values; 2]>,
-    rotary: Option<Arc<crate::rotary::Tables>>,
+    rotary: Option<Arc<crate::rope::Tables>>,
     seen: Arc<crate::cpu::attention::Seen>,
 }
 

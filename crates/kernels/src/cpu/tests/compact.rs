@@ -8,7 +8,7 @@ use crate::cpu::integer::{self, Rounded};
 use crate::cpu::linear::{LinearView, Projections, Span, project_many};
 use crate::cpu::matrix::{BLOCK, Blocks, Half};
 use crate::encoding::{Encoding, HalfKind, IQ4_LEVELS, NF4_LEVELS};
-use crate::rotary::Tables;
+use crate::rope::Tables;
 use crate::{QueryScale, Rope};
 use half::{bf16, f16};
 
