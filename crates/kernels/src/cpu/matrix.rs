@@ -1,6 +1,7 @@
 //! Matrices in the layouts that the products read.
 
 mod blocks;
+mod bytes;
 mod half;
 
 use std::ops::Range;

@@ -152,15 +152,33 @@ const AHEAD: usize = 8 << 10;
 
 /// As [`prefetch`], for a stream: given the bytes that are being read now, prefetches the bytes that come [`AHEAD`]
 /// later, if there are any. They will be read only once, so the hint asks to leave the other contents of the caches in
-/// place.
+/// place, where the processor can do so without waiting ([`streams_past_caches`]).
 #[inline(always)]
 pub fn prefetch_ahead(stream: &[u8], reached: std::ops::Range<usize>) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if let Some(later) = stream.get(reached.start + AHEAD..reached.end + AHEAD) {
-        prefetch_as::<u8, { std::arch::x86_64::_MM_HINT_NTA }>(later);
+        if streams_past_caches() {
+            prefetch_as::<u8, { std::arch::x86_64::_MM_HINT_NTA }>(later);
+        } else {
+            prefetch(later);
+        }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = (stream, reached, AHEAD);
+}
+
+/// Whether a stream is best prefetched past the caches. On AMD's processors that leaves the other caches their contents
+/// and is 6% to 8% faster. On Intel's, such data goes to the first-level cache alone, whose few requests under way limit
+/// the stream: into the second-level cache, decoding is 1.5 times as fast (docs/notebook.md).
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+fn streams_past_caches() -> bool {
+    static AMD: OnceLock<bool> = OnceLock::new();
+    *AMD.get_or_init(|| {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+        [b"AuthenticAMD", b"HygonGenuine"].contains(&name.as_flattened().as_array().expect("twelve bytes"))
+    })
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]

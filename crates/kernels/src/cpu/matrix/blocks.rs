@@ -5,6 +5,7 @@ mod open;
 use std::ops::Range;
 
 use super::BLOCK;
+use super::bytes::Bytes;
 use crate::cpu::pool::{DisjointParts, parallel};
 use crate::cpu::simd::{LANES, Level, Simd};
 use crate::encoding::{Encoding, Numbers, Offset, Row, RowBuffers};
@@ -31,7 +32,7 @@ pub struct Blocks {
     encoding: Encoding,
     out: usize,
     input: usize,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Blocks {
@@ -41,11 +42,10 @@ impl Blocks {
     /// When `in` is not a whole number of the encoding's super-blocks.
     pub fn new(encoding: Encoding, out: usize, input: usize, row: impl Fn(usize, Row<'_>) + Sync) -> Self {
         assert!(input.is_multiple_of(encoding.divisor()), "blocks: {input} inputs are not a whole number of blocks");
-        let mut blocks = Self { encoding, out, input, bytes: Vec::new() };
-        let panel_len = blocks.panel_len();
-        blocks.bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
-        let parts = DisjointParts::new(&mut blocks.bytes);
         let shape = Shape::new(encoding, input);
+        let panel_len = shape.panel_len();
+        let mut bytes = Bytes::zeroed(out.div_ceil(BLOCK) * panel_len);
+        let parts = DisjointParts::new(&mut bytes);
         parallel(out.div_ceil(BLOCK), |panel| {
             // SAFETY: panel `panel` is the bytes `panel * panel_len..(panel + 1) * panel_len`. Panels do not overlap,
             // and `parallel` calls each one once, so no other thread writes these bytes.
@@ -56,7 +56,7 @@ impl Blocks {
                 shape.pack_lane(&planes, lane, to);
             }
         });
-        blocks
+        Self { encoding, out, input, bytes }
     }
 
     pub fn encoding(&self) -> Encoding {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::BLOCK;
+use super::bytes::Bytes;
 use crate::cpu::pool::parallel_chunks;
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 use crate::encoding::HalfKind;
@@ -13,14 +14,14 @@ pub struct Half {
     kind: HalfKind,
     out: usize,
     input: usize,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Half {
     /// Packs a matrix. `row` is called for each row and fills in its bytes, little-endian.
     pub fn new(kind: HalfKind, out: usize, input: usize, row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
         let panel_len = Self::panel_len(input);
-        let mut bytes = vec![0; out.div_ceil(BLOCK) * panel_len];
+        let mut bytes = Bytes::zeroed(out.div_ceil(BLOCK) * panel_len);
         parallel_chunks(&mut bytes, panel_len.max(1), |panel, to| {
             let mut values = vec![0; 2 * input];
             for lane in 0..BLOCK.min(out - panel * BLOCK) {
