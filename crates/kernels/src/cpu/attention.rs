@@ -9,7 +9,7 @@ mod backward;
 
 use super::matrix::{BLOCK, Left, PackedMatrix};
 use super::pool::{DisjointParts, parallel};
-use super::product::{EMPTY, Term, sum_tile};
+use super::product::{EMPTY, Single, Term, sum_tile};
 use super::simd::{LANES, Level, Simd, dispatch};
 pub use backward::{Saved, attention_backward};
 
@@ -143,7 +143,7 @@ impl Gathered {
         let rows = head.gather(keys.iter().map(|&key| key as usize));
         let stride = head.dim.next_multiple_of(BLOCK);
         // The rows of zeros are packed too: the value of a hidden key must be finite, or it would turn a sum into NaN.
-        let packed = PackedMatrix::new(level, &rows, rows.len() / stride, head.dim, stride);
+        let packed = PackedMatrix::new(level, Single, &rows, rows.len() / stride, head.dim, stride);
         Self { rows, packed, stride }
     }
 
@@ -182,7 +182,7 @@ pub fn attention(
         let mut weights = vec![0.0; tile.blocks() * step * BLOCK];
         for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
             let queries = Head { data: query, width: heads.query_width(), at: head, dim: heads.head_dim };
-            let left = Left::with_tile_rows(step, tile.rows, heads.head_dim, |row| queries.row(tile.start + row));
+            let left = Left::with_tile_rows(level, Single, step, tile.rows, heads.head_dim, |row| queries.row(tile.start + row));
             for first in (0..tile.rows).step_by(step) {
                 let run = first..tile.rows.min(first + step);
                 let blocks = tile.blocks_of(run.clone());

@@ -4,6 +4,7 @@
 use super::attention::{Heads, Saved, Seen, attention, attention_backward};
 use super::buffer::Buffer;
 use super::linear::{Gradients, LinearView, Low, project, project_backward};
+use super::product::Operand;
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
 use super::simd::Level;
 
@@ -37,13 +38,13 @@ pub struct SavedAttention {
 
 impl AttentionBlock<'_> {
     /// The block's output for `x`, `[rows, d_model]`.
-    pub fn forward(&self, level: Level, x: &[f32]) -> (Vec<f32>, SavedAttention) {
+    pub fn forward<O: Operand>(&self, level: Level, operand: O, x: &[f32]) -> (Vec<f32>, SavedAttention) {
         let rows = self.seen.rows();
         let heads = self.heads;
         let of_norm = normed(level, x, self.norm, self.eps);
         let [mut query, mut key, mut value] =
             [heads.query_width(), heads.key_width(), heads.key_width()].map(|width| Buffer::new(rows * width));
-        let lows = project(level, &of_norm, rows, self.input, [&mut query, &mut key, &mut value], false);
+        let lows = project(level, operand, &of_norm, rows, self.input, [&mut query, &mut key, &mut value], false);
         drop(of_norm);
         let plain = self.head_norms.map(|norms| {
             let [q_norm, k_norm] = norms;
@@ -55,15 +56,16 @@ impl AttentionBlock<'_> {
         let mut log_sums = Buffer::new(rows * heads.heads);
         attention(level, heads, [&query, &key, &value], self.seen, &mut mixed, &mut log_sums);
         let mut out = x.to_vec();
-        let low = project(level, &mixed, rows, [self.output], [&mut out], true);
+        let low = project(level, operand, &mixed, rows, [self.output], [&mut out], true);
         (out, SavedAttention { input: [query, key, value], plain, mixed, log_sums, lows: (lows, low) })
     }
 
     /// The gradients, given that of the output: those of the adapters of q, k, v and o, and, with `wants_dx`, that of
     /// `x`.
-    pub fn backward(
+    pub fn backward<O: Operand>(
         &self,
         level: Level,
+        operand: O,
         x: &[f32],
         saved: &SavedAttention,
         d_out: &[f32],
@@ -73,7 +75,7 @@ impl AttentionBlock<'_> {
         let heads = self.heads;
         let mut d_mixed = Buffer::new(saved.mixed.len());
         let (lows, low) = &saved.lows;
-        let [of_output] = project_backward(level, &saved.mixed, rows, [self.output], low, [d_out], Some(&mut d_mixed));
+        let [of_output] = project_backward(level, operand, &saved.mixed, rows, [self.output], low, [d_out], Some(&mut d_mixed));
         let [query, key, value] = &saved.input;
         let [mut d_query, mut d_key, mut d_value] = [query, key, value].map(|forward| Buffer::new(forward.len()));
         let forward = Saved { query, key, value, out: &saved.mixed, log_sums: &saved.log_sums };
@@ -90,7 +92,7 @@ impl AttentionBlock<'_> {
         let normed = normed(level, x, self.norm, self.eps);
         let mut d_normed = wants_dx.then(|| Buffer::new(x.len()));
         let d_input = [&d_query[..], &d_key, &d_value];
-        let [q, k, v] = project_backward(level, &normed, rows, self.input, lows, d_input, d_normed.as_deref_mut());
+        let [q, k, v] = project_backward(level, operand, &normed, rows, self.input, lows, d_input, d_normed.as_deref_mut());
         let dx = d_normed.map(|d_normed| through_norm(level, x, self.norm, self.eps, &d_normed, d_out));
         (dx, [q, k, v, of_output])
     }
@@ -126,25 +128,26 @@ pub struct SavedFeedForward {
 
 impl FeedForwardBlock<'_> {
     /// The block's output for `x`, `[rows, d_model]`.
-    pub fn forward(&self, level: Level, x: &[f32]) -> (Vec<f32>, SavedFeedForward) {
+    pub fn forward<O: Operand>(&self, level: Level, operand: O, x: &[f32]) -> (Vec<f32>, SavedFeedForward) {
         let rows = x.len() / self.norm.len();
         let [mut gate, mut up] = [0, 1].map(|_| Buffer::new(rows * self.down.weight.input()));
         let lows = {
             let normed = normed(level, x, self.norm, self.eps);
-            project(level, &normed, rows, self.input, [&mut gate, &mut up], false)
+            project(level, operand, &normed, rows, self.input, [&mut gate, &mut up], false)
         };
         let mut hidden = Buffer::new(gate.len());
         swiglu(level, &gate, &up, &mut hidden);
         let mut out = x.to_vec();
-        let [low] = project(level, &hidden, rows, [self.down], [&mut out], true);
+        let [low] = project(level, operand, &hidden, rows, [self.down], [&mut out], true);
         (out, SavedFeedForward { gate, up, lows, low })
     }
 
     /// The gradients, given that of the output: those of the adapters of gate, up and down, and, with `wants_dx`, that
     /// of `x`.
-    pub fn backward(
+    pub fn backward<O: Operand>(
         &self,
         level: Level,
+        operand: O,
         x: &[f32],
         saved: SavedFeedForward,
         d_out: &[f32],
@@ -156,14 +159,14 @@ impl FeedForwardBlock<'_> {
         let [of_down] = {
             let mut hidden = Buffer::new(gate.len());
             swiglu(level, &gate, &up, &mut hidden);
-            project_backward(level, &hidden, rows, [self.down], &[low], [d_out], Some(&mut d_hidden))
+            project_backward(level, operand, &hidden, rows, [self.down], &[low], [d_out], Some(&mut d_hidden))
         };
         swiglu_backward(level, &mut gate, &mut up, &d_hidden);
         drop(d_hidden);
         let normed = normed(level, x, self.norm, self.eps);
         let mut d_normed = wants_dx.then(|| Buffer::new(x.len()));
         let [of_gate, of_up] =
-            project_backward(level, &normed, rows, self.input, &lows, [&gate, &up], d_normed.as_deref_mut());
+            project_backward(level, operand, &normed, rows, self.input, &lows, [&gate, &up], d_normed.as_deref_mut());
         let dx = d_normed.map(|d_normed| through_norm(level, x, self.norm, self.eps, &d_normed, d_out));
         (dx, [of_gate, of_up, of_down])
     }

@@ -2,7 +2,7 @@
 
 use super::matrix::{BLOCK, Left, Matrix, PackedMatrix};
 use super::pool::parallel_chunks;
-use super::product::{Backward, backward, forward_packed};
+use super::product::{Backward, Operand, backward, forward_packed};
 use super::simd::{LANES, Level, Simd, dispatch};
 
 /// Rows whose logits are in memory at once.
@@ -18,8 +18,9 @@ pub type RowTargets<'a> = &'a [(u32, f32)];
 ///
 /// # Panics
 /// When the shapes do not fit together, or an id is not below the vocabulary's size.
-pub fn log_probs(
+pub fn log_probs<O: Operand>(
     level: Level,
+    operand: O,
     hidden: &[f32],
     weight: &Matrix,
     targets: &[RowTargets<'_>],
@@ -36,9 +37,10 @@ pub fn log_probs(
         }
         let start = chunk * CHUNK * d_model;
         let hidden = &hidden[start..][..rows * d_model];
-        let left =
-            Left::with_tile_rows(level.even_tile_rows(), rows, d_model, |row| &hidden[row * d_model..][..d_model]);
-        forward_packed(level, &left, weight, &mut logits);
+        let tile_rows = operand.even_tile_rows(level);
+        let row = |row: usize| &hidden[row * d_model..][..d_model];
+        let left = Left::with_tile_rows(level, operand, tile_rows, rows, d_model, row);
+        forward_packed(level, operand, &left, weight, &mut logits);
         let log_sums = log_sums(level, &logits);
         for (row, targets) in targets.iter().enumerate() {
             for &(id, _) in *targets {
@@ -50,7 +52,7 @@ pub fn log_probs(
         if let Some(gradient) = &mut gradient {
             to_gradient(level, &mut logits, &log_sums, targets);
             let gradient = &mut gradient[start..][..rows * d_model];
-            backward(level, &[Backward { dy: &logits, weight }], gradient, false);
+            operand.with_words(level, &logits, |dy| backward(level, operand, &[Backward { dy, weight }], gradient, false));
         }
     }
     found

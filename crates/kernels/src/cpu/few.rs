@@ -7,7 +7,7 @@ use super::integer::{self, Rounded};
 use super::linear::{BaseView, Projections};
 use super::matrix::{BLOCK, Blocks, Left, Matrix, pack_panel};
 use super::pool::{DisjointParts, parallel_streams};
-use super::product::{EMPTY, Term, Tile, sum_tile};
+use super::product::{EMPTY, Single, Term, Tile, sum_tile};
 use super::simd::Level;
 pub use low::Halves;
 use low::{LaneLow, Low};
@@ -116,7 +116,7 @@ impl<'a> Rows<'a> {
         let most = if any_rounded { integer::ROWS } else { level.tile_rows() };
         let tile_rows = most.min(count.max(1));
         let exact = (!bases.iter().all(is_rounded))
-            .then(|| Left::with_tile_rows(tile_rows, count, width, |row| &x[row * width..][..width]));
+            .then(|| Left::with_tile_rows(level, Single, tile_rows, count, width, |row| &x[row * width..][..width]));
         Self { count, tile_rows, rounded, exact, integers }
     }
 

@@ -4,7 +4,7 @@ use super::buffer::Buffer;
 use super::few::{Halves, OPEN};
 use super::matrix::{Left, Matrix, PackedMatrix};
 use super::pool::parallel_chunks;
-use super::product::{Backward, Forward, backward, forward, forward_in_runs, over_rows};
+use super::product::{Backward, Forward, Operand, Single, backward, forward, forward_in_runs, over_rows};
 use super::rows::{add_scaled, add_to_rows, dots};
 use super::simd::Level;
 
@@ -68,8 +68,9 @@ pub type Gradients = Option<[Vec<f32>; 2]>;
 ///
 /// # Panics
 /// When the lengths do not fit together.
-pub fn project<const N: usize>(
+pub fn project<O: Operand, const N: usize>(
     level: Level,
+    operand: O,
     x: &[f32],
     rows: usize,
     linears: [LinearView<'_>; N],
@@ -77,17 +78,17 @@ pub fn project<const N: usize>(
     add: bool,
 ) -> [Low; N] {
     let width = linears[0].weight.input();
-    let left = rows_of(level, x, rows, width);
-    let lows = lows(level, x, &left, linears);
+    let left = rows_of(level, operand, x, rows, width);
+    let lows = lows(level, operand, x, &left, linears);
     for ((linear, out), low) in linears.iter().zip(outs).zip(&lows) {
         let base = Forward { x: &left, weight: linear.weight };
         match (linear.adapter, low) {
             (Some(adapter), Some(low)) => {
-                let low = rows_of(level, low, rows, adapter.r);
+                let low = rows_of(level, operand, low, rows, adapter.r);
                 let b = matrix(level, adapter.b, linear.weight.out(), adapter.r);
-                forward(level, &[base, Forward { x: &low, weight: &b }], out, add);
+                forward(level, operand, &[base, Forward { x: &low, weight: &b }], out, add);
             }
-            _ => forward(level, &[base], out, add),
+            _ => forward(level, operand, &[base], out, add),
         }
         linear.base().add_bias(level, out);
     }
@@ -109,12 +110,12 @@ pub fn project_many<const N: usize>(
 ) {
     let Projections { bases, spans } = projections;
     let width = bases[0].weight.input();
-    let left = rows_of(level, x, rows, width);
+    let left = rows_of(level, Single, x, rows, width);
     for (at, (base, out)) in bases.iter().zip(outs).enumerate() {
         // With `add`, the whole sum is computed first and then added to `out`, as `project_few` does.
         let mut room = Buffer::new(if add { out.len() } else { 0 });
         let sum = if add { &mut room[..] } else { &mut out[..] };
-        forward_in_runs(level, &[Forward { x: &left, weight: base.weight }], sum, false, OPEN);
+        forward_in_runs(level, Single, &[Forward { x: &left, weight: base.weight }], sum, false, OPEN);
         let (mut x, mut sum) = (x, sum);
         for span in spans {
             let (of_span, sum_of_span);
@@ -142,9 +143,9 @@ fn add_adapter(level: Level, x: &[f32], rows: usize, adapter: &AdapterView<'_>, 
         dots(level, &x[row * width..][..width], adapter.a, low);
         low.iter_mut().for_each(|low| *low *= adapter.scale);
     });
-    let low = rows_of(level, &low, rows, adapter.r);
+    let low = rows_of(level, Single, &low, rows, adapter.r);
     let b = matrix(level, adapter.b, out, adapter.r);
-    forward_in_runs(level, &[Forward { x: &low, weight: &b }], sum, true, adapter.r.max(1));
+    forward_in_runs(level, Single, &[Forward { x: &low, weight: &b }], sum, true, adapter.r.max(1));
 }
 
 impl<'a> LinearView<'a> {
@@ -168,17 +169,23 @@ impl BaseView<'_> {
     }
 }
 
-fn rows_of(level: Level, x: &[f32], rows: usize, width: usize) -> Left {
+fn rows_of<O: Operand>(level: Level, operand: O, x: &[f32], rows: usize, width: usize) -> Left<O> {
     assert_eq!(x.len(), rows * width, "projection: input is not [rows, in]");
-    Left::new(level, rows, width, |row| &x[row * width..][..width])
+    Left::new(level, operand, rows, width, |row| &x[row * width..][..width])
 }
 
 fn matrix(level: Level, rows: &[f32], out: usize, input: usize) -> Matrix {
-    PackedMatrix::new(level, rows, out, input, input).into()
+    PackedMatrix::new(level, Single, rows, out, input, input).into()
 }
 
 /// The low-rank values of all adapters. Adapters without a mask see the same input and are computed as one matrix.
-fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [LinearView<'_>; N]) -> [Low; N] {
+fn lows<O: Operand, const N: usize>(
+    level: Level,
+    operand: O,
+    x: &[f32],
+    left: &Left<O>,
+    linears: [LinearView<'_>; N],
+) -> [Low; N] {
     let (rows, width) = (left.rows(), left.depth());
     let shared: Vec<AdapterView<'_>> =
         linears.iter().filter_map(|linear| linear.adapter).filter(|adapter| adapter.mask.is_none()).collect();
@@ -187,16 +194,16 @@ fn lows<const N: usize>(level: Level, x: &[f32], left: &Left, linears: [LinearVi
     if total > 0 {
         let a: Vec<f32> = shared.iter().flat_map(|adapter| adapter.a).copied().collect();
         let a = matrix(level, &a, total, width);
-        forward(level, &[Forward { x: left, weight: &a }], &mut together, false);
+        forward(level, operand, &[Forward { x: left, weight: &a }], &mut together, false);
     }
     let mut at = 0;
     linears.map(|linear| {
         let adapter = linear.adapter?;
         let mut low = vec![0.0; rows * adapter.r];
         if let Some(mask) = adapter.mask {
-            let masked = rows_of(level, &masked(x, mask), rows, width);
+            let masked = rows_of(level, operand, &masked(x, mask), rows, width);
             let a = matrix(level, adapter.a, adapter.r, width);
-            forward(level, &[Forward { x: &masked, weight: &a }], &mut low, false);
+            forward(level, operand, &[Forward { x: &masked, weight: &a }], &mut low, false);
             low.iter_mut().for_each(|low| *low *= adapter.scale);
         } else {
             for (low, together) in low.chunks_exact_mut(adapter.r).zip(together.chunks_exact(total)) {
@@ -224,8 +231,10 @@ fn masked(x: &[f32], mask: &(dyn Fn(usize) -> f32 + Sync)) -> Buffer {
 ///
 /// # Panics
 /// When the lengths do not fit together.
-pub fn project_backward<const N: usize>(
+#[allow(clippy::too_many_arguments)]
+pub fn project_backward<O: Operand, const N: usize>(
     level: Level,
+    operand: O,
     x: &[f32],
     rows: usize,
     linears: [LinearView<'_>; N],
@@ -237,7 +246,7 @@ pub fn project_backward<const N: usize>(
     let mut at = 0;
     let parts = linears.map(|linear| {
         at += 1;
-        Part::new(level, x, rows, linear, lows[at - 1].as_deref(), dys[at - 1])
+        Part::new(level, operand, x, rows, linear, lows[at - 1].as_deref(), dys[at - 1])
     });
     if let Some(dx) = dx {
         let mut terms = Vec::with_capacity(2 * N);
@@ -247,11 +256,11 @@ pub fn project_backward<const N: usize>(
                 terms.push(Backward { dy: &low.dy, weight: &low.a });
             }
         }
-        backward(level, &terms, dx, false);
+        backward(level, operand, &terms, dx, false);
         for (linear, part) in linears.iter().zip(&parts) {
             if let (Some(low), Some(mask)) = (&part.low, linear.adapter.and_then(|adapter| adapter.mask)) {
                 let mut path = Buffer::new(rows * width);
-                backward(level, &[Backward { dy: &low.dy, weight: &low.a }], &mut path, false);
+                backward(level, operand, &[Backward { dy: &low.dy, weight: &low.a }], &mut path, false);
                 add_scaled(level, dx, &masked(&path, mask), 1.0);
             }
         }
@@ -260,27 +269,35 @@ pub fn project_backward<const N: usize>(
 }
 
 /// One projection's share of the backward pass.
-struct Part {
-    dy: PackedMatrix,
-    low: Option<LowPart>,
+struct Part<O> {
+    dy: PackedMatrix<O>,
+    low: Option<LowPart<O>>,
 }
 
-struct LowPart {
+struct LowPart<O> {
     /// The gradient of `(mask∘x)·Aᵀ`.
-    dy: PackedMatrix,
+    dy: PackedMatrix<O>,
     a: Matrix,
     gradients: [Vec<f32>; 2],
 }
 
-impl Part {
-    fn new(level: Level, x: &[f32], rows: usize, linear: LinearView<'_>, low: Option<&[f32]>, dy: &[f32]) -> Self {
+impl<O: Operand> Part<O> {
+    fn new(
+        level: Level,
+        operand: O,
+        x: &[f32],
+        rows: usize,
+        linear: LinearView<'_>,
+        low: Option<&[f32]>,
+        dy: &[f32],
+    ) -> Self {
         let (out, width) = (linear.weight.out(), linear.weight.input());
-        let packed = PackedMatrix::new(level, dy, rows, out, out);
+        let packed = PackedMatrix::new(level, operand, dy, rows, out, out);
         let low = linear.adapter.zip(low).map(|(adapter, low)| {
             let r = adapter.r;
             let b = matrix(level, adapter.b, out, r);
             let mut d_low = vec![0.0; rows * r];
-            backward(level, &[Backward { dy: &packed, weight: &b }], &mut d_low, false);
+            backward(level, operand, &[Backward { dy: &packed, weight: &b }], &mut d_low, false);
             d_low.iter_mut().for_each(|d_low| *d_low *= adapter.scale);
             let mut d_a = vec![0.0; r * width];
             let masked = adapter.mask.map(|mask| masked(x, mask));
@@ -288,7 +305,7 @@ impl Part {
             let mut d_b = vec![0.0; out * r];
             over_rows(level, &turned(level, low, rows, r), dy, out, true, &mut d_b);
             LowPart {
-                dy: PackedMatrix::new(level, &d_low, rows, r, r),
+                dy: PackedMatrix::new(level, operand, &d_low, rows, r, r),
                 a: matrix(level, adapter.a, r, width),
                 gradients: [d_a, d_b],
             }
@@ -305,5 +322,5 @@ fn turned(level: Level, low: &[f32], rows: usize, r: usize) -> Left {
             columns[i * rows + row] = value;
         }
     }
-    Left::new(level, r, rows, |i| &columns[i * rows..][..rows])
+    Left::new(level, Single, r, rows, |i| &columns[i * rows..][..rows])
 }

@@ -4,10 +4,12 @@ mod blocks;
 mod bytes;
 mod half;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::pool::parallel_chunks;
+use super::product::{Operand, Single};
 use super::simd::{LANES, Level, Simd, dispatch};
 use crate::encoding::Storage;
 
@@ -31,7 +33,7 @@ pub enum Matrix {
 /// Bytes of a matrix `[out, in]`.
 pub fn stored_bytes(storage: Storage, out: usize, input: usize) -> usize {
     match storage {
-        Storage::Full => size_of::<f32>() * PackedMatrix::len(out, input),
+        Storage::Full => size_of::<f32>() * PackedMatrix::<Single>::len(out, input),
         Storage::Half => out.div_ceil(BLOCK) * Half::panel_len(input),
         Storage::Blocks(encoding) => out.div_ceil(BLOCK) * Shape::new(encoding, input).panel_len(),
     }
@@ -124,33 +126,40 @@ impl Matrix {
     }
 }
 
-/// A matrix `[out, in]` in panels of 32 outputs: `[out/32][in][32]`, both sides padded to whole blocks.
+/// A matrix `[out, in]` in panels of 32 outputs: `[out/32][in][32]`, both sides padded to whole blocks. With an operand
+/// of several numbers to a word, `in` counts words.
 ///
 /// The padding never enters a result: a product sums over exactly the given depth and writes exactly the given columns.
 ///
-/// One copy serves both products: `x·Wᵀ` reads a panel as rows of 32 outputs, `dy·W` reads the same numbers as rows of
-/// one input each.
+/// One copy in single precision serves both products: `x·Wᵀ` reads a panel as rows of 32 outputs, `dy·W` reads the same
+/// numbers as rows of one input each.
 #[derive(Debug)]
-pub struct PackedMatrix {
+pub struct PackedMatrix<O = Single> {
     data: Buffer,
     out: usize,
     input: usize,
+    operand: PhantomData<O>,
 }
 
-impl PackedMatrix {
+impl<O: Operand> PackedMatrix<O> {
     /// Packs a row-major matrix. Each row begins `stride` elements after the one before it.
     ///
     /// # Panics
     /// When `from` is too short.
-    pub fn new(level: Level, from: &[f32], out: usize, input: usize, stride: usize) -> Self {
+    pub fn new(level: Level, operand: O, from: &[f32], out: usize, input: usize, stride: usize) -> Self {
         assert!(out == 0 || from.len() >= (out - 1) * stride + input, "pack: not [out, in]");
-        let panel_len = input.next_multiple_of(BLOCK) * BLOCK;
-        let mut data = Buffer::new(out.div_ceil(BLOCK) * panel_len);
-        parallel_chunks(&mut data, panel_len.max(1), |panel, to| {
+        Self::from_panels(out, input, |panel, to| {
             let first = panel * BLOCK;
-            pack_panel(level, &from[first * stride..], (out - first).min(BLOCK), input, stride, to);
-        });
-        Self { data, out, input }
+            operand.pack_panel(level, &from[first * stride..], (out - first).min(BLOCK), input, stride, to);
+        })
+    }
+
+    /// A matrix whose panels are written by a function, on all threads.
+    pub fn from_panels(out: usize, input: usize, write: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+        let mut packed = Self::unset(out, input);
+        let panel_len = packed.panel_len().max(1);
+        parallel_chunks(&mut packed.data, panel_len, write);
+        packed
     }
 
     /// Rows of the matrix.
@@ -163,9 +172,9 @@ impl PackedMatrix {
         self.input
     }
 
-    /// Elements per panel.
+    /// Words per panel.
     pub fn panel_len(&self) -> usize {
-        self.input.next_multiple_of(BLOCK) * BLOCK
+        self.input.next_multiple_of(BLOCK) / O::NUMBERS * BLOCK
     }
 
     /// All panels, one after the other.
@@ -180,50 +189,59 @@ impl PackedMatrix {
 
     /// A matrix with arbitrary values, to be overwritten.
     pub fn unset(out: usize, input: usize) -> Self {
-        Self { data: Buffer::new(Self::len(out, input)), out, input }
+        Self { data: Buffer::new(Self::len(out, input)), out, input, operand: PhantomData }
     }
 
-    /// Elements of a matrix, with the padding of both sides.
+    /// Words of a matrix, with the padding of both sides.
     fn len(out: usize, input: usize) -> usize {
-        out.next_multiple_of(BLOCK) * input.next_multiple_of(BLOCK)
+        out.next_multiple_of(BLOCK) * input.next_multiple_of(BLOCK) / O::NUMBERS
     }
 }
 
-/// The left-hand side of a product: rows packed in tiles of `tile_rows` rows, each `[depth/32][tile_rows][32]`.
+/// The left-hand side of a product: rows packed in tiles of `tile_rows` rows, each `[depth/32][tile_rows][32]`. With an
+/// operand of several numbers to a word, 32 numbers are fewer words.
 ///
-/// The padding of the last tile and of the last block has arbitrary values. It never enters a result.
+/// The padding of the last tile has arbitrary values. It never enters a result.
 #[derive(Debug)]
-pub struct Left {
+pub struct Left<O = Single> {
     data: Buffer,
     rows: usize,
     depth: usize,
     tile_rows: usize,
+    operand: PhantomData<O>,
 }
 
-impl Left {
+impl<O: Operand> Left<O> {
     /// Packs `rows` rows, each of which is a slice.
-    pub fn new<'a>(level: Level, rows: usize, depth: usize, row: impl Fn(usize) -> &'a [f32] + Sync) -> Self {
-        Self::with_tile_rows(level.tile_rows(), rows, depth, row)
+    pub fn new<'a>(
+        level: Level,
+        operand: O,
+        rows: usize,
+        depth: usize,
+        row: impl Fn(usize) -> &'a [f32] + Sync,
+    ) -> Self {
+        Self::with_tile_rows(level, operand, operand.tile_rows(level), rows, depth, row)
     }
 
     /// As [`new`](Self::new), with a given number of rows per tile.
     pub fn with_tile_rows<'a>(
+        level: Level,
+        operand: O,
         tile_rows: usize,
         rows: usize,
         depth: usize,
         row: impl Fn(usize) -> &'a [f32] + Sync,
     ) -> Self {
-        let blocks = depth.div_ceil(BLOCK);
-        let mut data = Buffer::new(rows.div_ceil(tile_rows) * blocks * tile_rows * BLOCK);
-        parallel_chunks(&mut data, blocks * tile_rows * BLOCK, |tile, to| {
+        let (blocks, words) = (depth.div_ceil(BLOCK), BLOCK / O::NUMBERS);
+        let mut data = Buffer::new(rows.div_ceil(tile_rows) * blocks * tile_rows * words);
+        parallel_chunks(&mut data, blocks * tile_rows * words, |tile, to| {
             for (i, row) in (tile * tile_rows..rows.min((tile + 1) * tile_rows)).map(&row).enumerate() {
                 for (block, from) in row[..depth].chunks(BLOCK).enumerate() {
-                    let at = (block * tile_rows + i) * BLOCK;
-                    to[at..at + from.len()].copy_from_slice(from);
+                    operand.pack_row(level, from, &mut to[(block * tile_rows + i) * words..][..words]);
                 }
             }
         });
-        Self { data, rows, depth, tile_rows }
+        Self { data, rows, depth, tile_rows, operand: PhantomData }
     }
 
     pub fn rows(&self) -> usize {
@@ -238,9 +256,14 @@ impl Left {
         self.tile_rows
     }
 
-    /// Elements per tile.
+    /// Words per block of a tile.
+    pub fn block_len(&self) -> usize {
+        self.tile_rows * (BLOCK / O::NUMBERS)
+    }
+
+    /// Words per tile.
     pub fn tile_len(&self) -> usize {
-        self.depth.div_ceil(BLOCK) * self.tile_rows * BLOCK
+        self.depth.div_ceil(BLOCK) * self.block_len()
     }
 
     /// The data from the given tile on.

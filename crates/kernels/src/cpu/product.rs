@@ -5,15 +5,19 @@
 //! several products. So a projection and its low-rank path, or the gradients of three projections of one input, are
 //! added before anything is stored.
 //!
-//! The order of the additions for an element depends on its position alone, so results do not depend on the number of
-//! threads.
+//! The sides are numbers in single precision, or pairs of bfloat16 ([`Operand`]). The order of the additions for an element
+//! depends on its position alone, so results do not depend on the number of threads.
 
+mod operand;
 mod sum;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::matrix::{BLOCK, Left, Matrix, PackedMatrix};
 use super::pool::{DisjointParts, parallel};
 use super::simd::Level;
+pub use operand::{Operand, Pairs, Single};
 use sum::{Cold, Strip, Sum};
 pub use tile::{EMPTY, Term, Tile, sum_tile};
 use tile::{Place, tile_product};
@@ -25,18 +29,18 @@ const DEEP: usize = 16 << 10;
 
 /// `x·Wᵀ`, one of several to be added.
 #[derive(Clone, Copy)]
-pub struct Forward<'a> {
+pub struct Forward<'a, O: Operand = Single> {
     /// `[rows, in]`
-    pub x: &'a Left,
+    pub x: &'a Left<O>,
     /// `[out, in]`
     pub weight: &'a Matrix,
 }
 
 /// `dy·W`, one of several to be added.
 #[derive(Clone, Copy)]
-pub struct Backward<'a> {
+pub struct Backward<'a, O: Operand = Single> {
     /// `[rows, out]`
-    pub dy: &'a PackedMatrix,
+    pub dy: &'a PackedMatrix<O>,
     /// `[out, in]`
     pub weight: &'a Matrix,
 }
@@ -45,15 +49,22 @@ pub struct Backward<'a> {
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn forward(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool) {
-    forward_in_runs(level, terms, out, add, DEPTH);
+pub fn forward<O: Operand>(level: Level, operand: O, terms: &[Forward<'_, O>], out: &mut [f32], add: bool) {
+    forward_in_runs(level, operand, terms, out, add, DEPTH);
 }
 
 /// As [`forward`], where each run of `depth` inputs is summed by itself and added to the sum of those before it.
 ///
 /// # Panics
 /// As [`forward`].
-pub fn forward_in_runs(level: Level, terms: &[Forward<'_>], out: &mut [f32], add: bool, depth: usize) {
+pub fn forward_in_runs<O: Operand>(
+    level: Level,
+    operand: O,
+    terms: &[Forward<'_, O>],
+    out: &mut [f32],
+    add: bool,
+    depth: usize,
+) {
     let Some(first) = terms.first() else { return };
     let (rows, columns, tile_rows) = (first.x.rows(), first.weight.out(), first.x.tile_rows());
     assert_eq!(out.len(), rows * columns, "product: out is not [rows, out]");
@@ -61,8 +72,8 @@ pub fn forward_in_runs(level: Level, terms: &[Forward<'_>], out: &mut [f32], add
         assert_eq!((term.x.rows(), term.weight.out()), (rows, columns), "product: terms differ in shape");
         assert_eq!(term.x.depth(), term.weight.input(), "product: depths differ");
     }
-    let strips: Vec<Strip<'_>> = terms.iter().map(|term| Strip::forward(term.x, term.weight)).collect();
-    let sum = Sum { strips: &strips, rows, columns, tile_rows, depth, cold: Cold::Right };
+    let strips: Vec<Strip<'_>> = terms.iter().map(|term| Strip::forward(operand, term.x, term.weight)).collect();
+    let sum = Sum { operand, strips: &strips, rows, columns, tile_rows, depth, cold: Cold::Right };
     sum.compute(level, &DisjointParts::new(out), |place| Place { stride: columns, add: add || place.add, ..place });
 }
 
@@ -70,14 +81,14 @@ pub fn forward_in_runs(level: Level, terms: &[Forward<'_>], out: &mut [f32], add
 ///
 /// # Panics
 /// When the depths differ, or a tile of `x` does not divide a block.
-pub fn forward_packed(level: Level, x: &Left, weight: &Matrix, out: &mut PackedMatrix) {
+pub fn forward_packed<O: Operand>(level: Level, operand: O, x: &Left<O>, weight: &Matrix, out: &mut PackedMatrix) {
     assert_eq!(x.depth(), weight.input(), "product: depths differ");
     assert_eq!((out.out(), out.input()), (x.rows(), weight.out()), "product: out has another shape");
     assert!(BLOCK.is_multiple_of(x.tile_rows()), "product: tiles do not divide a block");
     let (panel_len, tile_rows) = (out.panel_len(), x.tile_rows());
-    let strips = [Strip::forward(x, weight)];
-    let sum =
-        Sum { strips: &strips, rows: x.rows(), columns: weight.out(), tile_rows, depth: DEPTH, cold: Cold::Right };
+    let strips = [Strip::forward(operand, x, weight)];
+    let (rows, columns) = (x.rows(), weight.out());
+    let sum = Sum { operand, strips: &strips, rows, columns, tile_rows, depth: DEPTH, cold: Cold::Right };
     sum.compute(level, &DisjointParts::new(out.data_mut()), |place| {
         let row = place.row / BLOCK * panel_len + place.row % BLOCK;
         Place { row, stride: BLOCK, transposed: true, ..place }
@@ -88,7 +99,7 @@ pub fn forward_packed(level: Level, x: &Left, weight: &Matrix, out: &mut PackedM
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn backward(level: Level, terms: &[Backward<'_>], out: &mut [f32], add: bool) {
+pub fn backward<O: Operand>(level: Level, operand: O, terms: &[Backward<'_, O>], out: &mut [f32], add: bool) {
     let Some(first) = terms.first() else { return };
     let (rows, columns) = (first.dy.out(), first.weight.input());
     assert_eq!(out.len(), rows * columns, "product: out is not [rows, in]");
@@ -97,11 +108,12 @@ pub fn backward(level: Level, terms: &[Backward<'_>], out: &mut [f32], add: bool
         assert_eq!(term.dy.input(), term.weight.out(), "product: depths differ");
     }
     // The weight's inputs are the rows of a tile, and its transpose is what is stored.
-    let tile_rows = level.tile_rows();
-    let strips: Vec<Strip<'_>> = terms.iter().map(|term| Strip::backward(term.weight, term.dy, tile_rows)).collect();
+    let tile_rows = operand.tile_rows(level);
+    let strips: Vec<Strip<'_>> =
+        terms.iter().map(|term| Strip::backward(operand, term.weight, term.dy, tile_rows)).collect();
     let deepest = strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
     let depth = if deepest > DEEP { DEPTH / 3 } else { DEPTH };
-    let sum = Sum { strips: &strips, rows: columns, columns: rows, tile_rows, depth, cold: Cold::Left };
+    let sum = Sum { operand, strips: &strips, rows: columns, columns: rows, tile_rows, depth, cold: Cold::Left };
     sum.compute(level, &DisjointParts::new(out), |place| Place {
         stride: columns,
         transposed: true,

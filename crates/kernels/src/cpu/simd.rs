@@ -74,6 +74,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
     /// Loads sixteen bfloat16 numbers, little-endian.
     fn bf16(self, from: &[u8]) -> Self::V;
+    /// The two bfloat16 numbers in the bits of each lane, the lower one first.
+    fn bf16_pair(self, words: Self::V) -> [Self::V; 2];
     /// Rounds to signed bytes, stores them four to a word, little-endian, and returns their sum. The lanes must be
     /// within -128 and 127.
     #[inline(always)]

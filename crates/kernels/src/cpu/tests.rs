@@ -1,6 +1,7 @@
 //! Tests every kernel on every instruction set of this processor against its definition in f64, on random shapes.
 
 mod compact;
+mod pairs;
 
 use proptest::prelude::*;
 
@@ -10,7 +11,7 @@ use super::few::{Halves, Scratch, project_few};
 use super::linear::{AdapterView, BaseView, Projections, Span};
 use super::matrix::{Left, Matrix, PackedMatrix};
 use super::pool::scoped::with_threads;
-use super::product::{Backward, Forward, backward, forward, forward_packed, over_rows};
+use super::product::{Backward, Forward, Single, backward, forward, forward_packed, over_rows};
 use super::rows::{rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward};
 use super::simd::{LANES, Level, Simd, dispatch};
 
@@ -60,7 +61,7 @@ fn product(
 }
 
 fn left(level: Level, x: &[f32], rows: usize, depth: usize) -> Left {
-    Left::new(level, rows, depth, |row| &x[row * depth..][..depth])
+    Left::new(level, Single, rows, depth, |row| &x[row * depth..][..depth])
 }
 
 proptest! {
@@ -78,27 +79,27 @@ proptest! {
             .map(|(base, low)| base + low)
             .collect();
         for level in Level::all() {
-            let weight = Matrix::from(PackedMatrix::new(level, &w, out, input, input));
+            let weight = Matrix::from(PackedMatrix::new(level, Single, &w, out, input, input));
             prop_assert_eq!(weight.to_rows(level), w.clone(), "{:?}: packing loses nothing", level);
             let (left_x, left_low) = (left(level, &x, rows, input), left(level, &low, rows, r));
-            let packed_b = PackedMatrix::new(level, &b, out, r, r).into();
+            let packed_b = PackedMatrix::new(level, Single, &b, out, r, r).into();
             let terms = [Forward { x: &left_x, weight: &weight }, Forward { x: &left_low, weight: &packed_b }];
             let mut y = vec![f32::NAN; rows * out];
-            forward(level, &terms, &mut y, false);
+            forward(level, Single, &terms, &mut y, false);
             prop_assert!(error(&y, &with_low) < TOLERANCE, "{level:?} forward: {}", error(&y, &with_low));
             let twice: Vec<f64> = with_low.iter().map(|y| 2.0 * y).collect();
-            forward(level, &terms, &mut y, true);
+            forward(level, Single, &terms, &mut y, true);
             prop_assert!(error(&y, &twice) < TOLERANCE, "{level:?} added: {}", error(&y, &twice));
 
-            let even = Left::with_tile_rows(level.even_tile_rows(), rows, input, |row| &x[row * input..][..input]);
-            let mut turned = PackedMatrix::unset(rows, out);
-            forward_packed(level, &even, &weight, &mut turned);
+            let even = Left::with_tile_rows(level, Single, level.even_tile_rows(), rows, input, |row| &x[row * input..][..input]);
+            let mut turned = PackedMatrix::<Single>::unset(rows, out);
+            forward_packed(level, Single, &even, &weight, &mut turned);
             let expected = product([rows, out, input], |i, p| x[i * input + p], |p, j| w[j * input + p]);
             prop_assert!(error(&Matrix::from(turned).to_rows(level), &expected) < TOLERANCE, "{level:?} packed forward");
 
-            let packed_dy = PackedMatrix::new(level, &dy, rows, out, out);
+            let packed_dy = PackedMatrix::new(level, Single, &dy, rows, out, out);
             let mut dx = vec![f32::NAN; rows * input];
-            backward(level, &[Backward { dy: &packed_dy, weight: &weight }], &mut dx, false);
+            backward(level, Single, &[Backward { dy: &packed_dy, weight: &weight }], &mut dx, false);
             let expected = product([rows, input, out], |i, p| dy[i * out + p], |p, j| w[p * input + j]);
             prop_assert!(error(&dx, &expected) < TOLERANCE, "{level:?} backward: {}", error(&dx, &expected));
 
@@ -216,9 +217,9 @@ proptest! {
         }
         let targets: Vec<&[(u32, f32)]> = targets.iter().map(Vec::as_slice).collect();
         for level in Level::all() {
-            let weight = PackedMatrix::new(level, &w, vocab, d_model, d_model).into();
+            let weight = PackedMatrix::new(level, Single, &w, vocab, d_model, d_model).into();
             let mut found = vec![f32::NAN; rows * d_model];
-            let log_probs = log_probs(level, &hidden, &weight, &targets, Some(&mut found));
+            let log_probs = log_probs(level, Single, &hidden, &weight, &targets, Some(&mut found));
             // A log-probability near zero is the difference of larger numbers, whose rounding stays.
             let norm = each.iter().map(|x| x * x).sum::<f64>().sqrt();
             let error_of_each = error(&log_probs, &each) * norm / norm.max(size.sqrt());
@@ -326,9 +327,9 @@ fn results_do_not_depend_on_the_threads() {
     let targets: Vec<&[(u32, f32)]> = targets.iter().map(|target| &target[..]).collect();
     let level = Level::best();
     let run = || {
-        let weight = PackedMatrix::new(level, &w, out, input, input).into();
+        let weight = PackedMatrix::new(level, Single, &w, out, input, input).into();
         let mut y = vec![0.0; rows * out];
-        forward(level, &[Forward { x: &left(level, &x, rows, input), weight: &weight }], &mut y, false);
+        forward(level, Single, &[Forward { x: &left(level, &x, rows, input), weight: &weight }], &mut y, false);
         let (mut mixed, mut log_sums) = (vec![0.0; rows * input], vec![0.0; rows * heads.heads]);
         attention(level, heads, [&x, &key, &value], &seen, &mut mixed, &mut log_sums);
         let saved = Saved { query: &x, key: &key, value: &value, out: &mixed, log_sums: &log_sums };
@@ -336,7 +337,7 @@ fn results_do_not_depend_on_the_threads() {
         let [dq, dk, dv] = &mut grads;
         attention_backward(level, heads, saved, &seen, &x, [dq, dk, dv]);
         let mut gradient = vec![0.0; rows * input];
-        let log_probs = log_probs(level, &x, &weight, &targets, Some(&mut gradient));
+        let log_probs = log_probs(level, Single, &x, &weight, &targets, Some(&mut gradient));
         let mut few = vec![0.0; 3 * out];
         let scratch = &mut Scratch::default();
         let (a, b) = (&key[..4 * input], &value[..out * 4]);

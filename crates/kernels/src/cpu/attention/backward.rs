@@ -4,7 +4,7 @@ use super::{Gathered, Head, Heads, Seen, SeenTile, hide, scores};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::matrix::{BLOCK, Left};
 use crate::cpu::pool::{DisjointParts, parallel, parallel_chunks};
-use crate::cpu::product::{EMPTY, Term, sum_tile};
+use crate::cpu::product::{EMPTY, Single, Term, sum_tile};
 use crate::cpu::simd::{LANES, Level, Simd, dispatch};
 
 /// The values of the forward pass that [`attention_backward`] needs.
@@ -87,7 +87,7 @@ fn backward_tile(
     let own = tile.start..tile.start + tile.rows;
     let [queries, d_outs] = [saved.query, d_out].map(|data| wide(data).gather(own.clone()));
     let [left, d_left] = [saved.query, d_out]
-        .map(|data| Left::with_tile_rows(step, tile.rows, dim, |row| wide(data).row(tile.start + row)));
+        .map(|data| Left::with_tile_rows(level, Single, step, tile.rows, dim, |row| wide(data).row(tile.start + row)));
 
     // Weights and their gradients, transposed: for every run of keys, `[queries/32][step][32]`.
     let across = tile.rows.div_ceil(BLOCK);

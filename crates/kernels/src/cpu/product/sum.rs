@@ -2,16 +2,12 @@
 
 use std::ops::Range;
 
-use super::tile::{NOTHING, Place, Term, tile_product};
+use super::operand::Operand;
+use super::tile::{NOTHING, Place, Term};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::matrix::{BLOCK, Left, Matrix, PackedMatrix};
 use crate::cpu::pool::{DisjointParts, parallel_streams};
 use crate::cpu::simd::{Level, prefetch};
-
-/// Bytes of the left operand that one item reads repeatedly.
-const LEFT_BYTES: usize = 384 << 10;
-/// The number of multiplications per item: about fifty microseconds of work.
-const ITEM: usize = 5 << 20;
 
 /// The largest number of terms in one sum: q, k and v, each with its adapter.
 const MAX_TERMS: usize = 6;
@@ -27,6 +23,7 @@ pub struct Strip<'a> {
 /// One side of a product.
 #[derive(Clone, Copy)]
 enum Side<'a> {
+    /// Its words, and distances between them.
     Stored {
         data: &'a [f32],
         /// The distance between tiles of a left side, or panels of a right side.
@@ -34,23 +31,31 @@ enum Side<'a> {
         /// The distance between blocks within a tile of a left side, or rows of a right side.
         stride: usize,
     },
-    /// A weight that is not in single precision. It is expanded for each item, one part at a time.
+    /// A weight that is not stored as it is multiplied. It is expanded for each item, one part at a time.
     Closed(&'a Matrix),
 }
 
 impl<'a> Strip<'a> {
-    pub fn forward(x: &'a Left, weight: &'a Matrix) -> Self {
-        let left = Side::Stored { data: x.tiles_from(0), step: x.tile_len(), stride: x.tile_rows() * BLOCK };
-        let right = match weight.full() {
+    pub fn forward<O: Operand>(operand: O, x: &'a Left<O>, weight: &'a Matrix) -> Self {
+        let left = Side::Stored { data: x.tiles_from(0), step: x.tile_len(), stride: x.block_len() };
+        let right = match operand.stored(weight) {
             Some(packed) => Side::packed(packed),
             None => Side::Closed(weight),
         };
         Self { left, right, depth: x.depth() }
     }
 
-    pub fn backward(weight: &'a Matrix, dy: &'a PackedMatrix, tile_rows: usize) -> Self {
-        let left = match weight.full() {
-            Some(packed) => Side::Stored { data: packed.data(), step: tile_rows * BLOCK, stride: packed.panel_len() },
+    pub fn backward<O: Operand>(
+        operand: O,
+        weight: &'a Matrix,
+        dy: &'a PackedMatrix<O>,
+        tile_rows: usize,
+    ) -> Self {
+        let left = match operand.stored(weight) {
+            Some(packed) => {
+                let step = tile_rows * (BLOCK / O::NUMBERS);
+                Side::Stored { data: packed.data(), step, stride: packed.panel_len() }
+            }
             None => Side::Closed(weight),
         };
         Self { left, right: Side::packed(dy), depth: dy.input() }
@@ -58,7 +63,7 @@ impl<'a> Strip<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn packed(packed: &'a PackedMatrix) -> Self {
+    fn packed<O: Operand>(packed: &'a PackedMatrix<O>) -> Self {
         Self::Stored { data: packed.data(), step: packed.panel_len(), stride: BLOCK }
     }
 }
@@ -70,7 +75,8 @@ pub enum Cold {
 }
 
 /// A sum of products, tile by tile.
-pub struct Sum<'a> {
+pub struct Sum<'a, O> {
+    pub operand: O,
     pub strips: &'a [Strip<'a>],
     /// Rows of the left sides.
     pub rows: usize,
@@ -82,16 +88,19 @@ pub struct Sum<'a> {
     pub cold: Cold,
 }
 
-impl Sum<'_> {
+impl<O: Operand> Sum<'_, O> {
+    /// The words of a block's row.
+    const WORDS: usize = BLOCK / O::NUMBERS;
+
     /// Computes every tile. `place` returns the destination of a tile. Its argument gives the tile's row and column and
     /// whether an earlier part of the depth has already been written there.
     pub fn compute(&self, level: Level, out: &DisjointParts<'_>, place: impl Fn(Place) -> Place + Sync) {
         let deepest = self.strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
         let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
-        let grid = Grid::new(tiles, panels, self.tile_rows, deepest, self.depth);
+        let grid = Grid::new::<O>(tiles, panels, self.tile_rows, deepest, self.depth);
         // Neighbouring items share their tiles, and so the weights that are expanded on the left.
-        let begin = |_| Opened::default();
-        parallel_streams(grid.items(), grid.items(), begin, |opened, items| {
+        let begin = |_| (self.operand.begin(), Opened::default());
+        parallel_streams(grid.items(), grid.items(), begin, |(session, opened), items| {
             for (tiles, panels) in items.map(|item| grid.item(item)) {
                 for depth in depths(deepest, self.depth) {
                     self.open_left(level, &tiles, &depth, opened);
@@ -105,7 +114,7 @@ impl Sum<'_> {
                                 *term = self.term(strip, opened.as_deref(), &turn);
                             }
                             let place = place(self.place(&turn));
-                            tile_product(level, &terms[..self.strips.len()], &place, out);
+                            self.operand.multiply(level, session, &terms[..self.strips.len()], &place, out);
                         }
                     }
                 }
@@ -136,7 +145,7 @@ impl Sum<'_> {
         opened.left = wanted;
         let opened = &mut opened.buffers;
         let inputs = tiles.start * self.tile_rows..self.rows.min(tiles.end * self.tile_rows);
-        let stride = tiles.len() * self.tile_rows * BLOCK;
+        let stride = tiles.len() * self.tile_rows * Self::WORDS;
         for (strip, opened) in self.strips.iter().zip(opened) {
             if let Side::Closed(weight) = strip.left {
                 let panels = depth.start / BLOCK..depth.end.min(strip.depth).div_ceil(BLOCK);
@@ -147,7 +156,7 @@ impl Sum<'_> {
                     _ => opened.insert(Buffer::new(len)),
                 };
                 for (panel, to) in panels.zip(buffer.chunks_exact_mut(stride)) {
-                    weight.open(level, panel, inputs.clone(), to);
+                    self.operand.open_left(level, weight, panel, inputs.clone(), to);
                 }
             }
         }
@@ -159,8 +168,9 @@ impl Sum<'_> {
             if let Side::Closed(weight) = strip.right
                 && depth.start < strip.depth
             {
-                let buffer = opened.get_or_insert_with(|| Buffer::new(self.depth.min(strip.depth) * BLOCK));
-                weight.open(level, panel, depth.start..depth.end.min(strip.depth), buffer);
+                let words = self.depth.min(strip.depth).next_multiple_of(BLOCK) * Self::WORDS;
+                let buffer = opened.get_or_insert_with(|| Buffer::new(words));
+                self.operand.open_right(level, weight, panel, depth.start..depth.end.min(strip.depth), buffer);
             }
         }
     }
@@ -175,12 +185,14 @@ impl Sum<'_> {
         let (left, left_stride) = match strip.left {
             Side::Stored { data, step, stride } => (&data[tile * step + depth.start / BLOCK * stride..], stride),
             Side::Closed(_) => {
-                let len = self.tile_rows * BLOCK;
+                let len = self.tile_rows * Self::WORDS;
                 (&opened()[(tile - tiles.start) * len..], tiles.len() * len)
             }
         };
         let (right, right_stride) = match strip.right {
-            Side::Stored { data, step, stride } => (&data[panel * step + depth.start * stride..], stride),
+            Side::Stored { data, step, stride } => {
+                (&data[panel * step + depth.start / O::NUMBERS * stride..], stride)
+            }
             Side::Closed(_) => (opened(), BLOCK),
         };
         Term { left, left_stride, right, right_stride, depth: depth.end.min(strip.depth) - depth.start }
@@ -253,10 +265,10 @@ struct Grid {
 
 impl Grid {
     /// For `tiles` tiles of `tile_rows` rows and `panels` panels; each sum goes over `depth` in runs of `run`.
-    fn new(tiles: usize, panels: usize, tile_rows: usize, depth: usize, run: usize) -> Self {
-        let bytes = tiles * tile_rows * depth.min(run) * size_of::<f32>();
-        let tile_runs = bytes.div_ceil(LEFT_BYTES).clamp(1, tiles.max(1));
-        let items = (tiles * tile_rows * panels * BLOCK * depth).div_ceil(ITEM);
+    fn new<O: Operand>(tiles: usize, panels: usize, tile_rows: usize, depth: usize, run: usize) -> Self {
+        let bytes = tiles * tile_rows * depth.min(run) * size_of::<f32>() / O::NUMBERS;
+        let tile_runs = bytes.div_ceil(O::LEFT_BYTES).clamp(1, tiles.max(1));
+        let items = (tiles * tile_rows * panels * BLOCK * depth).div_ceil(O::ITEM);
         let panel_runs = items.div_ceil(tile_runs).clamp(1, panels.max(1));
         Self { tiles, panels, tile_runs, panel_runs }
     }

@@ -4,25 +4,63 @@ use crate::cpu::matrix::BLOCK;
 use crate::cpu::pool::DisjointParts;
 use crate::cpu::simd::{LANES, Simd, dispatch};
 
-/// One of the products of a sum.
+/// One of the products of a sum. Both sides are words, each with one number or several ([`Multiply::NUMBERS`]), which lie
+/// side by side along the depth.
 #[derive(Clone, Copy)]
 pub struct Term<'a> {
-    /// The rows of the tile, in blocks of `[rows][32]`.
+    /// The rows of the tile, in blocks of `[rows][32 numbers]`.
     pub left: &'a [f32],
-    /// The distance between blocks.
+    /// The distance between blocks, in words.
     pub left_stride: usize,
-    /// Rows of 32 columns.
+    /// Rows of 32 words, one for each column.
     pub right: &'a [f32],
-    /// The distance between rows.
+    /// The distance between rows, in words.
     pub right_stride: usize,
-    /// The number of columns of the left side, and of rows of the right side.
+    /// How many numbers are summed: the columns of the left side, and the rows of the right side.
     pub depth: usize,
+}
+
+/// How a word of the left side is multiplied with one of the right side.
+pub trait Multiply<S: Simd>: Copy {
+    /// The numbers in a word.
+    const NUMBERS: usize;
+
+    /// The sum of the products of the two words' numbers, and `sum`.
+    fn add(self, simd: S, left: S::V, right: S::V, sum: S::V) -> S::V;
+}
+
+/// A word is a number in single precision.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole;
+
+impl<S: Simd> Multiply<S> for Whole {
+    const NUMBERS: usize = 1;
+
+    #[inline(always)]
+    fn add(self, simd: S, left: S::V, right: S::V, sum: S::V) -> S::V {
+        simd.fma(left, right, sum)
+    }
+}
+
+/// A word is a pair of bfloat16, which are multiplied in single precision: the upper one first, as `vdpbf16ps` does.
+#[derive(Clone, Copy, Debug)]
+pub struct Halves;
+
+impl<S: Simd> Multiply<S> for Halves {
+    const NUMBERS: usize = 2;
+
+    #[inline(always)]
+    fn add(self, simd: S, left: S::V, right: S::V, sum: S::V) -> S::V {
+        let ([left_low, left_high], [right_low, right_high]) = (simd.bf16_pair(left), simd.bf16_pair(right));
+        simd.fma(left_low, right_low, simd.fma(left_high, right_high, sum))
+    }
 }
 
 /// An empty product.
 pub const NOTHING: Term<'static> = Term { left: &[], left_stride: 0, right: &[], right_stride: 0, depth: 0 };
 
 /// The destination of a tile.
+#[derive(Clone, Copy)]
 pub struct Place {
     pub row: usize,
     pub rows: usize,
@@ -49,22 +87,49 @@ dispatch! {
 
 #[inline(always)]
 fn tile_product_with<S: Simd>(simd: S, terms: &[Term<'_>], place: &Place, out: &DisjointParts<'_>) {
+    product_with(simd, Whole, terms, place, out);
+}
+
+dispatch! {
+    /// As [`tile_product`], with pairs of bfloat16.
+    pub fn tile_product_of_halves(terms: &[Term<'_>], place: &Place, out: &DisjointParts<'_>) = of_halves
+}
+
+#[inline(always)]
+fn of_halves<S: Simd>(simd: S, terms: &[Term<'_>], place: &Place, out: &DisjointParts<'_>) {
+    product_with(simd, Halves, terms, place, out);
+}
+
+/// Sums the terms, and writes the tile to its place.
+#[inline(always)]
+pub fn product_with<S: Simd, M: Multiply<S>>(
+    simd: S,
+    multiply: M,
+    terms: &[Term<'_>],
+    place: &Place,
+    out: &DisjointParts<'_>,
+) {
     let mut tile = EMPTY;
-    sum_rows(simd, terms, place.rows, &mut tile);
+    sum_rows(simd, multiply, terms, place.rows, &mut tile);
     put(simd, &tile, place, out);
 }
 
 dispatch! {
     /// Sums the terms for the first `rows` rows of the left sides, and writes the sums to these rows of the tile.
-    pub fn sum_tile(terms: &[Term<'_>], rows: usize, tile: &mut Tile) = sum_rows
+    pub fn sum_tile(terms: &[Term<'_>], rows: usize, tile: &mut Tile) = sum_whole
 }
 
 #[inline(always)]
-fn sum_rows<S: Simd>(simd: S, terms: &[Term<'_>], rows: usize, tile: &mut Tile) {
+fn sum_whole<S: Simd>(simd: S, terms: &[Term<'_>], rows: usize, tile: &mut Tile) {
+    sum_rows(simd, Whole, terms, rows, tile);
+}
+
+#[inline(always)]
+fn sum_rows<S: Simd, M: Multiply<S>>(simd: S, multiply: M, terms: &[Term<'_>], rows: usize, tile: &mut Tile) {
     macro_rules! by_rows {
         ($vectors:literal, $at:expr, $($rows:literal)*) => {
             match rows {
-                $($rows => sum::<S, $rows, $vectors>(simd, terms, $at, tile),)*
+                $($rows => sum::<S, M, $rows, $vectors>(simd, multiply, terms, $at, tile),)*
                 rows => unreachable!("a tile of {rows} rows"),
             }
         };
@@ -84,13 +149,20 @@ fn sum_rows<S: Simd>(simd: S, terms: &[Term<'_>], rows: usize, tile: &mut Tile) 
 
 /// `ROWS` rows times `VECTORS` vectors. The vectors begin at column `at` of the 32 columns of the right side.
 #[inline(always)]
-fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<'_>], at: usize, tile: &mut Tile) {
+fn sum<S: Simd, M: Multiply<S>, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    multiply: M,
+    terms: &[Term<'_>],
+    at: usize,
+    tile: &mut Tile,
+) {
+    let words = BLOCK / M::NUMBERS;
     let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
     for term in terms {
         for block in 0..term.depth.div_ceil(BLOCK) {
-            let left = &term.left[block * term.left_stride..][..ROWS * BLOCK];
-            let right = &term.right[block * BLOCK * term.right_stride + at..];
-            let depth = (term.depth - block * BLOCK).min(BLOCK);
+            let left = &term.left[block * term.left_stride..][..ROWS * words];
+            let right = &term.right[block * words * term.right_stride + at..];
+            let depth = (term.depth - block * BLOCK).min(BLOCK).div_ceil(M::NUMBERS);
             for p in 0..depth {
                 let right = &right[p * term.right_stride..][..VECTORS * LANES];
                 // A loop, not a closure: the compiler may leave a closure out of the code that it compiles for the
@@ -100,9 +172,9 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
                     loaded[v] = simd.load(&right[v * LANES..]);
                 }
                 for i in 0..ROWS {
-                    let left = simd.splat(left[i * BLOCK + p]);
+                    let left = simd.splat(left[i * words + p]);
                     for v in 0..VECTORS {
-                        sums[i][v] = simd.fma(left, loaded[v], sums[i][v]);
+                        sums[i][v] = multiply.add(simd, left, loaded[v], sums[i][v]);
                     }
                 }
             }
@@ -116,9 +188,13 @@ fn sum<S: Simd, const ROWS: usize, const VECTORS: usize>(simd: S, terms: &[Term<
     }
 }
 
-/// Writes a tile to its destination.
+dispatch! {
+    /// Writes up to sixteen rows of results to their destination.
+    pub fn put_tile(tile: &[[f32; BLOCK]], place: &Place, out: &DisjointParts<'_>) = put
+}
+
 #[inline(always)]
-fn put<S: Simd>(simd: S, tile: &Tile, place: &Place, out: &DisjointParts<'_>) {
+fn put<S: Simd>(simd: S, tile: &[[f32; BLOCK]], place: &Place, out: &DisjointParts<'_>) {
     if place.transposed {
         for half in (0..place.columns).step_by(LANES) {
             let mut rows = [simd.splat(0.0); LANES];

@@ -99,6 +99,10 @@ impl Simd for Portable {
         pairs(from).map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
     #[inline(always)]
+    fn bf16_pair(self, words: Self::V) -> [Self::V; 2] {
+        [words.map(|word| f32::from_bits(word.to_bits() << 16)), words.map(|word| f32::from_bits(word.to_bits() & !0xffff))]
+    }
+    #[inline(always)]
     fn i8(self, from: &[u8]) -> Self::V {
         from.first_chunk::<LANES>().expect("i8: fewer than sixteen numbers").map(|byte| f32::from(byte.cast_signed()))
     }

@@ -65,7 +65,7 @@ fn quantised(encoding: Encoding, seed: u64, out: usize, input: usize) -> (Matrix
 }
 
 /// Matrices of the three kinds that are stored in fewer than 32 bits.
-fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
+pub fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
     let mut all: Vec<_> = Encoding::ALL
         .iter()
         .map(|&encoding| quantised(encoding, seed, out, supers * encoding.divisor().max(64)))
@@ -86,7 +86,7 @@ fn compact(seed: u64, out: usize, supers: usize) -> Vec<(Matrix, Vec<f32>)> {
     all
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub fn bits(values: &[f32]) -> Vec<u32> {
     // Minus zero counts as zero: the sign of an encoding's zero depends on the sign of the scale.
     values.iter().map(|value| (value + 0.0).to_bits()).collect()
 }
@@ -113,14 +113,14 @@ proptest! {
                 }
                 let mut row = vec![f32::NAN; input];
                 matrix.copy_row(level, out - 1, &mut row);
-                let full = Matrix::from(PackedMatrix::new(level, &matrix.to_rows(level), out, input, input));
+                let full = Matrix::from(PackedMatrix::new(level, Single, &matrix.to_rows(level), out, input, input));
                 prop_assert!(bits(&row) == bits(&full.to_rows(level)[(out - 1) * input..]));
                 let left = left(level, &x, rows, input);
-                let packed_dy = PackedMatrix::new(level, &dy, rows, out, out);
+                let packed_dy = PackedMatrix::new(level, Single, &dy, rows, out, out);
                 let [opened, dense] = [&matrix, &full].map(|weight| {
                     let (mut y, mut dx) = (vec![f32::NAN; rows * out], vec![f32::NAN; rows * input]);
-                    forward(level, &[Forward { x: &left, weight }], &mut y, false);
-                    backward(level, &[Backward { dy: &packed_dy, weight }], &mut dx, false);
+                    forward(level, Single, &[Forward { x: &left, weight }], &mut y, false);
+                    backward(level, Single, &[Backward { dy: &packed_dy, weight }], &mut dx, false);
                     [bits(&y), bits(&dx)]
                 });
                 prop_assert!(opened == dense, "{level:?}: the same bits forward and backward");
@@ -134,7 +134,7 @@ proptest! {
     ) {
         let mut all = compact(seed, out, supers);
         let dense = noise(seed ^ 9, out * 70);
-        all.push((PackedMatrix::new(Level::best(), &dense, out, 70, 70).into(), dense));
+        all.push((PackedMatrix::new(Level::best(), Single, &dense, out, 70, 70).into(), dense));
         for (matrix, weights) in all {
             let input = matrix.input();
             let [x, mut a, mut b, before] =
@@ -253,7 +253,7 @@ proptest! {
         let matrices = shapes.map(|(out, input)| {
             at += 1;
             let values: Vec<f32> = noise(at, out * input).iter().map(|x| x / 3.0).collect();
-            Matrix::from(PackedMatrix::new(level, &values, out, input, input))
+            Matrix::from(PackedMatrix::new(level, Single, &values, out, input, input))
         });
         let biases = shapes.map(|(out, _)| {
             at += 1;
@@ -288,8 +288,8 @@ proptest! {
                 norm: &norms[0], eps, input: [q, k, v], output: o, heads, head_norms, seen: &seen,
                 rotary: is_rotated.then(|| [tables.query(), tables.key()]),
             };
-            let (mid, _) = block.forward(level, &x[sequence]);
-            FeedForwardBlock { norm: &norms[1], eps, input: [gate, up], down }.forward(level, &mid).0
+            let (mid, _) = block.forward(level, Single, &x[sequence]);
+            FeedForwardBlock { norm: &norms[1], eps, input: [gate, up], down }.forward(level, Single, &mid).0
         });
         let mut store = Store::new(1, kv_heads, head_dim, 3, halved);
         let mut found = [Vec::new(), Vec::new()];
@@ -441,13 +441,13 @@ fn a_large_product_of_opened_weights_equals_that_of_dense_ones() {
         let (matrix, weights) = quantised(encoding, 11, out, input);
         let (x, dy) = (noise(12, rows * input), noise(13, rows * out));
         for level in Level::all() {
-            let full = Matrix::from(PackedMatrix::new(level, &matrix.to_rows(level), out, input, input));
+            let full = Matrix::from(PackedMatrix::new(level, Single, &matrix.to_rows(level), out, input, input));
             let left = left(level, &x, rows, input);
-            let packed_dy = PackedMatrix::new(level, &dy, rows, out, out);
+            let packed_dy = PackedMatrix::new(level, Single, &dy, rows, out, out);
             let run = |weight: &Matrix| {
                 let (mut y, mut dx) = (vec![f32::NAN; rows * out], vec![f32::NAN; rows * input]);
-                forward(level, &[Forward { x: &left, weight }], &mut y, false);
-                backward(level, &[Backward { dy: &packed_dy, weight }], &mut dx, false);
+                forward(level, Single, &[Forward { x: &left, weight }], &mut y, false);
+                backward(level, Single, &[Backward { dy: &packed_dy, weight }], &mut dx, false);
                 [y, dx]
             };
             let (opened, dense) = (run(&matrix), run(&full));

@@ -176,6 +176,17 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn bf16_pair(self, words: Self::V) -> [Self::V; 2] {
+        // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory.
+        let low = |i: usize| unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(words[i]))) };
+        // SAFETY: as above.
+        let high = |i: usize| unsafe {
+            let mask = _mm256_set1_epi32(!0xffff);
+            _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(words[i]), mask))
+        };
+        [[low(0), low(1)], [high(0), high(1)]]
+    }
+    #[inline(always)]
     fn i8(self, from: &[u8]) -> Self::V {
         assert!(from.len() >= LANES, "i8: fewer than sixteen numbers");
         // SAFETY: the assertion ensures that `from` has sixteen bytes; each load takes eight and needs no alignment.

@@ -172,6 +172,15 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn bf16_pair(self, words: Self::V) -> [Self::V; 2] {
+        // SAFETY: `self` exists only if the processor has AVX-512. The intrinsics access no memory.
+        unsafe {
+            let bits = _mm512_castps_si512(words);
+            let high = _mm512_and_si512(bits, _mm512_set1_epi32(!0xffff));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)), _mm512_castsi512_ps(high)]
+        }
+    }
+    #[inline(always)]
     fn max_lane(self, v: Self::V) -> f32 {
         // SAFETY: `self` exists only if the processor has AVX-512. The intrinsic accesses no memory.
         unsafe { _mm512_reduce_max_ps(v) }
