@@ -16,6 +16,7 @@ use foehn::evaluate::{
     DataConfig, Decoding, EvaluateConfig, Evaluation, Gate, LabelRule, Report, Suite, check_disjoint,
 };
 use foehn::files::check_outputs;
+use foehn::kernels::Compute;
 use foehn::tokens::TemplateChoice;
 
 /// Says whether adapters are better than their base, with statistics. Records with the right answers are enough
@@ -79,6 +80,8 @@ struct Arguments {
     /// The longest answer, in tokens; by default somewhat more than the longest right answer
     #[arg(long)]
     max_new_tokens: Option<usize>,
+    #[command(flatten)]
+    compute: common::ComputeArgs,
     #[command(flatten)]
     sampling: common::SamplingArgs,
     /// The seeds of sampled answers, separated by commas
@@ -146,6 +149,7 @@ impl Arguments {
         // Texts alone can be measured without a chat template.
         let asks = suite.tasks.iter().flat_map(|task| &task.items).any(|item| !item.prompts.is_empty());
         let mut base = common::TextModelArgs { model, template }.load_for(asks)?;
+        self.compute.set(&mut base.model)?;
         let without = base.model.clone();
         let mut runs = vec![common::evaluate("base", &base, &without, suite, config)?];
         for folder in &self.adapter {
@@ -182,6 +186,9 @@ fn main() -> ExitCode {
         let config = EvaluateConfig { answers: arguments.answers, decoding, ..EvaluateConfig::default() };
         let mut report = Report::new(&suite, &config, arguments.runs(&suite, &config)?, arguments.seed)?;
         report.about = common::about(&arguments.model, &arguments.adapter);
+        if arguments.compute.compute != Compute::F32 {
+            report.about.insert("compute".into(), arguments.compute.compute.name().into());
+        }
         for folder in &arguments.adapter {
             let name = (arguments.adapter.len() > 1).then(|| name_of(folder, &arguments.adapter));
             report.about.extend(common::loss_curve(&folder.join(".."), name.as_deref()));

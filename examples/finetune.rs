@@ -15,6 +15,7 @@ use common::terminal::say;
 use common::training::TrainingProgress;
 use foehn::evaluate::{Decoding, EvaluateConfig, Report};
 use foehn::finetune::{Event, Folder, Warning};
+use foehn::kernels::Compute;
 use foehn::mistral::Base;
 use foehn::{EvaluationRecipe, Job, Pretrained, Recipe};
 
@@ -49,6 +50,10 @@ struct Arguments {
     /// Stop after this number of steps
     #[arg(long)]
     max_steps: Option<usize>,
+    /// What matrix products round both sides to, instead of the recipe's: f32 (nothing) or bf16 (several times as fast on
+    /// processors with AMX)
+    #[arg(long)]
+    compute: Option<Compute>,
     /// Use this seed instead of the recipe's
     #[arg(long)]
     seed: Option<u64>,
@@ -78,6 +83,7 @@ impl Arguments {
                 EvaluationRecipe { data: None, label: None, suite: self.suite.clone(), ..recipe.evaluation };
         }
         recipe.training.max_steps = self.max_steps.unwrap_or(recipe.training.max_steps);
+        recipe.training.compute = self.compute.unwrap_or(recipe.training.compute);
         recipe.training.seed = self.seed.unwrap_or(recipe.training.seed);
         Ok(recipe)
     }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use common::terminal::{show_json, tell};
 use foehn::generate::{Limits, SamplingConfig, continue_ids};
+use foehn::kernels::Compute;
 use foehn::mistral::{KvCache, Mistral};
 use foehn::score::passes;
 use foehn::tokens::Sample;
@@ -27,6 +28,8 @@ use serde_json::json;
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
+    #[command(flatten)]
+    compute: common::ComputeArgs,
     /// Collect rows until they have this number of tokens, then compute them together; 0 computes each row at once
     #[arg(long, default_value_t = 4096)]
     tokens_at_once: usize,
@@ -50,7 +53,13 @@ struct Row {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::run(|| {
-        let network = arguments.model.load_network()?;
+        let mut network = arguments.model.load_network()?;
+        let is_packed = !arguments.decode && arguments.greedy.is_none();
+        ensure!(
+            is_packed || arguments.compute.compute == Compute::F32,
+            "--compute: --decode and --greedy round as generation does"
+        );
+        arguments.compute.set(&mut network.model)?;
         let (limit, vocabulary) = (network.model.config().max_position_embeddings, network.model.config().vocab_size);
         let (mut waiting, mut tokens) = (Vec::new(), 0);
         let (mut seconds, mut rows, mut computed) = (0.0, 0, 0);

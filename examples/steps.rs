@@ -49,6 +49,8 @@ struct Arguments {
     /// Compute the inner values of a block again in the backward pass, instead of keeping them
     #[arg(long)]
     recompute: bool,
+    #[command(flatten)]
+    compute: common::ComputeArgs,
     /// The learning rate
     #[arg(long, default_value_t = 2e-4)]
     learning_rate: f64,
@@ -82,6 +84,7 @@ impl Arguments {
             batch_size,
             micro_batch_rows: self.micro_batch_rows,
             recompute: self.recompute,
+            compute: self.compute.compute,
             learning_rate: self.learning_rate,
             schedule: Schedule::Constant,
             warmup_ratio: 0.0,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::terminal::{say, show_as_is, tell};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use foehn::burn::tensor::Device;
 use foehn::corpus::Record;
@@ -22,6 +22,7 @@ use foehn::evaluate::{EvaluateConfig, Evaluation, Subject, Suite};
 use foehn::files::{printable, printable_text};
 use foehn::generate::SamplingConfig;
 use foehn::hub::Progress;
+use foehn::kernels::Compute;
 use foehn::mistral::{Base, Mistral, MistralConfig};
 use foehn::tokens::{Sample, TemplateChoice, Tokenizer};
 use foehn::{Loading, Network, Pretrained};
@@ -45,6 +46,29 @@ pub struct ModelArgs {
     /// The storage format of the base in memory: stored, f32, bf16, q8_0, q4_k or nf4
     #[arg(long, default_value_t)]
     pub base: Base,
+}
+
+/// What matrix products round to.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ComputeArgs {
+    /// What matrix products round both sides to: f32 (nothing, the reference) or bf16 (several times as fast on processors
+    /// with AMX)
+    #[arg(long, default_value_t)]
+    pub compute: Compute,
+}
+
+impl ComputeArgs {
+    /// Sets it on a model.
+    pub fn set(self, model: &mut Mistral) -> Result<()> {
+        let device = model.device();
+        ensure!(
+            self.compute.is_available_on(&device),
+            "--compute {}: the device does not support it, flex alone does",
+            self.compute
+        );
+        model.set_compute(self.compute);
+        Ok(())
+    }
 }
 
 impl ModelArgs {

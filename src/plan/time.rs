@@ -67,6 +67,7 @@ impl Calibration {
         let adapter = Adapter::new(&settings.lora, &model, 0)?;
         attach_trainable(&mut model, &adapter)?;
         model.set_recompute(settings.recompute);
+        model.set_compute(settings.compute);
         let samples = [&sample];
         let noise = Noise { dropout: settings.lora.lora_dropout, neftune_alpha: settings.neftune_noise_alpha, seed: 1 };
         let mut found = Vec::new();

@@ -1,5 +1,5 @@
 //! The kernels' own tests, run with tools that check memory accesses.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unused_imports)]
 
 #[path = "../../crates/kernels/src/cpu/mod.rs"]
 mod cpu;

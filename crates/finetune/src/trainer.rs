@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use foehn_files::DraftFolder;
+use foehn_kernels::Compute;
 use foehn_lora::{
     Adapter, Factor, LoraConfig, Manifest, Parameter, attach, attach_trainable, parameters, set_parameters,
 };
@@ -54,6 +55,15 @@ struct Start {
     optimizer: AdamW,
     place: Option<PathBuf>,
     warnings: Vec<Warning>,
+}
+
+/// Runs something with the model at a [`Compute`]. Then the model has its own again, with which the caller asks it.
+fn with_compute<R>(model: &mut Mistral, compute: Compute, run: impl FnOnce(&mut Mistral) -> R) -> R {
+    let own = model.compute();
+    model.set_compute(compute);
+    let found = run(model);
+    model.set_compute(own);
+    found
 }
 
 impl<'a> Trainer<'a> {
@@ -176,13 +186,13 @@ impl<'a> Trainer<'a> {
             seed: noise_seed(config.seed, step),
         };
         let (rows, mean) = (config.micro_batch_rows, config.loss_mean);
-        let computed = match &self.reference {
-            None => gradients(self.model, &samples, rows, noise, mean),
+        let computed = with_compute(self.model, config.compute, |model| match &self.reference {
+            None => gradients(model, &samples, rows, noise, mean),
             Some(reference) => {
                 let dpo = config.dpo.unwrap_or_default();
-                preference_gradients(self.model, reference, &samples, rows, noise, mean, &dpo)
+                preference_gradients(model, reference, &samples, rows, noise, mean, &dpo)
             }
-        };
+        });
         if !computed.loss.is_finite() {
             return Err(self.not_finite("loss", step, computed.loss));
         }
@@ -360,16 +370,16 @@ impl<'a> Trainer<'a> {
     }
 
     /// The loss of samples with the current adapter, without dropout.
-    fn loss(&self, samples: &[&Sample]) -> (f64, Option<Rewards>) {
-        let TrainingConfig { micro_batch_rows: rows, loss_mean: mean, dpo, .. } = &self.config;
-        match &self.reference {
-            None => (validation_loss(self.model, samples, *rows, *mean), None),
+    fn loss(&mut self, samples: &[&Sample]) -> (f64, Option<Rewards>) {
+        let TrainingConfig { micro_batch_rows: rows, loss_mean: mean, dpo, compute, .. } = &self.config;
+        with_compute(self.model, *compute, |model| match &self.reference {
+            None => (validation_loss(model, samples, *rows, *mean), None),
             Some(reference) => {
                 let dpo = dpo.unwrap_or_default();
-                let (loss, rewards) = preference_loss(self.model, reference, samples, *rows, *mean, &dpo);
+                let (loss, rewards) = preference_loss(model, reference, samples, *rows, *mean, &dpo);
                 (loss, Some(rewards))
             }
-        }
+        })
     }
 
     /// Metrics and the loss curve only inform about the run, so failing to write them does not end it.

@@ -17,6 +17,7 @@
 mod attention;
 mod block;
 mod cached;
+mod compute;
 #[cfg(feature = "flex")]
 mod cpu;
 mod cross_entropy;
@@ -50,6 +51,7 @@ pub fn can_recompute(device: &burn::tensor::Device) -> bool {
 pub use attention::{Visibility, attention};
 pub use block::{AttentionHalf, Cache, FeedForward};
 pub use cached::{KvShape, KvStore};
+pub use compute::Compute;
 #[cfg(feature = "flex")]
 pub use cpu::pool::{set_threads, threads};
 pub use cross_entropy::{Targets, linear_cross_entropy, token_log_probs, token_losses};

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::Compute;
 #[cfg(feature = "flex")]
 use crate::cpu::{
     matrix::{Blocks, Half, Matrix, PackedMatrix},
+    product::Single,
     simd::Level,
 };
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -21,7 +23,10 @@ use crate::encoding::{Encoding, HalfKind, Row, RowBuffers};
 /// On `wgpu` and `cuda` a quantised matrix stays packed too. Everywhere else the matrix is a tensor. The functions of
 /// this type hide the difference.
 #[derive(Clone, Debug)]
-pub struct Weight(Layout);
+pub struct Weight {
+    layout: Layout,
+    compute: Compute,
+}
 
 #[derive(Clone, Debug)]
 enum Layout {
@@ -33,6 +38,24 @@ enum Layout {
 }
 
 impl Weight {
+    fn of(layout: Layout) -> Self {
+        Self { layout, compute: Compute::default() }
+    }
+
+    /// What the products of packed batches with this matrix round both sides to; at first [`Compute::F32`].
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// Sets what products round to. Other handles of the same matrix keep their setting.
+    ///
+    /// # Panics
+    /// When the matrix's device does not have it ([`Compute::is_available_on`]).
+    pub fn set_compute(&mut self, compute: Compute) {
+        assert!(compute.is_available_on(&self.device()), "compute: {compute} is not available on this device");
+        self.compute = compute;
+    }
+
     /// A matrix from its rows, on a device.
     ///
     /// # Panics
@@ -41,7 +64,7 @@ impl Weight {
         assert_eq!(rows.len(), out * input, "weight: not [out, in]");
         #[cfg(feature = "flex")]
         if crate::flex::is_flex(device) {
-            return Self::packed(PackedMatrix::new(Level::best(), &rows, out, input, input).into(), device);
+            return Self::packed(PackedMatrix::new(Level::best(), Single, &rows, out, input, input).into(), device);
         }
         Self::dense(Tensor::from_data(TensorData::new(rows, [out, input]), device))
     }
@@ -87,7 +110,7 @@ impl Weight {
         }
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
         if is_cube(device) && out * input > 0 {
-            return Self(Layout::Quantised(Quantised::new(encoding, [out, input], device, row)));
+            return Self::of(Layout::Quantised(Quantised::new(encoding, [out, input], device, row)));
         }
         let mut planes = RowBuffers::new(encoding, input);
         let mut values = vec![0.0; out * input];
@@ -100,17 +123,17 @@ impl Weight {
 
     #[cfg(feature = "flex")]
     fn packed(matrix: Matrix, device: &Device) -> Self {
-        Self(Layout::PackedMatrix(Arc::new(matrix), device.clone().without_autodiff()))
+        Self::of(Layout::PackedMatrix(Arc::new(matrix), device.clone().without_autodiff()))
     }
 
     /// A matrix that is kept as a tensor. Computations with it use the reference in Burn's operations.
     pub fn dense(tensor: Tensor<2>) -> Self {
-        Self(Layout::Dense(tensor.without_autodiff()))
+        Self::of(Layout::Dense(tensor.without_autodiff()))
     }
 
     /// Whether the two are one matrix, where matrices are packed; elsewhere, whether they have the same shape.
     pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
+        match (&self.layout, &other.layout) {
             #[cfg(feature = "flex")]
             (Layout::PackedMatrix(one, _), Layout::PackedMatrix(other, _)) => Arc::ptr_eq(one, other),
             _ => self.dims() == other.dims(),
@@ -119,7 +142,7 @@ impl Weight {
 
     /// `[out, in]`
     pub fn dims(&self) -> [usize; 2] {
-        match &self.0 {
+        match &self.layout {
             Layout::Dense(tensor) => tensor.dims(),
             #[cfg(feature = "flex")]
             Layout::PackedMatrix(packed, _) => [packed.out(), packed.input()],
@@ -130,7 +153,7 @@ impl Weight {
 
     /// The device of the matrix.
     pub fn device(&self) -> Device {
-        match &self.0 {
+        match &self.layout {
             Layout::Dense(tensor) => tensor.device(),
             #[cfg(feature = "flex")]
             Layout::PackedMatrix(_, device) => device.clone(),
@@ -141,7 +164,7 @@ impl Weight {
 
     /// The matrix as a tensor; a copy if the matrix is packed.
     pub fn to_tensor(&self) -> Tensor<2> {
-        match &self.0 {
+        match &self.layout {
             Layout::Dense(tensor) => tensor.clone(),
             #[cfg(feature = "flex")]
             Layout::PackedMatrix(packed, device) => {
@@ -155,7 +178,7 @@ impl Weight {
     /// `x·Wᵀ`, differentiable in `x`: `[rows, in]` to `[rows, out]`.
     pub(crate) fn product(&self, x: Tensor<2>) -> Tensor<2> {
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        if let Layout::Quantised(quantised) = &self.0 {
+        if let Layout::Quantised(quantised) = &self.layout {
             return quantised.product(x);
         }
         x.matmul(self.to_tensor().transpose())
@@ -169,7 +192,7 @@ impl Weight {
     pub fn plus(&self, other: Tensor<2>) -> Self {
         let sum = self.to_tensor().add(other);
         #[cfg(feature = "flex")]
-        if let Layout::PackedMatrix(_, device) = &self.0 {
+        if let Layout::PackedMatrix(_, device) = &self.layout {
             let rows = sum.into_data().try_into_vec().expect("a weight is f32");
             return Self::new(rows, self.dims(), device);
         }
@@ -183,7 +206,7 @@ impl Weight {
     pub fn select(&self, rows: &[u32]) -> Tensor<2> {
         let out = self.dims()[0];
         assert!(rows.iter().all(|&row| (row as usize) < out), "select: a row is not below {out}");
-        match &self.0 {
+        match &self.layout {
             Layout::Dense(tensor) => {
                 let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
                 let rows = Tensor::<1, Int>::from_data(TensorData::from(rows.as_slice()), &tensor.device());
@@ -206,7 +229,7 @@ impl Weight {
     /// The packed matrix, if the matrix is packed.
     #[cfg(feature = "flex")]
     pub(crate) fn matrix(&self) -> Option<&Arc<Matrix>> {
-        match &self.0 {
+        match &self.layout {
             Layout::PackedMatrix(packed, _) => Some(packed),
             _ => None,
         }
@@ -215,12 +238,12 @@ impl Weight {
     /// The packed matrix. A dense matrix is packed in a temporary copy.
     #[cfg(feature = "flex")]
     pub(crate) fn to_matrix(&self) -> Arc<Matrix> {
-        if let Layout::PackedMatrix(packed, _) = &self.0 {
+        if let Layout::PackedMatrix(packed, _) = &self.layout {
             return Arc::clone(packed);
         }
         let [out, input] = self.dims();
         let values: Vec<f32> = self.to_tensor().into_data().try_into_vec().expect("a weight is f32");
-        Arc::new(PackedMatrix::new(Level::best(), &values, out, input, input).into())
+        Arc::new(PackedMatrix::new(Level::best(), Single, &values, out, input, input).into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use foehn_kernels::{EmbeddingNoise, Linear, Rotary, Visibility, Weight, projection, rms_norm};
+use foehn_kernels::{Compute, EmbeddingNoise, Linear, Rotary, Visibility, Weight, projection, rms_norm};
 
 use crate::attention::Pass;
 use crate::{DecoderLayer, MistralConfig, Projection};
@@ -56,6 +56,26 @@ impl Mistral {
     /// inner values of a block again: less memory for a third more work. The result is the same.
     pub fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
+    }
+
+    /// What matrix products of packed batches round their operands to; at first [`Compute::F32`], the reference. It concerns
+    /// training and scoring. Decoding over a cache has a rounding of its own.
+    ///
+    /// # Panics
+    /// When the model's device does not have it ([`Compute::is_available_on`]).
+    pub fn set_compute(&mut self, compute: Compute) {
+        self.embed_tokens.set_compute(compute);
+        if let Some(head) = &mut self.lm_head {
+            head.set_compute(compute);
+        }
+        for (_, projection) in self.projections_mut() {
+            projection.set_compute(compute);
+        }
+    }
+
+    /// What matrix products of packed batches round their operands to.
+    pub fn compute(&self) -> Compute {
+        self.head().compute()
     }
 
     /// The hidden state of every row of a packed batch, after the last norm: `[rows, d_model]`.

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use foehn_kernels::{Linear, LowRank, Weight};
+use foehn_kernels::{Compute, Linear, LowRank, Weight};
 
 /// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + b`. The weight W and the bias b, if there is one, are frozen. The rest of the model works the same with and without an adapter.
 #[derive(Module, Debug)]
@@ -38,6 +38,10 @@ impl Projection {
     /// The frozen weight, `[out, in]`.
     pub fn weight(&self) -> &Weight {
         &self.weight
+    }
+
+    pub(crate) fn set_compute(&mut self, compute: Compute) {
+        self.weight.set_compute(compute);
     }
 
     /// The attached adapter.

@@ -26,7 +26,7 @@ impl Trainer<'_> {
 
     /// Parameters can be finite but so large that the computation overflows. A validation shows this. If there was none
     /// since the last step, the samples of that step are used.
-    pub(super) fn check_loss(&self) -> Result<(), Error> {
+    pub(super) fn check_loss(&mut self) -> Result<(), Error> {
         if self.state.step == 0 || self.validation.is_some() && self.state.validated == self.state.step {
             return Ok(());
         }

@@ -30,6 +30,10 @@ pub(super) fn checked(model: &Mistral, run: &Run<'_>) -> Result<TrainingConfig, 
         let expected = "false: the device does not support it, `flex` alone does";
         return Err(Error::Setting { field: "recompute", found: "true".into(), expected });
     }
+    if !config.compute.is_available_on(&model.device()) {
+        let expected = "f32: the device does not support it, `flex` alone does";
+        return Err(Error::Setting { field: "compute", found: config.compute.to_string(), expected });
+    }
     Ok(config)
 }
 
@@ -54,6 +58,7 @@ pub(super) fn reference(model: &Mistral, config: &TrainingConfig, first: &Adapte
         return Ok(None);
     }
     let mut reference = model.clone();
+    reference.set_compute(config.compute);
     drop(detach(&mut reference, &config.lora));
     if config.init_adapter.is_some() {
         attach(&mut reference, first)?;

@@ -182,7 +182,9 @@ pub fn attention(
         let mut weights = vec![0.0; tile.blocks() * step * BLOCK];
         for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
             let queries = Head { data: query, width: heads.query_width(), at: head, dim: heads.head_dim };
-            let left = Left::with_tile_rows(level, Single, step, tile.rows, heads.head_dim, |row| queries.row(tile.start + row));
+            let left = Left::with_tile_rows(level, Single, step, tile.rows, heads.head_dim, |row| {
+                queries.row(tile.start + row)
+            });
             for first in (0..tile.rows).step_by(step) {
                 let run = first..tile.rows.min(first + step);
                 let blocks = tile.blocks_of(run.clone());

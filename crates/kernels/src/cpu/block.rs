@@ -75,7 +75,8 @@ impl AttentionBlock<'_> {
         let heads = self.heads;
         let mut d_mixed = Buffer::new(saved.mixed.len());
         let (lows, low) = &saved.lows;
-        let [of_output] = project_backward(level, operand, &saved.mixed, rows, [self.output], low, [d_out], Some(&mut d_mixed));
+        let [of_output] =
+            project_backward(level, operand, &saved.mixed, rows, [self.output], low, [d_out], Some(&mut d_mixed));
         let [query, key, value] = &saved.input;
         let [mut d_query, mut d_key, mut d_value] = [query, key, value].map(|forward| Buffer::new(forward.len()));
         let forward = Saved { query, key, value, out: &saved.mixed, log_sums: &saved.log_sums };
@@ -92,7 +93,8 @@ impl AttentionBlock<'_> {
         let normed = normed(level, x, self.norm, self.eps);
         let mut d_normed = wants_dx.then(|| Buffer::new(x.len()));
         let d_input = [&d_query[..], &d_key, &d_value];
-        let [q, k, v] = project_backward(level, operand, &normed, rows, self.input, lows, d_input, d_normed.as_deref_mut());
+        let [q, k, v] =
+            project_backward(level, operand, &normed, rows, self.input, lows, d_input, d_normed.as_deref_mut());
         let dx = d_normed.map(|d_normed| through_norm(level, x, self.norm, self.eps, &d_normed, d_out));
         (dx, [q, k, v, of_output])
     }

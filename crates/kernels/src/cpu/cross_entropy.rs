@@ -52,7 +52,8 @@ pub fn log_probs<O: Operand>(
         if let Some(gradient) = &mut gradient {
             to_gradient(level, &mut logits, &log_sums, targets);
             let gradient = &mut gradient[start..][..rows * d_model];
-            operand.with_words(level, &logits, |dy| backward(level, operand, &[Backward { dy, weight }], gradient, false));
+            operand
+                .with_words(level, &logits, |dy| backward(level, operand, &[Backward { dy, weight }], gradient, false));
         }
     }
     found

@@ -12,10 +12,27 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 
 use crate::attention::Visibility;
+use crate::cpu::product::{Pairs, Single};
 use crate::cpu::{attention::Heads, block, cross_entropy, few, linear, matrix::Matrix, rows, simd::Level};
-use crate::{AttentionHalf, FeedForward, Linear, LowRank, Rotary, Targets, Weight};
+use crate::{AttentionHalf, Compute, FeedForward, Linear, LowRank, Rotary, Targets, Weight};
 pub use cached::{Held, HeldAdapters};
 use record::{Operand, Values, record};
+
+/// Evaluates an expression with the operand of products for a [`Compute`].
+macro_rules! with_operand {
+    ($compute:expr, |$operand:ident| $run:expr) => {
+        match $compute {
+            Compute::F32 => {
+                let $operand = Single;
+                $run
+            }
+            Compute::Bf16 => {
+                let $operand = Pairs::best();
+                $run
+            }
+        }
+    };
+}
 
 /// Whether a device, with autodiff or without, is `flex`.
 pub fn is_flex(device: &Device) -> bool {
@@ -49,21 +66,27 @@ pub fn projection(x: &Tensor<2>, linear: Linear<'_>) -> Option<Tensor<2>> {
     let is_tracked = [&input, a, b].iter().any(|operand| operand.is_tracked());
     let ([rows, width], out) = (x.dims(), frozen.weight.out());
     let (level, values, pair, weight) = (Level::best(), input.values(), frozen.values(), Arc::clone(&frozen.weight));
+    let compute = linear.weight.compute();
     let mut y = vec![0.0; rows * out];
     let mut low = None;
-    if rows <= few::FEW && !is_tracked && pair.is_without_dropout() {
+    if rows <= few::FEW && !is_tracked && pair.is_without_dropout() && compute == Compute::F32 {
         let scratch = &mut few::Scratch::default();
         let (bases, spans) = linear::LinearView::split([pair.borrow(&weight)], rows);
         let projections = linear::Projections { bases, spans: &spans };
         few::project_few(level, &values, projections, [&mut y], false, false, scratch);
     } else {
-        [low] = linear::project(level, &values, rows, [pair.borrow(&weight)], [&mut y], false);
+        let linears = [pair.borrow(&weight)];
+        [low] = with_operand!(compute, |operand| {
+            linear::project(level, operand, &values, rows, linears, [&mut y], false)
+        });
     }
     Some(record([&input, a, b], y, [rows, out], || {
         Box::new(move |dy, wanted| {
             let mut dx = wanted[0].then(|| vec![0.0; rows * width]);
             let linears = [pair.borrow(&weight)];
-            let [of_adapter] = linear::project_backward(level, &values, rows, linears, &[low], [dy], dx.as_deref_mut());
+            let [of_adapter] = with_operand!(compute, |operand| {
+                linear::project_backward(level, operand, &values, rows, linears, &[low], [dy], dx.as_deref_mut())
+            });
             let [da, db] = both(of_adapter);
             [dx, da, db]
         })
@@ -80,7 +103,7 @@ pub fn self_attention(
     let frozen = [block.q_proj, block.k_proj, block.v_proj, block.o_proj].map(Frozen::new);
     let [Some(q), Some(k), Some(v), Some(o)] = frozen else { return None };
     let seen = visibility.seen()?;
-    let level = Level::best();
+    let (level, compute) = (Level::best(), block.q_proj.weight.compute());
     let input = Operand::new(x);
     let parts = AttentionParts {
         norm: Operand::new(&block.norm).values(),
@@ -97,7 +120,7 @@ pub fn self_attention(
         seen,
     };
     let values = input.values();
-    let (y, saved) = parts.with(|block| block.forward(level, &values));
+    let (y, saved) = parts.with(|block| with_operand!(compute, |operand| block.forward(level, operand, &values)));
     let operands = [&q, &k, &v, &o].map(Frozen::operands);
     let [[qa, qb], [ka, kb], [va, vb], [oa, ob]] = operands;
     let recompute = block.recompute;
@@ -105,8 +128,10 @@ pub fn self_attention(
         let saved = (!recompute).then_some(saved);
         Box::new(move |dy, wanted| {
             let (dx, gradients) = parts.with(|block| {
-                let saved = saved.unwrap_or_else(|| block.forward(level, &values).1);
-                block.backward(level, &values, &saved, dy, wanted[0])
+                with_operand!(compute, |operand| {
+                    let saved = saved.unwrap_or_else(|| block.forward(level, operand, &values).1);
+                    block.backward(level, operand, &values, &saved, dy, wanted[0])
+                })
             });
             let [[qa, qb], [ka, kb], [va, vb], [oa, ob]] = gradients.map(both);
             [dx, qa, qb, ka, kb, va, vb, oa, ob]
@@ -118,7 +143,7 @@ pub fn self_attention(
 pub fn feed_forward(x: &Tensor<2>, block: &FeedForward<'_>) -> Option<Tensor<2>> {
     let frozen = [block.gate_proj, block.up_proj, block.down_proj].map(Frozen::new);
     let [Some(gate), Some(up), Some(down)] = frozen else { return None };
-    let level = Level::best();
+    let (level, compute) = (Level::best(), block.gate_proj.weight.compute());
     let input = Operand::new(x);
     let parts = FeedForwardParts {
         norm: Operand::new(&block.norm).values(),
@@ -127,7 +152,7 @@ pub fn feed_forward(x: &Tensor<2>, block: &FeedForward<'_>) -> Option<Tensor<2>>
         pairs: [&gate, &up, &down].map(Frozen::values),
     };
     let values = input.values();
-    let (y, saved) = parts.with(|block| block.forward(level, &values));
+    let (y, saved) = parts.with(|block| with_operand!(compute, |operand| block.forward(level, operand, &values)));
     let operands = [&gate, &up, &down].map(Frozen::operands);
     let [[ga, gb], [ua, ub], [da, db]] = operands;
     let recompute = block.recompute;
@@ -135,8 +160,10 @@ pub fn feed_forward(x: &Tensor<2>, block: &FeedForward<'_>) -> Option<Tensor<2>>
         let saved = (!recompute).then_some(saved);
         Box::new(move |dy, wanted| {
             let (dx, gradients) = parts.with(|block| {
-                let saved = saved.unwrap_or_else(|| block.forward(level, &values).1);
-                block.backward(level, &values, saved, dy, wanted[0])
+                with_operand!(compute, |operand| {
+                    let saved = saved.unwrap_or_else(|| block.forward(level, operand, &values).1);
+                    block.backward(level, operand, &values, saved, dy, wanted[0])
+                })
             });
             let [[ga, gb], [ua, ub], [da, db]] = gradients.map(both);
             [dx, ga, gb, ua, ub, da, db]
@@ -146,14 +173,13 @@ pub fn feed_forward(x: &Tensor<2>, block: &FeedForward<'_>) -> Option<Tensor<2>>
 
 /// [`crate::linear_cross_entropy`].
 pub fn linear_cross_entropy(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Tensor<1>> {
-    let weight = weight.matrix()?;
+    let (weight, compute) = (weight.matrix()?, weight.compute());
     let input = Operand::new(hidden);
     let d_model = weight.input();
     let rows = targets.by_row();
     let gathered = gather(&input.values(), rows.places(), d_model);
     let mut gradient = input.is_tracked().then(|| vec![0.0; gathered.len()]);
-    let log_probs =
-        cross_entropy::log_probs(Level::best(), &gathered, weight, &rows.targets(), gradient.as_deref_mut());
+    let log_probs = log_probs(compute, &gathered, weight, &rows.targets(), gradient.as_deref_mut());
     let loss = rows.weights().zip(&log_probs).map(|(weight, log_prob)| -f64::from(weight) * f64::from(*log_prob));
     let loss: f64 = loss.sum();
     let places = rows.places().to_vec();
@@ -173,14 +199,14 @@ pub fn linear_cross_entropy(hidden: &Tensor<2>, weight: &Weight, targets: &Targe
 
 /// [`crate::token_losses`].
 pub fn token_losses(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Tensor<1>> {
-    let weight = weight.matrix()?;
+    let (weight, compute) = (weight.matrix()?, weight.compute());
     let input = Operand::new(hidden);
     let d_model = weight.input();
     let (rows, ids): (Vec<u32>, Vec<[(u32, f32); 1]>) = targets.each().map(|(row, id)| (row, [(id, 1.0)])).unzip();
     let ids: Vec<&[(u32, f32)]> = ids.iter().map(|id| id.as_slice()).collect();
     let gathered = gather(&input.values(), &rows, d_model);
     let mut gradient = input.is_tracked().then(|| vec![0.0; gathered.len()]);
-    let mut losses = cross_entropy::log_probs(Level::best(), &gathered, weight, &ids, gradient.as_deref_mut());
+    let mut losses = log_probs(compute, &gathered, weight, &ids, gradient.as_deref_mut());
     losses.iter_mut().for_each(|value| *value = -*value);
     let (len, count) = (hidden.dims()[0] * d_model, losses.len());
     Some(record([&input], losses, [count], || {
@@ -198,11 +224,23 @@ pub fn token_losses(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> O
 
 /// [`crate::token_log_probs`].
 pub fn token_log_probs(hidden: &Tensor<2>, weight: &Weight, targets: &Targets) -> Option<Vec<f32>> {
-    let weight = weight.matrix()?;
+    let (weight, compute) = (weight.matrix()?, weight.compute());
     let rows = targets.by_row();
     let gathered = gather(&Operand::new(hidden).values(), rows.places(), weight.input());
-    let found = cross_entropy::log_probs(Level::best(), &gathered, weight, &rows.targets(), None);
+    let found = log_probs(compute, &gathered, weight, &rows.targets(), None);
     Some(rows.in_given_order(&found))
+}
+
+fn log_probs(
+    compute: Compute,
+    hidden: &[f32],
+    weight: &Matrix,
+    targets: &[cross_entropy::RowTargets<'_>],
+    gradient: Option<&mut [f32]>,
+) -> Vec<f32> {
+    with_operand!(compute, |operand| {
+        cross_entropy::log_probs(Level::best(), operand, hidden, weight, targets, gradient)
+    })
 }
 
 fn gather(values: &[f32], rows: &[u32], width: usize) -> Vec<f32> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::tile::{Place, Term, put_tile, tile_product, tile_product_of_halves};
 #[cfg(target_arch = "x86_64")]
@@ -133,6 +134,12 @@ impl Pairs {
         }
         all.push(Self(Unit::Parts));
         all
+    }
+
+    /// The best unit that this processor has. It is detected once.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Pairs> = OnceLock::new();
+        *BEST.get_or_init(|| Self::all(Level::best())[0])
     }
 }
 

@@ -45,12 +45,7 @@ impl<'a> Strip<'a> {
         Self { left, right, depth: x.depth() }
     }
 
-    pub fn backward<O: Operand>(
-        operand: O,
-        weight: &'a Matrix,
-        dy: &'a PackedMatrix<O>,
-        tile_rows: usize,
-    ) -> Self {
+    pub fn backward<O: Operand>(operand: O, weight: &'a Matrix, dy: &'a PackedMatrix<O>, tile_rows: usize) -> Self {
         let left = match operand.stored(weight) {
             Some(packed) => {
                 let step = tile_rows * (BLOCK / O::NUMBERS);
@@ -190,9 +185,7 @@ impl<O: Operand> Sum<'_, O> {
             }
         };
         let (right, right_stride) = match strip.right {
-            Side::Stored { data, step, stride } => {
-                (&data[panel * step + depth.start / O::NUMBERS * stride..], stride)
-            }
+            Side::Stored { data, step, stride } => (&data[panel * step + depth.start / O::NUMBERS * stride..], stride),
             Side::Closed(_) => (opened(), BLOCK),
         };
         Term { left, left_stride, right, right_stride, depth: depth.end.min(strip.depth) - depth.start }

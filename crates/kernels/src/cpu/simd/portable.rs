@@ -100,7 +100,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn bf16_pair(self, words: Self::V) -> [Self::V; 2] {
-        [words.map(|word| f32::from_bits(word.to_bits() << 16)), words.map(|word| f32::from_bits(word.to_bits() & !0xffff))]
+        [
+            words.map(|word| f32::from_bits(word.to_bits() << 16)),
+            words.map(|word| f32::from_bits(word.to_bits() & !0xffff)),
+        ]
     }
     #[inline(always)]
     fn i8(self, from: &[u8]) -> Self::V {

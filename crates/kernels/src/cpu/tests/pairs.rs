@@ -40,7 +40,8 @@ fn products(
     let terms = [Forward { x: &left_x, weight }, Forward { x: &left_low, weight: &b }];
     let mut y = vec![f32::NAN; rows * out];
     forward(level, unit, &terms, &mut y, false);
-    let even = Left::with_tile_rows(level, unit, unit.even_tile_rows(level), rows, input, |row| &x[row * input..][..input]);
+    let even =
+        Left::with_tile_rows(level, unit, unit.even_tile_rows(level), rows, input, |row| &x[row * input..][..input]);
     let mut turned = PackedMatrix::<Single>::unset(rows, out);
     forward_packed(level, unit, &even, weight, &mut turned);
     let mut dx = vec![f32::NAN; rows * input];

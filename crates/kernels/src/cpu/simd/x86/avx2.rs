@@ -31,22 +31,24 @@ impl Avx2 {
     /// Transposes eight registers of eight numbers.
     #[inline(always)]
     fn transpose_eight(self, r: [__m256; 8]) -> [__m256; 8] {
-        use std::array::from_fn;
+        // Loops, not closures: the compiler may leave a closure out of the code that it compiles for the instruction set.
         // SAFETY: `self` exists only if the processor has AVX2. The intrinsics access no memory. The steps exchange
         // numbers within pairs of rows, then within fours, then whole halves of the registers.
         unsafe {
-            let pairs: [__m256; 8] = from_fn(|i| match i % 2 {
-                0 => _mm256_unpacklo_ps(r[i], r[i + 1]),
-                _ => _mm256_unpackhi_ps(r[i - 1], r[i]),
-            });
-            let fours: [__m256; 8] = from_fn(|i| {
+            let (mut pairs, mut fours, mut columns) = (r, r, r);
+            for i in (0..8).step_by(2) {
+                pairs[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+                pairs[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+            }
+            for i in 0..8 {
                 let (a, b) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
-                if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) }
-            });
-            from_fn(|i| match i / 4 {
-                0 => _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]),
-                _ => _mm256_permute2f128_ps::<0x31>(fours[i - 4], fours[i]),
-            })
+                fours[i] = if i % 2 == 0 { _mm256_shuffle_ps::<0x44>(a, b) } else { _mm256_shuffle_ps::<0xEE>(a, b) };
+            }
+            for i in 0..4 {
+                columns[i] = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
+                columns[i + 4] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
+            }
+            columns
         }
     }
 }
@@ -123,11 +125,21 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
-        use std::array::from_fn;
-        // Block (i, j): register j of the rows 8i to 8i + 7.
-        let block = |i: usize, j: usize| self.transpose_eight(from_fn(|row| r[8 * i + row][j]));
-        let blocks = [[block(0, 0), block(0, 1)], [block(1, 0), block(1, 1)]];
-        from_fn(|column| [blocks[0][column / 8][column % 8], blocks[1][column / 8][column % 8]])
+        let mut columns = r;
+        for i in 0..2 {
+            for j in 0..2 {
+                // Block (i, j): register j of the rows 8i to 8i + 7.
+                let mut block = [r[0][0]; 8];
+                for row in 0..8 {
+                    block[row] = r[8 * i + row][j];
+                }
+                let turned = self.transpose_eight(block);
+                for column in 0..8 {
+                    columns[8 * j + column][i] = turned[column];
+                }
+            }
+        }
+        columns
     }
     #[inline(always)]
     fn lanes(self, v: Self::V) -> [f32; LANES] {

@@ -95,38 +95,37 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
-        use std::array::from_fn;
+        // Loops, not closures: the compiler may leave a closure out of the code that it compiles for the instruction set.
         // SAFETY: `self` exists only if the processor has AVX-512. The intrinsics access no memory. The three steps
         // exchange numbers within pairs of rows, then within fours, then whole quarters of the registers.
         unsafe {
-            let pairs: [__m512; 16] = from_fn(|i| match i % 2 {
-                0 => _mm512_unpacklo_ps(r[i], r[i + 1]),
-                _ => _mm512_unpackhi_ps(r[i - 1], r[i]),
-            });
+            let mut pairs = r;
+            for i in (0..LANES).step_by(2) {
+                pairs[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+                pairs[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+            }
             // Vector 4q + c: columns c, c + 4, c + 8, c + 12 of rows 4q..4q + 4.
-            let fours: [__m512; 16] = from_fn(|i| {
+            let mut fours = r;
+            for i in 0..LANES {
                 let (q, c) = (i / 4 * 4, i % 4);
                 let (a, b) = (_mm512_castps_pd(pairs[q + c / 2]), _mm512_castps_pd(pairs[q + c / 2 + 2]));
-                _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) })
-            });
+                fours[i] = _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) });
+            }
             // Vector c: quarters 0 and 2 of row groups 0 and 1, and so on; then the same across.
-            let low: [__m512; 8] = from_fn(|i| {
+            let (mut low, mut high) = (r, r);
+            for i in 0..8 {
                 let (half, c) = (i / 4 * 8, i % 4);
-                _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[half + c], fours[half + c + 4])
-            });
-            let high: [__m512; 8] = from_fn(|i| {
-                let (half, c) = (i / 4 * 8, i % 4);
-                _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[half + c], fours[half + c + 4])
-            });
-            from_fn(|column| {
-                let c = column % 4;
-                match column / 4 {
-                    0 => _mm512_shuffle_f32x4::<0b10_00_10_00>(low[c], low[c + 4]),
-                    1 => _mm512_shuffle_f32x4::<0b10_00_10_00>(high[c], high[c + 4]),
-                    2 => _mm512_shuffle_f32x4::<0b11_01_11_01>(low[c], low[c + 4]),
-                    _ => _mm512_shuffle_f32x4::<0b11_01_11_01>(high[c], high[c + 4]),
-                }
-            })
+                low[i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[half + c], fours[half + c + 4]);
+                high[i] = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[half + c], fours[half + c + 4]);
+            }
+            let mut columns = r;
+            for c in 0..4 {
+                columns[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low[c], low[c + 4]);
+                columns[c + 4] = _mm512_shuffle_f32x4::<0b10_00_10_00>(high[c], high[c + 4]);
+                columns[c + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low[c], low[c + 4]);
+                columns[c + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(high[c], high[c + 4]);
+            }
+            columns
         }
     }
     #[inline(always)]
