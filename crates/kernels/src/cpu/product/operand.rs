@@ -45,7 +45,7 @@ pub trait Operand: Copy + Debug + Send + Sync + 'static {
     fn multiply(
         self,
         level: Level,
-        session: &Self::Session,
+        session: &mut Self::Session,
         terms: &[Term<'_>],
         place: &Place,
         out: &DisjointParts<'_>,
@@ -96,7 +96,7 @@ impl Operand for Single {
         weight.open(level, panel, inputs, to);
     }
 
-    fn multiply(self, level: Level, (): &(), terms: &[Term<'_>], place: &Place, out: &DisjointParts<'_>) {
+    fn multiply(self, level: Level, (): &mut (), terms: &[Term<'_>], place: &Place, out: &DisjointParts<'_>) {
         tile_product(level, terms, place, out);
     }
 }
@@ -279,7 +279,7 @@ impl Operand for Pairs {
     fn multiply(
         self,
         level: Level,
-        session: &Self::Session,
+        session: &mut Self::Session,
         terms: &[Term<'_>],
         place: &Place,
         out: &DisjointParts<'_>,
@@ -287,9 +287,8 @@ impl Operand for Pairs {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Unit::Amx(_) => {
-                let session = session.as_ref().expect("`begin` made it");
-                let mut tile = [[0.0; BLOCK]; Amx::TILE_ROWS];
-                terms.iter().for_each(|term| session.add(term, place.rows, &mut tile));
+                let session = session.as_mut().expect("`begin` made it");
+                let tile = session.sum(terms, place.rows);
                 for (half, tile) in tile.chunks(Amx::ROWS).enumerate() {
                     let done = half * Amx::ROWS;
                     if done < place.rows {

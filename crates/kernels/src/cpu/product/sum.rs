@@ -6,7 +6,7 @@ use super::operand::Operand;
 use super::tile::{NOTHING, Place, Term};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::matrix::{BLOCK, Left, Matrix, PackedMatrix};
-use crate::cpu::pool::{DisjointParts, parallel_streams};
+use crate::cpu::pool::{DisjointParts, parallel_streams, threads};
 use crate::cpu::simd::{Level, prefetch};
 
 /// The largest number of terms in one sum: q, k and v, each with its adapter.
@@ -92,7 +92,11 @@ impl<O: Operand> Sum<'_, O> {
     pub fn compute(&self, level: Level, out: &DisjointParts<'_>, place: impl Fn(Place) -> Place + Sync) {
         let deepest = self.strips.iter().map(|strip| strip.depth).max().unwrap_or(0);
         let (tiles, panels) = (self.rows.div_ceil(self.tile_rows), self.columns.div_ceil(BLOCK));
-        let grid = Grid::new::<O>(tiles, panels, self.tile_rows, deepest, self.depth);
+        let opens_left = self.strips.iter().any(|strip| matches!(strip.left, Side::Closed(_)));
+        let grid = match opens_left && deepest > self.depth {
+            true => Grid::of_tiles(tiles, panels),
+            false => Grid::new::<O>(tiles, panels, self.tile_rows, deepest, self.depth),
+        };
         // Neighbouring items share their tiles, and so the weights that are expanded on the left.
         let begin = |_| (self.operand.begin(), Opened::default());
         parallel_streams(grid.items(), grid.items(), begin, |(session, opened), items| {
@@ -264,6 +268,12 @@ impl Grid {
         let items = (tiles * tile_rows * panels * BLOCK * depth).div_ceil(O::ITEM);
         let panel_runs = items.div_ceil(tile_runs).clamp(1, panels.max(1));
         Self { tiles, panels, tile_runs, panel_runs }
+    }
+
+    /// Items of all panels. Weights that are expanded on the left for one part of the depth after the other would be
+    /// expanded again for each run of panels.
+    fn of_tiles(tiles: usize, panels: usize) -> Self {
+        Self { tiles, panels, tile_runs: (4 * threads()).clamp(1, tiles.max(1)), panel_runs: 1 }
     }
 
     fn items(&self) -> usize {

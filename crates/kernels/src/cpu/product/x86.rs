@@ -83,9 +83,13 @@ impl Amx {
     }
 }
 
-/// The registers of this thread, divided into matrices. Dropping it gives them back.
+/// The registers of this thread, divided into matrices, and a tile of results. Dropping it gives the registers back.
 #[derive(Debug)]
-pub struct Configured(PhantomData<*const ()>);
+pub struct Configured {
+    tile: [[f32; BLOCK]; Amx::TILE_ROWS],
+    /// The registers are of this thread alone.
+    thread: PhantomData<*const ()>,
+}
 
 impl Configured {
     pub fn new(_: Amx) -> Self {
@@ -104,37 +108,45 @@ impl Configured {
         // SAFETY: an `Amx` exists only if the processor has the instruction and the system permits it. It reads the 64
         // bytes of `shape`.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, readonly, preserves_flags)) };
-        Self(PhantomData)
+        Self { tile: [[0.0; BLOCK]; Amx::TILE_ROWS], thread: PhantomData }
     }
 
-    /// Adds the products of a term of pairs to the first `rows` rows of a tile. Further rows may get any value.
+    /// The sum of the products of terms of pairs, for the first `rows` rows of a tile. Further rows have any value.
     ///
     /// # Panics
-    /// When the term is shorter than its depth says.
-    pub fn add(&self, term: &Term<'_>, rows: usize, tile: &mut [[f32; BLOCK]; Amx::TILE_ROWS]) {
+    /// When a term is shorter than its depth says.
+    pub fn sum(&mut self, terms: &[Term<'_>], rows: usize) -> &[[f32; BLOCK]; Amx::TILE_ROWS] {
+        let mut terms = terms.iter().filter(|term| term.depth > 0);
+        match terms.next() {
+            Some(first) => self.term::<false>(first, rows),
+            None => self.tile.fill([0.0; BLOCK]),
+        }
+        terms.for_each(|term| self.term::<true>(term, rows));
+        &self.tile
+    }
+
+    /// One term, added to what the tile holds where `ADD` is set.
+    fn term<const ADD: bool>(&mut self, term: &Term<'_>, rows: usize) {
         const WORDS: usize = BLOCK / 2;
         let blocks = term.depth.div_ceil(BLOCK);
-        if blocks == 0 {
-            return;
-        }
         let two = rows > Amx::ROWS;
         let left_rows = if two { Amx::TILE_ROWS } else { Amx::ROWS };
         let left = &term.left[..(blocks - 1) * term.left_stride + left_rows * WORDS];
         let right = &term.right[..(blocks * WORDS - 1) * term.right_stride + BLOCK];
-        macro_rules! add {
+        macro_rules! run {
             ($($code:literal),* $(,)?) => {
                 // SAFETY: `self` exists only on the thread that configured the registers (it is not `Send`), and until
-                // they are given back. The code reads `blocks` times: `left_rows` rows of 64 bytes from `left`, each
-                // directly after the one before it, which is `left_stride` words further each time; sixteen rows of 128
-                // bytes from `right`, which are `right_stride` words apart. The two slices above are that long. It reads and
-                // writes the `left_rows` rows of 128 bytes of `tile`, which is borrowed mutably.
+                // they are given back. The code reads `blocks` times (at least once): `left_rows` rows of 64 bytes from
+                // `left`, each directly after the one before it, which is `left_stride` words further each time; sixteen
+                // rows of 128 bytes from `right`, which are `right_stride` words apart. The two slices above are that
+                // long. It reads and writes the `left_rows` rows of 128 bytes of the tile, which is borrowed mutably.
                 unsafe {
                     asm!(
                         $($code,)*
                         left = inout(reg) left.as_ptr() => _,
                         right = inout(reg) right.as_ptr() => _,
                         blocks = inout(reg) blocks => _,
-                        tile = in(reg) tile.as_mut_ptr(),
+                        tile = in(reg) self.tile.as_mut_ptr(),
                         left_row = in(reg) 4 * WORDS,
                         right_row = in(reg) 4 * term.right_stride,
                         tile_row = in(reg) 4 * BLOCK,
@@ -147,47 +159,61 @@ impl Configured {
                 }
             };
         }
-        if two {
-            add!(
+        macro_rules! two {
+            ($($start:literal),*) => {
+                run!(
+                    $($start),*,
+                    "2:",
+                    "tileloadd tmm4, [{left} + {left_row}*1]",
+                    "tileloadd tmm6, [{right} + {right_row}*1]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{right} + {right_row}*1 + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{left} + {left_row}*1 + 1024]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {left}, {left_step}",
+                    "add {right}, {right_step}",
+                    "dec {blocks}",
+                    "jnz 2b",
+                    "tilestored [{tile} + {tile_row}*1], tmm0",
+                    "tilestored [{tile} + {tile_row}*1 + 64], tmm1",
+                    "tilestored [{tile} + {tile_row}*1 + 2048], tmm2",
+                    "tilestored [{tile} + {tile_row}*1 + 2112], tmm3",
+                )
+            };
+        }
+        macro_rules! one {
+            ($($start:literal),*) => {
+                run!(
+                    $($start),*,
+                    "2:",
+                    "tileloadd tmm4, [{left} + {left_row}*1]",
+                    "tileloadd tmm6, [{right} + {right_row}*1]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{right} + {right_row}*1 + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "add {left}, {left_step}",
+                    "add {right}, {right_step}",
+                    "dec {blocks}",
+                    "jnz 2b",
+                    "tilestored [{tile} + {tile_row}*1], tmm0",
+                    "tilestored [{tile} + {tile_row}*1 + 64], tmm1",
+                )
+            };
+        }
+        match (two, ADD) {
+            (true, true) => two!(
                 "tileloadd tmm0, [{tile} + {tile_row}*1]",
                 "tileloadd tmm1, [{tile} + {tile_row}*1 + 64]",
                 "tileloadd tmm2, [{tile} + {tile_row}*1 + 2048]",
-                "tileloadd tmm3, [{tile} + {tile_row}*1 + 2112]",
-                "2:",
-                "tileloadd tmm4, [{left} + {left_row}*1]",
-                "tileloadd tmm6, [{right} + {right_row}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right} + {right_row}*1 + 64]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{left} + {left_row}*1 + 1024]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {left}, {left_step}",
-                "add {right}, {right_step}",
-                "dec {blocks}",
-                "jnz 2b",
-                "tilestored [{tile} + {tile_row}*1], tmm0",
-                "tilestored [{tile} + {tile_row}*1 + 64], tmm1",
-                "tilestored [{tile} + {tile_row}*1 + 2048], tmm2",
-                "tilestored [{tile} + {tile_row}*1 + 2112], tmm3",
-            );
-        } else {
-            add!(
-                "tileloadd tmm0, [{tile} + {tile_row}*1]",
-                "tileloadd tmm1, [{tile} + {tile_row}*1 + 64]",
-                "2:",
-                "tileloadd tmm4, [{left} + {left_row}*1]",
-                "tileloadd tmm6, [{right} + {right_row}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right} + {right_row}*1 + 64]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "add {left}, {left_step}",
-                "add {right}, {right_step}",
-                "dec {blocks}",
-                "jnz 2b",
-                "tilestored [{tile} + {tile_row}*1], tmm0",
-                "tilestored [{tile} + {tile_row}*1 + 64], tmm1",
-            );
+                "tileloadd tmm3, [{tile} + {tile_row}*1 + 2112]"
+            ),
+            (true, false) => two!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"),
+            (false, true) => {
+                one!("tileloadd tmm0, [{tile} + {tile_row}*1]", "tileloadd tmm1, [{tile} + {tile_row}*1 + 64]")
+            }
+            (false, false) => one!("tilezero tmm0", "tilezero tmm1"),
         }
     }
 }

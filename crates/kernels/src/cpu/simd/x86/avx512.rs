@@ -109,7 +109,8 @@ impl Simd for Avx512 {
             for i in 0..LANES {
                 let (q, c) = (i / 4 * 4, i % 4);
                 let (a, b) = (_mm512_castps_pd(pairs[q + c / 2]), _mm512_castps_pd(pairs[q + c / 2 + 2]));
-                fours[i] = _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) });
+                fours[i] =
+                    _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) });
             }
             // Vector c: quarters 0 and 2 of row groups 0 and 1, and so on; then the same across.
             let (mut low, mut high) = (r, r);
