@@ -12,6 +12,7 @@ use foehn_finetune::{
     Dataset, DpoConfig, Error, Event, Folder, LossMean, Objective, Outcome, Run, Schedule, TooLong, Trainer,
     TrainingConfig, train, validation_loss,
 };
+use foehn_kernels::Compute;
 use foehn_lora::{Adapter, LoraConfig, Manifest};
 use foehn_mistral::MistralConfig;
 use foehn_record::{Message, Record};
@@ -122,19 +123,36 @@ fn artefacts(out: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn interrupted_and_resumed_equals_uninterrupted_byte_for_byte() {
+    resumes_to_the_same_bytes(&TrainingConfig { neftune_noise_alpha: 5.0, loraplus_lr_ratio: 4.0, ..settings() });
+}
+
+#[test]
+fn rounded_products_resume_to_the_same_bytes_and_not_as_exact_ones() {
+    let config = TrainingConfig { compute: Compute::Bf16, ..settings() };
+    resumes_to_the_same_bytes(&config);
     let folder = tempfile::tempdir().unwrap();
-    let config = TrainingConfig { neftune_noise_alpha: 5.0, loraplus_lr_ratio: 4.0, ..settings() };
+    run(folder.path(), &config, false, 5).unwrap();
+    let refused = run(folder.path(), &settings(), true, 0);
+    assert!(matches!(&refused, Err(Error::ResumeMismatch { key, .. }) if key == "compute"), "{refused:?}");
+    // The recipe of an exact run does not name it, so older runs can be resumed.
+    let exact = serde_json::to_value(settings()).unwrap();
+    assert_eq!(exact.get("compute"), None);
+    assert_eq!(serde_json::to_value(&config).unwrap()["compute"], "bf16");
+}
+
+fn resumes_to_the_same_bytes(config: &TrainingConfig) {
+    let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    let outcome = run(&whole, &config, false, 0).unwrap();
+    let outcome = run(&whole, config, false, 0).unwrap();
     assert_eq!(outcome.steps, 12);
     let expected = artefacts(&whole);
     assert!(expected.contains_key("adapter/adapter_model.safetensors") && expected.contains_key("loss.svg"));
     // After 4 steps, a validation is due that the interrupted run did not reach.
     for stop_after in [1, 3, 4, 5, 11] {
         let out = folder.path().join(format!("cut-{stop_after}"));
-        assert_eq!(run(&out, &config, false, stop_after).unwrap().adapter, None);
+        assert_eq!(run(&out, config, false, stop_after).unwrap().adapter, None);
         assert!(newest(&out).ends_with(format!("step-{stop_after:08}")), "the step is not lost");
-        run(&out, &config, true, 0).unwrap();
+        run(&out, config, true, 0).unwrap();
         let found = artefacts(&out);
         // The interruption wrote an additional checkpoint; the results of the run are the same.
         let is_result = |name: &str| !name.starts_with("checkpoints/") || name.contains("step-00000012");
@@ -299,6 +317,9 @@ fn settings_do_what_they_say_or_are_refused() {
         let recompute = TrainingConfig { recompute: true, ..settings() };
         let run = job(&folder.path().join(name), &recompute, false, &training, &validation).unwrap();
         assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "recompute", .. })), "{name}");
+        let rounded = TrainingConfig { compute: Compute::Bf16, ..settings() };
+        let run = job(&folder.path().join(format!("{name}-bf16")), &rounded, false, &training, &validation).unwrap();
+        assert!(matches!(Trainer::new(&mut model, run), Err(Error::Setting { field: "compute", .. })), "{name}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! Source: Intel, Software Developer's Manual, volume 1, chapter 18 (AMX), and volume 2, `TDPBF16PS` and `VDPBF16PS`.
 
 use std::arch::asm;
-use std::arch::x86_64::{__m512, _mm512_dpbf16_ps};
+use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 use std::marker::PhantomData;
 
 use super::tile::{Multiply, Place, Term, product_with};
@@ -36,9 +36,12 @@ impl Multiply<Avx512> for Dot {
 
     #[inline(always)]
     fn add(self, _: Avx512, left: __m512, right: __m512, sum: __m512) -> __m512 {
-        // SAFETY: the three types are vectors of 512 bits. `self` exists only if the processor has the instruction, which
-        // accesses no memory.
-        unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute(left), std::mem::transmute(right)) }
+        // SAFETY: both types are vectors of 512 bits, whose bits may be any. `self` exists only if the processor has the
+        // instruction, which accesses no memory.
+        unsafe {
+            let [left, right] = std::mem::transmute::<[__m512; 2], [__m512bh; 2]>([left, right]);
+            _mm512_dpbf16_ps(sum, left, right)
+        }
     }
 }
 

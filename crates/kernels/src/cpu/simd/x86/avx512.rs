@@ -106,11 +106,10 @@ impl Simd for Avx512 {
             }
             // Vector 4q + c: columns c, c + 4, c + 8, c + 12 of rows 4q..4q + 4.
             let mut fours = r;
-            for i in 0..LANES {
+            for (i, four) in fours.iter_mut().enumerate() {
                 let (q, c) = (i / 4 * 4, i % 4);
                 let (a, b) = (_mm512_castps_pd(pairs[q + c / 2]), _mm512_castps_pd(pairs[q + c / 2 + 2]));
-                fours[i] =
-                    _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) });
+                *four = _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) });
             }
             // Vector c: quarters 0 and 2 of row groups 0 and 1, and so on; then the same across.
             let (mut low, mut high) = (r, r);
