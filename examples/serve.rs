@@ -72,6 +72,8 @@ struct Arguments {
     /// A JSON file of word lists, {"Visual": ["bright", …], …}, which the page marks in answers
     #[arg(long)]
     lexicon: Option<PathBuf>,
+    #[command(flatten)]
+    compute: common::ComputeArgs,
     /// Compute in single precision throughout: slower on a quantised base
     #[arg(long)]
     exact: bool,
@@ -97,7 +99,8 @@ fn serving(arguments: &Arguments) -> Result<foehn::serve::Server> {
     let first = adapters.first().map(|(_, folder)| folder.as_path());
     let template = common::template(arguments.template.as_ref(), first)?;
     let device = foehn::device(&arguments.device)?;
-    let base = Pretrained::load_with(model, *base, template.as_ref(), &device, &mut common::show_loading())?;
+    let mut base = Pretrained::load_with(model, *base, template.as_ref(), &device, &mut common::show_loading())?;
+    arguments.compute.set(&mut base.model)?;
     let context = (*context).min(base.model.config().max_position_embeddings);
     let mut serving = Serving::new(
         base,

@@ -23,6 +23,8 @@ use serde_json::json;
 struct Arguments {
     #[command(flatten)]
     model: common::ModelArgs,
+    #[command(flatten)]
+    compute: common::ComputeArgs,
     /// Instead of a model: random weights in the shape of this config.json, in the format of --base
     #[arg(long, value_name = "CONFIG")]
     synthetic: Option<PathBuf>,
@@ -57,7 +59,8 @@ fn main() -> ExitCode {
             prefill >= BEGINNING && decode > 0 && batch > 0 && rounds > 0,
             "nothing to time; --prefill is 16 at least"
         );
-        let model = common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
+        let mut model = common::network_or_synthetic(&arguments.model, arguments.synthetic.as_deref())?;
+        arguments.compute.set(&mut model)?;
         let mut decoder = model.decoder();
         let mut owners = vec![0; batch];
         if let Some(r) = adapters {

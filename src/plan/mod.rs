@@ -15,6 +15,7 @@ mod time;
 mod work;
 
 use foehn_finetune::{Dataset, Fitting, TrainingConfig};
+use foehn_kernels::Compute;
 use foehn_mistral::{Base, MistralConfig};
 use foehn_weights::Weights;
 use serde::Serialize;
@@ -203,8 +204,10 @@ pub(crate) struct Network {
     /// The shapes of a layer's projections, in the same order.
     pub dims: [[usize; 2]; 7],
     pub matrices: Vec<foehn_mistral::MatrixSize>,
-    /// Whether the layers' weights are expanded to single precision in each product.
+    /// Whether the layers' weights are expanded in each product.
     pub is_expanded: bool,
+    /// Whether products take pairs of bfloat16.
+    pub is_paired: bool,
     pub threads: usize,
 }
 
@@ -248,7 +251,8 @@ impl Network {
             vocab: config.vocab_size,
             ranks: ranks.as_chunks().0.to_vec(),
             dims: first.try_into().unwrap_or_default(),
-            is_expanded: !matrices.iter().all(is_full),
+            is_expanded: settings.compute != Compute::F32 || !matrices.iter().all(is_full),
+            is_paired: settings.compute != Compute::F32,
             matrices,
             threads: machine::threads(),
         })

@@ -11,14 +11,18 @@ use super::{Network, Part, Pass};
 const BLOCK: usize = 32;
 /// Rows of a tile of the left side of a product. A multiple of what any processor uses would only add padding.
 const TILE: usize = 6;
+/// The same for pairs of bfloat16 (`cpu/product/x86.rs`, `TILE_ROWS`).
+const TILE_OF_PAIRS: usize = 32;
 /// Rows whose logits are in memory at once (`cpu/cross_entropy.rs`, `CHUNK`).
 const CHUNK: usize = 128;
 /// Queries of a tile of the attention (`cpu/attention.rs`, `TILE`).
 pub(super) const QUERIES: usize = 64;
 /// The depth that is summed at once (`cpu/product.rs`, `DEPTH`).
 const DEPTH: usize = 1536;
-/// Numbers of the left side that one item of a product reads (`cpu/product/sum.rs`, `LEFT_BYTES`).
+/// Words of the left side that one item of a product reads (`cpu/product/operand.rs`, `LEFT_BYTES`).
 const LEFT: usize = (384 << 10) / 4;
+/// The same for pairs of bfloat16.
+const LEFT_OF_PAIRS: usize = (768 << 10) / 4;
 
 /// A projection, as the products see it.
 #[derive(Clone, Copy)]
@@ -225,7 +229,7 @@ impl Replay<'_> {
         for linear in linears {
             let low = self.left(rows, linear.r);
             let b = self.packed(linear.out, linear.r);
-            self.expand(linear.input.min(DEPTH) * BLOCK, 1);
+            self.expand_right(linear.input);
             self.heap.keep(b);
             self.heap.keep(low);
         }
@@ -260,7 +264,7 @@ impl Replay<'_> {
     fn project_backward(&mut self, rows: usize, linears: &[Linear], wants_dx: bool) -> Vec<Block> {
         let (mut parts, mut gradients) = (Vec::new(), Vec::new());
         for &Linear { out, input, r } in linears {
-            parts.push(self.packed(rows, out));
+            parts.push(self.packed_rows(rows, out));
             if r == 0 {
                 continue;
             }
@@ -271,7 +275,7 @@ impl Replay<'_> {
             self.turned(rows, r);
             gradients.push(self.take(Part::Gradients, out * r));
             self.turned(rows, r);
-            parts.push(self.packed(rows, r));
+            parts.push(self.packed_rows(rows, r));
             parts.push(self.packed(r, input));
             self.heap.keep(masked);
             self.heap.give(d_low);
@@ -279,7 +283,8 @@ impl Replay<'_> {
         }
         if wants_dx {
             let deepest = linears.iter().map(|linear| linear.out).max().unwrap_or(0);
-            self.expand(LEFT * DEPTH / deepest.clamp(1, DEPTH), linears.len());
+            let left = if self.network.is_paired { LEFT_OF_PAIRS } else { LEFT };
+            self.expand(left * DEPTH / deepest.clamp(1, DEPTH), linears.len());
             if self.dropout && linears.iter().any(|linear| linear.r > 0) {
                 let path = [0, 1].map(|_| self.buffer(Part::Scratch, rows * linears[0].input));
                 path.into_iter().for_each(|buffer| self.heap.keep(buffer));
@@ -292,7 +297,7 @@ impl Replay<'_> {
     /// `linear::turned`.
     fn turned(&mut self, rows: usize, r: usize) {
         let columns = self.take(Part::Scratch, r * rows);
-        let left = self.left(r, rows);
+        let left = self.buffer(Part::Scratch, r.next_multiple_of(TILE) * rows.next_multiple_of(BLOCK));
         self.heap.keep(left);
         self.heap.give(columns);
     }
@@ -351,9 +356,15 @@ impl Replay<'_> {
                 self.heap.keep(std::mem::replace(&mut logits, fewer));
                 rows_of_logits = rows;
             }
-            let left = self.heap.buffer(Part::Scratch, rows.next_multiple_of(8) * d_model.next_multiple_of(BLOCK));
-            self.expand(d_model.min(DEPTH) * BLOCK, 1);
-            self.expand(LEFT, 1);
+            let left = self.left(rows, d_model);
+            self.expand_right(d_model);
+            if self.network.is_paired {
+                let words = self.heap.buffer(Part::Head, packed_len(rows, vocab) / 2);
+                self.expand(LEFT_OF_PAIRS, 1);
+                self.heap.keep(words);
+            } else {
+                self.expand(LEFT, 1);
+            }
             self.heap.keep(left);
         }
         self.heap.keep(logits);
@@ -386,7 +397,16 @@ impl Replay<'_> {
         }
     }
 
-    /// Weights in less than single precision are expanded for each item of a product, by each thread.
+    /// `Operand::open_right`: a panel of a weight, and for pairs its numbers before they are rounded.
+    fn expand_right(&mut self, depth: usize) {
+        let numbers = depth.min(DEPTH) * BLOCK;
+        match self.network.is_paired {
+            true => self.expand(numbers + numbers / 2, 1),
+            false => self.expand(numbers, 1),
+        }
+    }
+
+    /// Weights that are not stored as they are multiplied are expanded for each item of a product, by each thread.
     fn expand(&mut self, len: usize, weights: usize) {
         if self.network.is_expanded {
             let count = self.network.threads * weights;
@@ -397,10 +417,20 @@ impl Replay<'_> {
 
     /// `Left::new`
     fn left(&mut self, rows: usize, depth: usize) -> Buffer {
-        self.buffer(Part::Scratch, rows.next_multiple_of(TILE) * depth.next_multiple_of(BLOCK))
+        let len = match self.network.is_paired {
+            true => rows.next_multiple_of(TILE_OF_PAIRS) * depth.next_multiple_of(BLOCK) / 2,
+            false => rows.next_multiple_of(TILE) * depth.next_multiple_of(BLOCK),
+        };
+        self.buffer(Part::Scratch, len)
     }
 
-    /// `PackedMatrix::new`
+    /// `PackedMatrix::new` of a gradient.
+    fn packed_rows(&mut self, rows: usize, width: usize) -> Buffer {
+        let len = packed_len(rows, width);
+        self.buffer(Part::Scratch, if self.network.is_paired { len / 2 } else { len })
+    }
+
+    /// `PackedMatrix::new` of an adapter's matrix.
     fn packed(&mut self, out: usize, input: usize) -> Buffer {
         self.buffer(Part::Scratch, packed_len(out, input))
     }

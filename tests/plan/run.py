@@ -27,7 +27,7 @@ SHAPES = {
                num_key_value_heads=8, head_dim=128, vocab_size=32768, tie_word_embeddings=False),
 }
 
-# shape, base, rows a step, tokens a row, micro_batch_rows, r, recompute
+# shape, base, rows a step, tokens a row, micro_batch_rows, r, recompute; and a compute that is not f32
 CELLS = [
     ("135M", "f32", 4, 256, 1024, 8, False),
     ("135M", "f32", 4, 256, 256, 64, False),
@@ -59,11 +59,12 @@ SMALL = [
     ("135M", "f32", 2, 96, 96, 64, False),
     ("135M", "bf16", 1, 192, 192, 8, False),
     ("135M", "q4_k", 1, 192, 192, 8, True),
+    ("135M", "q4_k", 4, 128, 512, 8, False, "bf16"),
 ]
 
 
 def steps(arguments, cell, folder, *more):
-    shape, base, rows, tokens, micro, r, recompute = cell
+    shape, base, rows, tokens, micro, r, recompute, *compute = cell
     config = pathlib.Path(folder, f"{shape}.json")
     config.write_text(json.dumps(dict(
         SHAPES[shape], architectures=["MistralForCausalLM"], model_type="mistral", hidden_act="silu",
@@ -72,6 +73,7 @@ def steps(arguments, cell, folder, *more):
                "--micro-batch-rows", str(micro), "--r", str(r), "--steps", str(arguments.count), *more]
     if recompute:
         command.append("--recompute")
+    command += [part for value in compute for part in ("--compute", value)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
@@ -96,10 +98,10 @@ def main():
     cells = CELLS if arguments.all else SMALL
     cells = [cell for cell in cells if not arguments.only or cell[0] in arguments.only.split(",")]
     wrong = left_out = 0
-    print("shape base  rows tok micro  r rec |  peak MiB planned   off |  s/step planned   off", flush=True)
+    print("shape base  rows tok micro  r rec comp |  peak MiB planned   off |  s/step planned   off", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for cell in cells:
-            name = "{:5} {:5} {:3} {:4} {:5} {:2} {:3}".format(*cell[:6], "yes" if cell[6] else "no")
+            name = "{:5} {:5} {:3} {:4} {:5} {:2} {:3} {:4}".format(*cell[:6], "yes" if cell[6] else "no", (*cell, "f32")[7])
             # The time is planned first and alone: measuring it takes memory of its own.
             plan = steps(arguments, cell, folder, "--plan") if arguments.time else None
             room = min(free_mib(), arguments.room or float("inf"))

@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What the matrix products of packed batches round both sides to; their sums are always in single precision. It concerns
-/// the products with a model's matrices and with adapters, forward and backward, and the logits. Everything else stays in
-/// single precision: an adapter's matrices and their gradients, norms, attention, the loss. Decoding over a cache has a
-/// rounding of its own ([`Decoder`](crate::Decoder)).
+/// What matrix products round both sides to; their sums are always in single precision. In packed batches it concerns the
+/// products with a model's matrices and with adapters, forward and backward, and the logits. Everything else stays in
+/// single precision: an adapter's matrices and their gradients, norms, attention, the loss. Over a cache it concerns the
+/// layers' products for prompts, and for all tokens where the cache is exact. Decoding into a cache that is not exact has a
+/// rounding of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {

@@ -42,7 +42,7 @@ impl Weight {
         Self { layout, compute: Compute::default() }
     }
 
-    /// What the products of packed batches with this matrix round both sides to; at first [`Compute::F32`].
+    /// What products with this matrix round both sides to; at first [`Compute::F32`].
     pub fn compute(&self) -> Compute {
         self.compute
     }

@@ -58,8 +58,8 @@ impl Mistral {
         self.recompute = recompute;
     }
 
-    /// What matrix products of packed batches round their operands to; at first [`Compute::F32`], the reference. It concerns
-    /// training and scoring. Decoding over a cache has a rounding of its own.
+    /// What matrix products round their operands to; at first [`Compute::F32`], the reference. It concerns training, scoring
+    /// and prompts. A decoder keeps what the model had when the decoder was made, and decoding has a rounding of its own.
     ///
     /// # Panics
     /// When the model's device does not have it ([`Compute::is_available_on`]).
@@ -73,7 +73,7 @@ impl Mistral {
         }
     }
 
-    /// What matrix products of packed batches round their operands to.
+    /// What matrix products round their operands to.
     pub fn compute(&self) -> Compute {
         self.head().compute()
     }

@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::few::{FEW, Scratch, project_few};
 use super::linear::{AdapterView, BaseView, Projections, Span, project_many};
 use super::matrix::Matrix;
+use super::product::{Pairs, Single};
 use super::rows::{rms_norm, rotate, swiglu};
 use super::simd::Level;
 use crate::rope::Tables;
@@ -90,6 +91,8 @@ pub struct Pass<'a> {
     pub window: Option<usize>,
     /// Whether quantised weights are multiplied as integers.
     pub integers: bool,
+    /// What multiplies pairs of bfloat16, if the layers' products round to it.
+    pub pairs: Option<Pairs>,
 }
 
 impl Pass<'_> {
@@ -232,7 +235,12 @@ impl Pass<'_> {
                 &many
             }
         };
-        self.project_spans(level, x, Projections { bases, spans }, outs, add, scratch);
+        let projections = Projections { bases, spans };
+        match self.pairs {
+            // For any number of rows, so that a prompt's pieces have the bits of the whole.
+            Some(pairs) => project_many(level, pairs, x, projections, outs, add),
+            None => self.project_spans(level, x, projections, outs, add, scratch),
+        }
     }
 
     fn project_spans<const N: usize>(
@@ -251,7 +259,7 @@ impl Pass<'_> {
         let is_rounded = adapters.into_iter().any(|adapter| adapter.halves.is_some());
         match rows <= FEW || self.integers || is_rounded {
             true => project_few(level, x, projections, outs, add, self.integers, scratch),
-            false => project_many(level, x, rows, projections, outs, add),
+            false => project_many(level, Single, x, projections, outs, add),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Frozen projections of one input, each with or without a low-rank adapter.
 
 use super::buffer::Buffer;
-use super::few::{Halves, OPEN};
+use super::few::Halves;
 use super::matrix::{Left, Matrix, PackedMatrix};
 use super::pool::parallel_chunks;
 use super::product::{Backward, Forward, Operand, Single, backward, forward, forward_in_runs, over_rows};
@@ -96,26 +96,28 @@ pub fn project<O: Operand, const N: usize>(
 }
 
 /// As [`project_few`](super::few::project_few) in single precision, but faster for many rows. The bits of the result
-/// are the same, so a row's result does not depend on the number of rows.
+/// are the same, so a row's result does not depend on the number of rows. With another operand, the products with the
+/// bases round as it does, and a row's result does not depend on the number of rows either.
 ///
 /// # Panics
 /// When the lengths do not fit together.
-pub fn project_many<const N: usize>(
+pub fn project_many<O: Operand, const N: usize>(
     level: Level,
+    operand: O,
     x: &[f32],
-    rows: usize,
     projections: Projections<'_, N>,
     outs: [&mut [f32]; N],
     add: bool,
 ) {
     let Projections { bases, spans } = projections;
     let width = bases[0].weight.input();
-    let left = rows_of(level, Single, x, rows, width);
+    let rows = x.len() / width;
+    let left = rows_of(level, operand, x, rows, width);
     for (at, (base, out)) in bases.iter().zip(outs).enumerate() {
         // With `add`, the whole sum is computed first and then added to `out`, as `project_few` does.
         let mut room = Buffer::new(if add { out.len() } else { 0 });
         let sum = if add { &mut room[..] } else { &mut out[..] };
-        forward_in_runs(level, Single, &[Forward { x: &left, weight: base.weight }], sum, false, OPEN);
+        forward_in_runs(level, operand, &[Forward { x: &left, weight: base.weight }], sum, false, O::RUN);
         let (mut x, mut sum) = (x, sum);
         for span in spans {
             let (of_span, sum_of_span);

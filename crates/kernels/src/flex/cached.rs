@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::record::{Operand, Values};
 use super::{PairValues, bias_of};
+use crate::cpu::product::Pairs;
 use crate::cpu::{attention::Heads, cached, few, integer, linear::BaseView, matrix::Matrix, simd::Level};
 use crate::decoder::{CachedPass, DecoderLayerParts, Ends, Wanted};
-use crate::{Linear, LowRank};
+use crate::{Compute, Linear, LowRank};
 
 /// The values of a model's parts but for its adapters, extracted once for all passes.
 pub struct Held {
@@ -16,6 +17,8 @@ pub struct Held {
     norm: Values,
     eps: f32,
     lm_head: Arc<Matrix>,
+    /// What products of passes that are not rounded otherwise round to.
+    compute: Compute,
 }
 
 /// The values of a model's adapters: for each layer q, k, v, o, gate, up, down.
@@ -45,6 +48,7 @@ impl Held {
             norm: Operand::new(&ends.norm).into_values(),
             eps: ends.eps as f32,
             lm_head: ends.lm_head.to_matrix(),
+            compute: ends.lm_head.compute(),
         }
     }
 
@@ -84,6 +88,7 @@ impl Held {
             rotary: &*rotary,
             window: pass.window,
             integers: pass.rounded && integer::is_fast(level),
+            pairs: (self.compute == Compute::Bf16 && !pass.rounded).then(Pairs::best),
         };
         let layers = self.layers.iter().enumerate().map(|(index, layer)| {
             layer.borrow(move |span: &cached::PassSpan| adapters(span.model).borrow(index, pass.rounded))

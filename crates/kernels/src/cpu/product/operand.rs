@@ -4,10 +4,12 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use super::DEPTH;
 use super::tile::{Place, Term, put_tile, tile_product, tile_product_of_halves};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Amx, Configured, Dot};
 use crate::cpu::buffer::Buffer;
+use crate::cpu::few::OPEN;
 use crate::cpu::matrix::{BLOCK, Matrix, PackedMatrix, pack_panel};
 use crate::cpu::pool::DisjointParts;
 use crate::cpu::simd::{Level, Simd, dispatch};
@@ -20,6 +22,8 @@ pub trait Operand: Copy + Debug + Send + Sync + 'static {
     const LEFT_BYTES: usize;
     /// The multiplications of an item: about fifty microseconds of work.
     const ITEM: usize;
+    /// The depth that is summed at once over a cache: for single precision as few rows are, so that the bits are the same.
+    const RUN: usize;
     /// What a thread holds while it multiplies.
     type Session;
 
@@ -60,6 +64,7 @@ impl Operand for Single {
     const NUMBERS: usize = 1;
     const LEFT_BYTES: usize = 384 << 10;
     const ITEM: usize = 5 << 20;
+    const RUN: usize = OPEN;
     type Session = ();
 
     fn begin(self) {}
@@ -198,6 +203,7 @@ impl Operand for Pairs {
     const NUMBERS: usize = 2;
     const LEFT_BYTES: usize = 768 << 10;
     const ITEM: usize = 20 << 20;
+    const RUN: usize = DEPTH;
     #[cfg(target_arch = "x86_64")]
     type Session = Option<Configured>;
     #[cfg(not(target_arch = "x86_64"))]

@@ -182,7 +182,7 @@ proptest! {
                         let mut many = before.clone();
                         let adapter = Some(AdapterView { a: &a, b: &b, halves: None, r, scale: 0.5, mask: None });
                         let (bases, spans) = LinearView::split([LinearView { weight: &matrix, bias, adapter }], rows);
-                        project_many(level, &x, rows, Projections { bases, spans: &spans }, [&mut many], add);
+                        project_many(level, Single, &x, Projections { bases, spans: &spans }, [&mut many], add);
                         prop_assert!(bits(&many) == bits(&found), "{level:?}: as many rows are computed");
                     }
                     let last = run(&x[(rows - 1) * input..], &before[(rows - 1) * out..], None);
@@ -217,7 +217,7 @@ proptest! {
                     let projections = Projections { bases, spans };
                     match few {
                         true => project_few(level, x, projections, [&mut y], add, integers, &mut Scratch::default()),
-                        false => project_many(level, x, rows.len(), projections, [&mut y], add),
+                        false => project_many(level, Single, x, projections, [&mut y], add),
                     }
                     y
                 };
@@ -304,7 +304,7 @@ proptest! {
             let mut rows: Vec<f32> = [1, 0].into_iter().flat_map(|which| &x[which][part(which).start * d_model..part(which).end * d_model]).copied().collect();
             let rotary = tables(&[part(1), part(0)]);
             let spans = [PassSpan { model: 0, rows: rows.len() / d_model }];
-            let pass = Pass { heads, runs: &runs, spans: &spans, rotary: &rotary, window, integers: false };
+            let pass = Pass { heads, runs: &runs, spans: &spans, rotary: &rotary, window, integers: false, pairs: None };
             pass.forward(level, [layer].into_iter(), &mut store, &mut rows, &mut LayerScratch::default());
             let (of_second, of_first) = rows.split_at(part(1).len() * d_model);
             found[0].extend_from_slice(of_first);
@@ -324,7 +324,7 @@ proptest! {
             let mut row = noise(seed ^ 40, d_model);
             let rotary = tables(std::slice::from_ref(&(past..past + 1)));
             let runs = [NewRows { sequence, past, new: 1 }];
-            Pass { heads, runs: &runs, spans: &[PassSpan { model: 0, rows: 1 }], rotary: &rotary, window, integers: false }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
+            Pass { heads, runs: &runs, spans: &[PassSpan { model: 0, rows: 1 }], rotary: &rotary, window, integers: false, pairs: None }.forward(level, [layer].into_iter(), store, &mut row, &mut LayerScratch::default());
             bits(&row)
         });
         prop_assert!(one == two, "a copied sequence continues alike");

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::compact::{bits, compact};
 use super::{SMALL, TOLERANCE, config, error, noise, product, up_to};
 use crate::cpu::cross_entropy::log_probs;
+use crate::cpu::linear::{AdapterView, BaseView, Projections, Span, project_many};
 use crate::cpu::matrix::{Left, Matrix, PackedMatrix};
 use crate::cpu::pool::scoped::with_threads;
 use crate::cpu::product::{Backward, Forward, Operand, Pairs, Single, backward, forward, forward_packed};
@@ -88,6 +89,28 @@ proptest! {
                 });
                 prop_assert!(opened == dense, "{unit:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_row_over_a_cache_is_what_it_is_alone(seed in any::<u64>(), rows in up_to(70), out in up_to(80), input in up_to(80)) {
+        let (x, w) = (noise(seed, rows * input), noise(seed ^ 1, out * input));
+        let (a, b) = (noise(seed ^ 2, 3 * input), noise(seed ^ 3, out * 3));
+        let [x16, w16] = [&x, &w].map(|values| rounded(values));
+        let exact = product([rows, out, input], |i, p| x16[i * input + p], |p, j| w16[j * input + p]);
+        for (level, unit) in units() {
+            let weight = packed(level, &w, out, input).into();
+            let run = |x: &[f32], adapter: Option<AdapterView<'_>>| {
+                let rows = x.len() / input;
+                let mut y = vec![f32::NAN; rows * out];
+                let spans = &[Span { rows, adapters: [adapter] }];
+                project_many(level, unit, x, Projections { bases: [BaseView { weight: &weight, bias: None }], spans }, [&mut y], false);
+                y
+            };
+            prop_assert!(error(&run(&x, None), &exact) < TOLERANCE, "{unit:?}");
+            let adapter = Some(AdapterView { a: &a, b: &b, halves: None, r: 3, scale: 0.5, mask: None });
+            let alone: Vec<f32> = x.chunks(input).flat_map(|row| run(row, adapter)).collect();
+            prop_assert!(bits(&run(&x, adapter)) == bits(&alone), "{unit:?}");
         }
     }
 
