@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Part;
 
 /// Buffers that `foehn-kernels` keeps for reuse (`cpu/buffer.rs`, `KEPT`).
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// The heap of a process that never returns memory to the system (`foehn_kernels::keep_freed_memory`).
 ///

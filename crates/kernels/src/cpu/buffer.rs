@@ -15,7 +15,7 @@ pub struct Buffer(Vec<f32>);
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 /// The largest number of free buffers that are kept.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 impl Buffer {
     /// A buffer of `len` numbers with arbitrary values.

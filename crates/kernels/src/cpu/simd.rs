@@ -39,6 +39,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Panics
     /// When there are fewer.
     fn store(self, v: Self::V, to: &mut [f32]);
+    /// Loads the first elements, at most sixteen; the other lanes are zero.
+    #[inline(always)]
+    fn load_some(self, from: &[f32]) -> Self::V {
+        let mut lanes = [0.0; LANES];
+        lanes.iter_mut().zip(from).for_each(|(lane, from)| *lane = *from);
+        self.load(&lanes)
+    }
+    /// Writes the first elements, at most sixteen.
+    #[inline(always)]
+    fn store_some(self, v: Self::V, to: &mut [f32]) {
+        to.iter_mut().zip(self.lanes(v)).for_each(|(to, lane)| *to = lane);
+    }
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;

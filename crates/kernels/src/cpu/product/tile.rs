@@ -207,12 +207,7 @@ fn put<S: Simd>(simd: S, tile: &[[f32; BLOCK]], place: &Place, out: &DisjointPar
                 // They belong to this tile alone; tiles do not overlap, and each tile is computed by one thread at a
                 // time.
                 let to = unsafe { out.part((place.column + j) * place.stride + place.row, place.rows) };
-                let column = simd.lanes(column);
-                if place.add {
-                    to.iter_mut().zip(column).for_each(|(to, sum)| *to += sum);
-                } else {
-                    to.copy_from_slice(&column[..place.rows]);
-                }
+                simd.store_some(if place.add { simd.add(simd.load_some(to), column) } else { column }, to);
             }
         }
         return;
@@ -226,8 +221,9 @@ fn put<S: Simd>(simd: S, tile: &[[f32; BLOCK]], place: &Place, out: &DisjointPar
             let sum = simd.load(&row[at..]);
             simd.store(if place.add { simd.add(simd.load(&to[at..]), sum) } else { sum }, &mut to[at..]);
         }
-        for (to, sum) in to[whole..].iter_mut().zip(&row[whole..]) {
-            *to = if place.add { *to + sum } else { *sum };
+        if whole < to.len() {
+            let (to, sum) = (&mut to[whole..], simd.load(&row[whole..]));
+            simd.store_some(if place.add { simd.add(simd.load_some(to), sum) } else { sum }, to);
         }
     }
 }

@@ -27,6 +27,12 @@ impl Avx512 {
     }
 }
 
+/// A mask of the first lanes, at most all.
+#[inline(always)]
+fn first(lanes: usize) -> __mmask16 {
+    ((1u32 << lanes.min(LANES)) - 1) as __mmask16
+}
+
 /// Implements the arithmetic of [`Simd`] with one intrinsic per function.
 macro_rules! by_intrinsic {
     ($($name:ident($($arg:ident),*) = $intrinsic:ident;)*) => {
@@ -74,6 +80,18 @@ impl Simd for Avx512 {
         // SAFETY: the assertion ensures that `to` has sixteen elements, and `&mut` gives this function exclusive access
         // to them; the store needs no alignment. `self` exists only if the processor has AVX-512.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn load_some(self, from: &[f32]) -> Self::V {
+        // SAFETY: the mask has a bit for each element of `from`, at most sixteen; the load reads no other, and needs no
+        // alignment. `self` exists only if the processor has AVX-512.
+        unsafe { _mm512_maskz_loadu_ps(first(from.len()), from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_some(self, v: Self::V, to: &mut [f32]) {
+        // SAFETY: the mask has a bit for each element of `to`, at most sixteen; the store writes no other, needs no
+        // alignment, and `&mut` gives this function exclusive access. `self` exists only if the processor has AVX-512.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v) }
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
