@@ -121,26 +121,42 @@ def vakog_rows(options, data):
     return path
 
 
+# PEFT as it comes, and at its best. Where the processor has AMX, PyTorch's "medium" rounds to bfloat16 too.
+PEFT = {"PEFT": [], "PEFT, matmul medium": ["--matmul", "medium"], "PEFT in bf16": ["--dtype", "bfloat16"]}
+OURS = {"f32": ["PEFT", "PEFT, matmul medium"], "bf16": ["PEFT, matmul medium", "PEFT in bf16"]}
+
+
 def compare_training(options, name, work):
+    """Both of ours against each peer that is held against it, all in turn."""
+    has_rows = "--rows" in work
     peer = [sys.executable, options.scripts / "peft_train.py", "--model", options.model, *work]
     ours = [options.built / "steps", *work]
-    if "--rows" in work:
+    if has_rows:
         # The same adapter to start from, so that the losses can be compared.
         start = adapter(options)
         peer += ["--init", start]
         ours += ["--init", start]
-    runs = {"foehn": [], "peer": []}
+    # At its best, a peer also computes logits for supervised rows only; with random rows all are supervised.
+    best = lambda who: ["--loss-rows"] if has_rows and who != "PEFT" else []
+    commands = {compute: [*ours, "--compute", compute] for compute in OURS}
+    commands |= {who: [*peer, *setting, *best(who)] for who, setting in PEFT.items()}
+    runs = {who: [] for who in commands}
     for _ in range(options.runs):
-        for who, command in [("foehn", ours), ("peer", peer)]:
+        for who, command in commands.items():
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             runs[who].append(json.loads(done.stdout.splitlines()[-1]))
     middle = lambda who, key: statistics.median(run[key] for run in runs[who])
-    unit = "examples_per_s" if "--rows" in work else "tokens_per_s"
-    line(f"{name}: {unit.replace('_per_', '/')}", middle("foehn", unit), middle("peer", unit), higher=True)
-    line(f"{name}: peak MiB", middle("foehn", "peak_rss_mib"), middle("peer", "peak_rss_mib"), higher=False)
-    if "--rows" in work:
-        pairs = zip(runs["foehn"][0]["losses"], runs["peer"][0]["losses"])
-        print(f"   largest difference of the losses: {max(abs(a - b) for a, b in pairs):.1e}")
+    unit = "examples_per_s" if has_rows else "tokens_per_s"
+    print(f"{name}: {unit.replace('_per_', '/')}")
+    for compute, against in OURS.items():
+        for who in against:
+            line(f"   {compute}, {who}", middle(compute, unit), middle(who, unit), higher=True)
+    for compute, who in [("f32", "PEFT"), ("bf16", "PEFT in bf16")]:
+        line(f"   {compute}, {who}: peak MiB", middle(compute, "peak_rss_mib"), middle(who, "peak_rss_mib"), higher=False)
+    if has_rows:
+        far = lambda who, from_: max(abs(a - b) for a, b in zip(runs[who][0]["losses"], runs[from_][0]["losses"]))
+        print(f"   largest difference of the losses: f32 {far('f32', 'PEFT'):.1e}, bf16 {far('bf16', 'PEFT'):.1e}, "
+              f"PEFT in bf16 {far('PEFT in bf16', 'PEFT'):.1e}")
 
 
 def adapter(options):
