@@ -35,7 +35,7 @@ pub trait Operand: Copy + Debug + Send + Sync + 'static {
     fn even_tile_rows(self, level: Level) -> usize;
     /// The weight's words, if they are stored as they are multiplied. Otherwise they are made for each item of work.
     fn stored(self, weight: &Matrix) -> Option<&PackedMatrix<Self>>;
-    /// The words of a row of a left side, `[up to 32 numbers]` to one block. What is missing at the end of a pair is zero.
+    /// The words of a block of a left side's row: up to 32 numbers.
     fn pack_row(self, level: Level, row: &[f32], to: &mut [f32]);
     /// The words of up to 32 rows that are the columns of a right side, each `stride` after the one before it.
     fn pack_panel(self, level: Level, from: &[f32], rows: usize, depth: usize, stride: usize, to: &mut [f32]);
@@ -132,10 +132,13 @@ impl Pairs {
     /// All units that this processor has beside the level, the best first.
     pub fn all(level: Level) -> Vec<Self> {
         let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        if let Level::Avx512(simd) = level {
-            all.extend(Amx::detect().map(|amx| Self(Unit::Amx(amx))));
-            all.extend(Dot::detect(simd).map(|dot| Self(Unit::Dot(dot))));
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(simd) => {
+                all.extend(Amx::detect().map(|amx| Self(Unit::Amx(amx))));
+                all.extend(Dot::detect(simd).map(|dot| Self(Unit::Dot(dot))));
+            }
+            _ => {}
         }
         all.push(Self(Unit::Parts));
         all
@@ -290,6 +293,8 @@ impl Operand for Pairs {
         place: &Place,
         out: &DisjointParts<'_>,
     ) {
+        #[cfg(not(target_arch = "x86_64"))]
+        let () = session;
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Unit::Amx(_) => {
