@@ -16,9 +16,9 @@ pub enum Compute {
     /// Single precision: nothing is rounded. The reference.
     #[default]
     F32,
-    /// bfloat16, to the nearest, ties to even. Products are several times as fast where the processor has AMX, up to twice as
-    /// fast where it has AVX512-BF16 at full rate, not faster elsewhere. The rounded numbers are the same on every processor; the order of the
-    /// sums is not.
+    /// bfloat16, to the nearest, ties to even. Products are several times as fast where the processor has AMX, up to twice
+    /// as fast where it has AVX512-BF16 at full rate, not faster elsewhere. The rounded numbers are the same on every
+    /// processor; the order of the sums is not.
     Bf16,
 }
 

@@ -201,7 +201,7 @@ impl<O: Operand> PackedMatrix<O> {
 /// The left-hand side of a product: rows packed in tiles of `tile_rows` rows, each `[depth/32][tile_rows][32]`. With an
 /// operand of several numbers to a word, 32 numbers are fewer words.
 ///
-/// The padding of the last tile has arbitrary values. It never enters a result.
+/// The padding of the last tile, and of the last block in single precision, has arbitrary values. It never enters a result.
 #[derive(Debug)]
 pub struct Left<O = Single> {
     data: Buffer,

@@ -299,7 +299,7 @@ impl Operand for Pairs {
             #[cfg(target_arch = "x86_64")]
             Unit::Amx(_) => {
                 let session = session.as_mut().expect("`begin` made it");
-                let tile = session.sum(terms, place.rows);
+                let tile = session.sum(terms);
                 for (half, tile) in tile.chunks(Amx::ROWS).enumerate() {
                     let done = half * Amx::ROWS;
                     if done < place.rows {

@@ -86,7 +86,9 @@ impl Amx {
     }
 }
 
-/// The registers of this thread, divided into matrices, and a tile of results. Dropping it gives the registers back.
+/// The registers of this thread, divided into matrices, and a tile of results. Dropping it gives the registers back. A
+/// thread has one at a time: with the first, a second one's registers would be gone, and the processor would stop the
+/// program at its next product.
 #[derive(Debug)]
 pub struct Configured {
     tile: [[f32; BLOCK]; Amx::TILE_ROWS],
@@ -114,38 +116,53 @@ impl Configured {
         Self { tile: [[0.0; BLOCK]; Amx::TILE_ROWS], thread: PhantomData }
     }
 
-    /// The sum of the products of terms of pairs, for the first `rows` rows of a tile. Further rows have any value.
+    /// The sum of the products of terms of pairs. A row of the tile depends on the same row of the left sides alone.
     ///
     /// # Panics
     /// When a term is shorter than its depth says.
-    pub fn sum(&mut self, terms: &[Term<'_>], rows: usize) -> &[[f32; BLOCK]; Amx::TILE_ROWS] {
+    pub fn sum(&mut self, terms: &[Term<'_>]) -> &[[f32; BLOCK]; Amx::TILE_ROWS] {
         let mut terms = terms.iter().filter(|term| term.depth > 0);
         match terms.next() {
-            Some(first) => self.term::<false>(first, rows),
+            Some(first) => self.term::<false>(first),
             None => self.tile.fill([0.0; BLOCK]),
         }
-        terms.for_each(|term| self.term::<true>(term, rows));
+        terms.for_each(|term| self.term::<true>(term));
         &self.tile
     }
 
     /// One term, added to what the tile holds where `ADD` is set.
-    fn term<const ADD: bool>(&mut self, term: &Term<'_>, rows: usize) {
+    fn term<const ADD: bool>(&mut self, term: &Term<'_>) {
         const WORDS: usize = BLOCK / 2;
         let blocks = term.depth.div_ceil(BLOCK);
-        let two = rows > Amx::ROWS;
-        let left_rows = if two { Amx::TILE_ROWS } else { Amx::ROWS };
-        let left = &term.left[..(blocks - 1) * term.left_stride + left_rows * WORDS];
+        let left = &term.left[..(blocks - 1) * term.left_stride + Amx::TILE_ROWS * WORDS];
         let right = &term.right[..(blocks * WORDS - 1) * term.right_stride + BLOCK];
         macro_rules! run {
-            ($($code:literal),* $(,)?) => {
+            ($($start:literal),*) => {
                 // SAFETY: `self` exists only on the thread that configured the registers (it is not `Send`), and until
-                // they are given back. The code reads `blocks` times (at least once): `left_rows` rows of 64 bytes from
-                // `left`, each directly after the one before it, which is `left_stride` words further each time; sixteen
-                // rows of 128 bytes from `right`, which are `right_stride` words apart. The two slices above are that
-                // long. It reads and writes the `left_rows` rows of 128 bytes of the tile, which is borrowed mutably.
+                // they are given back. The code reads `blocks` times (at least once): 32 rows of 64 bytes from `left`, each
+                // directly after the one before it, which is `left_stride` words further each time; sixteen rows of 128
+                // bytes from `right`, which are `right_stride` words apart. The two slices above are that long. It reads and
+                // writes the 32 rows of 128 bytes of the tile, which is borrowed mutably.
                 unsafe {
                     asm!(
-                        $($code,)*
+                        $($start,)*
+                        "2:",
+                        "tileloadd tmm4, [{left} + {left_row}*1]",
+                        "tileloadd tmm6, [{right} + {right_row}*1]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tileloadd tmm7, [{right} + {right_row}*1 + 64]",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{left} + {left_row}*1 + 1024]",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7",
+                        "add {left}, {left_step}",
+                        "add {right}, {right_step}",
+                        "dec {blocks}",
+                        "jnz 2b",
+                        "tilestored [{tile} + {tile_row}*1], tmm0",
+                        "tilestored [{tile} + {tile_row}*1 + 64], tmm1",
+                        "tilestored [{tile} + {tile_row}*1 + 2048], tmm2",
+                        "tilestored [{tile} + {tile_row}*1 + 2112], tmm3",
                         left = inout(reg) left.as_ptr() => _,
                         right = inout(reg) right.as_ptr() => _,
                         blocks = inout(reg) blocks => _,
@@ -162,61 +179,15 @@ impl Configured {
                 }
             };
         }
-        macro_rules! two {
-            ($($start:literal),*) => {
-                run!(
-                    $($start),*,
-                    "2:",
-                    "tileloadd tmm4, [{left} + {left_row}*1]",
-                    "tileloadd tmm6, [{right} + {right_row}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm7, [{right} + {right_row}*1 + 64]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{left} + {left_row}*1 + 1024]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {left}, {left_step}",
-                    "add {right}, {right_step}",
-                    "dec {blocks}",
-                    "jnz 2b",
-                    "tilestored [{tile} + {tile_row}*1], tmm0",
-                    "tilestored [{tile} + {tile_row}*1 + 64], tmm1",
-                    "tilestored [{tile} + {tile_row}*1 + 2048], tmm2",
-                    "tilestored [{tile} + {tile_row}*1 + 2112], tmm3",
-                )
-            };
-        }
-        macro_rules! one {
-            ($($start:literal),*) => {
-                run!(
-                    $($start),*,
-                    "2:",
-                    "tileloadd tmm4, [{left} + {left_row}*1]",
-                    "tileloadd tmm6, [{right} + {right_row}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm7, [{right} + {right_row}*1 + 64]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "add {left}, {left_step}",
-                    "add {right}, {right_step}",
-                    "dec {blocks}",
-                    "jnz 2b",
-                    "tilestored [{tile} + {tile_row}*1], tmm0",
-                    "tilestored [{tile} + {tile_row}*1 + 64], tmm1",
-                )
-            };
-        }
-        match (two, ADD) {
-            (true, true) => two!(
+        if ADD {
+            run!(
                 "tileloadd tmm0, [{tile} + {tile_row}*1]",
                 "tileloadd tmm1, [{tile} + {tile_row}*1 + 64]",
                 "tileloadd tmm2, [{tile} + {tile_row}*1 + 2048]",
                 "tileloadd tmm3, [{tile} + {tile_row}*1 + 2112]"
-            ),
-            (true, false) => two!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"),
-            (false, true) => {
-                one!("tileloadd tmm0, [{tile} + {tile_row}*1]", "tileloadd tmm1, [{tile} + {tile_row}*1 + 64]")
-            }
-            (false, false) => one!("tilezero tmm0", "tilezero tmm1"),
+            );
+        } else {
+            run!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
         }
     }
 }
